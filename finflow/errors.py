@@ -1,0 +1,48 @@
+"""Named failures of FinFlow, each with the exit code its user sees.
+
+The codes are part of the contract: 0 done, 1 a sweep with failed jobs, 2 bad input or config, 3 storage,
+5 diverged, 6 audit failed or ledger tampered with, 70 a bug of ours. A message is one line that names the file,
+key or value, and the remedy.
+"""
+
+
+class FinFlowError(Exception):
+    """Base of every failure a user can mend; `exit_code` is what the process ends with."""
+
+    exit_code = 70
+
+
+class ConfigError(FinFlowError):
+    """A key, value or combination of settings that cannot be run."""
+
+    exit_code = 2
+
+
+class DataError(FinFlowError):
+    """Input data that cannot be believed: `file:row:column: what is wrong; what to do`."""
+
+    exit_code = 2
+
+
+class ParentError(FinFlowError):
+    """Pretrained weights that are missing or do not fit this run."""
+
+    exit_code = 2
+
+
+class StorageError(FinFlowError):
+    """A folder that cannot be written, a full disk, or a file whose hash does not match."""
+
+    exit_code = 3
+
+
+class DivergedError(FinFlowError):
+    """A NaN or infinity in a loss, gradient or weight."""
+
+    exit_code = 5
+
+
+class AuditError(FinFlowError):
+    """An audit that failed, or a log of test-window openings that was tampered with."""
+
+    exit_code = 6
