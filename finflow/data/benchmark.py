@@ -1,0 +1,102 @@
+"""Returns that a portfolio is measured against or earns when idle: 1/N, a user's own benchmark, cash."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.config import Env
+from finflow.data.csv_table import CsvTable, read_table
+from finflow.errors import ConfigError, DataError
+
+TRADING_DAYS = 252
+EQUAL_WEIGHT = "equal_weight"
+
+
+def equal_weight(
+    returns: NDArray[np.float64], held: NDArray[np.bool_], idle: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Gross return of 1/N over the names held at the previous close, [T]; row 0 is 0.
+
+    Parameters
+    ----------
+    returns : [T, d] simple returns from t-1 to t.
+    held : [T, d] names that make up 1/N at the close of t, chosen by prices up to t.
+    idle : [T] what a day without a single name earns.
+    """
+    count = held[:-1].sum(axis=1)
+    total = np.where(held[:-1], returns[1:], 0.0).sum(axis=1)
+    series = np.zeros(len(returns))
+    series[1:] = np.where(count > 0, total / np.maximum(count, 1), idle[1:])
+    return series
+
+
+def own_benchmark(path: Path, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Returns [T] on the market's `dates` of a CSV `date,level`; row 0 is 0.
+
+    Raises
+    ------
+    DataError
+        If a level is missing, not positive, or a date of the market is not in the file.
+    """
+    table = _series(path, "level")
+    levels = table.values[:, 0]
+    wrong = np.flatnonzero(levels <= 0)
+    if len(wrong):
+        raise table.error(int(wrong[0]), 0, f"level {levels[wrong[0]]:g} is not positive; correct it")
+    at = np.minimum(np.searchsorted(table.dates, dates), len(table.dates) - 1)
+    missing = np.flatnonzero(table.dates[at] != dates)
+    if len(missing):
+        line = table.lines[at[missing[0]]]
+        raise DataError(
+            f"{path}:{line}:{table.header[1]}: no level for {dates[missing[0]]}, a day of the market "
+            f"({len(missing)} missing); add a row per trading day"
+        )
+    series = np.zeros(len(dates))
+    series[1:] = levels[at[1:]] / levels[at[:-1]] - 1
+    return series
+
+
+def cash_returns(cash_yield: float | str, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Yield of cash from t-1 to t, [T]; row 0 is 0.
+
+    A yearly rate y earns (1 + y)^(1/252) - 1 a day. From a CSV `date,rate` the day t-1 to t earns the rate last
+    published on or before t-1: carrying a published rate forward looks at the past alone.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the rate is no yearly fraction, or none was published by the first day.
+    """
+    series = np.zeros(len(dates))
+    if not isinstance(cash_yield, str):
+        if not -1 < cash_yield < 1:
+            raise ConfigError(f"env.cash_yield={cash_yield:g}: not a yearly fraction; write 5 % as 0.05")
+        series[1:] = (1 + cash_yield) ** (1 / TRADING_DAYS) - 1
+        return series
+    table = _series(Path(cash_yield), "rate")
+    rates = table.values[:, 0]
+    wrong = np.flatnonzero((rates <= -1) | (rates >= 1))
+    if len(wrong):
+        raise table.error(int(wrong[0]), 0, f"rate {rates[wrong[0]]:g} is not a yearly fraction; write 5 % as 0.05")
+    at = np.searchsorted(table.dates, dates, side="right") - 1
+    if at[0] < 0:
+        raise table.error(0, 0, f"no rate on or before {dates[0]}, the market's first day; add an earlier row")
+    series[1:] = (1 + rates[at[:-1]]) ** (1 / TRADING_DAYS) - 1
+    return series
+
+
+def series_files(env: Env) -> tuple[Path, ...]:
+    """Files beside the prices that shape a market; their content is part of its fingerprint."""
+    named = (env.benchmark if env.benchmark != EQUAL_WEIGHT else None, env.cash_yield)
+    return tuple(Path(name) for name in named if isinstance(name, str))
+
+
+def _series(path: Path, name: str) -> CsvTable:
+    table = read_table(path)
+    if table.values.shape[1] != 1:
+        raise DataError(f"{path}:1:{table.header[2]}: more than two columns; keep the date and the {name}")
+    blank = np.flatnonzero(np.isnan(table.values[:, 0]))
+    if len(blank):
+        raise table.error(int(blank[0]), 0, f"a blank {name}; supply it or delete the row")
+    return table

@@ -1,0 +1,147 @@
+"""From prices to a `Market`: the one place where features, labels, masks and benchmarks come together."""
+
+import hashlib
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from finflow.config import Env
+from finflow.data.benchmark import EQUAL_WEIGHT, cash_returns, equal_weight, own_benchmark, series_files
+from finflow.data.cache import Arrays, cached_arrays, content_hash
+from finflow.data.decisions import decision_days
+from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names
+from finflow.data.history import History, rolling_mean
+from finflow.data.market import CASH, TRADABLE, Market
+from finflow.data.market_features import MARKET_FEATURES, market_feature_names, market_features
+from finflow.data.price_warnings import price_warnings
+from finflow.data.prices import Prices
+from finflow.data.regimes import label_regimes
+from finflow.data.sources import load_prices
+from finflow.data.status import Trading, simple_returns, trading
+from finflow.errors import DataError
+
+FEATURE_VERSION = 1
+"""Raised whenever a formula of features or labels changes: weights then know that they were trained on others."""
+
+
+def build_market(env: Env, cache_dir: Path | None = None) -> Market:
+    """The market that `env` describes.
+
+    Parameters
+    ----------
+    cache_dir : folder where features and labels are kept between runs; None computes them anew.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a setting or the data cannot be used.
+    """
+    return market_of(load_prices(env), env, cache_dir)
+
+
+def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market:
+    """The market of `prices` under the rules of `env`."""
+    state = trading(prices.close, env.stale_run, env.min_history)
+    cash = cash_returns(env.cash_yield, prices.dates)
+    risky = simple_returns(prices.close, env.delist_return)
+    if env.benchmark == EQUAL_WEIGHT:
+        benchmark = equal_weight(risky, state.status == TRADABLE, cash)
+    else:
+        benchmark = own_benchmark(Path(env.benchmark), prices.dates)
+    index = _index(risky, state)
+    fingerprint = _fingerprint(prices, env)
+    regime, regime_warnings = label_regimes(index)
+    arrays = cached_arrays(
+        cache_dir, f"features-{fingerprint}-{_code_hash()}", lambda: _features(prices, state, index, regime)
+    )
+    always = np.full((len(prices.dates), 1), TRADABLE, dtype=np.int8)
+    return Market(
+        dates=prices.dates,
+        assets=(*prices.tickers, CASH),
+        close=prices.close,
+        returns=np.concatenate([risky, cash[:, None]], axis=1),
+        status=np.concatenate([state.status, always], axis=1),
+        features=arrays["features"],
+        feature_names=feature_names(prices.signals),
+        market_features=arrays["market_features"],
+        market_feature_names=market_feature_names(),
+        regime=regime,
+        decision=decision_days(prices.dates, env.rebalance),
+        benchmark=benchmark,
+        fingerprint=fingerprint,
+        warnings=(*prices.warnings, *price_warnings(prices, env), *regime_warnings),
+    )
+
+
+def prefix_fingerprint(source: Market | Prices, until: date) -> str:
+    """Hash of the dates, tickers and closes up to `until`: unchanged where a file has only grown since."""
+    tickers = source.assets[:-1] if isinstance(source, Market) else source.tickers
+    rows = int(np.searchsorted(source.dates, np.datetime64(until, "D"), side="right"))
+    return _hash(tickers, {"dates": source.dates[:rows].astype(np.int64), "close": source.close[:rows]})
+
+
+def _index(risky: NDArray[np.float64], state: Trading) -> NDArray[np.float64]:
+    """1/N over live names that are not stale, [T], NaN before its first day.
+
+    Unlike the benchmark it needs no `min_history`, so that features and labels do not wait for it twice.
+    """
+    held = state.live & ~state.stale
+    index = equal_weight(risky, held, np.zeros(len(risky)))
+    begun = np.maximum.accumulate(held.any(axis=1))
+    index[0] = np.nan
+    index[1:][~begun[:-1]] = np.nan
+    return index
+
+
+def _features(prices: Prices, state: Trading, index: NDArray[np.float64], regime: NDArray[np.int8]) -> Arrays:
+    known = state.live.copy()
+    known[:-1] |= state.live[1:] & state.present[:-1]  # the close that a first move started from is a market's too
+    history = History(
+        close=np.where(known, prices.close, np.nan),
+        live=state.live,
+        eligible=state.live & ~state.stale,
+        index=index,
+        volume=prices.volume,
+    )
+    return {
+        "features": asset_features(history, prices.signals),
+        "market_features": market_features(history, regime),
+    }
+
+
+def _fingerprint(prices: Prices, env: Env) -> str:
+    """Hash of everything that shapes the arrays of a market."""
+    rules = [env.delist_return, env.min_history, env.stale_run, env.rebalance, env.benchmark == EQUAL_WEIGHT]
+    if not isinstance(env.cash_yield, str):
+        rules.append(env.cash_yield)
+    shape = [FEATURE_VERSION, *FEATURES, *MARKET_FEATURES, *rules]
+    arrays: Arrays = {"dates": prices.dates.astype(np.int64), "close": prices.close}
+    if prices.volume is not None:
+        arrays["volume"] = prices.volume
+    arrays |= {f"{SIGNAL_PREFIX}{name}": values for name, values in prices.signals.items()}
+    for number, path in enumerate(series_files(env)):
+        try:
+            arrays[f"file:{number}"] = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    return _hash((*prices.tickers, json.dumps(shape)), arrays)
+
+
+def _code_hash() -> str:
+    """Hash of the code that computes what is cached: an edited or added feature is never served from an old file."""
+    functions = (*FEATURES.values(), *MARKET_FEATURES.values(), label_regimes, trading, equal_weight, rolling_mean)
+    files = {getattr(sys.modules[f.__module__], "__file__", None) for f in (*functions, market_of)}
+    digest = hashlib.sha256(f"numpy {np.__version__} pandas {pd.__version__}".encode())
+    for file in sorted(f for f in files if f is not None):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _hash(words: tuple[str, ...], arrays: Arrays) -> str:
+    text = json.dumps([words, content_hash(arrays)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,98 @@
+"""Arrays kept between runs under a hash of all that shaped them; a damaged file is never believed."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from finflow.errors import StorageError
+
+Arrays = dict[str, NDArray[Any]]
+_METADATA = "finflow"
+"""One entry: safetensors writes several in an order that varies from run to run."""
+
+
+def cached_arrays(folder: Path | None, key: str, build: Callable[[], Arrays]) -> Arrays:
+    """Arrays of `build()`, read from `folder/<key>.safetensors` where an earlier run left them there.
+
+    Parameters
+    ----------
+    folder : made if missing; None builds without a cache.
+    key : names the file; a hash of everything that shapes the arrays.
+    build : returns numeric or boolean arrays by name.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    """
+    if folder is None:
+        return build()
+    path = folder / f"{key}.safetensors"
+    if path.exists():
+        found = _read(path, key)
+        if found is not None:
+            return found
+        warnings.warn(f"{path}: damaged, its content does not match its hash; built anew", stacklevel=2)
+    arrays = {name: np.ascontiguousarray(array) for name, array in build().items()}
+    _write(path, save(arrays, {_METADATA: _seal(key, arrays)}))
+    return arrays
+
+
+def content_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str) -> Arrays | None:
+    """Arrays of a cache file, writable, or None where the file is not what was written."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        arrays = {name: array.copy() for name, array in load(path.read_bytes()).items()}
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return None
+    return arrays if metadata.get(_METADATA) == _seal(key, arrays) else None
+
+
+def _seal(key: str, arrays: Arrays) -> str:
+    return json.dumps({"key": key, "sha256": content_hash(arrays)})
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put `content` at `path` at once: no reader ever sees half of it, no failure leaves a file behind."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would shut out other users of a shared folder
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}); free space, or choose another output_root"
+        ) from error

@@ -1,0 +1,169 @@
+"""Twelve causal features per asset, each scale-free, in a table that more can be added to.
+
+A feature is a function of a `History` that returns [T, d]; row t uses prices up to the close of t. NaN means not
+available and becomes 0. Nothing is clipped: windows contain the day they judge, which bounds every ratio.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.data.history import (
+    Array,
+    History,
+    Signals,
+    ewma,
+    finite,
+    lagged,
+    rolling_max,
+    rolling_mean,
+    rolling_std,
+)
+
+Feature = Callable[[History], Array]
+
+FEATURES: dict[str, Feature] = {}
+FEATURE_GROUPS: dict[str, str] = {}
+"""Name -> returns, technical, structure, momentum or signal; experts see one group each."""
+
+SIGNAL = "signal"
+SIGNAL_PREFIX = "signal:"
+
+
+def feature(name: str, group: str) -> Callable[[Feature], Feature]:
+    """Enter a function into the tables of features."""
+
+    def register(function: Feature) -> Feature:
+        FEATURES[name] = function
+        FEATURE_GROUPS[name] = group
+        return function
+
+    return register
+
+
+def group_of(name: str) -> str:
+    """Group of a feature by its name, a user's own signals included."""
+    return SIGNAL if name.startswith(SIGNAL_PREFIX) else FEATURE_GROUPS.get(name, SIGNAL)
+
+
+def feature_names(signals: Iterable[str]) -> tuple[str, ...]:
+    """Names of all features, then of the signals as `signal:<name>`."""
+    return (*FEATURES, *(f"{SIGNAL_PREFIX}{name}" for name in signals))
+
+
+def asset_features(history: History, signals: Signals) -> NDArray[np.float32]:
+    """Features in the order of `feature_names`, [T, d, F] float32, 0 where not available."""
+    names = feature_names(signals)
+    features = np.zeros((*history.close.shape, len(names)), dtype=np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, function in enumerate(FEATURES.values()):
+            features[:, :, i] = finite(function(history))
+    for i, values in enumerate(signals.values(), start=len(FEATURES)):
+        features[:, :, i] = finite(values)
+    features[~history.live] = 0.0
+    return features
+
+
+@feature("return_1d", "returns")
+def return_1d(history: History) -> Array:
+    """Day's log return over the 63-day volatility."""
+    return history.log_return / history.volatility_63
+
+
+@feature("return_5d", "returns")
+def return_5d(history: History) -> Array:
+    """Mean log return of five days over its standard error by the 63-day volatility."""
+    return rolling_mean(history.log_return, 5) * math.sqrt(5) / history.volatility_63
+
+
+@feature("volatility_ratio", "returns")
+def volatility_ratio(history: History) -> Array:
+    """Log of the 21-day over the 252-day volatility."""
+    return np.log(history.volatility_21 / history.volatility_252)
+
+
+@feature("rsi_14", "technical")
+def rsi_14(history: History) -> Array:
+    """Wilder's relative strength index over 14 days, moved from 0 ... 100 to -1 ... 1."""
+    change = np.full(history.close.shape, np.nan)
+    change[1:] = np.diff(history.close, axis=0)
+    gain = ewma(np.maximum(change, 0.0), 1 / 14, 14)
+    loss = ewma(np.maximum(-change, 0.0), 1 / 14, 14)
+    return (gain - loss) / (gain + loss)
+
+
+@feature("macd", "technical")
+def macd(history: History) -> Array:
+    """MACD 12-26-9 of log prices: the line less its signal line, over the 63-day volatility."""
+    log_close = np.log(history.close)
+    line = ewma(log_close, 2 / 13, 26) - ewma(log_close, 2 / 27, 26)
+    return (line - ewma(line, 2 / 10, 9)) / history.volatility_63
+
+
+@feature("bollinger_20", "technical")
+def bollinger_20(history: History) -> Array:
+    """Distance from the 20-day mean in half-widths of the Bollinger band (two population deviations)."""
+    mean = rolling_mean(history.close, 20)
+    std = rolling_std(history.close, 20, ddof=0)
+    return np.where(std > 1e-8 * mean, (history.close - mean) / (2 * std), np.nan)
+
+
+@feature("activity", "technical")
+def activity(history: History) -> Array:
+    """63-day z-score of log volume where there is volume, else of the absolute return."""
+    size = np.abs(history.log_return)
+    moves = (size - rolling_mean(size, 63)) / rolling_std(size, 63)
+    if history.volume is None:
+        return moves
+    volume = np.log(np.where(history.volume > 0, history.volume, np.nan))
+    traded = (volume - rolling_mean(volume, 63)) / rolling_std(volume, 63)
+    return np.where(np.isfinite(traded), traded, moves)
+
+
+@feature("correlation_126", "structure")
+def correlation_126(history: History) -> Array:
+    """Correlation with 1/N over 126 days."""
+    covariance, own, market = _moments(history)
+    return np.clip(covariance / np.sqrt(own * market), -1.0, 1.0)
+
+
+@feature("beta_126", "structure")
+def beta_126(history: History) -> Array:
+    """Slope of simple returns on those of 1/N over 126 days."""
+    covariance, _, market = _moments(history)
+    return covariance / market
+
+
+@feature("drawdown_252", "structure")
+def drawdown_252(history: History) -> Array:
+    """Price over its 252-day high, less one: 0 at the high, never under -1."""
+    return history.close / rolling_max(history.close, 252) - 1
+
+
+@feature("momentum_21", "momentum")
+def momentum_21(history: History) -> Array:
+    """Log return of 21 days over its standard deviation by the 63-day volatility."""
+    return np.log(history.close / lagged(history.close, 21)) / (math.sqrt(21) * history.volatility_63)
+
+
+@feature("momentum_12_1", "momentum")
+def momentum_12_1(history: History) -> Array:
+    """Log return from t-252 to t-21 over its standard deviation by the 252-day volatility."""
+    path = np.log(lagged(history.close, 21) / lagged(history.close, 252))
+    return path / (math.sqrt(231) * history.volatility_252)
+
+
+def _moments(history: History) -> tuple[Array, Array, Array]:
+    """126-day covariance with 1/N [T, d], own variance [T, d], variance of 1/N [T, 1]; NaN without risk."""
+    own, market = history.simple_return, history.index[:, None]
+    own_mean, market_mean = rolling_mean(own, 126), rolling_mean(market, 126)
+    covariance = rolling_mean(own * market, 126) - own_mean * market_mean
+    own_variance = rolling_std(own, 126, ddof=0) ** 2
+    market_variance = rolling_std(market, 126, ddof=0) ** 2
+    return covariance, _risky(own_variance), _risky(market_variance)
+
+
+def _risky(variance: Array) -> Array:
+    return np.where(variance > 1e-16, variance, np.nan)
