@@ -1,0 +1,65 @@
+"""Behaviour policies: who filled the offline data, and whose actions relabel a batch.
+
+All of them are one formula. A persona aims at a mixture of basis portfolios (the priors and 1/N, or a random point
+of the simplex), blurs it by log-normal noise and moves a fraction `rate` of the way from the weights it holds.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from finflow.envs.world import State
+
+
+class Personas(NamedTuple):
+    """B behaviours: mixture [B, K + 1] over priors and 1/N; blend [B] of a random portfolio; noise [B]; rate [B]."""
+
+    mixture: Tensor
+    blend: Tensor
+    noise: Tensor
+    rate: Tensor
+
+
+def draw_personas(count: int, experts: int, generator: torch.Generator) -> Personas:
+    """Draw behaviours: single priors, mixtures, 1/N, buy-and-hold (rate 0), noisy and random portfolios.
+
+    Each prior alone has probability .09, mixtures .2, 1/N .15, random portfolios .2; a fifth of all hold what
+    they have, a fifth jump all the way, the rest trade partially.
+    """
+    device = generator.device
+    dims = experts + 1
+    kind = torch.rand(count, generator=generator, device=device)
+    expo = -torch.log(torch.rand(count, dims, generator=generator, device=device).clamp_min(1e-12))
+    mixed = expo / expo.sum(-1, keepdim=True)  # Dirichlet(1)
+    single = torch.randint(experts, (count,), generator=generator, device=device)
+    one_hot = torch.nn.functional.one_hot(single, dims).float()
+    equal = torch.nn.functional.one_hot(torch.full_like(single, experts), dims).float()
+    mixture = torch.where((kind < 0.45)[:, None], one_hot, torch.where((kind < 0.60)[:, None], equal, mixed))
+    blend = (kind >= 0.80).float()
+    noise = torch.where(torch.rand(count, generator=generator, device=device) < 0.5, 0.0, 0.4)
+    pace = torch.rand(count, generator=generator, device=device)
+    partial = 0.02 + 0.38 * torch.rand(count, generator=generator, device=device)
+    rate = torch.where(pace < 0.2, 0.0, torch.where(pace < 0.4, 1.0, partial))
+    return Personas(mixture, blend, noise, rate)
+
+
+def behave(personas: Personas, state: State, generator: torch.Generator) -> Tensor:
+    """Target portfolios of `personas` in `state`, [B, n] float64 on the simplex of tradable assets."""
+    tradable = state.tradable
+    risky = tradable.float()
+    risky[:, -1] = 0.0
+    equal = risky / risky.sum(-1, keepdim=True).clamp_min(1.0)
+    equal[:, -1] = 1.0 - equal[:, :-1].sum(-1)
+    basis = torch.cat([state.priors, equal[:, None]], 1)
+    aim = torch.einsum("bk,bkn->bn", personas.mixture, basis)
+    device = generator.device
+    expo = -torch.log(torch.rand(aim.shape, generator=generator, device=device).clamp_min(1e-12))
+    scattered = expo.square() * tradable  # squared exponentials: more concentrated than Dirichlet(1)
+    scattered = scattered / scattered.sum(-1, keepdim=True)
+    aim = torch.lerp(aim, scattered, personas.blend[:, None])
+    shock = torch.randn(aim.shape, generator=generator, device=device)
+    blurred = aim * torch.exp(personas.noise[:, None] * shock) * tradable
+    blurred = (blurred / blurred.sum(-1, keepdim=True)).double()
+    rate = personas.rate[:, None].double()
+    return (1.0 - rate) * state.drifted + rate * blurred

@@ -1,0 +1,90 @@
+"""Which days an episode lives through: stretches of history, of one market regime, or a block bootstrap."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Market, Window
+from finflow.errors import DataError
+
+Rows = NDArray[np.int64]
+
+SHORTEST = 21  # days of an episode
+MEAN_BLOCK = 63  # days of a bootstrap block
+
+
+def labels(market: Market) -> NDArray[np.int8]:
+    """Regime by day [T]; days before the first label count as normal."""
+    return np.where(market.regime == NO_LABEL, REGIMES.index("normal"), market.regime).astype(np.int8)
+
+
+def historical(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:
+    """`count` stretches of consecutive decision rows of `window`, starts uniform, each [days]."""
+    first, last = window.decisions.start, window.decisions.stop
+    length = min(days, last - first)
+    starts = rng.integers(first, last - length + 1, size=count)
+    return [np.arange(start, start + length) for start in starts]
+
+
+def bootstrapped(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:
+    """`count` stationary bootstraps (Politis & Romano 1994) of decision rows, mean block 63, each [days]."""
+    first, last = window.decisions.start, window.decisions.stop
+    size = last - first
+    jump = rng.random((count, days)) < 1.0 / MEAN_BLOCK
+    jump[:, 0] = True
+    fresh = rng.integers(size, size=(count, days))
+    since = np.arange(days) - np.maximum.accumulate(np.where(jump, np.arange(days), 0), axis=1)
+    origin = np.take_along_axis(fresh, np.arange(days) - since, axis=1)
+    return list(first + (origin + since) % size)
+
+
+def in_regime(
+    market: Market, window: Window, regime: str, days: int, count: int, rng: np.random.Generator
+) -> list[Rows]:
+    """`count` episodes from stretches of `window` whose every day carries the causal label `regime`.
+
+    An episode starts anywhere in a stretch of at least 21 days, 21 days before its end at the latest, and ends
+    where its stretch ends.
+
+    Raises
+    ------
+    DataError
+        If the window has no such stretch.
+    """
+    rows = np.arange(window.decisions.start, window.decisions.stop)
+    carries = labels(market)[rows] == REGIMES.index(regime)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], carries.astype(np.int8), [0]])))
+    pairs = [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    stretches = [(int(rows[a]), int(rows[b - 1]) + 1) for a, b in pairs if b - a >= SHORTEST]
+    if not stretches:
+        raise DataError(
+            f"market_regime={regime}: no stretch of {SHORTEST} days with this label among the {len(rows)} training"
+            " days; choose another regime or a longer history"
+        )
+    starts = np.concatenate([np.arange(a, b - SHORTEST + 1) for a, b in stretches])
+    ends = np.concatenate([np.full(b - SHORTEST + 1 - a, b) for a, b in stretches])
+    picks = rng.integers(len(starts), size=count)
+    return [np.arange(int(starts[p]), min(int(ends[p]), int(starts[p]) + days)) for p in picks]
+
+
+def padded(episodes: list[Rows]) -> NDArray[np.int64]:
+    """Episodes side by side, [E, L], shorter ones padded with -1."""
+    table = np.full((len(episodes), max(len(e) for e in episodes)), -1, dtype=np.int64)
+    for slot, rows in enumerate(episodes):
+        table[slot, : len(rows)] = rows
+    return table
+
+
+def starting_portfolios(
+    market: Market, priors: NDArray[np.float64], episodes: list[Rows], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Weights [E, n] held before each episode's first decision: cash, 1/N or a prior portfolio, a third each."""
+    first = np.array([rows[0] for rows in episodes])
+    tradable = market.status[first] == TRADABLE
+    cash = np.zeros(tradable.shape)
+    cash[:, -1] = 1.0
+    equal = np.zeros(tradable.shape)
+    equal[:, :-1] = tradable[:, :-1] / np.maximum(tradable[:, :-1].sum(1, keepdims=True), 1)
+    equal[:, -1] = 1.0 - equal[:, :-1].sum(1)
+    prior = priors[first, rng.integers(priors.shape[1], size=len(first))]
+    kind = rng.integers(3, size=len(first))[:, None]
+    return np.where(kind == 0, cash, np.where(kind == 1, equal, prior))

@@ -1,0 +1,169 @@
+"""Gymnasium faces of the simulator, for learners from other libraries."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from finflow.data.market import Market, Window
+from finflow.envs.episodes import historical
+from finflow.envs.ledger import Accounting
+from finflow.envs.reward import RewardModel
+from finflow.envs.simulator import Simulator, Step
+
+Obs = NDArray[np.float32]
+
+
+class _Core:
+    """E episodes drawn from a window: observations, spaces and actions that both faces share."""
+
+    def __init__(
+        self,
+        market: Market,
+        features: NDArray[np.float32],
+        market_features: NDArray[np.float32],
+        window: Window,
+        accounting: Accounting,
+        reward: RewardModel,
+        episode_days: int,
+        count: int,
+    ) -> None:
+        days = len(market.dates)
+        self._fixed = np.concatenate([features.reshape(days, -1), market_features], axis=1)
+        self._window, self._days, self.count = window, min(episode_days, len(window)), count
+        self.simulator = Simulator(market, accounting, reward)
+        self.simulator.reset(np.full((count, self._days), -1, dtype=np.int64))
+        size = self._fixed.shape[1] + market.n + 2
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.action_space = gymnasium.spaces.Box(0.0, 1.0, (market.n,), np.float32)
+
+    def draw(self, slots: NDArray[np.intp], rng: np.random.Generator) -> None:
+        """Start fresh episodes in `slots`, all in cash."""
+        for slot, rows in zip(slots, historical(self._window, self._days, len(slots), rng), strict=True):
+            self.simulator.restart(int(slot), rows)
+
+    def observe(self) -> Obs:
+        """[E, d F + M + n + 2]: features, market features, w-, own log drawdown, whether today decides."""
+        simulator = self.simulator
+        row = simulator.row
+        own = (simulator.drifted, simulator.drawdown[:, None], simulator.market.decision[row][:, None])
+        return np.concatenate([self._fixed[row], *own], axis=1, dtype=np.float32)
+
+    def step(self, action: NDArray[np.floating[Any]]) -> Step:
+        """Book non-negative scores [E, n], normalised to weights; all zeros is all cash."""
+        target = np.clip(action, 0.0, None).astype(np.float64)
+        total = target.sum(1, keepdims=True)
+        target[:, -1] += (total[:, 0] <= 0).astype(np.float64)
+        return self.simulator.step(target / np.where(total > 0, total, 1.0))
+
+    def facts(self, step: Step) -> dict[str, NDArray[Any]]:
+        """What the ledger says of the day, each [E] (executed [E, n])."""
+        booked = step.booked
+        following = np.minimum(step.row + 1, len(self.simulator.market.dates) - 1)
+        return {
+            "date": self.simulator.market.dates[following].astype(np.int64),
+            "net": booked.net,
+            "gross": booked.gross,
+            "cost": booked.cost,
+            "turnover": booked.turnover,
+            "nav": self.simulator.nav.copy(),
+            "executed": step.executed,
+            **{f"reward_{name}": term for name, term in step.components.items()},
+        }
+
+
+class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
+    """One portfolio through stretches of a window.
+
+    Observation [d F + M + n + 2]; action: n non-negative scores, normalised to weights (cash last); reward: see
+    `envs/reward.py`; a time limit truncates, only ruin terminates. `info` holds the ledger's figures of the day, its
+    date as days since 1970-01-01.
+
+    Parameters
+    ----------
+    features, market_features : [T, d, F] and [T, M], scaled.
+    window : episodes are `episode_days` consecutive decisions of it.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(
+        self,
+        market: Market,
+        features: NDArray[np.float32],
+        market_features: NDArray[np.float32],
+        window: Window,
+        accounting: Accounting,
+        reward: RewardModel,
+        episode_days: int,
+    ) -> None:
+        self._core = _Core(market, features, market_features, window, accounting, reward, episode_days, 1)
+        self.observation_space = self._core.observation_space
+        self.action_space = self._core.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Start an episode at a random day of the window, in cash."""
+        super().reset(seed=seed)
+        self._core.draw(np.array([0]), self.np_random)
+        return self._core.observe()[0], {}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """Decide, book the day, move on."""
+        step = self._core.step(action[None])
+        info = {name: values[0] for name, values in self._core.facts(step).items()}
+        done = bool(step.terminated[0]), bool(step.truncated[0])
+        return self._core.observe()[0], float(step.reward[0]), *done, info
+
+
+class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
+    """E portfolios side by side in one simulator; a finished one is reset by the step that follows (next-step)."""
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        market: Market,
+        features: NDArray[np.float32],
+        market_features: NDArray[np.float32],
+        window: Window,
+        accounting: Accounting,
+        reward: RewardModel,
+        episode_days: int,
+        num_envs: int,
+    ) -> None:
+        self._core = _Core(market, features, market_features, window, accounting, reward, episode_days, num_envs)
+        self.num_envs = num_envs
+        self.single_observation_space = self._core.observation_space
+        self.single_action_space = self._core.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._done = np.zeros(num_envs, dtype=np.bool_)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Any]]:
+        """Start all episodes; one seed, or a list whose first entry is taken, seeds the draw of days."""
+        super().reset(seed=seed[0] if isinstance(seed, list) else seed)
+        self._core.draw(np.arange(self.num_envs), self.np_random)
+        self._done[:] = False
+        return self._core.observe(), {}
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[Obs, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Step every portfolio; those that had finished start anew instead, with reward 0."""
+        fresh = self._done
+        step = self._core.step(actions)
+        if fresh.any():
+            self._core.draw(np.flatnonzero(fresh), self.np_random)
+        terminated, truncated = step.terminated & ~fresh, step.truncated & ~fresh
+        reward = np.where(fresh, 0.0, step.reward)
+        self._done = terminated | truncated
+        info: dict[str, Any] = {}
+        for name, values in self._core.facts(step).items():
+            info[name] = values
+            info[f"_{name}"] = ~fresh
+        return self._core.observe(), reward, terminated, truncated, info

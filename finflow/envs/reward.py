@@ -1,0 +1,72 @@
+"""The reward: net active log return, minus tail loss, turnover and new drawdown, each weighted and logged."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.config import Reward
+from finflow.data.market import Market, Window
+from finflow.envs.ledger import namespace
+
+RUIN = 1e-4  # 1 + net is floored here before its logarithm: a ruined portfolio ends its episode
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """r = c [ln(1 + net) - ln(1 + benchmark)] - lambda_cvar tail - lambda_turn turnover - lambda_dd new drawdown.
+
+    Attributes
+    ----------
+    scale : c, one over the standard deviation of the priors' active log return on train rows.
+    tail_threshold : VaR95 of the benchmark's daily log loss on train rows (positive).
+    lambda_cvar, lambda_turn, lambda_dd : weights of raw daily fractions, outside c.
+    """
+
+    scale: float
+    tail_threshold: float
+    lambda_cvar: float
+    lambda_turn: float
+    lambda_dd: float
+
+    def components(self, net: Any, turnover: Any, benchmark: Any, drawdown: Any) -> tuple[dict[str, Any], Any]:
+        """Terms of the reward (they sum to it exactly) and the next log drawdown.
+
+        Parameters
+        ----------
+        net, turnover, benchmark : [...] net return, two-way turnover and benchmark return of the day, fractions.
+        drawdown : [...] ln(peak / NAV) before the day, never negative.
+        """
+        xp = namespace(net)
+        log_net = xp.log((1.0 + net).clip(RUIN))
+        after = (drawdown - log_net).clip(0.0)
+        terms = {
+            "active": self.scale * (log_net - xp.log1p(benchmark)),
+            "tail": -self.lambda_cvar * (-log_net - self.tail_threshold).clip(0.0),
+            "turnover": -self.lambda_turn * turnover,
+            "drawdown": -self.lambda_dd * (after - drawdown).clip(0.0),
+        }
+        return terms, after
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain numbers, as they travel with the weights."""
+        return asdict(self)
+
+
+def fit_reward(market: Market, priors: NDArray[np.float64], train: Window, weights: Reward) -> RewardModel:
+    """Fit c and the tail threshold on train rows; the lambdas come from the configuration.
+
+    Parameters
+    ----------
+    priors : [T, K, n] prior portfolios, decided at the close of t.
+    """
+    decided = np.arange(train.start - 1, train.stop - 1)
+    earned = np.einsum("tkn,tn->tk", priors[decided], market.returns[decided + 1])
+    benchmark = np.log1p(market.benchmark[decided + 1])
+    active = np.log1p(earned) - benchmark[:, None]
+    return RewardModel(
+        scale=float(1.0 / active.std()),
+        tail_threshold=float(np.quantile(-benchmark, 0.95)),
+        **weights.model_dump(),
+    )
