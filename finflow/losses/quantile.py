@@ -1,0 +1,63 @@
+"""Quantile Huber regression (QR-DQN, Dabney et al. 2018, eq. 10) and statistics of a critic's atoms."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def midpoints(count: int, device: torch.device | None = None) -> Tensor:
+    """Quantile levels tau_j = (j - 1/2) / N_q, [N_q]."""
+    return (torch.arange(count, device=device, dtype=torch.float32) + 0.5) / count
+
+
+class _QuantileHuber(torch.autograd.Function):
+    """Loss and its gradient in closed form: the [.., N, N'] table is walked once, without autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, atoms: Tensor, target: Tensor, kappa: float) -> Tensor:
+        error = target[..., None, :] - atoms[..., :, None]
+        clipped = error.clamp(-kappa, kappa)
+        tau = midpoints(atoms.shape[-1], atoms.device)[:, None].to(atoms.dtype)
+        pull = torch.where(error < 0, 1.0 - tau, tau).mul_(clipped)
+        ctx.save_for_backward(pull.mean(-1) / (-kappa * atoms[..., 0].numel()))
+        # Huber is clipped (u - clipped / 2) / kappa: u^2 / 2 kappa inside, |u| - kappa / 2 outside.
+        return pull.mul_(error.sub_(clipped, alpha=0.5)).mean(-1).sum(-1).mean() / kappa
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grad[0] * gradient, None, None
+
+
+def quantile_huber_loss(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
+    """Sum over predicted atoms, mean over target atoms and over the batch.
+
+    Below a spread of about 10 kappa the Huber zone covers the atoms, which then fit expectiles, not quantiles.
+
+    Parameters
+    ----------
+    atoms : [..., N] predicted quantiles.
+    target : [..., N'] samples of the target distribution, no gradient.
+    kappa : half-width of the quadratic zone.
+
+    Returns
+    -------
+    Scalar.
+    """
+    return _QuantileHuber.apply(atoms, target, kappa)  # pyright: ignore[reportReturnType]
+
+
+def lower_mean(atoms: Tensor) -> Tensor:
+    """Atoms of the twin with the lower mean, [B, ..., 2, N] -> [B, ..., N]: one whole distribution, not a mixture."""
+    lower = atoms.mean(-1).argmin(-1)
+    index = lower[..., None, None].expand(*lower.shape, 1, atoms.shape[-1])
+    return atoms.gather(-2, index).squeeze(-2)
+
+
+def cvar(atoms: Tensor, level: float) -> Tensor:
+    """Mean of the worst `level` of equally likely atoms, the last one counted in part, [..., N] -> [...]."""
+    count = atoms.shape[-1]
+    mass = torch.arange(count, device=atoms.device, dtype=atoms.dtype)
+    weight = (level * count - mass).clamp(0.0, 1.0)
+    return (atoms.sort(-1).values * weight).sum(-1) / (level * count)
