@@ -1,0 +1,219 @@
+"""Phase 2: the B-Cell, five experts under a gate trained by distributional SAC with CQL.
+
+One update, from top to bottom: the critic learns from what was done and is held down where nothing was done; the
+actor moves towards what the critic values, with entropy, close to its priors; the temperature follows the entropy
+target; the target critic follows the critic.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.iql import implicit_losses
+from finflow.config import BCell as BCellConfig
+from finflow.envs.world import State, World
+from finflow.losses.cql import calibrate, cql_penalty, scaled_alpha
+from finflow.losses.expectile import expectile_loss
+from finflow.losses.quantile import cvar, lower_mean, quantile_huber_loss
+from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_target, temperature_loss
+from finflow.nn.critic import Embedding
+from finflow.nn.networks import Networks
+from finflow.nn.policy import Decision, dimensions, entropy, sample
+
+RANGE_DECAY = 0.99  # of S, the running 5-95 % range of q
+
+
+class BCell:
+    """Distributional SAC + CQL on the B-Cell: `act`, `update`, `refit`, state.
+
+    Parameters
+    ----------
+    world : executes sampled actions under the desk's rules; never steps an environment here.
+    scales : s_A and s_Q, the frozen scale of CQL (`measure_scales`), or None until measured.
+    """
+
+    def __init__(self, networks: Networks, config: BCellConfig, world: World, generator: torch.Generator) -> None:
+        self.networks, self.config, self.world, self.generator = networks, config, world, generator
+        device = world.device
+        self.log_alpha = torch.tensor(math.log(config.alpha_init), device=device, requires_grad=True)
+        self.q_range = torch.ones((), device=device)
+        self.scales: tuple[float, float] | None = None
+        gate = list(networks.actor.gate.parameters())
+        rest = [p for name, p in networks.actor.named_parameters() if not name.startswith("gate.")]
+        self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
+        self.actor_optimiser = torch.optim.Adam(
+            [
+                {"params": rest, "lr": config.actor_lr},
+                {"params": gate, "lr": config.actor_lr * config.gate.lr_ratio},
+                {"params": [self.log_alpha], "lr": config.actor_lr},
+            ],
+            fused=True,
+        )
+
+    @torch.no_grad()
+    def act(self, state: State, generator: torch.Generator | None = None) -> Decision:
+        """Decision in B states; with a generator its mean is one draw of the policy instead."""
+        self.networks.actor.eval()
+        decision = self.networks.actor(state)
+        self.networks.actor.train()
+        if generator is None:
+            return decision
+        return decision._replace(mean=sample(decision, 1, generator)[0].squeeze(1))
+
+    def update(self, batch: Batch, coefficients: OnlineCoefficients) -> dict[str, Tensor]:
+        """One update of critic, actor and temperature on values from before it; returns detached scalars."""
+        networks, config = self.networks, self.config
+        embedding = networks.critic.embed(batch.state)
+        critic_loss, metrics = self._critic_loss(batch, embedding, coefficients)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        self.actor_optimiser.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        if coefficients.learn_policy:
+            frozen = Embedding(*(part.detach() for part in embedding))
+            loss, extra = self._actor_loss(batch, frozen, coefficients)
+            loss.backward()
+            metrics |= extra
+            clip = torch.nn.utils.clip_grad_norm_(networks.actor.parameters(), config.grad_clip)
+            metrics["actor_grad_norm"] = clip
+            self.actor_optimiser.step()
+        metrics["critic_grad_norm"] = torch.nn.utils.clip_grad_norm_(networks.critic.parameters(), config.grad_clip)
+        self.critic_optimiser.step()
+        networks.polyak(config.tau)
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _critic_loss(
+        self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Quantile regression on y_j = r + gamma z_j(s', w'), w' ~ pi, z of the target with the lower mean; V; CQL."""
+        networks, config = self.networks, self.config
+        critic, target = networks.critic, networks.target
+        atoms = critic.atoms(embedding, batch.weights[:, None]).squeeze(1)
+        with torch.no_grad():
+            next_decision = networks.actor(batch.next_state)
+            proposal, _ = sample(next_decision, 1, self.generator)
+            proposal = self.world.execute(proposal, batch.next_state).float()
+            z = lower_mean(target.atoms(target.embed(batch.next_state), proposal).squeeze(1))
+            y = batch.reward[:, None] + batch.discount[:, None] * z
+            q_target = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
+        td = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
+        value = critic.value(embedding)
+        v_loss = expectile_loss(q_target - value, config.expectile)
+        q = atoms.detach().mean(-1)
+        spread = torch.quantile(q, torch.tensor([0.05, 0.95], device=q.device))
+        self.q_range.lerp_(spread[1] - spread[0], 1 - RANGE_DECAY)
+        metrics = {
+            "critic_loss": td / atoms.shape[-1],
+            "v_loss": v_loss,
+            "q_mean": q.mean(),
+            "q_range": spread[1] - spread[0],
+            "atom_range": atoms.detach().diff(dim=-1).sum(-1).abs().mean(),
+        }
+        loss = td + v_loss
+        weight = self.cql_weight() * coefficients.cql
+        if weight > 0:
+            penalty = self._cql(batch, embedding, atoms, value.detach(), next_decision)
+            loss = loss + weight * penalty
+            metrics["cql"] = penalty
+        return loss, metrics
+
+    def cql_weight(self) -> float:
+        """alpha_eff on the frozen scale; 0 until the scale is measured."""
+        if self.scales is None:
+            return 0.0
+        return scaled_alpha(self.config.cql.alpha, self.config.network.n_quantiles, *self.scales)
+
+    def _cql(self, batch: Batch, embedding: Embedding, atoms: Tensor, value: Tensor, next_decision: Decision) -> Tensor:
+        """CQL penalty on a sub-batch (unbiased): random portfolios, pi(s), pi(s') and the data's own action."""
+        config, networks = self.config.cql, self.networks
+        rows = max(1, round(len(batch.reward) * config.batch_fraction))
+        state = State(*(part[:rows] for part in batch.state))
+        part = Embedding(*(field[:rows] for field in embedding))
+        with torch.no_grad():
+            shape = (rows, config.n_actions, state.drifted.shape[-1])
+            expo = torch.rand(shape, generator=self.generator, device=value.device)
+            expo = -torch.log(expo.clamp_min(1e-12)) * state.tradable[:, None]
+            here, _ = sample(networks.actor(state), config.n_actions, self.generator)
+            there, _ = sample(Decision(*(field[:rows] for field in next_decision)), config.n_actions, self.generator)
+            actions = torch.cat([expo / expo.sum(-1, keepdim=True), here, there], 1)
+            actions = self.world.execute(actions, state).float()
+        q = networks.critic.atoms(part, actions).mean(-1)
+        if config.calibrate:
+            policy = calibrate(q[:, config.n_actions :], value[:rows])
+            q = torch.cat([q[:, : config.n_actions], policy], 1)
+        return cql_penalty(q, atoms[:rows].mean(-1)).mean()
+
+    def _actor_loss(
+        self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """E[alpha ln pi_y - min_j rho(z^j) / S] + eta KL(aim || priors) + gate balance; the temperature beside it."""
+        networks, config, state = self.networks, self.config, batch.state
+        shape = (len(batch.reward), state.priors.shape[1])
+        chance = torch.rand(shape, generator=self.generator, device=embedding.context.device)
+        keep = chance >= config.gate.expert_dropout
+        keep = keep | ~keep.any(-1, keepdim=True)
+        decision = networks.actor(state, coefficients.temperature, keep)
+        proposal, log_prob = sample(decision, 1, self.generator)
+        executed = self.world.straight_through(proposal.squeeze(1), state)
+        networks.critic.requires_grad_(False)
+        atoms = networks.critic.atoms(embedding, executed[:, None]).squeeze(1)
+        networks.critic.requires_grad_(True)
+        rho = atoms.mean(-1)
+        if config.risk_weight > 0:
+            rho = torch.lerp(rho, cvar(atoms, config.risk_level), config.risk_weight)
+        value = rho.amin(-1)
+        alpha = self.log_alpha.exp()
+        policy = actor_loss(alpha, log_prob.squeeze(1), value, self.q_range.clamp_min(1.0))
+        priors = torch.einsum("bk,bkn->bn", decision.gate.detach(), state.priors)
+        anchor = anchor_loss(decision.aim, priors)
+        balance = balance_loss(decision.gate)
+        target = entropy_target(dimensions(decision), coefficients.sigma)
+        temperature = temperature_loss(self.log_alpha, log_prob.squeeze(1), target)
+        loss = policy + coefficients.anchor * anchor + coefficients.balance * balance + temperature
+        gate_entropy = -(decision.gate * torch.log(decision.gate.clamp_min(1e-8))).sum(-1)
+        return loss, {
+            "actor_loss": policy,
+            "alpha": alpha,
+            "entropy": entropy(decision).mean(),
+            "entropy_target": target.mean(),
+            "anchor_kl": anchor,
+            "gate_balance": balance,
+            "gate_entropy": gate_entropy.mean(),
+            "rate": decision.rate.mean(),
+            "effective_assets": 1.0 / decision.mean.square().sum(-1).mean(),
+        }
+
+    def refit(self, batch: Batch) -> dict[str, Tensor]:
+        """Fit critic and value to a changed reward by IQL's losses, the actor frozen (hand-over)."""
+        losses = implicit_losses(self.networks, batch, self.config.expectile)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        (losses.v_loss + losses.q_loss).backward()
+        torch.nn.utils.clip_grad_norm_(self.networks.critic.parameters(), self.config.grad_clip)
+        self.critic_optimiser.step()
+        self.networks.polyak(self.config.tau)
+        return {"v_loss": losses.v_loss.detach(), "q_loss": losses.q_loss.detach() / self.config.network.n_quantiles}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs, the generator included."""
+        return {
+            "networks": self.networks.state_dict(),
+            "critic_optimiser": self.critic_optimiser.state_dict(),
+            "actor_optimiser": self.actor_optimiser.state_dict(),
+            "log_alpha": self.log_alpha.detach().clone(),
+            "q_range": self.q_range.clone(),
+            "scales": self.scales,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.networks.load_state_dict(state["networks"], strict=True)
+        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
+        self.actor_optimiser.load_state_dict(state["actor_optimiser"])
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+            self.q_range.copy_(state["q_range"])
+        self.scales = state["scales"]
+        self.generator.set_state(state["generator"])

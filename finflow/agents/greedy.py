@@ -1,0 +1,60 @@
+"""The trained actor without exploration: what validation, evaluation and the desk see."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finflow.envs.world import World
+from finflow.nn.actor import Actor
+from finflow.nn.policy import Decision
+
+Floats = NDArray[np.float64]
+
+
+class GreedyPolicy:
+    """Acts by the policy's mean; arrays in, arrays out."""
+
+    def __init__(self, actor: Actor, world: World) -> None:
+        self.actor, self.world = actor, world
+
+    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E]."""
+        return self.decide(rows, drifted, drawdown).mean.double().cpu().numpy()
+
+    def explain(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Gate [E, K] and trading rate [E] of the same decisions."""
+        decision = self.decide(rows, drifted, drawdown)
+        return decision.gate.double().cpu().numpy(), decision.rate.double().cpu().numpy()
+
+    @torch.no_grad()
+    def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Decision:
+        """Everything the actor says in these states, without dropout."""
+        device = self.world.device
+        state = self.world.observe(
+            torch.as_tensor(rows, device=device),
+            torch.as_tensor(drifted, device=device),
+            torch.as_tensor(drawdown, device=device),
+        )
+        training = self.actor.training
+        self.actor.eval()
+        decision = self.actor(state)
+        self.actor.train(training)
+        return decision
+
+
+def describe(decision: Decision) -> dict[str, float]:
+    """How alive gate and experts are, over B states.
+
+    gate_entropy: mean entropy of the gate in nats (ln K: all experts alike); expert_distance: mean over pairs of
+    experts of half the L1 distance between their portfolios (0: copies, 1: nothing in common); rate: mean trading
+    rate; effective_assets: 1 / mean sum of squared weights.
+    """
+    gate, experts = decision.gate, decision.experts
+    count = experts.shape[1]
+    apart = 0.5 * (experts[:, :, None] - experts[:, None]).abs().sum(-1)
+    return {
+        "gate_entropy": float(-(gate * torch.log(gate.clamp_min(1e-8))).sum(-1).mean()),
+        "expert_distance": float(apart.sum((1, 2)).mean() / (count * (count - 1))),
+        "rate": float(decision.rate.mean()),
+        "effective_assets": float(1.0 / decision.mean.square().sum(-1).mean()),
+    }

@@ -1,0 +1,118 @@
+"""Phase 1: implicit Q-learning (Kostrikov et al. 2021) with quantile critics, on portfolios."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.config import IQL as IQLConfig
+from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
+from finflow.losses.expectile import expectile_loss
+from finflow.losses.quantile import lower_mean, quantile_huber_loss
+from finflow.nn.networks import Networks
+from finflow.nn.policy import dimensions, gaussian_log_prob, logits
+
+
+class ImplicitLosses(NamedTuple):
+    """v_loss and q_loss (scalars with gradient); advantage, value and q of the data [B], no gradient."""
+
+    v_loss: Tensor
+    q_loss: Tensor
+    advantage: Tensor
+    value: Tensor
+    q: Tensor
+
+
+def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> ImplicitLosses:
+    """Value and critic losses of IQL; the critic never asks for an action outside the data.
+
+    V regresses the expectile of min_k q_target_k. The critic's target is
+    y_j = r + gamma [V(s') + z_j(s', a') - q(s', a')]: its mean is IQL's r + gamma V(s'), its spread comes from the
+    behaviour's own next action a', from the target critic of lower mean (none known: no spread).
+    """
+    critic, target = networks.critic, networks.target
+    embedding = critic.embed(batch.state)
+    value = critic.value(embedding)
+    atoms = critic.atoms(embedding, batch.weights[:, None]).squeeze(1)
+    with torch.no_grad():
+        q = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
+        next_value = critic.value(critic.embed(batch.next_state))
+        next_target = target.embed(batch.next_state)
+        shape = lower_mean(target.atoms(next_target, batch.next_weights[:, None]).squeeze(1))
+        shape = (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
+        y = batch.reward[:, None] + batch.discount[:, None] * (next_value[:, None] + shape)
+    q_loss = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
+    return ImplicitLosses(expectile_loss(q - value, expectile), q_loss, q - value.detach(), value.detach(), q)
+
+
+class IQL:
+    """Implicit Q-learning: `act`, `update`, state; knows neither buffer nor market nor the step count."""
+
+    def __init__(self, networks: Networks, config: IQLConfig) -> None:
+        self.networks = networks
+        self.config = config
+        groups: list[dict[str, Any]] = [
+            {"params": list(networks.critic.parameters()), "lr": config.critic_lr},
+            {"params": list(networks.actor.parameters()), "lr": config.actor_lr},
+        ]
+        self.base_lr = [config.critic_lr, config.actor_lr]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
+
+    def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
+        """One step on the sum of value, critic and policy loss, then Polyak; returns detached scalars."""
+        config, networks = self.config, self.networks
+        losses = implicit_losses(networks, batch, config.expectile)
+        loss = losses.v_loss + losses.q_loss
+        metrics = {
+            "v_loss": losses.v_loss,
+            "q_loss": losses.q_loss / config.network.n_quantiles,
+            "q_mean": losses.q.mean(),
+            "value_mean": losses.value.mean(),
+            "advantage_std": losses.advantage.std(),
+        }
+        if coefficients.learn_policy:
+            policy_loss, extra = self._policy_loss(batch, losses.advantage)
+            loss = loss + policy_loss
+            metrics |= {"policy_loss": policy_loss, **extra}
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        for group, lr in zip(self.optimiser.param_groups, self.base_lr, strict=True):
+            group["lr"] = lr * coefficients.lr_factor
+            metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(group["params"], config.grad_clip)
+        self.optimiser.step()
+        networks.polyak(config.tau)
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _policy_loss(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted cross-entropy of the mean, and weighted Gaussian likelihood of sigma around the detached mean.
+
+        A plain log-density is dominated by the smallest weights; data are floored at .1 / n for sigma. Days
+        without a decision teach the policy nothing.
+        """
+        config = self.config
+        decision = self.networks.actor(batch.state)
+        weight = advantage_weight(advantage, config.beta, config.weight_cap, config.normalise_advantage)
+        share = effective_sample_share(weight)
+        weight = weight * batch.state.decide
+        data = batch.weights * batch.state.tradable
+        data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)
+        mean_loss = weighted_cross_entropy(weight, data, decision.mean)
+        floor = 0.1 / data.shape[-1]
+        log_prob = gaussian_log_prob(
+            logits(data.clamp_min(floor)),
+            logits(decision.mean.detach().clamp_min(floor)),
+            decision.log_sigma,
+            decision.tradable,
+        )
+        sigma_loss = -(weight * log_prob / dimensions(decision).clamp_min(1.0)).mean()
+        return mean_loss + sigma_loss, {"effective_sample": share, "rate": decision.rate.mean()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks and optimiser, for a checkpoint."""
+        return {"networks": self.networks.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.networks.load_state_dict(state["networks"], strict=True)
+        self.optimiser.load_state_dict(state["optimiser"])
