@@ -1,0 +1,227 @@
+"""Pretrained weights: published by phase 1, found and checked by phase 2; never a silent random start.
+
+What a parent was made of is a plain dict of facts, kept in the metadata of its weights:
+`data_fingerprint`, `feature_spec`, `network`, `fold`, `budget` (the key of a match), and `algo`, `seed`,
+`train`, `validation`, `test` (first and last date of each window).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finflow.artifacts.files import atomic_json, read_json, sha256_of
+from finflow.artifacts.provenance import SUMMARY, WEIGHTS, now, read_summary
+from finflow.artifacts.weights import load_weights
+from finflow.config import Config, digest
+from finflow.errors import ParentError, StorageError
+
+FACTS = "facts"
+KEY = ("data_fingerprint", "feature_spec", "network", "fold", "budget")
+FIT = ("feature_spec", "network")
+"""What any parent must share; data, fold and budget may differ where the user names the weights."""
+
+_SHAPELESS = {"dropout", "state_noise"}
+_PRETRAIN = "python experiments/pretrain.py"
+_SHOWN = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """Weights that were found, checked and loaded.
+
+    Attributes
+    ----------
+    weights : the file.
+    sha256 : of the file, checked.
+    facts : what it was made of.
+    tensors : by name, on the CPU.
+    metadata : all of the file's metadata, the facts included.
+    """
+
+    weights: Path
+    sha256: str
+    facts: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor] = field(repr=False)
+    metadata: Mapping[str, Any] = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says of the parent; it holds a path, so `summary.json` takes only the hash."""
+        return {"weights": str(self.weights), "sha256": self.sha256, "facts": dict(self.facts)}
+
+
+def parent_facts(
+    config: Config, market_fingerprint: str, feature_spec: Mapping[str, Any], dates: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Facts of weights that `config` makes in phase 1, or wants in phase 2.
+
+    Parameters
+    ----------
+    feature_spec : what the networks' inputs mean, for example the names of all features.
+    dates : of the fold, as `provenance.fold_dates` gives them.
+    """
+    budget = config.budget
+    return {
+        "data_fingerprint": market_fingerprint,
+        "feature_spec": dict(feature_spec),
+        "network": config.algo.network.model_dump(exclude=_SHAPELESS),
+        "fold": dates["name"],
+        "budget": budget.model_dump(include={"collect_episodes", "epochs", "updates_per_epoch"}),
+        "algo": config.algo.name,
+        "seed": config.seed,
+        **{window: list(dates[window]) for window in ("train", "validation", "test")},
+    }
+
+
+def publish_parent(output_root: str | Path, weights: Path, sha256: str, facts: Mapping[str, Any]) -> Path:
+    """Make saved weights what `init.weights=latest` finds; the file is read back first.
+
+    Returns
+    -------
+    The record, `output_root/pretrain/latest/<key>.json`; an older one of the same key is replaced.
+
+    Raises
+    ------
+    StorageError
+        If the weights are not what was saved, or the record cannot be written.
+    """
+    if sha256_of(weights) != sha256:
+        raise StorageError(f"{weights}: not what was saved (its SHA-256 differs); check the disk and train again")
+    root, whole = Path(output_root).resolve(), weights.resolve()
+    stored = whole.relative_to(root) if whole.is_relative_to(root) else whole
+    record = _folder(output_root) / f"{_key(facts)}.json"
+    content = {"weights": stored.as_posix(), "sha256": sha256, "published": now(), FACTS: dict(facts)}
+    atomic_json(record, content)
+    return record
+
+
+def find_parent(
+    output_root: str | Path, weights: str, wanted: Mapping[str, Any], command: Callable[[], str] = lambda: _PRETRAIN
+) -> Parent:
+    """Find, check and load the weights that a run starts from.
+
+    Parameters
+    ----------
+    weights : `latest`, or the path of a run folder or `.safetensors` file.
+    wanted : facts that this run would want of its parent (`parent_facts`).
+    command : makes the command line that would pretrain such a parent; called for a message only.
+
+    Raises
+    ------
+    ParentError
+        Nothing published, nothing that matches or fits, or trained on days that this run is judged by; one
+        line that names the fields and the remedy.
+    StorageError
+        If the weights are damaged or their hash does not match.
+    """
+    try:
+        path, expected = _latest(output_root, wanted) if weights == "latest" else _named(weights)
+        sha256 = sha256_of(path) if expected is None else expected
+        tensors, metadata = load_weights(path, sha256)
+        facts = _fitting(path, metadata.get(FACTS), wanted)
+    except ParentError as error:
+        raise ParentError(f"init.weights={weights}: {error}; run: {command()}") from None
+    return Parent(path, sha256, facts, tensors, metadata)
+
+
+def _latest(output_root: str | Path, wanted: Mapping[str, Any]) -> tuple[Path, str]:
+    """Weights file and hash that are published under the key of `wanted`."""
+    folder = _folder(output_root)
+    exact = folder / f"{_key(wanted)}.json"
+    if not exact.exists():
+        raise ParentError(_why_not(folder, wanted))
+    record = read_json(exact)
+    stored, sha256 = record.get("weights"), record.get("sha256")
+    if not isinstance(stored, str) or not isinstance(sha256, str):
+        raise StorageError(f"{exact}: damaged (no weights or hash in it); remove it and pretrain again")
+    path = Path(output_root) / stored
+    if not path.exists():
+        raise ParentError(f"{path} is published but gone")
+    return path, sha256
+
+
+def _why_not(folder: Path, wanted: Mapping[str, Any]) -> str:
+    """Which fields keep the nearest published weights from matching; of equally near ones the newest."""
+    best: tuple[int, str, list[tuple[str, Any, Any]]] | None = None
+    for path in folder.glob("*.json"):
+        try:
+            record = read_json(path)
+        except StorageError:
+            continue  # a damaged record of other weights must not hide the reason
+        facts = record.get(FACTS)
+        if not isinstance(facts, dict):
+            continue
+        differing = _differences(_chosen(wanted, KEY), _chosen(facts, KEY))
+        candidate = (-len(differing), str(record.get("published")), differing)
+        if best is None or candidate[:2] > best[:2]:
+            best = candidate
+    if best is None:
+        return f"nothing is published under {folder}"
+    return "no pretrained weights with " + _listing(f"{n}={o!r} (nearest has {t!r})" for n, o, t in best[2])
+
+
+def _named(weights: str) -> tuple[Path, str | None]:
+    """Weights file of an explicit path, with the hash that its run's summary holds, if any."""
+    path = Path(weights)
+    if path.is_dir():
+        if not (path / SUMMARY).exists() or not (path / WEIGHTS).exists():
+            raise ParentError(f"not a finished training run (it needs {SUMMARY} and {WEIGHTS}); name another")
+        expected = read_summary(path).get("weights_sha256")
+        return path / WEIGHTS, expected if isinstance(expected, str) else None
+    if not path.exists():
+        raise ParentError("no such run folder or weights file; name another")
+    return path, None
+
+
+def _fitting(path: Path, facts: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of loaded weights, if the networks fit and this run is judged by days that they never saw."""
+    if not isinstance(facts, dict) or not set(wanted) <= set(facts):
+        raise ParentError(f"{path} does not say what it was trained on; use other weights")
+    differing = _differences(_chosen(wanted, FIT), _chosen(facts, FIT))
+    if differing:
+        shown = _listing(f"{name}={theirs!r} where this run has {ours!r}" for name, ours, theirs in differing)
+        raise ParentError(f"does not fit: {shown}; make these equal")
+    # Learnt from the first, chosen by the second: neither may reach into what this run is judged by, or beyond.
+    for theirs, ours in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        end, start = str(facts[theirs][1]), str(wanted[ours][0])
+        if end >= start:
+            reason = f"its {theirs} window ends {end}, this run's {ours} starts {start}"
+            raise ParentError(f"{reason}; use weights that end before it, or a later fold")
+    return facts
+
+
+def _folder(output_root: str | Path) -> Path:
+    return Path(output_root) / "pretrain" / "latest"
+
+
+def _key(facts: Mapping[str, Any]) -> str:
+    return digest(_chosen(facts, KEY))
+
+
+def _chosen(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: facts.get(name) for name in names}
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Dotted name and both values of every leaf that differs; None where one side lacks it."""
+    left, right = _leaves("", ours), _leaves("", theirs)
+    names = [*left, *(name for name in right if name not in left)]
+    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+
+
+def _leaves(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        parts = [(str(name), part) for name, part in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(str(i), part) for i, part in enumerate(value)]
+    else:
+        return {prefix: value}
+    return {k: v for name, part in parts for k, v in _leaves(f"{prefix}.{name}" if prefix else name, part).items()}
+
+
+def _listing(items: Iterable[str]) -> str:
+    shown = list(items)
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

@@ -1,0 +1,183 @@
+"""What a run was made of: `config.yaml`, `run.json`, and the `summary.json` that marks it done.
+
+Clocks, hosts and paths stand in `run.json` alone, so that two runs of one seed agree in every other file.
+"""
+
+import contextlib
+import os
+import platform
+import socket
+import subprocess
+import time
+from collections.abc import Generator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finflow.artifacts.files import atomic_json, atomic_write, read_json
+from finflow.config import Config, to_yaml
+from finflow.data.market import Fold, Market, Window
+
+CONFIG, RUN, SUMMARY, WEIGHTS = "config.yaml", "run.json", "summary.json", "weights.safetensors"
+_PACKAGES = ("finflow", "torch", "numpy", "safetensors", "pandas", "skfolio", "hydra-core", "gymnasium")
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Stopwatch:
+    """Wall-clock seconds of each named phase of a run; a phase entered twice adds up."""
+
+    def __init__(self) -> None:
+        self.started = now()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Generator[None]:
+        """Count the block's seconds under `name`, also where it raises."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601 with microseconds: as text it sorts as time does."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def fold_dates(market: Market, fold: Fold) -> dict[str, Any]:
+    """Name of a fold, and for each window the dates of its first and last return, both included.
+
+    Returns
+    -------
+    `{"name": "2018", "train": ["1996-01-04", "2014-11-28"], "validation": [...], "test": [...]}`
+    """
+
+    def span(window: Window) -> list[str]:
+        return [str(market.dates[window.start]), str(market.dates[window.stop - 1])]
+
+    return {"name": fold.name, **{key: span(getattr(fold, key)) for key in ("train", "validation", "test")}}
+
+
+def run_record(
+    config: Config,
+    market_fingerprint: str,
+    dates: Mapping[str, Any],
+    seed: int,
+    parent: Mapping[str, Any] | None,
+    stopwatch: Stopwatch,
+    *,
+    finished: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Content of `run.json`; never fails for want of git or of a package.
+
+    Parameters
+    ----------
+    dates : of the fold, as `fold_dates` gives them.
+    parent : `Parent.record()` of the weights that the run started from, or None.
+    finished : whether the run has ended; until then `finished` is null.
+    facts : more plain data of the stage, for example how often the test window was opened.
+    """
+    return {
+        "stage": config.stage,
+        "name": config.name,
+        "seed": seed,
+        "data_fingerprint": market_fingerprint,
+        "fold": dict(dates),
+        "parent": None if parent is None else dict(parent),
+        **(facts or {}),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "platform": {"system": platform.platform(), "host": socket.gethostname(), "cores": os.cpu_count()},
+        "git": git_state(_CHECKOUT),
+        "started": stopwatch.started,
+        "finished": now() if finished else None,
+        "seconds": {name: round(seconds, 3) for name, seconds in stopwatch.seconds.items()},
+    }
+
+
+def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:
+    """Write `run.json`; a run writes it at its start and again at its end.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    """
+    atomic_json(run_dir / RUN, dict(record))
+
+
+def write_config(run_dir: Path, config: Config) -> None:
+    """Write `config.yaml` once; one that is there stays as it is.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    """
+    path = run_dir / CONFIG
+    if not path.exists():
+        atomic_write(path, to_yaml(config).encode())
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> None:
+    """Write `summary.json`, the last file of a run: its presence means done.
+
+    Parameters
+    ----------
+    summary : what the seed determines: no times, hosts or paths. Undefined figures are None.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    ValueError
+        If a float is not finite.
+    """
+    atomic_json(run_dir / SUMMARY, dict(summary))
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """Summary of a finished run.
+
+    Raises
+    ------
+    StorageError
+        If the run has none, or it is damaged.
+    """
+    return read_json(run_dir / SUMMARY)
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout whose top is `folder`, and whether it has changes; None where there is none.
+
+    An installed package may lie inside someone else's repository, whose commit would say nothing about it.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != folder.resolve():
+        return None
+    commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
+    return None if commit is None else {"commit": commit, "dirty": bool(changes) if changes is not None else None}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # Inside a git hook, GIT_DIR and its kin point at the hook's repository.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
