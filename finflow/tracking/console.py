@@ -1,0 +1,21 @@
+"""Warnings of a run: one line each on stderr, said once."""
+
+import contextlib
+import sys
+
+_said: set[str] = set()
+
+
+def warn(message: str) -> None:
+    """Print `warning: MESSAGE` to stderr as one line, unless it was said before in this process."""
+    line = " ".join(message.split())
+    if line in _said:
+        return
+    _said.add(line)
+    with contextlib.suppress(OSError):  # a closed stderr must not end a training run
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def forget_warnings() -> None:
+    """Let every warning be said again, for the next run in the same process."""
+    _said.clear()
