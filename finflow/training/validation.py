@@ -1,0 +1,70 @@
+"""Validation during training: the greedy policy's backtest on validation rows, and the choice of a checkpoint."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finflow.agents.greedy import GreedyPolicy, describe
+from finflow.data.market import Fold, Market
+from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import backtest
+from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
+from finflow.evaluation.metrics import cvar, sharpe_ratio, validation_score
+from finflow.nn.networks import Networks
+
+OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
+_POLICY = "policy"
+
+
+class Validator:
+    """Scores a policy on the fold's validation rows; never sees the test rows."""
+
+    def __init__(
+        self, policy: GreedyPolicy, market: Market, fold: Fold, accounting: Accounting, frequency: str
+    ) -> None:
+        self.policy, self.market, self.fold, self.accounting = policy, market, fold, accounting
+        self.benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
+        rows = np.asarray(fold.validation.decisions, dtype=np.int64)
+        self._states = (rows, equal_weight_plan(market).targets[rows], np.zeros(len(rows)))
+
+    def __call__(self) -> dict[str, float | None]:
+        """Figures of the policy as it stands, each `validation_...`, and how alive gate and experts are."""
+        track = backtest(self.market, self.fold.validation, self.accounting, {_POLICY: self.policy.act})[_POLICY]
+        score = {f"validation_{name}": value for name, value in validation_score(track, self.benchmark).items()}
+        return score | self.diagnose()
+
+    def diagnose(self) -> dict[str, float | None]:
+        """`agents.greedy.describe` over the validation rows, holding 1/N."""
+        return dict(describe(self.policy.decide(*self._states)))
+
+
+class Selection:
+    """Keeps the weights that scored best; an undefined score never wins over a defined one."""
+
+    def __init__(self, networks: Networks, objective: str) -> None:
+        self.networks, self.objective = networks, OBJECTIVES[objective]
+        self.at: int | None = None
+        self.score: Mapping[str, float | None] = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def consider(self, step: int, score: Mapping[str, float | None]) -> bool:
+        """Take the networks as they stand if `score` beats the best so far; whether it did."""
+        new, best = score[self.objective], self.score.get(self.objective)
+        if self.at is not None and (new is None or (best is not None and new <= best)):
+            return False
+        self.at, self.score = step, dict(score)
+        self.weights = {name: tensor.detach().clone() for name, tensor in self.networks.state_dict().items()}
+        return True
+
+
+def summarise_episode(net: NDArray[np.float64], turnover: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return, Sharpe ratio, CVaR95 and turnover of one episode from its daily net returns and turnover [L]."""
+    return {
+        "days": float(len(net)),
+        "return": float(np.prod(1.0 + net) - 1.0),
+        "sharpe": sharpe_ratio(net),
+        "cvar": cvar(net, 0.05),
+        "turnover": float(turnover.sum()),
+    }
