@@ -1,0 +1,48 @@
+"""The simple portfolios as tracks over a window, at the frequencies they are compared at."""
+
+import numpy as np
+
+from finflow.allocators.baselines import EQUAL, baseline_targets
+from finflow.data.decisions import decision_days
+from finflow.data.market import TRADABLE, Market, Window
+from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import Plan, backtest
+from finflow.evaluation.result import Floats, Track
+
+MONTHLY = f"{EQUAL} monthly"
+
+
+def equal_weight_name(frequency: str) -> str:
+    """Name of 1/N rebalanced at `frequency` ("daily", "weekly", "monthly"), e.g. "1/N daily"."""
+    return f"{EQUAL} {frequency}"
+
+
+def equal_weight_plan(market: Market) -> Plan:
+    """1/N over the names tradable at t, on the market's decision days; all cash where there is none."""
+    chosen = (market.status[:, :-1] == TRADABLE).astype(np.float64)
+    count = chosen.sum(1, keepdims=True)
+    cash = (count == 0).astype(np.float64)
+    targets: Floats = np.concatenate([chosen / np.maximum(count, 1.0), cash], axis=1)
+    return Plan(targets, market.decision)
+
+
+def equal_weight_track(market: Market, window: Window, accounting: Accounting, frequency: str) -> Track:
+    """1/N at the policy's frequency alone: what a validation score is measured against."""
+    name = equal_weight_name(frequency)
+    return backtest(market, window, accounting, {name: equal_weight_plan(market)})[name]
+
+
+def baseline_tracks(market: Market, window: Window, accounting: Accounting, frequency: str) -> dict[str, Track]:
+    """Every baseline over `window`, through the same ledger: 1/N at the policy's frequency, then all monthly.
+
+    Monthly means month-end closes, and the first day of the window, at which all of them are bought. Buy and hold
+    is bought there and left alone. With a monthly policy there is one 1/N.
+    """
+    monthly = decision_days(market.dates, "monthly")
+    decisions = np.asarray(window.decisions, dtype=np.intp)
+    rows = decisions[monthly[decisions] | (decisions == decisions[0])]
+    plans = {equal_weight_name(frequency): equal_weight_plan(market)}
+    always = np.ones(len(market.dates), dtype=np.bool_)
+    for name, targets in baseline_targets(market, rows).items():
+        plans[MONTHLY if name == EQUAL else name] = Plan(targets, always)
+    return backtest(market, window, accounting, plans)

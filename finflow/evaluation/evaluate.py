@@ -1,0 +1,115 @@
+"""One policy judged on one test window: tracks, metrics, verdicts, regimes, costs, and what looks wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from finflow.allocators.baselines import HOLD
+from finflow.data.market import Fold, Market
+from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import Rows, backtest
+from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
+from finflow.evaluation.costs import break_even_bps, cost_table
+from finflow.evaluation.metrics import YEAR, measure
+from finflow.evaluation.regimes import by_regime, decision_regimes
+from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
+from finflow.evaluation.verdict import judge, scaled_track, volatility_scale
+
+POLICY = "policy"
+COLLAPSED = 0.005  # tracking error a year under which a policy is a copy
+SUSPICIOUS_SHARPE = 2.0
+
+
+class Policy(Protocol):
+    """What is judged: it acts, and says how each decision came about."""
+
+    def act(self, rows: Rows, drifted: Floats, drawdown: Floats) -> Floats:
+        """Target weights [E, n] at rows [E], weights before the decision [E, n], ln(peak / NAV) [E]."""
+        ...
+
+    def explain(self, rows: Rows, drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Gate [E, K] over the experts and trading rate [E] of the same decisions."""
+        ...
+
+
+def evaluate_policy(
+    market: Market,
+    fold: Fold,
+    accounting: Accounting,
+    policy: Policy,
+    *,
+    frequency: str,
+    samples: int,
+    block_days: int,
+    seed: int,
+    expert_names: Sequence[str],
+    window_opened: int,
+    diagnostics: Mapping[str, float] | None = None,
+    warnings: Sequence[str] = (),
+) -> Evaluation:
+    """Evaluate a policy on the fold's test window. The only function that looks at test returns.
+
+    Parameters
+    ----------
+    frequency : `env.rebalance`, how often the policy decides; names the 1/N beside the monthly one.
+    samples, block_days, seed : of the verdict's bootstrap.
+    expert_names : K names of the gate's columns.
+    window_opened : how often this window has been opened, from `openings.record_opening`.
+    diagnostics, warnings : handed through; what looks wrong here is appended to the warnings.
+    """
+    window = fold.test
+    track = backtest(market, window, accounting, {POLICY: policy.act})[POLICY]
+    baselines = baseline_tracks(market, window, accounting, frequency)
+    opponents = {name: baselines[name] for name in dict.fromkeys((equal_weight_name(frequency), MONTHLY))}
+    verdict = judge(track, opponents, samples=samples, block_days=block_days, seed=seed)
+    scale = volatility_scale(
+        backtest(market, fold.train, accounting, {POLICY: policy.act})[POLICY],
+        equal_weight_track(market, fold.train, accounting, frequency),
+    )
+    scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
+    tracks = {POLICY: track, **baselines}
+    metrics = {name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()}
+    regime = decision_regimes(market, window)
+    tables, days = by_regime(regime, tracks)
+    gate, rate = policy.explain(np.asarray(window.decisions, dtype=np.int64), track.drifted, track.drawdown_before)
+    opponent = opponents[verdict.opponent]
+    return Evaluation(
+        verdict=verdict,
+        scaled_verdict=judge(scaled, opponents, samples=samples, block_days=block_days, seed=seed, scale=scale),
+        policy=track,
+        baselines=baselines,
+        metrics=metrics,
+        by_regime=tables,
+        regime_days=days,
+        costs=cost_table(track, opponent, market, window),
+        break_even_bps=break_even_bps(track, opponent, market, window),
+        assets=market.assets,
+        expert_names=tuple(expert_names),
+        gate=gate,
+        rate=rate,
+        regime=regime,
+        diagnostics=dict(diagnostics or {}),
+        warnings=(*warnings, *red_flags(track, metrics[POLICY], opponents, baselines[HOLD])),
+        window_opened=window_opened,
+    )
+
+
+def red_flags(policy: Track, metrics: Metrics, equal: Mapping[str, Track], hold: Track) -> list[str]:
+    """What a sceptical reader would ask about: a Sharpe ratio over 2, a copy of 1/N or of buy and hold, closures."""
+    flags: list[str] = []
+    if metrics.sharpe is not None and metrics.sharpe > SUSPICIOUS_SHARPE:
+        flags.append(f"Sharpe ratio {metrics.sharpe:.2f} is above {SUSPICIOUS_SHARPE:g}: look for a leak first")
+    for name, track in (*equal.items(), (hold.name, hold)):
+        error = tracking_error(policy, track)
+        if error < COLLAPSED:
+            flags.append(f"collapsed to {name}: tracking error {error:.2%} a year, under {COLLAPSED:.1%}")
+    if policy.closures:
+        flags.append(f"positions closed because their price had ended: {policy.closures}")
+    return flags
+
+
+def tracking_error(policy: Track, other: Track) -> float:
+    """Annualised standard deviation of the net active return."""
+    active = policy.net - other.net
+    return float(np.std(active, ddof=1)) * YEAR**0.5 if len(active) > 1 else np.inf

@@ -1,0 +1,122 @@
+"""The files an evaluation leaves, plain enough to recompute every figure from.
+
+`returns.csv`  date, then the net return of the policy and of each baseline on that date; the product of
+    1 + return is the final NAV.
+`weights.csv`  date, then the policy's executed weights that earned that date's return; they were decided at the
+    close of the trading day before.
+`ledger.csv`   date of the decision, ticker, weight_before, weight_after, trade = after - before, cost as a
+    fraction of NAV, reason: `trade`, or `closed: price ended`. Drift is no trade; nor is less than 1e-12.
+`metrics.json` verdicts, metrics, by-regime table, costs; null is undefined.
+Numbers are written with all their digits.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finflow.artifacts.files import atomic_json, atomic_write
+from finflow.data.market import ABSENT, Market, Window
+from finflow.evaluation.result import Evaluation, Track
+
+SMALLEST_TRADE = 1e-12
+TRADE, CLOSED = "trade", "closed: price ended"
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, market: Market, window: Window) -> None:
+    """Write the four files of an evaluation into `folder`, each whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    """
+    write_returns(folder / "returns.csv", evaluation)
+    write_weights(folder / "weights.csv", evaluation.policy, evaluation.assets)
+    write_ledger(folder / "ledger.csv", evaluation.policy, market, window)
+    atomic_json(folder / "metrics.json", figures(evaluation))
+
+
+def write_returns(path: Path, evaluation: Evaluation) -> None:
+    """`returns.csv`: one row a day, one column a strategy."""
+    tracks = {"policy": evaluation.policy, **evaluation.baselines}
+    columns = np.stack([track.net for track in tracks.values()], axis=1)
+    dates = evaluation.policy.dates
+    _write_csv(path, ("date", *tracks), ((str(d), *row.tolist()) for d, row in zip(dates, columns, strict=True)))
+
+
+def write_weights(path: Path, track: Track, assets: Sequence[str]) -> None:
+    """`weights.csv`: one row a day, one column an asset, cash last."""
+    rows = ((str(d), *w.tolist()) for d, w in zip(track.dates, track.weights, strict=True))
+    _write_csv(path, ("date", *assets), rows)
+
+
+def write_ledger(path: Path, track: Track, market: Market, window: Window) -> None:
+    """`ledger.csv`: every trade of a track over `window`, closings of delisted names among them."""
+    header = ("date", "ticker", "weight_before", "weight_after", "trade", "cost", "reason")
+    _write_csv(path, header, trades(track, market, window))
+
+
+def trades(track: Track, market: Market, window: Window) -> list[tuple[str, str, float, float, float, float, str]]:
+    """Rows of `ledger.csv`; the costs of one date sum to the track's cost of that decision."""
+    change = (track.weights - track.drifted)[:, :-1]
+    decisions = np.asarray(window.decisions)
+    rows: list[tuple[str, str, float, float, float, float, str]] = []
+    for at, asset in np.argwhere(np.abs(change) >= SMALLEST_TRADE).tolist():
+        trade = float(change[at, asset])
+        rate = float(track.cost[at] / track.turnover[at]) if track.turnover[at] > 0 else 0.0
+        ended = market.status[decisions[at], asset] == ABSENT
+        rows.append(
+            (
+                str(market.dates[decisions[at]]),
+                market.assets[asset],
+                float(track.drifted[at, asset]),
+                float(track.weights[at, asset]),
+                trade,
+                rate * abs(trade),
+                CLOSED if ended else TRADE,
+            )
+        )
+    return rows
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """All numbers of an evaluation as plain data; how often the window was opened is left out, since it varies."""
+    return _plain(
+        {
+            "verdict": {"line": evaluation.verdict.line(), **asdict(evaluation.verdict)},
+            "scaled_verdict": {**asdict(evaluation.scaled_verdict), "leveraged": evaluation.scaled_verdict.leveraged},
+            "metrics": {name: asdict(m) for name, m in evaluation.metrics.items()},
+            "by_regime": {r: {k: asdict(m) for k, m in table.items()} for r, table in evaluation.by_regime.items()},
+            "regime_days": evaluation.regime_days,
+            "costs": [asdict(row) for row in evaluation.costs],
+            "break_even_bps": evaluation.break_even_bps,
+            "closures": evaluation.policy.closures,
+            "diagnostics": evaluation.diagnostics,
+            "warnings": list(evaluation.warnings),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The same data with None for what is not finite, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue().encode())

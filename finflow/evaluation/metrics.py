@@ -1,0 +1,105 @@
+"""Figures of a track of daily net returns: 252 days a year, ddof 1, no risk-free rate, nothing clipped."""
+
+import math
+
+import numpy as np
+
+from finflow.evaluation.result import Floats, Metrics, Track
+
+YEAR = 252
+FLAT = 1e-14
+"""A range of daily returns below this is rounding: volatility is zero, and ratios over it are undefined."""
+
+
+def measure(net: Floats, turnover: Floats, weights: Floats, *, opening: bool = True) -> Metrics:
+    """Measure one track.
+
+    Parameters
+    ----------
+    net : [R] daily net returns, fractions.
+    turnover : [R] two-way traded notional, fractions of NAV.
+    weights : [R, n] executed weights, cash last.
+    opening : whether row 0 holds the first purchase out of cash. Its cost is in `net`, as everyone's is, but it
+        is no rebalancing, so the yearly turnover leaves that row out: buy and hold shows 0.
+
+    Returns
+    -------
+    Metrics
+        annual_return : final NAV ** (252 / R) - 1.
+        volatility, sharpe : std(net) * sqrt(252); mean / std * sqrt(252).
+        sortino : mean * 252 over the root mean square of min(net, 0), annualised.
+        calmar : annual_return / max_drawdown.
+        cvar95 : mean loss of the worst 5 % of days, their number rounded up; positive is a loss.
+        max_drawdown : largest 1 - NAV / peak, the NAV starting at 1 before the first day.
+        drawdown_days : longest stretch of days from a peak to its recovery; one still open counts up to the end.
+        turnover : mean two-way turnover a day * 252.
+        effective_assets : mean of 1 / sum of squared weights, cash counted as an asset.
+        hit_rate : share of days with net > 0.
+        tail_ratio : 95th percentile of net over minus its 5th.
+        final_nav : prod(1 + net).
+        Undefined figures (no days, zero volatility, ruin, no loss) are None.
+    """
+    days = len(net)
+    nav = np.concatenate([[1.0], np.cumprod(1.0 + net)])
+    final_nav = float(nav[-1])
+    if days == 0:
+        return Metrics(*(None,) * 12, final_nav=final_nav)
+    annual_return = final_nav ** (YEAR / days) - 1.0 if final_nav > 0 else None
+    downside = math.sqrt(float(np.mean(np.minimum(net, 0.0) ** 2)))
+    depth, length = _drawdown(nav)
+    low, high = np.quantile(net, [0.05, 0.95])
+    rebalanced = turnover[1:] if opening else turnover
+    return Metrics(
+        annual_return=annual_return,
+        volatility=None if days < 2 else float(np.std(net, ddof=1)) * math.sqrt(YEAR),
+        sharpe=sharpe_ratio(net),
+        sortino=None if downside < FLAT else float(net.mean()) / downside * math.sqrt(YEAR),
+        calmar=None if annual_return is None or depth == 0 else annual_return / depth,
+        cvar95=cvar(net, 0.05),
+        max_drawdown=depth,
+        drawdown_days=float(length),
+        turnover=float(rebalanced.mean()) * YEAR if len(rebalanced) else None,
+        effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))),
+        hit_rate=float(np.mean(net > 0)),
+        tail_ratio=float(high / -low) if low < 0 else None,
+        final_nav=final_nav,
+    )
+
+
+def sharpe_ratio(net: Floats) -> float | None:
+    """Annualised Sharpe ratio of [R] daily net returns; None without volatility."""
+    if len(net) < 2 or np.ptp(net) < FLAT:
+        return None
+    return float(net.mean() / np.std(net, ddof=1)) * math.sqrt(YEAR)
+
+
+def cvar(net: Floats, share: float) -> float:
+    """Mean loss of the worst `share` of [R] days, their number rounded up; positive is a loss."""
+    count = math.ceil(round(share * len(net), 9))  # 0.05 * 1260 must be 63, not 63.000000000000007
+    return -float(np.partition(net, count - 1)[:count].mean())
+
+
+def active_information_ratio(net: Floats, benchmark: Floats) -> float | None:
+    """Annualised mean over standard deviation of [R] net returns minus the benchmark's; None if they are equal."""
+    return sharpe_ratio(net - benchmark)
+
+
+def validation_score(track: Track, benchmark: Track) -> dict[str, float | None]:
+    """Score a validation track for selection; `benchmark` is 1/N at the policy's frequency over the same rows."""
+    figures = measure(track.net, track.turnover, track.weights)
+    return {
+        "sharpe": figures.sharpe,
+        "active_information_ratio": active_information_ratio(track.net, benchmark.net),
+        "cvar95": figures.cvar95,
+        "turnover": figures.turnover,
+    }
+
+
+def _drawdown(nav: Floats) -> tuple[float, int]:
+    """Deepest fall from a peak, and longest way from a peak to its recovery, of [R + 1] values from the start at 1."""
+    peak = np.maximum.accumulate(nav)
+    at_peak = np.flatnonzero(nav >= peak)
+    closed = np.diff(at_peak)
+    still_open = len(nav) - 1 - int(at_peak[-1])
+    longest = max(int(closed[closed > 1].max(initial=0)), still_open)
+    return float(np.max(1.0 - nav / peak)), longest

@@ -1,0 +1,141 @@
+"""How often a test window has been looked at: a hash-chained log that only grows.
+
+`test_ledger.jsonl` under `output_root` holds one JSON object a line: number, fingerprint, fold, run, when,
+previous (hash of the line before, zeros for the first), hash (SHA-256 of all of these). A changed, removed or
+reordered line breaks the chain; a cut-off tail shows where a run's copy of the head hash is no longer found.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finflow.artifacts.files import storage_errors, write_all
+from finflow.errors import AuditError
+
+FILE_NAME = "test_ledger.jsonl"
+START = "0" * 64
+FIELDS = ("number", "fingerprint", "fold", "run", "when", "previous", "hash")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One opening: `count`-th of its data and fold, and the head hash of the chain after it."""
+
+    count: int
+    head: str
+
+
+def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, when: str) -> Opening:
+    """Append one opening of a test window, before its returns are looked at.
+
+    The whole chain is verified first. A lock keeps two evaluations from taking the same number; the line is
+    written and fsynced before the call returns, and taken back if that fails.
+
+    Parameters
+    ----------
+    output_root : folder of the log, made if missing.
+    fingerprint, fold : of the data and the split; openings are counted by both.
+    run, when : which run's policy was judged, and the time as text.
+
+    Raises
+    ------
+    AuditError
+        If the log was tampered with; nothing is appended.
+    StorageError
+        If the log cannot be written.
+    """
+    path = Path(output_root) / FILE_NAME
+    with storage_errors(path, "written"), _locked(path) as descriptor:
+        text = _read(descriptor)
+        whole = text[: text.rfind(b"\n") + 1]
+        entries = _verified(path, whole)
+        if len(whole) < len(text):  # a write that a kill cut short: its evaluation never saw a return
+            os.ftruncate(descriptor, len(whole))
+        entry: dict[str, Any] = {"number": len(entries) + 1, "fingerprint": fingerprint, "fold": fold, "run": run}
+        entry |= {"when": when, "previous": entries[-1]["hash"] if entries else START}
+        entry["hash"] = _hash(entry)
+        try:
+            write_all(descriptor, (json.dumps(entry) + "\n").encode())
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, len(whole))
+            raise
+    same = [e for e in entries if (e["fingerprint"], e["fold"]) == (fingerprint, fold)]
+    return Opening(len(same) + 1, entry["hash"])
+
+
+def verify_openings(output_root: Path, head: str | None = None) -> int:
+    """Check the chain and return how many openings it holds; a missing log holds none.
+
+    Parameters
+    ----------
+    head : a head hash that a run noted down; the chain must still contain it.
+
+    Raises
+    ------
+    AuditError
+        If a line was changed, removed or reordered, or `head` is gone.
+    StorageError
+        If the log cannot be read.
+    """
+    path = Path(output_root) / FILE_NAME
+    text = b""
+    if path.exists():
+        with storage_errors(path, "read"):
+            text = path.read_bytes()
+    entries = _verified(path, text[: text.rfind(b"\n") + 1])
+    if head is not None and head != START and all(e["hash"] != head for e in entries):
+        raise AuditError(f"{path}: the opening {head[:12]} that a run noted is gone; restore the file from a copy")
+    return len(entries)
+
+
+def _verified(path: Path, text: bytes) -> list[dict[str, Any]]:
+    previous, entries = START, list[dict[str, Any]]()
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = _parsed(line)
+        if tuple(entry) != FIELDS or (entry["number"], entry["previous"], entry["hash"]) != (
+            number,
+            previous,
+            _hash(entry),
+        ):
+            raise AuditError(f"{path}:{number}: the log of test-window openings was changed; restore it from a copy")
+        entries.append(entry)
+        previous = entry["hash"]
+    return entries
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _hash(entry: dict[str, Any]) -> str:
+    content = {name: entry[name] for name in FIELDS[:-1]}
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # freed when the descriptor closes, by a kill too
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    parts: list[bytes] = []
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)

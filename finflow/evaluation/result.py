@@ -1,0 +1,149 @@
+"""What an evaluation hands back: plain frozen records of arrays and numbers.
+
+R return rows of a window, n assets with cash last, K experts. Row i of a track holds the decision taken at the
+close of the day before `dates[i]` and what it earned on `dates[i]`. Fractions are of net asset value.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.envs.reward import RUIN
+
+Floats = NDArray[np.float64]
+Outcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One strategy over one window, as the ledger booked it.
+
+    Attributes
+    ----------
+    dates : [R] datetime64[D], dates of the returns.
+    weights : [R, n] executed weights, which earned the row's return.
+    drifted : [R, n] weights just before that decision.
+    turnover, cost, gross, net : [R] two-way traded notional, its cost, return before and after cost.
+    closures : positions closed because their price had ended.
+    """
+
+    name: str
+    dates: NDArray[np.datetime64]
+    weights: Floats
+    drifted: Floats
+    turnover: Floats
+    cost: Floats
+    gross: Floats
+    net: Floats
+    closures: int
+
+    @property
+    def nav(self) -> Floats:
+        """[R] net asset value at the close of each row, from 1 before the first."""
+        return np.cumprod(1.0 + self.net, dtype=np.float64)
+
+    @property
+    def drawdown_before(self) -> Floats:
+        """[R] ln(peak / NAV) known at each row's decision, at least 0, followed as the environment follows it."""
+        drawdown = np.zeros(len(self.net))
+        for at, log_net in enumerate(np.log(np.maximum(1.0 + self.net[:-1], RUIN)).tolist(), 1):
+            drawdown[at] = max(drawdown[at - 1] - log_net, 0.0)
+        return drawdown
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one track; what is undefined is None, never 0. Definitions in `metrics.measure`."""
+
+    annual_return: float | None
+    volatility: float | None
+    sharpe: float | None
+    sortino: float | None
+    calmar: float | None
+    cvar95: float | None
+    max_drawdown: float | None
+    drawdown_days: float | None
+    turnover: float | None
+    effective_assets: float | None
+    hit_rate: float | None
+    tail_ratio: float | None
+    final_nav: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Annualised net Sharpe minus the opponent's, with its studentised 95 % interval.
+
+    Attributes
+    ----------
+    difference, low, high : nan where a Sharpe ratio is undefined; then nothing can be told apart.
+    opponent : the 1/N that was compared with, e.g. "1/N monthly".
+    samples, block_days : of the bootstrap, as used (a short window shortens the blocks).
+    p_value : of equal Sharpe ratios, from the same bootstrap; None where undefined.
+    scale : factor on the policy's risky weights, 1 for the policy as it is.
+    """
+
+    outcome: Outcome
+    difference: float
+    low: float
+    high: float
+    opponent: str
+    samples: int
+    block_days: int
+    p_value: float | None = None
+    scale: float = 1.0
+
+    @property
+    def leveraged(self) -> bool:
+        """Whether the compared portfolio is the policy scaled up, cash borrowed at the cash yield where short."""
+        return self.scale > 1.0
+
+    def line(self) -> str:
+        """The first line of a report."""
+        figures = [f"{round(x, 2) + 0.0:.2f}" for x in (self.difference, self.low, self.high)]
+        return f"Verdict: {self.outcome} 1/N (difference {figures[0]}, 95 % [{figures[1]}, {figures[2]}])"
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """Policy and opponent, their decisions unchanged, at one cost of `bps` basis points of traded notional."""
+
+    bps: float
+    sharpe: float | None
+    annual_return: float
+    opponent_sharpe: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything a report of one policy on one test window says.
+
+    Attributes
+    ----------
+    verdict, scaled_verdict : the second for the policy scaled to 1/N's train-window volatility.
+    metrics : by strategy, "policy" first.
+    by_regime : regime -> strategy -> metrics of the days decided under that causal label; regimes without a
+        day are left out.
+    break_even_bps : cost at which policy and opponent have the same Sharpe ratio; None if there is none.
+    gate, rate, regime : [R, K], [R], [R] int8 at the decision behind each return; regime indexes `REGIMES`.
+    """
+
+    verdict: Verdict
+    scaled_verdict: Verdict
+    policy: Track
+    baselines: dict[str, Track]
+    metrics: dict[str, Metrics]
+    by_regime: dict[str, dict[str, Metrics]]
+    regime_days: dict[str, int]
+    costs: list[CostRow]
+    break_even_bps: float | None
+    assets: tuple[str, ...]
+    expert_names: tuple[str, ...]
+    gate: Floats
+    rate: Floats
+    regime: NDArray[np.int8]
+    diagnostics: dict[str, float]
+    warnings: tuple[str, ...]
+    window_opened: int

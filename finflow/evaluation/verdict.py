@@ -1,0 +1,93 @@
+"""The verdict in words: does the policy beat 1/N, net of costs, beyond what chance would do?"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from finflow.data.market import Market, Window
+from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import Plan, backtest
+from finflow.evaluation.metrics import measure, sharpe_ratio
+from finflow.evaluation.result import Outcome, Track, Verdict
+from finflow.evaluation.statistics import sharpe_difference
+from finflow.seeding import numpy_stream
+
+
+def strongest(opponents: Mapping[str, Track]) -> str:
+    """Name of the opponent with the highest Sharpe ratio; the first of equals."""
+    return max(opponents, key=lambda name: _or_lowest(sharpe_ratio(opponents[name].net)))
+
+
+def judge(
+    policy: Track,
+    opponents: Mapping[str, Track],
+    *,
+    samples: int,
+    block_days: int,
+    seed: int,
+    scale: float = 1.0,
+) -> Verdict:
+    """Compare a policy with whichever opponent has the higher Sharpe ratio over the same days.
+
+    BEATS only where the lower bound of the studentised 95 % interval of the Sharpe difference is above 0,
+    WORSE THAN where the upper bound is below 0, else INDISTINGUISHABLE FROM: also where a ratio is undefined.
+
+    Parameters
+    ----------
+    opponents : 1/N at the policy's frequency and monthly, by name.
+    seed : of the run; the draw comes from its stream "verdict".
+    scale : noted in the verdict when `policy` is a scaled one.
+    """
+    name = strongest(opponents)
+    result = sharpe_difference(
+        policy.net, opponents[name].net, samples=samples, block_days=block_days, rng=numpy_stream(seed, "verdict")
+    )
+    outcome: Outcome = "INDISTINGUISHABLE FROM"
+    if result.low > 0:
+        outcome = "BEATS"
+    elif result.high < 0:
+        outcome = "WORSE THAN"
+    return Verdict(
+        outcome=outcome,
+        difference=result.difference,
+        low=result.low,
+        high=result.high,
+        opponent=name,
+        samples=samples,
+        block_days=result.block_days,
+        p_value=None if math.isnan(result.p_value) else result.p_value,
+        scale=scale,
+    )
+
+
+def volatility_scale(policy_train: Track, benchmark_train: Track) -> float:
+    """Factor that gives the policy the benchmark's volatility, both measured on train rows alone.
+
+    1 where the policy has no volatility to scale. No look-ahead: nothing of the judged window enters.
+    """
+    ours = measure(policy_train.net, policy_train.turnover, policy_train.weights).volatility
+    theirs = measure(benchmark_train.net, benchmark_train.turnover, benchmark_train.weights).volatility
+    return theirs / ours if ours and theirs and sharpe_ratio(policy_train.net) is not None else 1.0
+
+
+def scaled_track(policy: Track, market: Market, window: Window, cost_rate: float, scale: float) -> Track:
+    """The policy with its risky weights times `scale`, the rest in cash, through the ledger.
+
+    It trades on the days the policy traded. With `scale` above 1 cash may be negative: borrowed at the cash
+    yield. The desk's limits are not applied again, since the policy's own weights already keep them.
+    """
+    targets = np.full((len(market.dates), market.n), np.nan)
+    traded = policy.turnover > 0
+    traded[0] = True
+    scaled = scale * policy.weights
+    scaled[:, -1] = 1.0 - scaled[:, :-1].sum(1)
+    decisions = np.asarray(window.decisions)
+    targets[decisions[traded]] = scaled[traded]
+    name = f"{policy.name} x {scale:.2f}"
+    plan = Plan(targets, np.ones(len(targets), dtype=np.bool_))
+    return backtest(market, window, Accounting(cost_rate), {name: plan})[name]
+
+
+def _or_lowest(value: float | None) -> float:
+    return -math.inf if value is None else value
