@@ -1,0 +1,239 @@
+"""Plotly figures of the backtest: equity and drawdown, weights, gate and rate, turnover and cost.
+
+The curves are drawn from the tracks of an `Evaluation`; every number printed as a number comes from its tables.
+"""
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from finflow.evaluation.result import Evaluation, Track
+from finflow.report.theme import (
+    EXPERTS,
+    GREY,
+    NAMES,
+    OPPONENT,
+    OTHERS,
+    POLICY,
+    REGIME_COLOURS,
+    Chart,
+    blank,
+    days,
+    finish,
+    numbers,
+    regime_name,
+    shown_rows,
+    text,
+)
+
+TOP_NAMES = 10
+LOG_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
+
+
+def opponent_name(evaluation: Evaluation) -> str:
+    """The baseline that the verdict compares with, as it is named among the tracks."""
+    named = evaluation.verdict.opponent
+    return named if named in evaluation.baselines else next(iter(evaluation.baselines))
+
+
+def equity_chart(evaluation: Evaluation) -> Chart:
+    """Growth of 1, drawdown, and the policy's wealth relative to 1/N, over one time axis."""
+    name = opponent_name(evaluation)
+    opponent = evaluation.baselines[name]
+    worst = [int(np.argmin(_drawdown(track))) for track in (evaluation.policy, opponent)]
+    rows = shown_rows(len(evaluation.policy.dates), worst)
+    x = days(evaluation.policy.dates[rows])
+    figure = make_subplots(
+        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.56, 0.24, 0.2], figure=blank()
+    )
+    others = [track for key, track in evaluation.baselines.items() if key != name]
+    for i, track in enumerate(others):
+        dash = ("solid", "dot", "dash")[i // len(OTHERS) % 3]
+        _add_track(figure, track, x, rows, {"width": 1, "color": OTHERS[i % len(OTHERS)], "dash": dash}, rank=3 + i)
+    _add_track(figure, opponent, x, rows, {"width": 2.2, "color": OPPONENT}, rank=2)
+    _add_track(figure, evaluation.policy, x, rows, {"width": 2.6, "color": POLICY}, rank=1)
+    relative = evaluation.policy.nav / opponent.nav
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=numbers(relative[rows] - 1, 5), name=f"policy relative to {text(name)}", showlegend=False,
+            line={"width": 1.8, "color": POLICY}, hovertemplate="%{y:+.2%}",
+        ), row=3, col=1,
+    )  # fmt: skip
+    figure.add_hline(y=0, line={"width": 1, "color": GREY}, row=3, col=1)  # pyright: ignore[reportArgumentType]
+    _equity_axes(figure, [evaluation.policy, *evaluation.baselines.values()])
+    finish(figure)
+    figure.update_layout(legend={"y": -0.07})
+    note = (
+        f"Net of costs. Top: growth of 1 on a logarithmic scale. Middle: loss from the last peak. "
+        f"Bottom: wealth of the policy relative to {name}. Click a name in the legend to hide or show it."
+    )
+    if len(rows) < len(evaluation.policy.dates):
+        note += f" {len(rows):,} of {len(evaluation.policy.dates):,} days are drawn."
+    return Chart("equity", f"Equity and drawdown against {name}", note, figure, 720)
+
+
+def _add_track(
+    figure: go.Figure, track: Track, x: list[str], rows: NDArray[np.int64], line: dict[str, object], rank: int
+) -> None:
+    """Draw last what ranks first, so that it lies on top; the legend lists it first."""
+    shared = {
+        "x": x, "name": text(track.name), "legendgroup": text(track.name), "legendrank": rank, "line": line,
+        "opacity": 1.0 if rank <= 2 else 0.7,
+    }  # fmt: skip
+    figure.add_trace(go.Scatter(**shared, y=numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}"), row=1, col=1)
+    below = go.Scatter(**shared, y=numbers(_drawdown(track)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
+    figure.add_trace(below, row=2, col=1)
+
+
+def _equity_axes(figure: go.Figure, tracks: list[Track]) -> None:
+    wealth = np.concatenate([track.nav for track in tracks])
+    low, high = float(wealth.min()) * 0.97, float(wealth.max()) * 1.03
+    ticks = [tick for tick in LOG_TICKS if low <= tick <= high]
+    wide = high / low > 4
+    figure.update_yaxes(
+        type="log", title="growth of 1", range=[float(np.log10(low)), float(np.log10(high))],
+        tickvals=[t for t in ticks if not wide or t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)] or None,
+        row=1, col=1,
+    )  # fmt: skip
+    figure.update_yaxes(title="drawdown", tickformat=".0%", row=2, col=1)
+    figure.update_yaxes(title="relative", tickformat="+.0%", row=3, col=1)
+    figure.update_xaxes(type="date", row=3, col=1)
+
+
+def weights_chart(evaluation: Evaluation) -> Chart:
+    """Executed weights of the largest holdings as a stacked area, cash in grey."""
+    weights, assets = evaluation.policy.weights, evaluation.assets
+    rows = shown_rows(len(weights))
+    x = days(evaluation.policy.dates[rows])
+    risky = weights[:, :-1]
+    order = np.argsort(-risky.mean(axis=0), kind="stable")
+    top = order if len(order) <= TOP_NAMES + 1 else order[:TOP_NAMES]
+    rest = np.setdiff1d(order, top)
+    layers = [(assets[-1], weights[:, -1], "#B8BDC2")]
+    layers += [(assets[i], risky[:, i], NAMES[k % len(NAMES)]) for k, i in enumerate(top)]
+    if len(rest):
+        layers.append((f"{len(rest)} other names", risky[:, rest].sum(axis=1), "#E3E5E8"))
+    figure = blank()
+    for name, values, colour in layers:
+        figure.add_trace(_area(x, values[rows], text(name), colour, decimals=4))
+    finish(figure)
+    figure.update_yaxes(title="share of wealth", tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(type="date")
+    figure.update_layout(legend={"traceorder": "normal"})
+    note = "Executed weights, cash at the bottom, then the largest average holdings first."
+    return Chart("weights", "Weights over time", note, figure, 460)
+
+
+def gate_chart(evaluation: Evaluation) -> Chart:
+    """Shares that the gate gives the experts, the regime known at the decision, and the trading rate."""
+    rows = shown_rows(len(evaluation.gate))
+    x = days(evaluation.policy.dates[rows])
+    figure = make_subplots(
+        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.62, 0.06, 0.32], figure=blank()
+    )
+    for k, name in enumerate(evaluation.expert_names):
+        area = _area(x, evaluation.gate[rows, k], text(name), EXPERTS[k % len(EXPERTS)], decimals=4)
+        figure.add_trace(area, row=1, col=1)
+    _add_regimes(figure, evaluation.policy.dates, evaluation.regime)
+    names = [regime_name(int(label)) for label in evaluation.regime[rows]]
+    for row, level in ((1, 1.0), (2, 0.0)):  # unseen, it only names the day's regime under the pointer
+        figure.add_trace(
+            go.Scatter(
+                x=x, y=[level] * len(x), mode="lines", line={"width": 0, "color": GREY}, name="regime",
+                showlegend=False, customdata=names, hovertemplate="%{customdata}",
+            ), row=row, col=1,
+        )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=numbers(evaluation.rate[rows], 4), name="trading rate", showlegend=False,
+            line={"width": 1.6, "color": POLICY}, hovertemplate="%{y:.1%}",
+        ), row=3, col=1,
+    )  # fmt: skip
+    finish(figure)
+    figure.update_yaxes(title="expert share", tickformat=".0%", range=[0, 1], row=1, col=1)
+    figure.update_yaxes(title="", showticklabels=False, showgrid=False, ticks="", range=[-0.5, 0.5], row=2, col=1)
+    figure.update_yaxes(title="trading rate", tickformat=".0%", rangemode="tozero", row=3, col=1)
+    figure.update_xaxes(type="date", range=[x[0], x[-1]])
+    figure.update_xaxes(ticks="", row=2, col=1)
+    figure.update_layout(legend={"traceorder": "normal"}, barmode="overlay")
+    note = (
+        "Top: share of each expert in the aim. Strip: market regime known at the decision. "
+        "Bottom: trading rate, the part of the way to the aim that is traded."
+    )
+    return Chart("gate", "Gate and trading rate over time", note, figure, 560)
+
+
+def _area(x: list[str], values: NDArray[np.float64], name: str, colour: str, decimals: int) -> go.Scatter:
+    return go.Scatter(
+        x=x, y=numbers(values, decimals), name=name, stackgroup="one", mode="lines",
+        line={"width": 0.5, "color": colour}, fillcolor=colour, hovertemplate="%{y:.1%}",
+    )  # fmt: skip
+
+
+def _add_regimes(figure: go.Figure, dates: NDArray[np.datetime64], regime: NDArray[np.int8]) -> None:
+    """One horizontal bar per stretch of equal label: from its first day to the first day of the next."""
+    starts = np.flatnonzero(np.r_[True, regime[1:] != regime[:-1]])
+    begin = dates[starts].astype("datetime64[D]")
+    end = np.r_[begin[1:], dates[-1:].astype("datetime64[D]") + np.timedelta64(1, "D")]
+    for name, colour in REGIME_COLOURS.items():
+        chosen = [i for i, start in enumerate(starts) if regime_name(int(regime[start])) == name]
+        if not chosen:
+            continue
+        lengths = (end[chosen] - begin[chosen]).astype("timedelta64[ms]").astype(np.int64)
+        figure.add_trace(
+            go.Bar(
+                orientation="h", base=days(begin[chosen]), x=[int(v) for v in lengths], y=[0] * len(chosen),
+                width=1, marker={"color": colour, "line": {"width": 0}}, name=f"regime: {name}",
+                hoverinfo="skip",
+            ), row=2, col=1,
+        )  # fmt: skip
+
+
+def trading_chart(evaluation: Evaluation) -> Chart:
+    """Turnover by month and cost so far, of the policy and of 1/N."""
+    name = opponent_name(evaluation)
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.58, 0.42], figure=blank()
+    )
+    strategies = ((evaluation.policy, POLICY), (evaluation.baselines[name], OPPONENT))
+    for track, colour in strategies:
+        label = text(track.name)
+        months, total = _by_month(track.dates, track.turnover)
+        figure.add_trace(
+            go.Bar(
+                x=days(months), y=numbers(total, 4), name=label, legendgroup=label,
+                marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1%}",
+            ), row=1, col=1,
+        )  # fmt: skip
+        rows = shown_rows(len(track.cost))
+        figure.add_trace(
+            go.Scatter(
+                x=days(track.dates[rows]), y=numbers(np.cumsum(track.cost)[rows], 6), name=label, showlegend=False,
+                legendgroup=label, line={"width": 1.8, "color": colour}, hovertemplate="%{y:.2%}",
+            ), row=2, col=1,
+        )  # fmt: skip
+    finish(figure)
+    figure.update_yaxes(title="turnover a month", tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(title="cost so far", tickformat=".2~%", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(type="date")
+    figure.update_layout(legend={"traceorder": "normal"}, barmode="group")
+    note = (
+        "Top: notional bought and sold each month, as a share of wealth (the first purchase included). "
+        "Bottom: sum of the costs charged so far, as a share of wealth on the day."
+    )
+    return Chart("trading", "Turnover and cost over time", note, figure, 460)
+
+
+def _by_month(
+    dates: NDArray[np.datetime64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    months, inverse = np.unique(dates.astype("datetime64[M]"), return_inverse=True)
+    total = np.zeros(len(months))
+    np.add.at(total, inverse, values)
+    return months, total
+
+
+def _drawdown(track: Track) -> NDArray[np.float64]:
+    """Loss from the last peak, at most 0; the starting wealth of 1 is a peak as well."""
+    return track.nav / np.maximum(np.maximum.accumulate(track.nav), 1.0) - 1

@@ -1,0 +1,141 @@
+"""Small figures of how the run learnt: one chart per quantity, drawn only if the history holds it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from finflow.report.theme import BLUE, GREY, VERMILLION, Chart, blank, finish, numbers, shown_rows
+
+History = Sequence[Mapping[str, Any]]
+"""Rows of `metrics.jsonl`, in order; a row may lack any key."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of a history: its key, title, what its axis says, and what reads well beside it."""
+
+    key: str
+    title: str
+    unit: str
+    note: str = ""
+    smooth: bool = False
+    zero: bool = False
+    validation: str | None = None
+
+
+PRETRAIN = (
+    Curve("v_loss", "Value loss", "loss", "Expectile regression of V."),
+    Curve("q_loss", "Critic loss", "loss", "Quantile regression of Q."),
+    Curve("policy_loss", "Policy loss", "loss", "Advantage-weighted regression."),
+    Curve("validation_sharpe", "Validation Sharpe", "annualised", "Net of costs.", zero=True),
+)
+FINETUNE = (
+    Curve("return", "Episode return", "return", "", smooth=True, zero=True),
+    Curve(
+        "sharpe", "Episode Sharpe", "annualised", "Diamonds: validation.", smooth=True,
+        zero=True, validation="validation_sharpe",
+    ),
+    Curve(
+        "validation_active_ir", "Validation active IR", "annualised",
+        "Of the net return over 1/N.", zero=True,
+    ),
+    Curve("cvar", "Episode CVaR 95 %", "daily loss", "Mean of the worst 5 % of days.", smooth=True),
+    Curve("critic_loss", "Critic loss", "loss", "", smooth=True),
+    Curve("actor_loss", "Actor loss", "loss", "", smooth=True),
+    Curve("alpha", "Entropy coefficient", "alpha", "Learnt, to hold the entropy at its target."),
+    Curve("entropy", "Policy entropy", "nats", "Of the logits; may be negative."),
+)  # fmt: skip
+EXPERTS = (
+    Curve("gate_entropy", "Gate entropy", "nats", "In training; 0: one expert alone."),
+    Curve("expert_distance", "Expert distance", "mean pairwise", "In training; 0: copies of one another."),
+)
+
+
+def curves(history: History, step: str, wanted: Sequence[Curve], prefix: str) -> list[Chart]:
+    """Charts of the quantities in `wanted` that `history` holds, against its `step` (epoch or episode)."""
+    charts: list[Chart] = []
+    for curve in wanted:
+        x, y = _column(history, step, curve.key)
+        if len(x):
+            figure = _curve_figure(curve, step, x, y, history)
+            note = f"{curve.note} {_legend(curve, step, len(x))}".strip()
+            charts.append(Chart(f"{prefix}-{curve.key.replace('_', '-')}", curve.title, note, figure, 220))
+    return charts
+
+
+def _window(curve: Curve, points: int) -> int:
+    """Length of the rolling mean; 0 where the points are drawn as they are."""
+    return max(5, points // 20) if curve.smooth and points >= 10 else 0
+
+
+def _legend(curve: Curve, step: str, points: int) -> str:
+    window = _window(curve, points)
+    return f"Grey: each {step}; blue: mean of the last {window}." if window else ""
+
+
+def _curve_figure(
+    curve: Curve, step: str, x: NDArray[np.float64], y: NDArray[np.float64], history: History
+) -> go.Figure:
+    figure = blank()
+    rows = shown_rows(len(x))
+    steps = numbers(x[rows], 0)
+    few = len(rows) < 60
+    window = _window(curve, len(y))
+    if window:
+        figure.add_trace(
+            go.Scatter(
+                x=steps, y=numbers(y[rows], 6), mode="lines", name=f"each {step}", opacity=0.45,
+                line={"width": 1, "color": GREY}, hovertemplate="%{y:.4~g}",
+            )
+        )  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=steps, y=numbers(rolling_mean(y, window)[rows], 6), mode="lines", name=f"mean of {window}",
+                line={"width": 2.2, "color": BLUE}, hovertemplate="%{y:.4~g}",
+            )
+        )  # fmt: skip
+    else:
+        figure.add_trace(
+            go.Scatter(
+                x=steps, y=numbers(y[rows], 6), mode="lines+markers" if few else "lines", name=curve.title.lower(),
+                line={"width": 2, "color": BLUE}, marker={"size": 5}, hovertemplate="%{y:.4~g}",
+            )
+        )  # fmt: skip
+    marks_x, marks_y = _column(history, step, curve.validation) if curve.validation else (x[:0], y[:0])
+    if len(marks_x):
+        figure.add_trace(
+            go.Scatter(
+                x=numbers(marks_x, 0), y=numbers(marks_y, 6), mode="markers", name="validation",
+                marker={"symbol": "diamond", "size": 8, "color": VERMILLION}, hovertemplate="%{y:.2f}",
+            )
+        )  # fmt: skip
+    if curve.zero:
+        figure.add_hline(y=0, line={"width": 1, "color": GREY})
+    finish(figure, dated=False, legend=False)
+    figure.update_xaxes(title=step)
+    figure.update_yaxes(title=curve.unit)
+    return figure
+
+
+def rolling_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean of the last `window` values; of fewer at the start, so that nothing ahead is looked at."""
+    sums = np.cumsum(np.r_[0.0, values])
+    stop = np.arange(1, len(values) + 1)
+    start = np.maximum(stop - window, 0)
+    return (sums[stop] - sums[start]) / (stop - start)
+
+
+def _column(history: History, step: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and values of the rows where both are finite numbers."""
+    pairs = [(row.get(step), row.get(key)) for row in history]
+    kept = [(a, b) for a, b in pairs if _finite(a) and _finite(b)]
+    table = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))

@@ -1,0 +1,172 @@
+"""One self-contained page per evaluated run: no request leaves it, and the same inputs give the same bytes."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from finflow.errors import StorageError
+from finflow.evaluation.result import Evaluation
+from finflow.report.figures import equity_chart, gate_chart, opponent_name, trading_chart, weights_chart
+from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
+from finflow.report.tables import (
+    BY_FIELD,
+    KEY_FIGURES,
+    Cell,
+    cost_table,
+    diagnostics_table,
+    fact_table,
+    metric_table,
+    number,
+    regime_sharpe_table,
+    regime_table,
+)
+from finflow.report.theme import Chart
+from finflow.report.verdict import scaling, verdict_views
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the page says of a run beside its evaluation.
+
+    Attributes
+    ----------
+    title : what was evaluated, e.g. "finetune / bcell, volatile".
+    folder : name of the evaluated run's folder.
+    config : the run's configuration as YAML text.
+    provenance : of `run.json`: versions, git commit, data fingerprint, parent and its hash, seed, threads. May nest.
+    fold : name of the fold.
+    fold_dates : window -> (first, last) day of its returns, in the order to show.
+    pretrain, finetune : rows of the two stages' `metrics.jsonl`; either may be empty.
+    next_command : what to type next.
+    """
+
+    title: str
+    folder: str
+    config: str
+    provenance: Mapping[str, Any]
+    fold: str
+    fold_dates: Mapping[str, tuple[str, str]]
+    pretrain: History
+    finetune: History
+    next_command: str
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure of the strip: the policy's and the opponent's."""
+
+    label: str
+    unit: str
+    policy: Cell
+    opponent: Cell
+
+
+def write_report(path: Path, evaluation: Evaluation, run: RunFacts) -> None:
+    """Write the page of one run to `path`, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    page = render(evaluation, run)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(page, encoding="utf-8", newline="\n")
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise StorageError(f"{path}: report cannot be written ({reason}); free space or set output_root") from error
+
+
+def render(evaluation: Evaluation, run: RunFacts) -> str:
+    """The page as HTML text."""
+    main, scaled = verdict_views(evaluation)
+    charts = {
+        "equity": [equity_chart(evaluation)],
+        "weights": [weights_chart(evaluation)],
+        "gate": [gate_chart(evaluation)],
+        "trading": [trading_chart(evaluation)],
+        "pretrain": curves(run.pretrain, "epoch", PRETRAIN, "pretrain"),
+        "finetune": curves(run.finetune, "episode", FINETUNE, "finetune"),
+        "experts": curves(run.finetune, "episode", EXPERTS, "experts"),
+    }
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    dates = evaluation.policy.dates
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        evaluation=evaluation,
+        period=(str(dates[0]), str(dates[-1]), len(dates)),
+        verdict=main,
+        scaled=scaled,
+        scaling=scaling(evaluation.scaled_verdict),
+        opponent=opponent_name(evaluation),
+        figures=_key_figures(evaluation),
+        charts=charts,
+        max_entropy=math.log(max(len(evaluation.expert_names), 1)),
+        break_even=number(evaluation.break_even_bps, 1),
+        tables={
+            "metrics": metric_table(evaluation),
+            "regimes": regime_table(evaluation),
+            "regime_sharpe": regime_sharpe_table(evaluation),
+            "costs": cost_table(evaluation),
+            "diagnostics": diagnostics_table(evaluation),
+            "facts": fact_table("facts-table", _facts(evaluation, run)),
+            "provenance": fact_table("provenance-table", run.provenance),
+        },
+        data=_script_json({chart.key: _plain(chart) for group in charts.values() for chart in group}),
+        css=_asset("page.css"),
+        script=_asset("page.js"),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _facts(evaluation: Evaluation, run: RunFacts) -> dict[str, Any]:
+    windows = {f"{name} window": f"{first} to {last}" for name, (first, last) in run.fold_dates.items()}
+    return {
+        "run folder": run.folder,
+        "fold": run.fold,
+        **windows,
+        "assets": evaluation.assets,
+        "positions closed because their price ended": evaluation.policy.closures,
+    }
+
+
+def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
+    policy = evaluation.metrics[evaluation.policy.name]
+    opponent = evaluation.metrics[opponent_name(evaluation)]
+    measures = [BY_FIELD[field] for field in KEY_FIGURES]
+    return [KeyFigure(m.label, m.unit, m.cell(policy), m.cell(opponent)) for m in measures]
+
+
+def _plain(chart: Chart) -> dict[str, Any]:
+    """Data and layout of a figure as plain JSON; the page draws it by its element id."""
+    figure = json.loads(str(chart.figure.to_json(validate=False)))
+    layout = {name: value for name, value in figure["layout"].items() if name != "template"}
+    return {"data": figure["data"], "layout": layout}
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that may stand inside a script element: no `<`, `>` or `&` is left in it."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _asset(name: str) -> Markup:
+    return Markup((HERE / name).read_text(encoding="utf-8"))

@@ -1,0 +1,200 @@
+"""Tables of the report: cells hold the text to show and the number to sort by; no number is computed here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finflow.evaluation.result import Evaluation, Metrics
+from finflow.report.figures import opponent_name
+
+DASH = "–"
+"""Shown for an undefined figure: neither 0 nor an empty cell."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Header of a column; `unit` stands under the label."""
+
+    label: str
+    unit: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown and, for a number, what it sorts by (None: after all numbers)."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of one row; `mark` is "policy", "opponent" or nothing, and `group` starts a new block of rows."""
+
+    cells: tuple[Cell, ...]
+    mark: str = ""
+    group: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; `key` is its element id."""
+
+    key: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    sortable: bool = False
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a field of `Metrics` is written."""
+
+    field: str
+    label: str
+    unit: str
+    scale: float
+    decimals: int
+
+    def cell(self, metrics: Metrics) -> Cell:
+        """Write this figure of `metrics`."""
+        return number(getattr(metrics, self.field), self.decimals, self.scale)
+
+    @property
+    def column(self) -> Column:
+        """Header of this figure."""
+        return Column(self.label, self.unit)
+
+
+MEASURES = (
+    Measure("annual_return", "Return", "% a year", 100, 1),
+    Measure("volatility", "Volatility", "% a year", 100, 1),
+    Measure("sharpe", "Sharpe", "ratio", 1, 2),
+    Measure("sortino", "Sortino", "ratio", 1, 2),
+    Measure("calmar", "Calmar", "ratio", 1, 2),
+    Measure("cvar95", "CVaR\u00a095\u00a0%", "% a day", 100, 2),
+    Measure("max_drawdown", "Max drawdown", "%", 100, 1),
+    Measure("drawdown_days", "Longest drawdown", "days", 1, 0),
+    Measure("turnover", "Turnover", "× a year", 1, 2),
+    Measure("effective_assets", "Effective assets", "count", 1, 1),
+    Measure("hit_rate", "Hit rate", "% of days", 100, 1),
+    Measure("tail_ratio", "Tail ratio", "95th / 5th", 1, 2),
+    Measure("final_nav", "Final NAV", "start = 1", 1, 3),
+)
+BY_FIELD = {measure.field: measure for measure in MEASURES}
+KEY_FIGURES = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets",
+               "final_nav")  # fmt: skip
+REGIME_FIGURES = ("annual_return", "volatility", "sharpe", "cvar95", "max_drawdown", "turnover", "hit_rate")
+
+DIAGNOSTICS = {
+    "gate_entropy": "Gate entropy (nats)",
+    "expert_distance": "Mean pairwise distance of the experts",
+    "gate_information": "Mutual information of gate and regime (nats)",
+}
+CHANGE = "_change"
+"""Suffix of a diagnostic that says how much another one moved since the phase-1 parent."""
+
+
+def number(value: float | None, decimals: int, scale: float = 1.0) -> Cell:
+    """Write a number; nan and None as a dash."""
+    if value is None or value != value:
+        return Cell(DASH)
+    shown = round(value * scale, decimals) + 0.0  # adding 0.0 turns -0.0 into 0.0
+    return Cell(f"{shown:,.{decimals}f}", float(value))
+
+
+def metric_table(evaluation: Evaluation) -> Table:
+    """Every strategy over the whole window, the policy first."""
+    rows = [
+        Row((Cell(name), *(measure.cell(metrics) for measure in MEASURES)), _mark(name, evaluation))
+        for name, metrics in evaluation.metrics.items()
+    ]
+    columns = (Column("Strategy", "net of costs", numeric=False), *(measure.column for measure in MEASURES))
+    return Table("metrics-table", columns, tuple(rows), sortable=True)
+
+
+def regime_table(evaluation: Evaluation) -> Table:
+    """Policy and opponent on the days decided under each label."""
+    wanted = [BY_FIELD[field] for field in REGIME_FIGURES]
+    rows: list[Row] = []
+    for regime, strategies in evaluation.by_regime.items():
+        pair = [name for name in (evaluation.policy.name, opponent_name(evaluation)) if name in strategies]
+        for i, name in enumerate(pair):
+            days = number(evaluation.regime_days.get(regime), 0)
+            cells = (Cell(regime), days, Cell(name), *(measure.cell(strategies[name]) for measure in wanted))
+            rows.append(Row(cells, _mark(name, evaluation), group=i == 0))
+    columns = (Column("Regime", numeric=False), Column("Days"), Column("Strategy", numeric=False))
+    return Table("regime-table", (*columns, *(measure.column for measure in wanted)), tuple(rows))
+
+
+def regime_sharpe_table(evaluation: Evaluation) -> Table:
+    """Sharpe ratio of every strategy in every regime."""
+    sharpe = BY_FIELD["sharpe"]
+    rows: list[Row] = []
+    for name in evaluation.metrics:
+        cells = [sharpe.cell(by[name]) if name in by else Cell(DASH) for by in evaluation.by_regime.values()]
+        rows.append(Row((Cell(name), *cells), _mark(name, evaluation)))
+    columns = (Column("Strategy", "Sharpe ratio", numeric=False), *(Column(r) for r in evaluation.by_regime))
+    return Table("regime-sharpe-table", columns, tuple(rows), sortable=True)
+
+
+def cost_table(evaluation: Evaluation) -> Table:
+    """Policy and opponent at several costs, decisions unchanged."""
+    rows = [
+        Row((number(row.bps, 0), number(row.sharpe, 2), number(row.opponent_sharpe, 2), _percent(row.annual_return)))
+        for row in evaluation.costs
+    ]
+    columns = (
+        Column("Cost", "bp of traded notional"),
+        Column("Policy Sharpe", "ratio"),
+        Column(f"{opponent_name(evaluation)} Sharpe", "ratio"),
+        Column("Policy return", "% a year"),
+    )
+    return Table("cost-table", columns, tuple(rows))
+
+
+def diagnostics_table(evaluation: Evaluation) -> Table:
+    """Diagnostics of the gate and the experts, each beside its change since phase 1."""
+    found = evaluation.diagnostics
+    rows: list[Row] = []
+    for key, value in found.items():
+        if key.endswith(CHANGE) and key.removesuffix(CHANGE) in found:
+            continue
+        label = DIAGNOSTICS.get(key, key.replace("_", " ").capitalize())
+        rows.append(Row((Cell(label), number(value, 4), _signed(found.get(key + CHANGE)))))
+    columns = (Column("Diagnostic", numeric=False), Column("Value"), Column("Change", "since phase 1"))
+    return Table("diagnostics-table", columns, tuple(rows))
+
+
+def fact_table(key: str, facts: Mapping[str, Any]) -> Table:
+    """Names and values of plain facts; nested ones with dotted names."""
+    rows = tuple(Row((Cell(name), Cell(value))) for name, value in _flat(facts))
+    return Table(key, (Column("Fact", numeric=False), Column("Value", numeric=False)), rows)
+
+
+def _percent(value: float) -> Cell:
+    return number(value, 1, 100)
+
+
+def _signed(value: float | None) -> Cell:
+    plain = number(value, 4)
+    return Cell(f"+{plain.text}", plain.value) if value is not None and value > 0 else plain
+
+
+def _mark(name: str, evaluation: Evaluation) -> str:
+    if name == evaluation.policy.name:
+        return "policy"
+    return "opponent" if name == opponent_name(evaluation) else ""
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            found.append((prefix + name, ", ".join(str(item) for item in value)))
+        else:
+            found.append((prefix + name, DASH if value is None else str(value)))
+    return found

@@ -1,0 +1,87 @@
+"""What every figure of the report shares: colours, number lists for JSON, layout and downsampling.
+
+Colours are Okabe and Ito's (2008), which stay distinct under the common colour-vision deficiencies.
+"""
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from finflow.data.market import NO_LABEL, REGIMES
+
+BLUE, SKY, GREEN, YELLOW = "#0072B2", "#56B4E9", "#009E73", "#F0E442"
+ORANGE, VERMILLION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#9AA0A6"
+
+POLICY, OPPONENT = BLUE, VERMILLION
+EXPERTS = (BLUE, SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILLION)
+OTHERS = (GREEN, ORANGE, PURPLE, SKY, "#6B7178", "#8F6200")
+"""Of the thin baselines, again from the start, with another dash, when there are more."""
+NAMES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, "#004A75", "#8F6200", "#00583F")
+"""Of the largest holdings; the last three are darker shades, so that ten stay distinct."""
+REGIME_COLOURS = dict(zip((*REGIMES, "unlabelled"), ("#A8D5C5", "#D5D8DC", ORANGE, VERMILLION, "#F1F2F3"), strict=True))
+
+MAX_POINTS = 3000
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure of the page: `key` is the element id, `note` a line under the title, `height` in pixels."""
+
+    key: str
+    title: str
+    note: str
+    figure: go.Figure
+    height: int
+
+
+def text(value: str) -> str:
+    """Plotly renders a little HTML in names and titles; escaped, a ticker is only ever text."""
+    return html.escape(value, quote=False)
+
+
+def numbers(values: Iterable[float], decimals: int) -> list[float | None]:
+    """Plain rounded numbers for JSON; what is not finite becomes a gap."""
+    return [round(float(v), decimals) if np.isfinite(v) else None for v in values]
+
+
+def days(dates: NDArray[np.datetime64]) -> list[str]:
+    """ISO days; Plotly reads them as dates."""
+    return [str(day) for day in dates.astype("datetime64[D]")]
+
+
+def shown_rows(length: int, keep: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Rows to draw: all of them up to `MAX_POINTS`, else evenly spaced ones with the ends and `keep`."""
+    if length <= MAX_POINTS:
+        return np.arange(length)
+    spaced = np.linspace(0, length - 1, MAX_POINTS).round().astype(np.int64)
+    return np.unique(np.concatenate([spaced, np.asarray(keep, dtype=np.int64)]))
+
+
+def regime_name(label: int) -> str:
+    """Name of a regime label; days before the first label are `unlabelled`."""
+    return "unlabelled" if label == NO_LABEL else REGIMES[label]
+
+
+def finish(figure: go.Figure, *, dated: bool = True, legend: bool = True) -> go.Figure:
+    """Give a figure the page's layout; the page's script adds the colours of the reader's light or dark mode."""
+    axis: dict[str, Any] = {"automargin": True, "zeroline": False, "ticks": "outside", "ticklen": 4}
+    figure.update_layout(
+        margin={"l": 8, "r": 12, "t": 12, "b": 8},
+        hovermode="x unified",
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.12, "yanchor": "top", "font": {"size": 12}},
+        bargap=0.15,
+    )
+    figure.update_xaxes(**axis, showgrid=False, hoverformat="%Y-%m-%d" if dated else "d")
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def blank() -> go.Figure:
+    """A figure without Plotly's default template, which would add several kB to every chart."""
+    return go.Figure(layout={"template": "none"})

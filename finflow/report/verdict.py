@@ -1,0 +1,92 @@
+"""The verdict in words, and where its interval stands against zero."""
+
+import math
+from dataclasses import dataclass
+
+from finflow.evaluation.result import Evaluation, Verdict
+
+CLASSES = {"BEATS": "beats", "WORSE THAN": "worse", "INDISTINGUISHABLE FROM": "level"}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Places along the interval's axis, in % of its width: zero, both ends, the estimate; and the axis' ends."""
+
+    zero: float
+    low: float
+    high: float
+    difference: float
+    axis: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """What the page says of one verdict: `head` and `tail` are together its printed line."""
+
+    kind: str
+    head: str
+    tail: str
+    meaning: str
+    method: str
+    interval: Interval | None
+
+
+def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView]:
+    """The verdict and that of the policy scaled to the opponent's volatility, drawn on one axis."""
+    pair = (evaluation.verdict, evaluation.scaled_verdict)
+    finite = [abs(x) for verdict in pair for x in (verdict.low, verdict.high, verdict.difference) if math.isfinite(x)]
+    reach = max(finite, default=0.0) * 1.15
+    views = [_view(verdict, reach, len(evaluation.policy.dates)) for verdict in pair]
+    return views[0], views[1]
+
+
+def scaling(verdict: Verdict) -> str:
+    """How the scaled policy was made."""
+    if not math.isfinite(verdict.scale):
+        return "No scale is defined."
+    kind = "with leverage, the cash borrowed" if verdict.leveraged else "with cash"
+    return f"Risky weights × {verdict.scale:.2f}, {kind}."
+
+
+def _view(verdict: Verdict, reach: float, days: int) -> VerdictView:
+    head, separator, tail = verdict.line().removeprefix("Verdict: ").partition(" (")
+    return VerdictView(
+        kind=CLASSES[verdict.outcome],
+        head=head,
+        tail=separator + tail,
+        meaning=_meaning(verdict, days),
+        method=_method(verdict),
+        interval=_interval(verdict, reach),
+    )
+
+
+def _meaning(verdict: Verdict, days: int) -> str:
+    if not math.isfinite(verdict.difference):
+        return f"A Sharpe ratio is undefined over these {days:,} days, so nothing can be said."
+    size = f"{abs(verdict.difference):.2f}"
+    side = "above" if verdict.difference >= 0 else "below"
+    start = (
+        f"Over {days:,} days and net of costs, the policy's Sharpe ratio was {size} {side} that of {verdict.opponent}"
+    )
+    if verdict.outcome == "BEATS":
+        return f"{start}. The whole 95 % interval lies above zero: more than luck on this window."
+    if verdict.outcome == "WORSE THAN":
+        return f"{start}. The whole 95 % interval lies below zero: holding {verdict.opponent} was the better choice."
+    return f"{start}. The 95 % interval holds zero: this window cannot tell the two apart."
+
+
+def _method(verdict: Verdict) -> str:
+    text = f"Compared with {verdict.opponent}; studentised block bootstrap, {verdict.samples:,} samples"
+    p_value = "" if verdict.p_value is None else f"; p = {verdict.p_value:.3f}"
+    return f"{text}, blocks of {verdict.block_days} days{p_value}."
+
+
+def _interval(verdict: Verdict, reach: float) -> Interval | None:
+    if reach == 0 or not all(math.isfinite(x) for x in (verdict.low, verdict.high, verdict.difference)):
+        return None
+
+    def place(value: float) -> float:
+        return round(50 + 50 * value / reach, 2)
+
+    axis = (f"-{reach:.2f}", f"+{reach:.2f}")
+    return Interval(place(0.0), place(verdict.low), place(verdict.high), place(verdict.difference), axis)

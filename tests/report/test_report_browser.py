@@ -1,0 +1,117 @@
+"""The page as a reader sees it: drawn by Chromium, without one request leaving it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from finflow.evaluation.result import Evaluation
+
+HOSTILE = "<script>alert(1)</script>"
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+if not CHROMIUM.exists():
+    pytest.skip(f"{CHROMIUM} is not installed: the report cannot be looked at", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page opened once, with everything it complained about or asked for."""
+
+    def __init__(self, browser: "playwright.Browser", path: Path, width: int, **options: object) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
+
+
+@pytest.fixture(scope="module")
+def desktop(browser: "playwright.Browser", page_file: Path) -> Visit:
+    return Visit(browser, page_file, 1280)
+
+
+def test_silent_and_alone(desktop: Visit, page_file: Path) -> None:
+    assert desktop.said == []
+    assert desktop.asked == [page_file.as_uri()]
+
+
+def test_every_chart_is_drawn(desktop: Visit) -> None:
+    empty = desktop.page.evaluate(
+        """() => [...document.querySelectorAll('.plot')].filter((plot) => {
+             const paths = [...plot.querySelectorAll('.scatterlayer path, .barlayer path')];
+             return !paths.some((path) => path.getAttribute('d')?.length > 20);
+           }).map((plot) => plot.id)"""
+    )
+    assert empty == []
+    assert desktop.page.locator(".plot").count() == 18
+    assert desktop.page.locator("#equity .scatterlayer .trace").count() == 2 * 10 + 1
+
+
+def test_a_click_on_the_legend_hides_a_strategy(desktop: Visit) -> None:
+    desktop.page.locator("#equity .legendtoggle").nth(3).click()
+    desktop.page.wait_for_function("document.querySelectorAll('#equity .scatterlayer .trace').length === 19")
+    desktop.page.locator("#equity .legendtoggle").nth(3).click()
+    desktop.page.wait_for_function("document.querySelectorAll('#equity .scatterlayer .trace').length === 21")
+
+
+def test_the_table_sorts_on_click(desktop: Visit, evaluation: Evaluation) -> None:
+    def column(index: int) -> list[str]:
+        return desktop.page.locator(f"#metrics-table tbody td:nth-child({index})").all_inner_texts()
+
+    header = desktop.page.locator("#metrics-table th button", has_text="Sharpe")
+    by_sharpe = sorted(evaluation.metrics, key=lambda name: evaluation.metrics[name].sharpe or 0)
+    header.click()
+    assert column(1) == by_sharpe[::-1]
+    header.click()
+    assert column(1) == by_sharpe
+    calmar = desktop.page.locator("#metrics-table th button", has_text="Calmar")
+    for _ in range(2):  # undefined stays last whichever way
+        calmar.click()
+        assert column(6)[-1] == "–"
+    desktop.page.locator("#metrics-table th button", has_text="Strategy").click()
+    assert column(1)[0] == "1/N daily"
+
+
+def test_a_hostile_ticker_is_only_text(desktop: Visit) -> None:
+    assert HOSTILE in desktop.page.locator("#weights .legendtext").all_text_contents()
+    assert HOSTILE in desktop.page.locator("#facts-table").inner_text()
+
+
+def test_all_metrics_fit_on_a_desk(desktop: Visit) -> None:
+    box = "document.querySelector('#metrics-table').parentElement"
+    assert desktop.page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(browser: "playwright.Browser", page_file: Path) -> None:
+    visit = Visit(browser, page_file, 390, is_mobile=True, has_touch=True, color_scheme="dark")
+    width, wide = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= 390
+    assert wide == 390
+    box = "document.querySelector('#metrics-table').parentElement"
+    assert visit.page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")
+    assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert visit.said == []
+
+
+def test_print_fits_the_paper(browser: "playwright.Browser", page_file: Path) -> None:
+    visit = Visit(browser, page_file, 695, color_scheme="dark")
+    visit.page.emulate_media(media="print")
+    visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 695
+    assert visit.page.evaluate("document.querySelector('#equity .main-svg').getAttribute('width')") == "690"
+    assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
