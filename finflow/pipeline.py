@@ -1,0 +1,9 @@
+"""The Python API: `pretrain`, `finetune`, `evaluate`, `collect`, `decide`; `experiments/` are thin mains over it."""
+
+from finflow.stages.collect import collect
+from finflow.stages.decide import decide
+from finflow.stages.evaluate import evaluate
+from finflow.stages.finetune import finetune
+from finflow.stages.pretrain import pretrain
+
+__all__ = ["collect", "decide", "evaluate", "finetune", "pretrain"]

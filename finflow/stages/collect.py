@@ -1,0 +1,49 @@
+"""Offline data by hand: one file that `offline.dataset=PATH` reads."""
+
+from pathlib import Path
+
+from finflow.artifacts.commands import command_for
+from finflow.artifacts.files import storage_errors
+from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
+from finflow.config import Config, run_folder
+from finflow.envs.collect import save_dataset
+from finflow.stages.offline_data import collected, dataset_facts
+from finflow.stages.prepare import prepare, use_hardware
+from finflow.stages.results import CollectResult
+
+
+def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
+    """Let `config.episodes` behaviours live through train days and write what they did to `config.out`.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError
+        One line each, see `finflow.errors`.
+    """
+    stopwatch, path = Stopwatch(), Path(config.out)
+    with stopwatch.phase("prepare"):
+        prepared = prepare(config, use_hardware(config.hardware))
+    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
+    with storage_errors(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder, config)
+    with stopwatch.phase("collect"):
+        dataset = collected(config, prepared, config.episodes)
+    with storage_errors(path, "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_dataset(path, dataset)
+    facts = {"dataset": str(path), "dataset_facts": dataset_facts(config, prepared)}
+    record = run_record(
+        config,
+        prepared.market.fingerprint,
+        prepared.dates,
+        config.seed,
+        None,
+        stopwatch,
+        finished=True,
+        facts=facts,
+    )
+    write_run(folder, record)
+    write_summary(folder, {"stage": "collect", "transitions": len(dataset), "episodes": config.episodes})
+    following = command_for("pretrain", config, f"offline.dataset={path}")
+    return CollectResult(folder, path, len(dataset), following)

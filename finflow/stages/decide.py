@@ -1,0 +1,77 @@
+"""Target weights and trades for the latest date in the data; no return is shown."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from finflow.artifacts.commands import command_for
+from finflow.artifacts.files import atomic_write
+from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
+from finflow.config import Config, run_folder
+from finflow.data.market import Window
+from finflow.envs.ledger import book, execute
+from finflow.errors import DataError
+from finflow.evaluation.backtest import backtest
+from finflow.stages.results import DecideResult, Trade
+from finflow.stages.trained import Trained, load_trained
+from finflow.tracking.console import warn
+
+SMALLEST = 5e-5  # trades below half a basis point are left out
+
+
+def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
+    """Follow the policy's model portfolio from the start of its test window to the last close, and decide there.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError
+        One line each, see `finflow.errors`.
+    """
+    stopwatch = Stopwatch()
+    with stopwatch.phase("prepare"):
+        trained = load_trained(config)
+    _same_past(trained)
+    with stopwatch.phase("decide"):
+        day, trades = latest_decision(trained)
+    prepared, own = trained.prepared, trained.config
+    folder = run_dir or Path(run_folder(config.output_root, config.stage, own.name, own.seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder, own)
+    rows = ["asset,held,target,trade", *(f"{t.asset},{t.held:.6f},{t.target:.6f},{t.trade:.6f}" for t in trades)]
+    table = folder / "decision.csv"
+    atomic_write(table, ("\n".join(rows) + "\n").encode())
+    record = run_record(
+        own, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
+        finished=True, facts={"run": str(trained.folder), "as_of": day},
+    )  # fmt: skip
+    write_run(folder, record)
+    write_summary(folder, {"stage": "decide", "as_of": day, "targets": {t.asset: t.target for t in trades}})
+    return DecideResult(folder, day, trades, table, command_for("evaluate", own, f"run={trained.folder}"))
+
+
+def latest_decision(trained: Trained) -> tuple[str, tuple[Trade, ...]]:
+    """Date of the last close, and what the policy would hold after it, by asset, cash last."""
+    prepared, policy = trained.prepared, trained.policy
+    market, accounting = prepared.market, prepared.accounting
+    last = len(market.dates) - 1
+    track = backtest(market, Window(prepared.fold.test.start, last + 1), accounting, {"policy": policy.act})["policy"]
+    held = book(track.weights[-1], track.drifted[-1], market.returns[last], accounting.cost_rate).drifted[None]
+    drawdown = np.maximum(track.drawdown_before[-1:] - np.log1p(track.net[-1:]), 0.0)
+    rows = np.array([last])
+    target = policy.act(rows, held, drawdown)
+    executed = execute(target, held, market.status[rows], market.decision[rows], accounting)[0]
+    pairs = zip(market.assets, held[0], executed, strict=True)
+    return str(market.dates[last]), tuple(Trade(name, float(h), float(t)) for name, h, t in pairs)
+
+
+def _same_past(trained: Trained) -> None:
+    """Prices may have grown since training; where their past changed, the user is told."""
+    market, record = trained.prepared.market, trained.record
+    if market.fingerprint == record.get("data_fingerprint"):
+        return
+    if list(trained.stored.spec.features) != list(market.feature_names):
+        raise DataError(f"run={trained.folder}: trained on other features than the data have now; train again")
+    until = date.fromisoformat(str(record["fold"]["test"][1]))
+    days = int((market.dates > np.datetime64(until, "D")).sum())
+    warn(f"run={trained.folder.name}: the data are not those of training ({days} days after its test window)")

@@ -1,0 +1,209 @@
+"""Phase 2, from the weights of phase 1 to the checkpoint that validation selects."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from finflow.agents.bcell import BCell
+from finflow.artifacts.commands import command_for
+from finflow.artifacts.parents import Parent, find_parent, parent_facts
+from finflow.artifacts.policy_file import StoredPolicy, read_policy
+from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
+from finflow.config import BCell as BCellConfig
+from finflow.config import Config
+from finflow.data.market import REGIMES
+from finflow.envs.collect import Dataset
+from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
+from finflow.envs.simulator import Simulator
+from finflow.errors import ConfigError
+from finflow.nn.networks import Networks, build_networks
+from finflow.replay import Replay
+from finflow.seeding import numpy_stream, stream_seed, torch_stream
+from finflow.stages.offline_data import offline_data
+from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware
+from finflow.stages.results import FinetuneResult
+from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
+from finflow.training.batches import Batcher
+from finflow.training.online import Episode, OnlinePlan, share_out, train_online
+from finflow.training.refit import refit
+from finflow.training.validation import Selection, summarise_episode
+
+
+def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
+    """Phase 2: load phase 1's networks exactly, refit values if the reward changed, fine-tune, keep the best.
+
+    The checkpoint with the best validation objective is kept, the hand-over itself among the candidates.
+
+    Raises
+    ------
+    ParentError
+        If no pretrained weights fit; the line names the field that differs and the command to run.
+    ConfigError, DataError, StorageError, DivergedError
+        One line each, see `finflow.errors`.
+    """
+    if not isinstance(config.algo, BCellConfig):
+        raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of bcell")
+    algo, stopwatch = config.algo, Stopwatch()
+    device = use_hardware(config.hardware)
+    with stopwatch.phase("prepare"):
+        prepared = prepare(config, device)
+        parent = _parent(config, prepared)
+        policy = None if parent is None else read_policy(parent.tensors, parent.metadata)
+        if policy is not None:
+            prepared = _as_trained(config, prepared, policy)
+    run = open_run(config, run_dir, prepared, stopwatch)
+    run.record(parent)
+    with stopwatch.phase("collect"):
+        dataset = _of_regime(config, prepared, offline_data(config, prepared))
+    torch.manual_seed(stream_seed(config.seed, "dropout"))
+    world = prepared.world
+    networks = build_networks(prepared.spec, algo.network, config.seed, device)
+    agent = BCell(networks, algo, world, torch_stream(config.seed, "finetune/agent", device))
+    memory = Replay.of(dataset, device)
+    generator = torch_stream(config.seed, "finetune/batches", device)
+    if policy is not None:
+        networks.load_state_dict(policy.networks, strict=True)
+        agent.scales = policy.scales
+        if dict(policy.reward_facts) != reward_facts(config, prepared):
+            with stopwatch.phase("refit"):
+                refit(agent, memory, world, run.tracker, config.budget.refit_updates, generator)
+            agent.scales = cql_scales(networks, prepared, memory, config.seed)
+    validate, selection = run.validator(networks), Selection(networks, config.evaluation.objective)
+    handover = validate()
+    selection.consider(0, handover)
+    scores = [handover]
+
+    def evaluate_at(episode: int) -> dict[str, float | None]:
+        score = validate()
+        scores.append(score)
+        if selection.consider(episode, score):
+            run.save(selection.weights, agent.scales)
+        return score
+
+    def before_cql() -> None:
+        if agent.scales is None:
+            agent.scales = cql_scales(networks, prepared, memory, config.seed)
+
+    run.save(selection.weights, agent.scales)
+    with stopwatch.phase("train"):
+        last = train_online(
+            agent,
+            Simulator(prepared.market, prepared.accounting, world.reward),
+            world,
+            _plan(config, algo, prepared, networks, memory),
+            memory,
+            Batcher(
+                world,
+                algo.relabel_fraction,
+                algo.network.state_noise,
+                algo.gamma,
+                generator,
+                lambda state: agent.act(state, agent.generator),
+            ),
+            run.tracker,
+            evaluate_at,
+            summarise_episode,
+            before_cql=before_cql,
+            generator=generator,
+        )
+    return _close(run, parent, agent, selection, scores, last)
+
+
+def _close(
+    run: Run,
+    parent: Parent | None,
+    agent: BCell,
+    selection: Selection,
+    scores: list[dict[str, float | None]],
+    last: Mapping[str, float | None],
+) -> FinetuneResult:
+    """Write the selected weights, `run.json` and, last, `summary.json`."""
+    sha256 = run.save(selection.weights, agent.scales)
+    run.tracker.close()
+    run.record(parent, finished=True)
+    first, end = scores[0], scores[-1]
+    objectives = [score[selection.objective] for score in scores]
+    dip = None
+    if len(objectives) > 1 and all(value is not None for value in objectives):
+        dip = min(float(v or 0.0) for v in objectives[1:]) - float(objectives[0] or 0.0)
+    diagnostics = {name: end[name] for name in ("gate_entropy", "expert_distance", "rate", "effective_assets")} | {
+        f"{name}_change": float(end[name] or 0) - float(first[name] or 0)
+        for name in ("gate_entropy", "expert_distance")
+    }
+    summary = {
+        "stage": "finetune",
+        "weights_sha256": sha256,
+        "parent_sha256": None if parent is None else parent.sha256,
+        "selected_episode": selection.at,
+        "objective": selection.objective,
+        "selected": dict(selection.score),
+        "handover": first,
+        "dip": dip,
+        "diagnostics": diagnostics,
+        "last": dict(last),
+    }
+    write_summary(run.folder, summary)
+    return FinetuneResult(
+        run.folder,
+        run.folder / WEIGHTS,
+        run.folder / METRICS,
+        selected_episode=selection.at or 0,
+        dip=dip,
+        metrics=dict(selection.score),
+        diagnostics=diagnostics,
+        next_command=command_for("evaluate", run.config, f"run={run.folder}"),
+    )
+
+
+def _parent(config: Config, prepared: Prepared) -> Parent | None:
+    if config.init.weights is None:
+        return None
+    wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
+    return find_parent(config.output_root, config.init.weights, wanted, lambda: command_for("pretrain", config))
+
+
+def _as_trained(config: Config, prepared: Prepared, policy: StoredPolicy) -> Prepared:
+    """The same market under the scaling and reward scale that the parent was trained with."""
+    return prepare(config, prepared.world.device, dates=prepared.dates, scaling=policy.scaling, reward=policy.reward)
+
+
+def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:
+    """Offline transitions of the days that carry the wanted label: what is trained on is of one regime."""
+    if config.market_regime.name == "all":
+        return dataset
+    wanted = REGIMES.index(config.market_regime.name)
+    return dataset.only(labels(prepared.market)[dataset.row] == wanted)
+
+
+def _plan(config: Config, algo: BCellConfig, prepared: Prepared, networks: Networks, memory: Replay) -> OnlinePlan:
+    """Draw every episode beforehand; the entropy target starts at the parent's own width, sigma[0] at most."""
+    rng = numpy_stream(config.seed, "finetune/episodes")
+    market, train, count = prepared.market, prepared.fold.train, config.budget.episodes
+    days, regime = config.env.episode_days, config.market_regime.name
+    if regime == "all":
+        rows = historical(train, days, count, rng)
+    else:
+        rows = in_regime(market, train, regime, days, count, rng)
+    starts = starting_portfolios(market, prepared.priors, rows, rng)
+    slots = share_out([Episode(r, s) for r, s in zip(rows, starts, strict=True)], config.env.parallel)
+    start, end = algo.entropy.sigma
+    if config.init.weights is not None:
+        start = min(start, _own_sigma(networks, prepared, memory, config.seed))
+    return OnlinePlan(
+        slots=slots,
+        frozen_steps=-(-config.budget.frozen_episodes * days // len(slots)),
+        critic_updates=config.budget.critic_updates,
+        sigma=(start, end),
+        evaluate_every=config.evaluation.every_episodes,
+    )
+
+
+@torch.no_grad()
+def _own_sigma(networks: Networks, prepared: Prepared, memory: Replay, seed: int) -> float:
+    """Geometric mean of the pretrained policy's sigma over offline states."""
+    world = prepared.world
+    logged = memory.sample(SCALE_STATES, torch_stream(seed, "own-sigma", world.device))
+    decision = networks.actor(world.observe(logged.row, logged.drifted, logged.drawdown))
+    risky = decision.tradable[:, :-1]
+    return float(torch.exp(decision.log_sigma[risky].mean()))

@@ -1,0 +1,94 @@
+"""What every stage starts from: the market and all that is fitted on the fold's train rows."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finflow.allocators.priors import PRIORS, prior_portfolios
+from finflow.config import Config, Hardware
+from finflow.data.build import build_market
+from finflow.data.features import group_of
+from finflow.data.folds import FoldDates, fold_dates, fold_from_dates, make_fold
+from finflow.data.market import Fold, Market
+from finflow.data.scaling import FeatureScaling
+from finflow.envs.ledger import Accounting
+from finflow.envs.reward import RewardModel, fit_reward
+from finflow.envs.world import World
+from finflow.nn.networks import ObservationSpec
+from finflow.tracking.console import warn
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One market, split and scaled, on one device; priors [T, K, n]."""
+
+    market: Market
+    fold: Fold
+    dates: FoldDates
+    priors: NDArray[np.float64]
+    scaling: FeatureScaling
+    spec: ObservationSpec
+    accounting: Accounting
+    world: World
+    cache: Path
+
+
+def use_hardware(hardware: Hardware) -> torch.device:
+    """Set torch's threads and choose the device; results are the same from run to run on one machine."""
+    torch.set_num_threads(hardware.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of an update
+    if hardware.device == "auto" and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def prepare(
+    config: Config,
+    device: torch.device,
+    *,
+    dates: FoldDates | None = None,
+    scaling: FeatureScaling | None = None,
+    reward: RewardModel | None = None,
+) -> Prepared:
+    """Build the market of `config`; what is not given is fitted on the train rows of its fold.
+
+    Parameters
+    ----------
+    dates : of an earlier run's fold; else `config.fold` is cut anew.
+    scaling, reward : kept with trained weights. The lambdas of `reward` are always the configuration's.
+    """
+    cache = Path(config.output_root) / "cache"
+    market = build_market(config.env, cache)
+    for line in market.warnings:
+        warn(line)
+    fold = make_fold(market, config.env, config.fold) if dates is None else fold_from_dates(market, dates)
+    priors = prior_portfolios(market, cache)
+    scaling = scaling or FeatureScaling.fit(market, fold)
+    accounting = Accounting.of(config.env)
+    if reward is None:
+        reward = fit_reward(market, priors, fold.train, config.reward)
+    else:
+        reward = RewardModel(reward.scale, reward.tail_threshold, **config.reward.model_dump())
+    spec = ObservationSpec(
+        features=market.feature_names,
+        feature_groups=tuple(group_of(name) for name in market.feature_names),
+        market_features=market.market_feature_names,
+        experts=tuple(PRIORS),
+    )
+    world = World.of(market, scaling.apply, priors, accounting, reward, device)
+    return Prepared(market, fold, fold_dates(market, fold), priors, scaling, spec, accounting, world, cache)
+
+
+def reward_facts(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """All that a value function depends on beside the market: a parent with other facts is refitted."""
+    return {
+        "reward": prepared.world.reward.to_dict(),
+        "gamma": config.algo.gamma,
+        "accounting": asdict(prepared.accounting),
+        "rebalance": config.env.rebalance,
+    }

@@ -1,0 +1,86 @@
+"""What the stages return to Python and to the entry points."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from finflow.evaluation.result import Evaluation
+
+Figures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """Phase 1: last epoch's losses, validation figures, and where everything lies."""
+
+    run_dir: Path
+    weights: Path
+    metrics_path: Path
+    v_loss: float
+    q_loss: float
+    policy_loss: float
+    metrics: Figures
+    next_command: str
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """Phase 2: figures of the selected checkpoint, the episode it stems from (0: the hand-over) and diagnostics.
+
+    `diagnostics` compares gate and experts at the end of training with the hand-over; `dip` is the worst
+    validation objective after the hand-over minus that at the hand-over.
+    """
+
+    run_dir: Path
+    weights: Path
+    metrics_path: Path
+    selected_episode: int
+    dip: float | None
+    metrics: Figures
+    diagnostics: Figures
+    next_command: str
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """The test window: everything the report says, and where it lies."""
+
+    run_dir: Path
+    report: Path
+    evaluation: Evaluation
+    next_command: str
+
+
+@dataclass(frozen=True)
+class CollectResult:
+    """An offline dataset: its file and size."""
+
+    run_dir: Path
+    dataset: Path
+    transitions: int
+    next_command: str
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One line of a decision: weights as fractions of NAV; the trade is target minus held."""
+
+    asset: str
+    held: float
+    target: float
+
+    @property
+    def trade(self) -> float:
+        """What to buy (positive) or sell, as a fraction of NAV."""
+        return self.target - self.held
+
+
+@dataclass(frozen=True)
+class DecideResult:
+    """Target weights for the latest date in the data."""
+
+    run_dir: Path
+    date: str
+    trades: tuple[Trade, ...]
+    table: Path
+    next_command: str

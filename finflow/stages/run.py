@@ -1,0 +1,87 @@
+"""What both training stages share: a run's folder, data, clock and sinks."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.scales import measure_scales
+from finflow.artifacts.parents import FACTS, Parent, parent_facts
+from finflow.artifacts.policy_file import to_metadata, to_tensors
+from finflow.artifacts.provenance import WEIGHTS, Stopwatch, run_record, write_config, write_run
+from finflow.artifacts.weights import save_weights
+from finflow.config import Config, run_folder
+from finflow.nn.networks import Networks
+from finflow.replay import Replay
+from finflow.seeding import torch_stream
+from finflow.stages.prepare import Prepared, reward_facts
+from finflow.tracking.tracker import Tracker, make_tracker
+from finflow.training.validation import Validator
+
+SCALE_STATES = 1024  # states on which the scale of CQL is measured
+METRICS = "metrics.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run: its folder, data, clock and sinks."""
+
+    config: Config
+    folder: Path
+    prepared: Prepared
+    stopwatch: Stopwatch
+    tracker: Tracker
+
+    def facts(self) -> dict[str, Any]:
+        """What the weights of this run are made of."""
+        prepared = self.prepared
+        return parent_facts(self.config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
+
+    def record(self, parent: Parent | None, *, finished: bool = False) -> None:
+        """Write `run.json`."""
+        write_run(
+            self.folder,
+            run_record(
+                self.config,
+                self.prepared.market.fingerprint,
+                self.prepared.dates,
+                self.config.seed,
+                None if parent is None else parent.record(),
+                self.stopwatch,
+                finished=finished,
+            ),
+        )
+
+    def validator(self, networks: Networks) -> Validator:
+        """Validation of the greedy policy of `networks`."""
+        prepared = self.prepared
+        policy = GreedyPolicy(networks.actor, prepared.world)
+        return Validator(policy, prepared.market, prepared.fold, prepared.accounting, self.config.env.rebalance)
+
+    def save(self, weights: Mapping[str, torch.Tensor], scales: tuple[float, float] | None) -> str:
+        """Write `weights.safetensors` with all that belongs to it; returns its SHA-256."""
+        prepared = self.prepared
+        metadata = to_metadata(prepared.spec, self.config.algo.network, reward_facts(self.config, prepared), scales) | {
+            FACTS: self.facts()
+        }
+        return save_weights(self.folder / WEIGHTS, to_tensors(weights, prepared.scaling), metadata)
+
+
+def open_run(config: Config, run_dir: Path | None, prepared: Prepared, stopwatch: Stopwatch) -> Run:
+    """Make the run folder and write its `config.yaml`."""
+    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder, config)
+    return Run(config, folder, prepared, stopwatch, make_tracker(config.tracking, folder))
+
+
+def cql_scales(networks: Networks, prepared: Prepared, memory: Replay, seed: int) -> tuple[float, float]:
+    """s_A and s_Q of CQL's frozen scale, over offline states."""
+    world = prepared.world
+    generator = torch_stream(seed, "cql-scale", world.device)
+    logged = memory.sample(SCALE_STATES, generator)
+    state = world.observe(logged.row, logged.drifted, logged.drawdown)
+    return measure_scales(networks, world, state, generator)
