@@ -47,7 +47,7 @@ class Experts(nn.Module):
         masked = self.weight * self.groups[..., None]
         local = state.assets.reshape(batch * assets, -1) @ masked.transpose(0, 1).reshape(-1, experts * hidden)
         context = self.market(state.market)
-        mixed = torch.nn.functional.gelu(local.view(batch, assets, -1) + context[:, None])
+        mixed = torch.relu(local.view(batch, assets, -1) + context[:, None])
         tilt = torch.einsum("bnkh,kh->bkn", dropout(mixed).view(batch, assets, experts, hidden), self.out)
         start = torch.log(state.priors + PRIOR_FLOOR / assets)
         score = start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
@@ -99,7 +99,7 @@ class Actor(nn.Module):
         gap = (aim - held).abs()
         distance = torch.stack([gap.sum(-1), gap.amax(-1)], -1)
         rate = torch.sigmoid(self.rate(torch.cat([state.market, distance], -1)))
-        hidden = torch.nn.functional.gelu(self.encoder(state.assets[:, :-1]) + self.context(state.market)[:, None])
+        hidden = torch.relu(self.encoder(state.assets[:, :-1]) + self.context(state.market)[:, None])
         low, high = LOG_SIGMA
         log_sigma = low + (high - low) * torch.sigmoid(self.sigma(self.dropout(hidden)).squeeze(-1))
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)

@@ -52,7 +52,7 @@ class Critic(nn.Module):
 
     def embed(self, state: State) -> Embedding:
         """Encode B states."""
-        hidden = torch.nn.functional.gelu(self.local(state.assets) + self.market(state.market)[:, None])
+        hidden = torch.relu(self.local(state.assets) + self.market(state.market)[:, None])
         assets = self.encode(hidden)
         share = state.tradable.float()
         pooled = torch.einsum("bn,bne->be", share / share.sum(-1, keepdim=True), assets)
@@ -69,7 +69,7 @@ class Critic(nn.Module):
         state = self.from_state(embedding.context).view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
         first = torch.matmul(action, self.from_action) + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
         scaled = torch.nn.functional.layer_norm(first, first.shape[-1:])
-        hidden = torch.nn.functional.gelu(scaled * self.norm_weight[:, None] + self.norm_bias[:, None])
+        hidden = torch.relu(scaled * self.norm_weight[:, None] + self.norm_bias[:, None])
         atoms = torch.baddbmm(self.out_bias[:, None], hidden, self.out)
         return atoms.view(2, batch, actions, -1).permute(1, 2, 0, 3)
 
