@@ -1,0 +1,36 @@
+import shlex
+
+import pytest
+
+from finflow.artifacts.commands import command_for
+from finflow.config import load
+
+SHORT = [
+    ("finetune", [], "pretrain", ""),
+    ("finetune", ["market_regime=volatile", "budget.episodes=3"], "pretrain", ""),
+    ("finetune", ["experiment=demo"], "pretrain", "experiment=demo"),
+    ("pretrain", ["experiment=demo", "env=csv", "env.path=../p.csv"], "finetune", None),
+    ("pretrain", ["env=synthetic", "env.synthetic.ic=0.1", "seed=3"], "finetune", None),
+    ("pretrain", ["experiment=demo", "env=csv", "env.path=p.csv", "output_root=o"], "evaluate", "output_root=o"),
+    ("finetune", ["algo.network.hidden_dim=512", "fold=2013"], "pretrain", "fold=2013 algo.network.hidden_dim=512"),
+]
+
+
+@pytest.mark.parametrize(("stage", "typed", "target", "expected"), SHORT)
+def test_shortest_command(stage: str, typed: list[str], target: str, expected: str | None) -> None:
+    words = shlex.split(command_for(target, load(stage, typed)))
+    assert words[:2] == ["python", f"experiments/{target}.py"]
+    assert sorted(words[2:]) == sorted(typed if expected is None else expected.split())
+
+
+def test_odd_texts_come_back_through_the_shell_and_hydra() -> None:
+    config = load("pretrain", ["env=csv", "env.path=x"])
+    odd = {"path": 'it"s (=x), [$y].csv', "benchmark": "1e3", "cash_yield": "é.csv"}
+    changed = {"env": config.env.model_copy(update=odd), "fold": "007", "output_root": "null"}
+    config = config.model_copy(update=changed)
+    again = load("finetune", shlex.split(command_for("finetune", config))[2:])
+    assert (again.env, again.fold, again.output_root) == (config.env, "007", "null")
+
+
+def test_more_words() -> None:
+    assert command_for("evaluate", load("finetune"), "run=a b") == "python experiments/evaluate.py 'run=a b'"

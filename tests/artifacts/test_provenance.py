@@ -1,0 +1,131 @@
+import json
+import os
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from finflow.artifacts import provenance
+from finflow.artifacts.provenance import (
+    Stopwatch,
+    fold_dates,
+    git_state,
+    read_summary,
+    run_record,
+    write_config,
+    write_run,
+    write_summary,
+)
+from finflow.config import from_yaml, load
+from finflow.data.market import Fold, Market, Window
+from finflow.errors import StorageError
+
+DATES = {"name": "2018", "train": ["1996-01-04", "2014-11-28"], "validation": ["a", "b"], "test": ["c", "d"]}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ("-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
+    command = ["git", *settings, "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a").write_text("a")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def test_git_commit_and_changes(checkout: Path) -> None:
+    assert git_state(checkout) == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
+    (checkout / "a").write_text("b")
+    state = git_state(checkout)
+    assert state is not None
+    assert state["dirty"] is True
+
+
+def test_someone_elses_repository_is_not_ours(checkout: Path) -> None:
+    inner = checkout / "site-packages"
+    inner.mkdir()
+    assert git_state(inner) is None
+
+
+def test_a_hooks_environment_does_not_mislead(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", str(checkout / "elsewhere"))
+    assert git_state(checkout) is not None
+
+
+def test_no_git_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert git_state(tmp_path / "none") is None
+    git(tmp_path, "init", "-q")
+    assert git_state(tmp_path) is None  # no commit yet
+    monkeypatch.setenv("PATH", "")
+    assert git_state(tmp_path) is None
+
+
+def test_run_record_is_plain_and_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "_PACKAGES", ("finflow", "torch", "no-such-package"))
+    watch = Stopwatch()
+    for _ in range(2):
+        with watch.phase("collect"):
+            pass
+    parent = {"weights": "w", "sha256": "0"}
+    record = run_record(load("finetune"), "f00", DATES, 7, parent, watch, finished=True, facts={"window_opened": 2})
+    write_run(tmp_path, record)
+    back = json.loads((tmp_path / "run.json").read_text())
+    assert back == record
+    expected = {"stage": "finetune", "seed": 7, "data_fingerprint": "f00", "fold": DATES, "parent": parent}
+    assert {**back, **expected, "window_opened": 2} == back
+    assert back["versions"]["torch"]
+    assert back["versions"]["no-such-package"] is None
+    assert list(back["seconds"]) == ["collect"]
+    assert datetime.fromisoformat(back["started"]) <= datetime.fromisoformat(back["finished"])
+    assert run_record(load("finetune"), "f00", DATES, 7, None, watch)["finished"] is None
+
+
+def test_stopwatch_adds_up_and_survives_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.5, 10.0, 12.0])
+    monkeypatch.setattr(provenance.time, "perf_counter", lambda: next(clock))
+    watch = Stopwatch()
+    with watch.phase("train"):
+        pass
+    with pytest.raises(KeyError), watch.phase("train"):
+        raise KeyError
+    assert watch.seconds == {"train": 3.5}
+
+
+def test_fold_dates_are_of_the_first_and_last_return() -> None:
+    dates = np.arange("2020-01-01", "2020-02-01", dtype="datetime64[D]")
+    market = cast(Market, SimpleNamespace(dates=dates))
+    fold = Fold("auto", Window(1, 10), Window(12, 20), Window(22, 31))
+    assert fold_dates(market, fold) == {
+        "name": "auto",
+        "train": ["2020-01-02", "2020-01-10"],
+        "validation": ["2020-01-13", "2020-01-20"],
+        "test": ["2020-01-23", "2020-01-31"],
+    }
+
+
+def test_config_is_written_once_and_reads_back(tmp_path: Path) -> None:
+    config = load("pretrain", ["seed=3"])
+    write_config(tmp_path, config)
+    write_config(tmp_path, load("pretrain", ["seed=4"]))
+    assert from_yaml(tmp_path / "config.yaml") == config
+
+
+def test_summary(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        read_summary(tmp_path)
+    summary: dict[str, Any] = {"sharpe": 0.1, "sortino": None}
+    write_summary(tmp_path, summary)
+    assert read_summary(tmp_path) == summary
+    with pytest.raises(ValueError):
+        write_summary(tmp_path, {"sharpe": float("nan")})
+    assert read_summary(tmp_path) == summary
+    assert os.listdir(tmp_path) == ["summary.json"]

@@ -1,0 +1,66 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from finflow.artifacts.files import atomic_json
+from finflow.artifacts.runs import newest_run, resolve_run
+from finflow.errors import ConfigError
+
+
+def make_run(root: Path, place: str, finished: str | None, done: bool = True) -> Path:
+    folder = root / place
+    atomic_json(folder / "run.json", {"finished": finished})
+    if done:
+        atomic_json(folder / "summary.json", {})
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_run(tmp_path, "finetune/b/2024-01-01-s0", "2024-01-01T10:00:00+00:00")
+    make_run(tmp_path, "finetune/a/2024-01-03-s0", "2024-01-04T10:00:00+00:00")
+    make_run(tmp_path, "finetune/a/2024-09-09-s0", "2024-09-09T10:00:00+00:00", done=False)
+    make_run(tmp_path, "pretrain/p/2024-05-05-s0", "2024-05-05T10:00:00+00:00")
+    return tmp_path
+
+
+def test_newest_finished_of_a_stage(root: Path) -> None:
+    assert newest_run(root, "finetune") == root / "finetune/a/2024-01-03-s0"
+    assert newest_run(str(root), "finetune", "pretrain") == root / "pretrain/p/2024-05-05-s0"
+
+
+def test_a_run_takes_the_time_it_finished_whatever_touched_it_since(root: Path) -> None:
+    for path in (root / "finetune/b/2024-01-01-s0").iterdir():
+        os.utime(path, (4e9, 4e9))
+    assert newest_run(root, "finetune") == root / "finetune/a/2024-01-03-s0"
+
+
+def test_sweep_jobs_count(root: Path) -> None:
+    job = make_run(root, "finetune/a/sweep-1f/0-ab", "2025-01-01T00:00:00+00:00")
+    assert newest_run(root, "finetune") == job
+
+
+def test_without_a_readable_run_json_the_summary_dates_it(root: Path) -> None:
+    folder = make_run(root, "finetune/c/x", None)
+    (folder / "run.json").unlink()
+    assert newest_run(root, "finetune") == folder  # written now
+
+
+def test_nothing_finished_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        newest_run(tmp_path, "finetune")
+    assert str(error.value) == (
+        f"run=latest: no finished run under {tmp_path / 'finetune'}; run: python experiments/finetune.py"
+    )
+
+
+def test_resolve(root: Path) -> None:
+    named = root / "finetune/b/2024-01-01-s0"
+    assert resolve_run(root, str(named)) == named
+    assert resolve_run(root, "latest") == root / "pretrain/p/2024-05-05-s0"
+    assert resolve_run(root, "latest", "finetune") == root / "finetune/a/2024-01-03-s0"
+    with pytest.raises(ConfigError, match=r"not a finished run .*python experiments/finetune.py"):
+        resolve_run(root, str(root / "finetune/a/2024-09-09-s0"))
+    with pytest.raises(ConfigError, match="no such folder"):
+        resolve_run(root, str(root / "nowhere"))

@@ -1,0 +1,205 @@
+import errno
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from finflow.config import Tracking
+from finflow.errors import StorageError
+from finflow.tracking import console
+from finflow.tracking.jsonl import JsonlTracker
+from finflow.tracking.tensorboard import TensorBoardTracker
+from finflow.tracking.tracker import CompositeTracker, Row, Tracker, make_tracker
+
+
+@pytest.fixture(autouse=True)
+def _fresh_warnings() -> None:
+    console.forget_warnings()
+
+
+class Spy:
+    """Notes its calls, and fails from call number `fails_at` on."""
+
+    def __init__(self, fails_at: int = 1_000) -> None:
+        self.calls: list[str] = []
+        self._fails_at = fails_at
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if len(self.calls) > self._fails_at:
+            raise RuntimeError("the\nnetwork is down")
+
+    def log(self, step_name: str, step: int, row: Row) -> None:
+        self._note(f"log {step_name} {step} {dict(row)}")
+
+    def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
+        self._note(f"histogram {name}")
+
+    def alert(self, step_name: str, step: int, message: str) -> None:
+        self._note(f"alert {message}")
+
+    def close(self) -> None:
+        self._note("close")
+
+
+def drive(tracker: Tracker) -> None:
+    generator = np.random.default_rng(0)
+    for epoch in range(3):
+        tracker.log("epoch", epoch, {"v_loss": float(generator.normal()), "sharpe": None})
+        tracker.histogram("epoch", epoch, "gate", generator.random((4, 5)))
+    tracker.alert("epoch", 2, "entropy\ncollapsed")
+    tracker.close()
+    tracker.close()
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def test_a_row_a_line_keys_in_order_floats_to_the_bit(tmp_path: Path) -> None:
+    tracker = JsonlTracker(tmp_path)
+    values = [0.1 + 0.2, 5e-324, -0.0, 1e308, float(np.float32(0.1))]
+    row = {"z": values[0], "a": values[1], "m": values[2], "b": values[3], "f": np.float32(0.1), "t": torch.tensor(0.5)}
+    tracker.log("episode", 7, {**row, "n": np.int64(3)})
+    (line,) = lines(tmp_path / "metrics.jsonl")  # before close: it is on its way already
+    back = json.loads(line)
+    assert list(back) == ["episode", "z", "a", "m", "b", "f", "t", "n"]
+    assert [float(back[key]).hex() for key in "zambf"] == [value.hex() for value in values]
+    assert (back["episode"], back["t"]) == (7, 0.5)
+    assert line.endswith('"n": 3}')
+
+
+def test_what_is_undefined_is_null(tmp_path: Path) -> None:
+    tracker = JsonlTracker(tmp_path)
+    tracker.log("epoch", 0, {"a": None, "b": float("nan"), "c": float("-inf"), "d": np.float32("nan")})
+    assert lines(tmp_path / "metrics.jsonl") == ['{"epoch": 0, "a": null, "b": null, "c": null, "d": null}']
+
+
+def test_alerts_are_a_file_of_their_own_made_when_needed(tmp_path: Path) -> None:
+    tracker = JsonlTracker(tmp_path)
+    assert not (tmp_path / "alerts.jsonl").exists()
+    tracker.alert("episode", 4, "Q exploded\nbadly")
+    assert lines(tmp_path / "alerts.jsonl") == ['{"episode": 4, "message": "Q exploded badly"}']
+    assert lines(tmp_path / "metrics.jsonl") == []
+
+
+def test_an_earlier_attempt_in_the_folder_is_begun_anew(tmp_path: Path) -> None:
+    drive(JsonlTracker(tmp_path))
+    first = (tmp_path / "metrics.jsonl").read_bytes()
+    drive(JsonlTracker(tmp_path))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == first
+    JsonlTracker(tmp_path).close()
+    assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl"]
+
+
+def test_wrong_use_is_named(tmp_path: Path) -> None:
+    tracker = JsonlTracker(tmp_path)
+    with pytest.raises(ValueError, match="step"):
+        tracker.log("epoch", 0, {"epoch": 1.0})
+    tracker.close()
+    with pytest.raises(ValueError, match="closed"):
+        tracker.log("epoch", 0, {})
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = JsonlTracker(tmp_path)
+    tracker.log("epoch", 0, {"a": 1.0})
+    write, calls = os.write, [0]
+
+    def filling(descriptor: int, data: memoryview) -> int:
+        calls[0] += 1
+        if calls[0] > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:4])
+
+    monkeypatch.setattr(os, "write", filling)
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written: disk full"):
+        tracker.log("epoch", 1, {"a": 2.0})
+    monkeypatch.undo()
+    tracker.log("epoch", 1, {"a": 3.0})
+    assert [json.loads(line)["a"] for line in lines(tmp_path / "metrics.jsonl")] == [1.0, 3.0]
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written"):
+        make_tracker(Tracking(tensorboard=False), tmp_path / "run")
+
+
+def test_the_failure_of_the_truth_is_not_swallowed() -> None:
+    tracker = CompositeTracker(Spy(fails_at=0), {"sink": Spy()})
+    with pytest.raises(RuntimeError):
+        tracker.log("epoch", 0, {})
+
+
+@pytest.mark.parametrize("fails_at", range(9))
+def test_a_failing_sink_is_dropped_with_one_warning(fails_at: int, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, bad, good = Spy(), Spy(fails_at), Spy()
+    drive(CompositeTracker(truth, {"bad": bad, "good": good}))
+    assert truth.calls == good.calls
+    assert len(truth.calls) == 9
+    assert len(bad.calls) == min(fails_at + 1, 9)
+    captured = capsys.readouterr()
+    warning = "warning: tracking.bad: switched off for the rest of the run (the network is down); metrics.jsonl goes on"
+    assert captured.err.splitlines() == ([warning] if fails_at < 9 else [])
+    assert captured.out == ""
+
+
+def test_a_sink_that_cannot_start_is_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    tracker = make_tracker(Tracking(tensorboard=True), tmp_path)
+    drive(tracker)
+    assert len(lines(tmp_path / "metrics.jsonl")) == 3
+    assert capsys.readouterr().err.count("warning: tracking.tensorboard") == 1
+
+
+def test_a_missing_library_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    drive(make_tracker(Tracking(tensorboard=True), tmp_path))
+    assert len(lines(tmp_path / "metrics.jsonl")) == 3
+    assert capsys.readouterr().err.count("warning:") == 1
+
+
+def test_turning_a_sink_off_changes_nothing(tmp_path: Path) -> None:
+    states = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002 - to see that no global stream moves
+        random.seed(0)
+        drive(make_tracker(Tracking(tensorboard=on), tmp_path / str(on)))
+        states.append((torch.rand(1).item(), np.random.rand(), random.random()))  # noqa: NPY002
+    assert states[0] == states[1]
+    for name in ("metrics.jsonl", "alerts.jsonl"):
+        assert (tmp_path / "False" / name).read_bytes() == (tmp_path / "True" / name).read_bytes()
+    assert not (tmp_path / "False" / "tensorboard").exists()
+
+
+def test_tensorboard_files_read_back(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: TID251
+
+    drive(TensorBoardTracker(tmp_path))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = events.Tags()
+    assert tags["scalars"] == ["epoch/v_loss"]
+    assert tags["histograms"] == ["epoch/gate"]
+    assert [event.step for event in events.Scalars("epoch/v_loss")] == [0, 1, 2]
+    expected = float(np.random.default_rng(0).normal())
+    assert events.Scalars("epoch/v_loss")[0].value == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_without_tensorboard_does_not_import_it(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from finflow.config import Tracking; from finflow.tracking.tracker import make_tracker\n"
+        "make_tracker(Tracking(tensorboard=False), pathlib.Path(sys.argv[1])).close()\n"
+        "sys.exit(any(name.split('.')[0] == 'tensorboard' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
