@@ -95,7 +95,7 @@ class Replay:
         """Weights in float64 whose cash takes up the rounding of their storage in float32."""
         exact = weights.double()
         exact[..., -1] = (1.0 - exact[..., :-1].sum(-1)).clamp_min(0.0)
-        return exact
+        return exact / exact.sum(-1, keepdim=True)
 
 
 def join(first: Logged, second: Logged) -> Logged:

@@ -129,21 +129,23 @@ class BCell:
         """CQL penalty on a sub-batch (unbiased): random portfolios, pi(s), pi(s') and the data's own action."""
         config, networks = self.config.cql, self.networks
         rows = max(1, round(len(batch.reward) * config.batch_fraction))
-        state = State(*(part[:rows] for part in batch.state))
-        part = Embedding(*(field[:rows] for field in embedding))
+        # Drawn, not the first ones: a batch is sorted, offline before online.
+        index = torch.randperm(len(batch.reward), generator=self.generator, device=value.device)[:rows]
+        state = State(*(part[index] for part in batch.state))
+        part = Embedding(*(field[index] for field in embedding))
         with torch.no_grad():
             shape = (rows, config.n_actions, state.drifted.shape[-1])
             expo = torch.rand(shape, generator=self.generator, device=value.device)
             expo = -torch.log(expo.clamp_min(1e-12)) * state.tradable[:, None]
             here, _ = sample(networks.actor(state), config.n_actions, self.generator)
-            there, _ = sample(Decision(*(field[:rows] for field in next_decision)), config.n_actions, self.generator)
+            there, _ = sample(Decision(*(field[index] for field in next_decision)), config.n_actions, self.generator)
             actions = torch.cat([expo / expo.sum(-1, keepdim=True), here, there], 1)
             actions = self.world.execute(actions, state).float()
         q = networks.critic.atoms(part, actions).mean(-1)
         if config.calibrate:
-            policy = calibrate(q[:, config.n_actions :], value[:rows])
+            policy = calibrate(q[:, config.n_actions :], value[index])
             q = torch.cat([q[:, : config.n_actions], policy], 1)
-        return cql_penalty(q, atoms[:rows].mean(-1)).mean()
+        return cql_penalty(q, atoms[index].mean(-1)).mean()
 
     def _actor_loss(
         self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients

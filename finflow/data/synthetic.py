@@ -11,10 +11,11 @@ from finflow.data.prices import Prices
 from finflow.seeding import numpy_stream
 
 FIRST_DAY = np.datetime64("2000-01-03", "D")
-STAY = (0.992, 0.97)
-"""Daily probability of staying calm, of staying turbulent: spells of 125 and 33 days on average."""
-FACTOR_MEAN = (0.0007, -0.0010)
-FACTOR_VOLATILITY = (0.006, 0.018)
+STAY = (0.992, 0.95)
+"""Daily probability of staying calm, of staying turbulent: spells of 125 and 20 days on average."""
+FACTOR_MEAN = (0.0009, -0.0010)
+FACTOR_VOLATILITY = (0.006, 0.014)
+"""A day, calm and turbulent: losses that crisis labels see, but that are made good within months, not decades."""
 IDIOSYNCRATIC_SCALE = (1.0, 1.6)
 """Multiplies each name's own volatility in calm and turbulent days."""
 

@@ -24,8 +24,8 @@ class Personas(NamedTuple):
 def draw_personas(count: int, experts: int, generator: torch.Generator) -> Personas:
     """Draw behaviours: single priors, mixtures, 1/N, buy-and-hold (rate 0), noisy and random portfolios.
 
-    Each prior alone has probability .09, mixtures .2, 1/N .15, random portfolios .2; a fifth of all hold what
-    they have, a fifth jump all the way, the rest trade partially.
+    Single priors have probability .45 together, 1/N .15, mixtures .2, random portfolios .2; half of all are noisy; a
+    fifth hold what they have, a fifth jump all the way, the rest trade 2 to 40 % of the way.
     """
     device = generator.device
     dims = experts + 1
@@ -45,7 +45,10 @@ def draw_personas(count: int, experts: int, generator: torch.Generator) -> Perso
 
 
 def behave(personas: Personas, state: State, generator: torch.Generator) -> Tensor:
-    """Target portfolios of `personas` in `state`, [B, n] float64 on the simplex of tradable assets."""
+    """Target portfolios of `personas` in `state`, [B, n] float64 on the simplex of tradable assets.
+
+    Names that cannot be traded get 0; the ledger keeps or closes them, and spreads the target over what is left.
+    """
     tradable = state.tradable
     risky = tradable.float()
     risky[:, -1] = 0.0
@@ -59,7 +62,10 @@ def behave(personas: Personas, state: State, generator: torch.Generator) -> Tens
     scattered = scattered / scattered.sum(-1, keepdim=True)
     aim = torch.lerp(aim, scattered, personas.blend[:, None])
     shock = torch.randn(aim.shape, generator=generator, device=device)
-    blurred = aim * torch.exp(personas.noise[:, None] * shock) * tradable
-    blurred = (blurred / blurred.sum(-1, keepdim=True)).double()
+    blurred = (aim * torch.exp(personas.noise[:, None] * shock) * tradable).double()
+    blurred = blurred / blurred.sum(-1, keepdim=True)
+    held = state.drifted * tradable
+    held[:, -1] += held.sum(-1) <= 0  # all of it in names that cannot be traded
+    held = held / held.sum(-1, keepdim=True)
     rate = personas.rate[:, None].double()
-    return (1.0 - rate) * state.drifted + rate * blurred
+    return (1.0 - rate) * held + rate * blurred

@@ -17,12 +17,22 @@ from finflow.envs.world import World
 from finflow.errors import DataError
 from finflow.seeding import numpy_stream, torch_stream
 
-_FIELDS = {"row": 1, "next_row": 1, "drifted": 2, "executed": 2, "drawdown": 1, "previous": 1}
+_FIELDS: dict[str, tuple[type[np.generic], int]] = {
+    "row": (np.int32, 1),
+    "next_row": (np.int32, 1),
+    "drifted": (np.float32, 2),
+    "executed": (np.float32, 2),
+    "drawdown": (np.float32, 1),
+    "previous": (np.int64, 1),
+}
+"""Type and dimensions of each stored array."""
+
+ROUNDING = 1e-5  # of a stored portfolio's sum, float32
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of many episodes, episode after episode.
+    """Transitions of many episodes, lived side by side: day after day, the episodes in turn.
 
     row, next_row [N] int32; drifted, executed [N, n] float32; drawdown [N] float32; previous [N] int64, the
     transition it follows, -1 at a start; facts: what shaped it.
@@ -114,15 +124,15 @@ def load_dataset(path: Path, market: Market, train: Window, wanted: dict[str, An
     key = f"offline.dataset={path}"
     try:
         with np.load(path, allow_pickle=False) as file:
-            facts: dict[str, Any] = json.loads(str(file["facts"]))
+            facts: Any = json.loads(str(file["facts"]))
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        reason = str(error).split("\n")[0][:120]
+    except FileNotFoundError:
+        raise DataError(f"{key}: no such file; make one with experiments/collect.py") from None
+    except Exception as error:  # a damaged archive fails in dozens of ways, each of its own kind
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise DataError(f"{key}: not a dataset of FinFlow ({reason}); make one with experiments/collect.py") from error
-    except Exception as error:  # zipfile and zlib raise their own kinds for a damaged archive
-        if type(error).__module__ not in ("zipfile", "zlib"):
-            raise
-        raise DataError(f"{key}: damaged ({error}); make it again with experiments/collect.py") from error
+    if not isinstance(facts, dict):
+        raise DataError(f"{key}: its facts are damaged; make it again with experiments/collect.py")
     for name, value in wanted.items():
         if facts.get(name) != value:
             raise DataError(
@@ -135,17 +145,29 @@ def load_dataset(path: Path, market: Market, train: Window, wanted: dict[str, An
 
 def _check_arrays(key: str, arrays: dict[str, NDArray[Any]], market: Market, train: Window) -> None:
     count = len(arrays["row"]) if arrays["row"].ndim else 0
-    for name, dims in _FIELDS.items():
+    for name, (kind, dims) in _FIELDS.items():
         array = arrays[name]
-        if array.ndim != dims or len(array) != count or count == 0 or not np.isfinite(array).all():
-            raise DataError(f"{key}: array {name} of shape {array.shape} is damaged; make it again")
-    for name in ("row", "next_row"):
-        if arrays[name].min() < train.start - 1 or arrays[name].max() >= train.stop:
+        if array.dtype != kind or array.ndim != dims or len(array) != count or count == 0:
+            raise DataError(f"{key}: array {name}, {array.dtype} of shape {array.shape}, is damaged; make it again")
+        if not np.isfinite(array).all():
+            raise DataError(f"{key}: array {name} holds a number that is not finite; make it again")
+    decisions, previous = train.decisions, arrays["previous"]
+    for name, stop in (("row", decisions.stop), ("next_row", decisions.stop + 1)):
+        if arrays[name].min() < decisions.start or arrays[name].max() >= stop:
             raise DataError(f"{key}: {name} reaches outside the training window; make it again")
-    if arrays["drifted"].shape[1] != market.n or arrays["executed"].shape[1] != market.n:
-        raise DataError(f"{key}: made for {arrays['drifted'].shape[1]} assets, the market has {market.n}")
-    if arrays["previous"].min() < -1 or (arrays["previous"] >= np.arange(count)).any():
+    for name in ("drifted", "executed"):
+        weights = arrays[name]
+        if weights.shape[1] != market.n:
+            raise DataError(f"{key}: {name} is of {weights.shape[1]} assets, the market has {market.n}; make it again")
+        if weights.min() < -ROUNDING or abs(weights.sum(1, dtype=np.float64) - 1.0).max() > ROUNDING:
+            raise DataError(f"{key}: {name} holds weights that are negative or do not sum to 1; make it again")
+    if arrays["drawdown"].min() < 0:
+        raise DataError(f"{key}: drawdown is negative; make it again")
+    if previous.min() < -1 or (previous >= np.arange(count)).any():
         raise DataError(f"{key}: array previous does not point backwards; make it again")
+    linked = previous[previous >= 0]
+    if len(np.unique(linked)) < len(linked) or (arrays["next_row"][linked] != arrays["row"][previous >= 0]).any():
+        raise DataError(f"{key}: array previous links transitions that do not follow each other; make it again")
 
 
 def _tensors(simulator: Simulator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

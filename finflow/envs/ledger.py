@@ -85,11 +85,11 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
     """
     xp = namespace(target)
     held = xp.where(status == ABSENT, 0.0, drifted)
-    held[..., -1] += 1.0 - held.sum(-1)
+    held[..., -1] = (held[..., -1] + (1.0 - held.sum(-1))).clip(0.0)  # rounding may leave -1e-17
     free = status == TRADABLE
     wanted = xp.where(free, target, 0.0)
     stuck = xp.where(free, 0.0, held)
-    room = 1.0 - stuck.sum(-1)
+    room = (1.0 - stuck.sum(-1)).clip(0.0)
     total = wanted.sum(-1)
     executed = stuck + wanted * (room / xp.where(total > 0, total, 1.0))[..., None]
     executed[..., -1] += xp.where(total > 0, 0.0, room)

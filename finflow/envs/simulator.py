@@ -52,13 +52,13 @@ class Simulator:
         rows : [E, L] decision rows, each below T - 1; shorter episodes are padded with -1.
         drifted : [E, n] weights held at the start; all in cash by default.
         """
-        self._rows = np.ascontiguousarray(rows, dtype=np.int64)
+        self._rows = np.array(rows, dtype=np.int64)
         self._length = (self._rows >= 0).sum(1)
         self._at = np.zeros(len(rows), dtype=np.int64)
         if drifted is None:
             drifted = np.zeros((len(rows), self.market.n))
             drifted[:, -1] = 1.0
-        self.drifted = drifted.astype(np.float64)
+        self.drifted = np.array(drifted, dtype=np.float64, order="C")
         self.drawdown = np.zeros(len(rows))
         self.nav = np.ones(len(rows))
 
@@ -89,20 +89,24 @@ class Simulator:
     def step(self, target: Array) -> Step:
         """Decide `target` [E, n] at the current rows, book the day, move on; finished episodes stand still."""
         market, row, before, active = self.market, self.row, self.drifted, self.active
+        # Sums run along memory: one layout and precision, so that E episodes and one give the same bits.
+        target = np.ascontiguousarray(target, dtype=np.float64)
         executed = execute(target, before, market.status[row], market.decision[row], self.accounting)
         following = np.minimum(row + 1, len(market.dates) - 1)
         booked = book(executed, before, market.returns[following], self.accounting.cost_rate)
         terms: dict[str, Array] = {}
         drawdown_before, reward = self.drawdown, np.zeros(len(row))
         if self.reward is not None:
-            terms, self.drawdown = self.reward.components(
+            terms, drawdown = self.reward.components(
                 booked.net, booked.turnover, market.benchmark[following], drawdown_before
             )
+            self.drawdown = np.where(active, drawdown, drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         ruined = active & (booked.net <= -1.0)
         self.drifted = np.where(active[:, None], booked.drifted, before)
         self.nav = np.where(active, self.nav * (1.0 + booked.net), self.nav)
-        self._at = np.where(ruined, self._length, self._at + active)
+        self._at = self._at + active
+        self._length = np.where(ruined, self._at, self._length)  # ruin ends the episode on the day it happens
         done = self._at >= self._length
         return Step(
             row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, active & done & ~ruined

@@ -18,11 +18,11 @@ def cql_penalty(q_sampled: Tensor, q_data: Tensor) -> Tensor:
 
     Returns
     -------
-    [B] penalty, summed over critics.
+    [B] penalty, mean over critics: like the quantile loss, so that the push on an atom is alpha / N_q of its pull.
     """
     everything = torch.cat([q_sampled, q_data[:, None]], 1)
     soft = torch.logsumexp(everything, 1) - math.log(everything.shape[1])
-    return (soft - q_data).sum(-1)
+    return (soft - q_data).mean(-1)
 
 
 def calibrate(q_policy: Tensor, value: Tensor) -> Tensor:

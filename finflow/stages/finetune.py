@@ -27,7 +27,7 @@ from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
 from finflow.training.batches import Batcher
 from finflow.training.online import Episode, OnlinePlan, share_out, train_online
 from finflow.training.refit import refit
-from finflow.training.validation import Selection, summarise_episode
+from finflow.stages.validation import Selection, summarise_episode
 
 
 def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:

@@ -19,7 +19,7 @@ from finflow.replay import Replay
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, reward_facts
 from finflow.tracking.tracker import Tracker, make_tracker
-from finflow.training.validation import Validator
+from finflow.stages.validation import Validator
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 METRICS = "metrics.jsonl"

@@ -1,0 +1,80 @@
+"""The market made to order: what was planted can be measured, and nothing else can."""
+
+import numpy as np
+import pytest
+
+from finflow.config import Env, Synthetic, load
+from finflow.data.build import market_of
+from finflow.data.synthetic import make_prices
+
+
+def spec(**changes: float) -> Synthetic:
+    env: Env = load("pretrain", ["env=synthetic"]).env
+    assert env.synthetic is not None
+    return env.synthetic.model_copy(update=changes)
+
+
+def idiosyncratic(close: np.ndarray) -> np.ndarray:
+    """[T - 1, d] log returns less their regression on the common factor."""
+    returns = np.diff(np.log(close), axis=0)
+    factor = returns.mean(axis=1)
+    factor -= factor.mean()
+    beta = returns.T @ factor / (factor @ factor)
+    return returns - returns.mean(axis=0) - np.outer(factor, beta)
+
+
+@pytest.mark.parametrize(("ic", "persistence"), [(0.05, 0.97), (0.2, 0.9), (0.1, 0.0)])
+def test_planted_signal_has_its_ic_and_persistence(ic: float, persistence: float) -> None:
+    prices = make_prices(spec(ic=ic, persistence=persistence, days=6000, assets=40))
+    signal = prices.signals["planted"]
+    own = idiosyncratic(prices.close)
+    own /= own.std(axis=1, keepdims=True)
+    assert np.mean(own * signal[:-1]) == pytest.approx(ic, abs=0.01)
+    assert signal.std() == pytest.approx(1, abs=0.05)
+    assert np.mean(signal[1:] * signal[:-1]) == pytest.approx(persistence, abs=0.04)
+
+
+def test_signal_tells_nothing_of_the_day_it_is_known_on() -> None:
+    prices = make_prices(spec(ic=0.3, persistence=0.0, days=6000, assets=40))
+    own = idiosyncratic(prices.close)
+    own /= own.std(axis=1, keepdims=True)
+    assert np.mean(own * prices.signals["planted"][1:]) == pytest.approx(0, abs=0.01)
+
+
+def test_no_signal_without_ic() -> None:
+    assert make_prices(spec(ic=0.0)).signals == {}
+
+
+def test_the_same_spec_gives_the_same_bits_and_another_seed_others() -> None:
+    one, two, other = (make_prices(spec(seed=seed)) for seed in (1, 1, 2))
+    assert one.close.tobytes() == two.close.tobytes()
+    assert one.signals["planted"].tobytes() == two.signals["planted"].tobytes()
+    assert one.close.tobytes() != other.close.tobytes()
+
+
+def test_business_days_and_two_regimes() -> None:
+    prices = make_prices(spec())
+    assert np.is_busday(prices.dates).all()
+    assert (np.diff(prices.dates).astype(int) > 0).all()
+    assert np.isfinite(prices.close).all()
+    returns = np.diff(np.log(prices.close), axis=0).mean(axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(returns, 21).std(axis=1)
+    assert np.quantile(windows, 0.95) > 2 * np.quantile(windows, 0.4), "turbulent months differ from calm ones"
+    correlation = np.corrcoef(np.diff(np.log(prices.close), axis=0).T)
+    assert 0.2 < (correlation.sum() - len(correlation)) / (len(correlation) * (len(correlation) - 1)) < 0.8
+
+
+def test_missing_common_factor_would_show() -> None:
+    prices = make_prices(spec(assets=40))
+    own = idiosyncratic(prices.close)
+    correlation = np.corrcoef(own.T)
+    np.fill_diagonal(correlation, 0)
+    assert np.abs(correlation).mean() < 0.06
+
+
+def test_every_regime_is_there_to_train_on() -> None:
+    env = load("pretrain", ["env=synthetic"]).env
+    market = market_of(make_prices(spec()), env)
+    rates = np.bincount(market.regime[777:], minlength=4) / len(market.regime[777:])
+    assert rates.min() > 0.1
+    assert rates.max() < 0.6
