@@ -13,7 +13,6 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.iql import implicit_losses
-from finflow.config import BCell as BCellConfig
 from finflow.envs.world import State, World
 from finflow.losses.cql import calibrate, cql_penalty, scaled_alpha
 from finflow.losses.expectile import expectile_loss
@@ -22,6 +21,7 @@ from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_ta
 from finflow.nn.critic import Embedding
 from finflow.nn.networks import Networks
 from finflow.nn.policy import Decision, dimensions, entropy, sample
+from finflow.schema import BCell as BCellConfig
 
 RANGE_DECAY = 0.99  # of S, the running 5-95 % range of q
 
@@ -150,7 +150,7 @@ class BCell:
     def _actor_loss(
         self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """E[alpha ln pi_y - min_j rho(z^j) / S] + eta KL(aim || priors) + gate balance; the temperature beside it."""
+        """E[alpha ln pi_y / d - min_j rho(z^j) / S] + eta KL(aim || priors) + balance; the temperature beside it."""
         networks, config, state = self.networks, self.config, batch.state
         shape = (len(batch.reward), state.priors.shape[1])
         chance = torch.rand(shape, generator=self.generator, device=embedding.context.device)
@@ -167,11 +167,12 @@ class BCell:
             rho = torch.lerp(rho, cvar(atoms, config.risk_level), config.risk_weight)
         value = rho.amin(-1)
         alpha = self.log_alpha.exp()
-        policy = actor_loss(alpha, log_prob.squeeze(1), value, self.q_range.clamp_min(1.0))
+        dims = dimensions(decision)
+        policy = actor_loss(alpha, log_prob.squeeze(1), dims, value, self.q_range.clamp_min(1.0))
         priors = torch.einsum("bk,bkn->bn", decision.gate.detach(), state.priors)
         anchor = anchor_loss(decision.aim, priors)
         balance = balance_loss(decision.gate)
-        target = entropy_target(dimensions(decision), coefficients.sigma)
+        target = entropy_target(dims, coefficients.sigma)
         temperature = temperature_loss(self.log_alpha, log_prob.squeeze(1), target)
         loss = policy + coefficients.anchor * anchor + coefficients.balance * balance + temperature
         gate_entropy = -(decision.gate * torch.log(decision.gate.clamp_min(1e-8))).sum(-1)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.config import IQL as IQLConfig
 from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import lower_mean, quantile_huber_loss
 from finflow.nn.networks import Networks
 from finflow.nn.policy import dimensions, gaussian_log_prob, logits
+from finflow.schema import IQL as IQLConfig
 
 
 class ImplicitLosses(NamedTuple):

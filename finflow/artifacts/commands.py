@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from finflow.config import READS, Config, load
+from finflow.config import load
+from finflow.schema import READS, Config
 
 _CARRIED = ("env", "fold", "seed", "output_root", "budget", "algo.network", "offline", "hardware")
 """What one stage hands to the next; the regime and the algorithm are the stage's own."""

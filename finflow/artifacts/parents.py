@@ -15,8 +15,9 @@ import torch
 from finflow.artifacts.files import atomic_json, read_json, sha256_of
 from finflow.artifacts.provenance import SUMMARY, WEIGHTS, now, read_summary
 from finflow.artifacts.weights import load_weights
-from finflow.config import Config, digest
+from finflow.config import digest
 from finflow.errors import ParentError, StorageError
+from finflow.schema import Config
 
 FACTS = "facts"
 KEY = ("data_fingerprint", "feature_spec", "network", "fold", "budget")

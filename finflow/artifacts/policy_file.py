@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finflow.config import Network
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.reward import RewardModel
 from finflow.errors import StorageError
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
+from finflow.schema import Network
 
 _SCALING = "scaling."
 _NETWORKS = "networks."

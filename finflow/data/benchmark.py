@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.config import Env
 from finflow.data.csv_table import CsvTable, read_table
 from finflow.errors import ConfigError, DataError
+from finflow.schema import Env
 
 TRADING_DAYS = 252
 EQUAL_WEIGHT = "equal_weight"

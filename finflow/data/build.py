@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finflow.config import Env
 from finflow.data.benchmark import EQUAL_WEIGHT, cash_returns, equal_weight, own_benchmark, series_files
 from finflow.data.cache import Arrays, cached_arrays, content_hash
 from finflow.data.decisions import decision_days
@@ -24,6 +23,7 @@ from finflow.data.regimes import label_regimes
 from finflow.data.sources import load_prices
 from finflow.data.status import Trading, simple_returns, trading
 from finflow.errors import DataError
+from finflow.schema import Env
 
 FEATURE_VERSION = 1
 """Raised whenever a formula of features or labels changes: weights then know that they were trained on others."""

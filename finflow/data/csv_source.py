@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.config import Env
 from finflow.data.csv_table import CsvTable, read_table
 from finflow.data.folds import minimum_rows
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
 from finflow.errors import DataError
+from finflow.schema import Env
 
 
 def load_csv(env: Env) -> Prices:

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.config import Env
 from finflow.data.prices import Prices
 from finflow.data.status import equal_run
+from finflow.schema import Env
 
 
 def price_warnings(prices: Prices, env: Env) -> tuple[str, ...]:

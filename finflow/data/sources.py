@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from finflow.config import Env
 from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
 from finflow.data.synthetic import load_synthetic
 from finflow.errors import ConfigError
+from finflow.schema import Env
 
 
 def load_sp500(env: Env) -> Prices:

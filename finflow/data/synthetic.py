@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from finflow.config import Env, Synthetic
 from finflow.data.prices import Prices
+from finflow.schema import Env, Synthetic
 from finflow.seeding import numpy_stream
 
 FIRST_DAY = np.datetime64("2000-01-03", "D")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from finflow.config import Env
 from finflow.data.market import ABSENT, TRADABLE
+from finflow.schema import Env
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.config import Reward
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import namespace
+from finflow.schema import Reward
 
 RUIN = 1e-4  # 1 + net is floored here before its logarithm: a ruined portfolio ends its episode
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finflow.config import Network
 from finflow.envs.world import PATH_SCALARS
 from finflow.nn.actor import Actor
 from finflow.nn.critic import Critic
+from finflow.schema import Network
 from finflow.seeding import stream_seed
 
 EXPERT_GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -5,8 +5,9 @@ from pathlib import Path
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import storage_errors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.config import Config, run_folder
+from finflow.config import run_folder
 from finflow.envs.collect import save_dataset
+from finflow.schema import Config
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import CollectResult

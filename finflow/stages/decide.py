@@ -8,11 +8,12 @@ import numpy as np
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_write
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.config import Config, run_folder
+from finflow.config import run_folder
 from finflow.data.market import Window
 from finflow.envs.ledger import book, execute
 from finflow.errors import DataError
 from finflow.evaluation.backtest import backtest
+from finflow.schema import Config
 from finflow.stages.results import DecideResult, Trade
 from finflow.stages.trained import Trained, load_trained
 from finflow.tracking.console import warn

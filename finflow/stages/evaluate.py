@@ -7,12 +7,13 @@ from typing import Any
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.parents import FACTS
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.config import Config, run_folder, to_yaml
+from finflow.config import run_folder, to_yaml
 from finflow.errors import DataError
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import figures, write_evaluation
 from finflow.evaluation.openings import record_opening
 from finflow.report.page import RunFacts, write_report
+from finflow.schema import Config
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
 from finflow.stages.trained import Trained, load_trained

@@ -10,8 +10,6 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.parents import Parent, find_parent, parent_facts
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
-from finflow.config import BCell as BCellConfig
-from finflow.config import Config
 from finflow.data.market import REGIMES
 from finflow.envs.collect import Dataset
 from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
@@ -19,15 +17,17 @@ from finflow.envs.simulator import Simulator
 from finflow.errors import ConfigError
 from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
+from finflow.schema import BCell as BCellConfig
+from finflow.schema import Config
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
+from finflow.stages.validation import Selection, summarise_episode
 from finflow.training.batches import Batcher
 from finflow.training.online import Episode, OnlinePlan, share_out, train_online
 from finflow.training.refit import refit
-from finflow.stages.validation import Selection, summarise_episode
 
 
 def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:

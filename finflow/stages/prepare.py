@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.allocators.priors import PRIORS, prior_portfolios
-from finflow.config import Config, Hardware
 from finflow.data.build import build_market
 from finflow.data.features import group_of
 from finflow.data.folds import FoldDates, fold_dates, fold_from_dates, make_fold
@@ -19,6 +18,7 @@ from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel, fit_reward
 from finflow.envs.world import World
 from finflow.nn.networks import ObservationSpec
+from finflow.schema import Config, Hardware
 from finflow.tracking.console import warn
 
 
@@ -41,7 +41,8 @@ def use_hardware(hardware: Hardware) -> torch.device:
     """Set torch's threads and choose the device; results are the same from run to run on one machine."""
     torch.set_num_threads(hardware.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of an update
+    # A debugging aid that costs a tenth of an update.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     if hardware.device == "auto" and torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")

@@ -8,11 +8,11 @@ from finflow.agents.iql import IQL
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.parents import publish_parent
 from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
-from finflow.config import IQL as IQLConfig
-from finflow.config import Config
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
+from finflow.schema import IQL as IQLConfig
+from finflow.schema import Config
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import prepare, use_hardware

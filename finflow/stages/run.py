@@ -13,13 +13,14 @@ from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.provenance import WEIGHTS, Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
-from finflow.config import Config, run_folder
+from finflow.config import run_folder
 from finflow.nn.networks import Networks
 from finflow.replay import Replay
+from finflow.schema import Config
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, reward_facts
-from finflow.tracking.tracker import Tracker, make_tracker
 from finflow.stages.validation import Validator
+from finflow.tracking.tracker import Tracker, make_tracker
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 METRICS = "metrics.jsonl"

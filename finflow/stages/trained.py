@@ -10,8 +10,9 @@ from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import CONFIG, RUN, WEIGHTS, read_summary
 from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
-from finflow.config import Config, from_yaml
+from finflow.config import from_yaml
 from finflow.errors import StorageError
+from finflow.schema import Config
 from finflow.stages.prepare import Prepared, prepare, use_hardware
 
 

@@ -7,7 +7,7 @@ from typing import Protocol, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.config import Tracking
+from finflow.schema import Tracking
 from finflow.tracking.console import warn
 from finflow.tracking.jsonl import JsonlTracker
 from finflow.tracking.tensorboard import TensorBoardTracker

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from finflow.agents.batch import OnlineCoefficients
 from finflow.agents.bcell import BCell
-from finflow.config import BCell as BCellConfig
 from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
 from finflow.replay import Replay, join
+from finflow.schema import BCell as BCellConfig
 from finflow.tracking.progress import progress
 from finflow.tracking.tracker import Tracker
 from finflow.training.averages import Averages

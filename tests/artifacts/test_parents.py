@@ -11,8 +11,9 @@ import torch
 from finflow.artifacts.parents import find_parent, parent_facts, publish_parent
 from finflow.artifacts.provenance import write_summary
 from finflow.artifacts.weights import save_weights
-from finflow.config import Config, load
+from finflow.config import load
 from finflow.errors import ParentError, StorageError
+from finflow.schema import Config
 
 Change = Callable[[dict[str, Any]], Any]
 DATES = {

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.config import Env, load
+from finflow.config import load
 from finflow.data.build import build_market, market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
 from finflow.data.sources import load_prices
+from finflow.schema import Env
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import Env
 from finflow.data.benchmark import cash_returns, equal_weight, own_benchmark
 from finflow.data.build import market_of
 from finflow.data.decisions import decision_days
 from finflow.data.market import TRADABLE, Market
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
+from finflow.schema import Env
 
 DATES = np.array(["2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07"], dtype="datetime64[D]")
 

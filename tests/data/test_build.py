@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.config import Env
 from finflow.data import build
 from finflow.data.build import market_of, prefix_fingerprint
 from finflow.data.cache import cached_arrays
 from finflow.data.market import Market
 from finflow.data.prices import Prices
 from finflow.errors import StorageError
+from finflow.schema import Env
 
 
 @pytest.mark.parametrize(

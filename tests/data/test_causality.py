@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from finflow.config import Env
 from finflow.data.build import market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
+from finflow.schema import Env
 
 CAUSAL = ("returns", "status", "features", "market_features", "regime", "benchmark")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import Env
 from finflow.data.build import market_of
 from finflow.data.features import FEATURE_GROUPS, FEATURES, feature, group_of
 from finflow.data.market import TRADABLE, Market
 from finflow.data.prices import Prices
+from finflow.schema import Env
 
 NAMES = ("AAPL", "RRC", "XOM")
 FROM = 1265

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from finflow.config import Env, load
+from finflow.config import load
 from finflow.data.build import build_market, market_of
 from finflow.data.csv_source import read_prices
 from finflow.data.folds import PURGE, fold_dates, fold_from_dates, make_fold, minimum_rows
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
+from finflow.schema import Env
 
 SP500 = {
     "2000": ((1266, 1750), (1771, 2507), (2528, 3280), "2000-01-03", "2002-12-31"),

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from finflow.config import Env
 from finflow.data.folds import make_fold
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market
 from finflow.data.scaling import FeatureScaling
 from finflow.errors import DataError
+from finflow.schema import Env
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from finflow.config import Env
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
 from finflow.data.price_warnings import price_warnings
 from finflow.data.prices import Prices
 from finflow.data.status import equal_run, simple_returns, trading
+from finflow.schema import Env
 
 NAN = np.nan
 

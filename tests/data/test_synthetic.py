@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from finflow.config import Env, Synthetic, load
+from finflow.config import load
 from finflow.data.build import market_of
 from finflow.data.synthetic import make_prices
+from finflow.schema import Env, Synthetic
 
 
 def spec(**changes: float) -> Synthetic:

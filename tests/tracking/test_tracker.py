@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from finflow.config import Tracking
 from finflow.errors import StorageError
+from finflow.schema import Tracking
 from finflow.tracking import console
 from finflow.tracking.jsonl import JsonlTracker
 from finflow.tracking.tensorboard import TensorBoardTracker

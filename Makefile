@@ -1,0 +1,89 @@
+# `make help` lists the targets. Every target sets up what it needs, and at once when that is there.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := PYTHONUNBUFFERED=1 $(BIN)/python
+RUNTIME := .venv/runtime.stamp
+DEV := .venv/dev.stamp
+ARGS ?=
+PRETRAIN_ARGS ?=
+FINETUNE_ARGS ?=
+EVALUATE_ARGS ?=
+
+# Spinning OpenMP threads make everything beside them many times slower.
+export OMP_WAIT_POLICY := PASSIVE
+
+# Each stage is told the folder of the run before it, so that a newer run elsewhere is never taken instead.
+# Of ARGS, evaluate reads where outputs go and the hardware; the rest it reads from the run.
+define pipeline
+log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+last() { sed -n "s/^$$1: //p" "$$log" | tail -n 1; }; \
+$(RUN) experiments/pretrain.py $(1) $(ARGS) $(PRETRAIN_ARGS) | tee "$$log"; \
+made=$$(last 'Run folder'); \
+$(RUN) experiments/finetune.py $(1) $(if $(findstring init.weights=,$(FINETUNE_ARGS)),,"init.weights='$$made'") \
+	$(ARGS) $(FINETUNE_ARGS) | tee "$$log"; \
+made=$$(last 'Run folder'); \
+$(RUN) experiments/evaluate.py $(1) "run='$$made'" \
+	$(filter output_root=% hardware=% hardware.%,$(ARGS)) $(EVALUATE_ARGS) | tee "$$log"; \
+printf '\nThe report: %s\n' "$$(last Report)"
+endef
+
+.PHONY: help setup demo train collect pretrain finetune evaluate decide test lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@echo
+	@echo 'Options go into ARGS: make train ARGS="market_regime=volatile seed=1". PYTHON=python3.12 picks the interpreter.'
+
+setup: $(RUNTIME) ## make .venv with everything that runs need
+	@echo "Ready: .venv; next: make demo"
+
+demo: $(RUNTIME) ## the whole pipeline in minutes: pretrain, finetune, evaluate, report
+	@$(call pipeline,experiment=demo)
+
+train: $(RUNTIME) ## the whole pipeline at full size; PRETRAIN_ARGS, FINETUNE_ARGS, EVALUATE_ARGS for one stage
+	@$(call pipeline,)
+
+collect pretrain finetune evaluate decide: $(RUNTIME)
+	@$(RUN) experiments/$@.py $(ARGS)
+collect: ## offline data by hand, into one file
+pretrain: ## phase 1: offline pretraining
+finetune: ## phase 2: online fine-tuning, from the newest pretrained weights that fit
+evaluate: ## the test window of the newest finished run: baselines, verdict, report
+decide: ## target weights and trades for the latest date in the data
+
+test: lint ## set up, lint, types and tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV) ## style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@NO_COLOR=1 $(BIN)/lint-imports --no-logo
+
+clean: ## remove caches and .venv; outputs stay
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@found=$$($(PYTHON) -c 'import sys; print("%d.%02d" % sys.version_info[:2])' 2>/dev/null) || found=missing; \
+	if [[ "$$found" < 3.11 || "$$found" == missing ]]; then \
+		echo "error: FinFlow needs Python 3.11 or newer, and $(PYTHON) is $${found/.0/.}; name another: make PYTHON=python3.12" >&2; \
+		exit 2; \
+	fi; \
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 2; }
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up .venv"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	@echo "Setting up the tools for tests"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

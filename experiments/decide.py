@@ -1,0 +1,41 @@
+"""Target weights and trades for the latest date in the data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import entry
+from finflow.schema import Config
+
+if TYPE_CHECKING:
+    from finflow.stages.results import Trade
+
+EXAMPLES = {
+    "run=DIR": "a fine-tuning run (default: the newest finished one)",
+    "output_root=DIR": "where runs are looked for and written (default outputs)",
+}
+
+
+def run(config: Config, folder: Path) -> entry.Result:
+    """Decide, and write the trades to `folder`."""
+    from finflow.pipeline import decide
+
+    result = decide(config, folder)
+    show(f"Decision at the close of {result.date}, as fractions of net asset value", result.trades)
+    print(f"Table: {entry.shown(result.table)}")
+    return result
+
+
+def show(title: str, trades: "Sequence[Trade]") -> None:
+    """Print a row an asset; a positive trade buys."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("asset", "held", "target", "trade", title=title)
+    for row in trades:
+        table.add_row(row.asset, f"{row.held:.4f}", f"{row.target:.4f}", f"{row.trade:+.4f}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    entry.main("decide", "Print the portfolio to hold after the last date in the data, and the trades.", EXAMPLES, run)

@@ -1,0 +1,218 @@
+"""The door of every entry point: the command line in, Hydra around, an exit code and two closing lines out.
+
+A command line is composed and parsed before Hydra makes a folder, so that a wrong one leaves nothing behind.
+Whatever a user can mend ends in one line on stderr and the exit code of `finflow/errors.py`.
+"""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import ValueType
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from finflow.config import compose_stage, parse
+from finflow.errors import ConfigError, FinFlowError, StorageError
+from finflow.refusals import CONF_DIR, group_choices, parse_override
+from finflow.schema import Config
+
+STORAGE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.EPIPE,
+}  # fmt: skip
+"""Errors of the machine's storage; any other OSError is a fault of the program."""
+
+
+class Result(Protocol):
+    """What the closing lines need of a stage's result."""
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder that the stage wrote."""
+        ...
+
+    @property
+    def next_command(self) -> str:
+        """Command that a user would run next."""
+        ...
+
+
+Run = Callable[[Config, Path], Result]
+
+
+def main(stage: str, about: str, examples: Mapping[str, str], run: Run) -> NoReturn:
+    """Run one stage from the command line, and end the process.
+
+    Parameters
+    ----------
+    stage
+        Name of the stage, one of `finflow.schema.STAGES`.
+    about
+        What it does, for `--help`.
+    examples
+        Overrides worth knowing, and what each is for.
+    run
+        Does the work in the folder it is given; imports what is slow only when called.
+    """
+    if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
+        print(usage(stage, about, examples))
+        sys.exit(0)
+    sys.exit(guarded(lambda: launch(stage, sys.argv[1:], run)))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Exit code of `work`, its failures told in one line, or with a traceback where the fault is FinFlow's."""
+    try:
+        return work()
+    except FinFlowError as error:
+        tell(str(error))
+        return error.exit_code
+    except HydraException as error:
+        tell(str(error))
+        return ConfigError.exit_code
+    except KeyboardInterrupt:
+        tell("interrupted")
+        return 130
+    except Exception as error:  # noqa: BLE001  (the last handler: every failure ends in a documented exit code)
+        if isinstance(error, OSError) and error.errno in STORAGE:
+            tell(f"{error.filename or 'output'}: {error.strerror}; free the place or choose another output_root")
+            return StorageError.exit_code
+        traceback.print_exc()
+        tell("this is a bug of FinFlow; please report it with the lines above and the command that you ran")
+        return 70
+
+
+def tell(message: str) -> None:
+    """Say on stderr, in one line, what went wrong."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def launch(stage: str, argv: Sequence[str], run: Run) -> int:
+    """Check the command line, then hand it to Hydra: one run, or with `-m` several."""
+    multirun, overrides = read_line(argv)
+    configs = [parse(compose_stage(stage, line)) for line in command_lines(overrides, multirun)]
+    kept = nearest_folder(check_folder(stage, overrides, multirun) or Path(configs[0].output_root))
+    failures: list[BaseException] = []
+
+    def job(cfg: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            result = run(parse(cfg), Path(shown(folder)))
+            print(f"Run folder: {shown(result.run_dir)}\nNext: {result.next_command}", flush=True)
+        except BaseException as error:
+            remove_empty(folder, kept)
+            failures.append(error)
+            if multirun:  # Hydra goes on with the other jobs, and needs to see that this one failed
+                tell_job(error)
+                raise
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
+    sys.argv[1:] = [*(["--multirun"] if multirun else []), *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
+    except OSError as error:
+        if not failures:
+            raise StorageError(f"{error.filename}: {error.strerror}; choose another output_root") from error
+    except Exception as error:
+        if not multirun or isinstance(error, HydraException):
+            raise
+        return 1
+    if failures and not multirun:
+        raise failures[0]
+    return 1 if failures else 0
+
+
+def tell_job(error: BaseException) -> None:
+    """Say which job of a sweep failed, and why."""
+    if not isinstance(error, FinFlowError):
+        traceback.print_exception(error)
+    tell(f"{' '.join(HydraConfig.get().overrides.task)}: {error or type(error).__name__}")
+
+
+def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """Split a command line into its one flag and its overrides."""
+    flags = {arg for arg in argv if arg.startswith("-")}
+    unknown = sorted(flags - {"-m", "--multirun"})
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such flag; write key=value, -m for several runs, or --help")
+    return bool(flags), [arg for arg in argv if arg not in flags]
+
+
+def command_lines(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
+    """Command lines to check: all of a sweep's values, each once, beside the first of the others."""
+    if not multirun:
+        return [list(overrides)]
+    choices: list[list[str]] = []
+    for text in overrides:
+        override = parse_override(text)
+        if not override.is_sweep_override():
+            choices.append([text])
+        elif not override.is_discrete_sweep():
+            raise ConfigError(f"{text}: a grid needs values; write them as a,b,c or range(start,stop)")
+        elif override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
+            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    first = [values[0] for values in choices]
+    return [first] + [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
+
+
+def check_folder(stage: str, overrides: Sequence[str], multirun: bool) -> Path | None:
+    """Folder asked for by `hydra.run.dir`; refused where it holds anything, so that no run is overwritten."""
+    for text in overrides:
+        if multirun and text.startswith("hydra.run."):
+            raise ConfigError(f"{text}: not read with -m; write hydra.sweep.dir=DIR")
+        if not multirun and text.startswith("hydra.sweep."):
+            raise ConfigError(f"{text}: read with -m alone; write hydra.run.dir=DIR")
+    if not any(text.startswith("hydra.run.dir=") for text in overrides):
+        return None
+    typed = str(compose_stage(stage, overrides, with_hydra=True).hydra.run.dir)
+    folder = Path(typed)
+    if not typed.strip():
+        raise ConfigError("hydra.run.dir='': should not be empty; name a new folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"hydra.run.dir={typed}: a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"hydra.run.dir={typed}: not empty; name a new folder")
+    return folder
+
+
+def nearest_folder(path: Path) -> Path:
+    """`path` itself or the nearest folder above it that exists."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def remove_empty(folder: Path, kept: Path) -> None:
+    """Take back the empty folders that were made for a run that wrote nothing, up to `kept`."""
+    while kept in folder.parents and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
+
+
+def figures(values: Mapping[str, float | None]) -> str:
+    """Named figures in one line; a dash is an undefined value."""
+    return ", ".join(f"{name} {'-' if value is None else format(value, '.4g')}" for name, value in values.items())
+
+
+def usage(stage: str, about: str, examples: Mapping[str, str]) -> str:
+    """Text of `--help`: what the stage does, its groups with their options, and keys worth knowing."""
+    chosen = compose_stage(stage, with_hydra=True).hydra.runtime.choices
+    lines = [f"python experiments/{stage}.py [key=value ...] [-m]", "", about, "", "Groups (* is the default):"]
+    for group, options in group_choices(stage).items():
+        marked = ", ".join(f"{option}*" if option == chosen.get(group) else option for option in options)
+        lines.append(f"  {group:<15} {marked}")
+    lines += ["", "Keys used most:", *(f"  {key:<40} {reason}" for key, reason in examples.items())]
+    lines += ["", "-m runs every combination of values written as seed=0,1,2; quote 'seed=range(5)' for the shell."]
+    return "\n".join([*lines, "All keys and their values: conf/base.yaml and the folders beside it."])

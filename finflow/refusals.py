@@ -1,0 +1,195 @@
+"""What is wrong with a command line or a configuration, in one line that names key, value and choices."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from finflow.errors import ConfigError
+from finflow.schema import ALGORITHMS, READS, Config, Schema
+
+CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+
+HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose")
+"""Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""
+
+
+def parse_override(text: str) -> Override:
+    """Read one `key=value` of a command line in Hydra's grammar.
+
+    Raises
+    ------
+    ConfigError
+        If it is not in that grammar.
+    """
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        advice = "write key=value, and quote a value with spaces, brackets, commas or '=' as 'key=\"value\"'"
+        raise ConfigError(f"{text}: cannot be read; {advice}") from error
+    if not override.key_or_group:
+        raise ConfigError(f"{text}: has no key; write key=value")
+    return override
+
+
+def group_choices(stage: str) -> dict[str, tuple[str, ...]]:
+    """Config groups that `stage` reads, and the options of each."""
+    folders = sorted(p for p in CONF_DIR.iterdir() if p.is_dir() and p.name != "shared")
+    found = {
+        folder.name: tuple(sorted(p.stem for p in folder.glob("*.yaml")))
+        for folder in folders
+        if folder.name == "experiment" or _covers(READS[stage], folder.name)
+    }
+    return {**found, **({"algo": ALGORITHMS[stage]} if "algo" in found else {})}
+
+
+def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
+    """Refuse a typed key that `stage` does not know or would ignore: an option that does nothing misleads.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key and its choices, or the stages that read it.
+    """
+    for text in overrides:
+        override = parse_override(text)
+        key = override.key_or_group
+        if override.is_delete():
+            raise ConfigError(f"{text}: nothing can be taken out of the configuration; give it another value")
+        if override.is_sweep_override():
+            raise ConfigError(f"{text}: several values; add -m to run them all, or write a list as {key}=[a,b]")
+        if key.split(".")[0].split("/")[0] == "hydra":
+            if not any(key == k or key.startswith(k + ".") for k in HYDRA_KEYS):
+                raise ConfigError(f"{text}: not a Hydra key of FinFlow; choose one of {', '.join(HYDRA_KEYS)}")
+            continue
+        _refuse_shape(stage, text, override)
+        if key == "experiment" or _covers(READS[stage], key):
+            continue
+        readers = [s for s, reads in READS.items() if _covers(reads, key)]
+        raise ConfigError(f"{text}: {stage} does not read {key} (read by {', '.join(readers)}); leave it out")
+
+
+def _refuse_shape(stage: str, text: str, override: Override) -> None:
+    """Refuse an unknown key, an unknown option of a group, and a value where a section belongs."""
+    key, value = override.key_or_group, override.value()
+    choices = group_choices(stage).get(key)
+    if choices is not None:
+        known = [path.stem for path in CONF_DIR.glob(f"{key}/*.yaml")]
+        if override.is_add() or override.package is not None:
+            raise ConfigError(f"{text}: write {key}=OPTION; choose one of {', '.join(choices)}")
+        if value not in known:
+            raise ConfigError(f"{text}: no such option; choose one of {', '.join(choices)}")
+        if value not in choices:
+            raise ConfigError(f"{text}: not an algorithm of {stage}; choose one of {', '.join(choices)}")
+        return
+    path = key.split(".")
+    if key != "experiment" and not any(path[-1] in cls.model_fields for cls in _schemas_at(path[:-1])):
+        raise ConfigError(f"{text}: unknown key; known here: {', '.join(_known_keys(stage, key))}")
+    if key == "stage":
+        raise ConfigError(f"{text}: each stage has an entry point of its own; run experiments/{value}.py")
+    if _schemas_at(path) and value is not None and not isinstance(value, dict) and not (CONF_DIR / key).is_dir():
+        inside = ", ".join(f"{key}.{k}" for k in _known_keys(stage, f"{key}."))
+        raise ConfigError(f"{text}: a section, not a value; set one of {inside}")
+
+
+def _covers(prefixes: Sequence[str], key: str) -> bool:
+    return any(key == p or key.startswith(p + ".") or p.startswith(key + ".") for p in prefixes)
+
+
+def one_line(error: Exception) -> str:
+    """First line of an error, its white space folded."""
+    return " ".join(str(error).split("\n")[0].split())
+
+
+def resolve_message(error: OmegaConfBaseException) -> str:
+    """An interpolation or a `???` that cannot be resolved, with the key it stands at."""
+    key = str(getattr(error, "full_key", None) or "")
+    return f"{key}: {one_line(error)}" if key else one_line(error)
+
+
+def compose_message(stage: str, text: str, overrides: Sequence[str]) -> str:
+    """What Hydra says in several lines about a configuration that does not compose, as one."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else "configuration cannot be composed"
+    if first.startswith("In '") and len(lines) > 1:
+        first = lines[1]
+    if "Could not override '" in first:
+        key = first.split("'")[1]
+        wrong = next((o for o in overrides if o.lstrip("+").startswith(key)), key)
+        if key.startswith("env.synthetic."):
+            return f"{wrong}: belongs to env=synthetic alone; add env=synthetic or leave it out"
+        if key.startswith("hydra."):
+            return f"{wrong}: no such key of Hydra with the chosen options; leave it out"
+        return f"{wrong}: no such key with the chosen options; known here: {', '.join(_known_keys(stage, key))}"
+    if "Available options in '" in text:
+        group, rest = text.split("Available options in '")[1].split("'", 1)
+        wrong = next((o for o in overrides if o.startswith(f"{group}=")), group)
+        options = rest.split("Config search path")[0].strip(":").split()
+        return f"{wrong}: no such option; choose one of {', '.join(options)}"
+    return first
+
+
+def _schemas_at(path: Sequence[str], stage: str | None = None) -> list[type[Schema]]:
+    """Schemas found by walking `path` from the root: several where it meets a union, unless `stage` decides."""
+    found: list[type[Schema]] = [Config]
+    for depth, part in enumerate(path):
+        found = [t for cls in found if part in cls.model_fields for t in _schemas_in(cls.model_fields[part].annotation)]
+        if depth == 0 and part == "algo" and stage is not None and stage in ALGORITHMS:
+            names = ALGORITHMS[stage]
+            found = [cls for cls in found if get_args(cls.model_fields["name"].annotation)[0] in names]
+    return found
+
+
+def _schemas_in(hint: Any) -> list[type[Schema]]:
+    if isinstance(hint, type) and issubclass(hint, Schema):
+        return [hint]
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        return [t for arg in get_args(hint) for t in _schemas_in(arg)]
+    return []
+
+
+def _known_keys(stage: str, key: str) -> list[str]:
+    """Keys beside `key` that `stage` reads, from the deepest part of its path that exists."""
+    path = key.split(".")[:-1]
+    while path and not _schemas_at(path, stage):
+        path = path[:-1]
+    names = {name for cls in _schemas_at(path, stage) for name in cls.model_fields}
+    return sorted(n for n in names if n != "stage" and _covers(READS[stage], ".".join([*path, n])))
+
+
+def validation_message(stage: str, error: ValidationError) -> str:
+    """First problem of a validation, as one line that names key, value and choices."""
+    problem = error.errors(include_url=False)[0]
+    members = {"iql", "bcell", *(t.__name__ for t in (int, float, str))}
+    where = [str(p) for p in problem["loc"]]
+    path = [p for i, p in enumerate(where) if not (p in members or "[" in p) or i == 0]
+    key = ".".join(path)
+    kind, value, context = problem["type"], _shown(problem["input"]), problem.get("ctx", {})
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key}={value}: unknown key; known here: {', '.join(_known_keys(stage, key))}"
+    if kind in ("missing", "missing_argument"):
+        return f"{key}: missing; it has no default, set it in conf/ or on the command line"
+    if kind == "literal_error":
+        choices = str(context.get("expected")).replace(" or ", ", ").replace("'", "")
+        return f"{key}={value}: no such choice; choose one of {choices}"
+    if kind == "string_pattern_mismatch":
+        return f"{key}={value}: should be a name of letters, digits and . _ + - alone"
+    if problem["input"] == "" and kind in ("too_short", "string_too_short"):
+        return f"{key}={value}: should not be empty"
+    reason = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace(" after validation", "")
+    return f"{key}={value}: {reason[0].lower()}{reason[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a user types it."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    text = (value or "''") if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,164 @@
+"""A command line that cannot be meant is refused in one line that names the key, the value and the remedy."""
+
+import pytest
+
+from finflow.config import load
+from finflow.errors import ConfigError
+from finflow.schema import READS, STAGES
+
+PRETRAIN: list[tuple[list[str], str, str]] = [
+    (["-"], "-", "write key=value"),
+    (["seed"], "seed", "write key=value"),
+    (["=3"], "=3", "write key=value"),
+    (["seed==3"], "seed==3", "quote"),
+    (["algo.lr=["], "algo.lr=[", "quote"),
+    (["algo.lr=]"], "algo.lr=]", "quote"),
+    (["algo.lr={a"], "algo.lr={a", "quote"),
+    (["algo.lr=(1"], "algo.lr=(1", "quote"),
+    (["algo.lr='1"], "algo.lr='1", "quote"),
+    (["output_root=/tmp/a (b)"], "output_root=/tmp/a (b)", "quote"),
+    (["offline.dataset=a=b.npz"], "offline.dataset=a=b.npz", "quote"),
+    (["+typo=1"], "+typo=1", "known here: algo, budget"),
+    (["++typo=1"], "++typo=1", "known here: algo, budget"),
+    (["typo=1"], "typo=1", "known here: algo, budget"),
+    (["algo.typo=1"], "algo.typo=1", "known here: actor_lr"),
+    (["+algo.typo=1"], "+algo.typo=1", "expectile"),
+    (["algo.network.typo=1"], "algo.network.typo=1", "embed_dim"),
+    (["budget.epochs.x=3"], "budget.epochs.x=3", "collect_episodes"),
+    (["foo/bar=1"], "foo/bar=1", "known here"),
+    (["shared/network=x"], "shared/network=x", "known here"),
+    (["~algo"], "~algo", "another value"),
+    (["~seed"], "~seed", "another value"),
+    (["seed="], "seed=''", "valid integer"),
+    (["seed=null"], "seed=null", "valid integer"),
+    (["seed=true"], "seed=true", "valid integer"),
+    (["seed=1.5"], "seed=1.5", "valid integer"),
+    (["seed=[1,2]"], "seed=[1, 2]", "valid integer"),
+    (["seed=-1"], "seed=-1", "greater than or equal to 0"),
+    (["seed=99999999999999999999999"], "seed=99999999999999999999999", "less than"),
+    (["seed=1,2"], "seed=1,2", "-m"),
+    (["seed=range(3)"], "seed=range(3)", "-m"),
+    (["env=csv,sp500"], "env=csv,sp500", "-m"),
+    (["algo.lr=nan"], "algo.lr=nan", "finite"),
+    (["algo.lr=inf"], "algo.lr=inf", "finite"),
+    (["algo.lr=0"], "algo.lr=0", "greater than 0"),
+    (["algo.lr=abc"], "algo.lr=abc", "valid number"),
+    (["algo.lr=???"], "algo.lr", "Missing"),
+    (["algo.lr=${nope}"], "algo.lr", "nope"),
+    (["algo.gamma=1"], "algo.gamma=1", "less than 1"),
+    (["algo=nope"], "algo=nope", "choose one of iql"),
+    (["algo=bcell"], "algo=bcell", "not an algorithm of pretrain"),
+    (["algo="], "algo=", "choose one of iql"),
+    (["algo=null"], "algo=null", "choose one of iql"),
+    (["algo=[iql]"], "algo=[iql]", "choose one of iql"),
+    (["algo@foo=iql"], "algo@foo=iql", "choose one of iql"),
+    (["algo.name=nope"], "algo.name=nope", "choose one of iql"),
+    (["algo.cql.alpha=3"], "algo.cql.alpha=3", "known here: actor_lr"),
+    (["experiment=nope"], "experiment=nope", "choose one of demo"),
+    (["experiment=null"], "experiment=null", "choose one of demo"),
+    (["+experiment=demo"], "+experiment=demo", "write experiment="),
+    (["env=nope"], "env=nope", "choose one of csv, sp500, synthetic"),
+    (["env={path:x}"], "env={path:x}", "choose one of csv"),
+    (["env=csv"], "env.path", "write env.path=prices.csv"),
+    (["env=csv", "env.path=null"], "env.path", "write env.path=prices.csv"),
+    (["env=csv", "env.path="], "env.path=''", "empty"),
+    (["env.path=x.csv"], "env.path=x.csv", "add env=csv"),
+    (["env=synthetic", "env.path=x.csv"], "env.path=x.csv", "add env=csv"),
+    (["env.synthetic.days=2000"], "env.synthetic.days=2000", "add env=synthetic"),
+    (["env=synthetic", "env.synthetic=null"], "env.synthetic", "env=synthetic"),
+    (["env=synthetic", "env.synthetic.days=100"], "env.synthetic.days=100", "1300"),
+    (["env.start=2000-13-45"], "env.start=2000-13-45", "YYYY-MM-DD"),
+    (["env.start=2000-1-1"], "env.start=2000-1-1", "YYYY-MM-DD"),
+    (["env.rebalance=hourly"], "env.rebalance=hourly", "choose one of daily, weekly, monthly"),
+    (["env.cash_yield=nan"], "env.cash_yield=nan", "finite"),
+    (["env.limits.max_weight=2"], "env.limits.max_weight=2", "less than or equal to 1"),
+    (["market_regime=bull"], "market_regime=bull", "choose one of all, crisis, normal, stable, volatile"),
+    (["hardware=gpu"], "hardware=gpu", "choose one of auto, cpu"),
+    (["hardware.threads=0"], "hardware.threads=0", "greater than or equal to 1"),
+    (["tracking=wandb"], "tracking=wandb", "choose one of local, none"),
+    (["tracking.tensorboard=yes"], "tracking.tensorboard=yes", "boolean"),
+    (["budget=3"], "budget=3", "set one of budget.collect_episodes"),
+    (["budget.epochs=1e3"], "budget.epochs=1000.0", "integer"),
+    (["output_root="], "output_root=''", "empty"),
+    (["name="], "name=''", "letters"),
+    (["name=../x"], "name=../x", "letters"),
+    (["fold=null"], "fold=null", "string"),
+    (["stage=finetune"], "stage=finetune", "experiments/finetune.py"),
+    (["hydra.foo=1"], "hydra.foo=1", "hydra.run.dir"),
+    (["hydra.job.chdir=true"], "hydra.job.chdir=true", "hydra.run.dir"),
+    (["hydra/launcher=nope"], "hydra/launcher=nope", "choose one of basic"),
+]
+OTHERS: list[tuple[str, list[str], str, str]] = [
+    ("finetune", ["algo=iql"], "algo=iql", "choose one of bcell"),
+    ("finetune", ["algo.beta=3"], "algo.beta=3", "known here: actor_lr"),
+    ("finetune", ["algo.cql.anneal=[1]"], "algo.cql.anneal=[1]", "at least 2"),
+    ("finetune", ["algo.cql.anneal=[1,x]"], "algo.cql.anneal.1=x", "number"),
+    ("finetune", ["algo.cql.anneal=1"], "algo.cql.anneal=1", "list"),
+    ("finetune", ["init.weights="], "init.weights=''", "empty"),
+    ("evaluate", ["run="], "run=''", "empty"),
+    ("evaluate", ["run=a,b"], "run=a,b", "run=[a,b]"),
+    ("evaluate", ["evaluation.bootstrap_samples=1"], "evaluation.bootstrap_samples=1", "100"),
+    ("nope", [], "stage=nope", "choose one of pretrain"),
+]
+
+
+def refusal(stage: str, overrides: list[str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(stage, overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 600
+    return text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "fragment"), PRETRAIN, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_pretrain_refuses(overrides: list[str], key: str, fragment: str) -> None:
+    text = refusal("pretrain", overrides)
+    assert text.startswith(f"{key}:")
+    assert fragment in text.removeprefix(key)
+
+
+@pytest.mark.parametrize(("stage", "overrides", "key", "fragment"), OTHERS)
+def test_other_stages_refuse(stage: str, overrides: list[str], key: str, fragment: str) -> None:
+    text = refusal(stage, overrides)
+    assert text.startswith(f"{key}:")
+    assert fragment in text
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "readers"),
+    [
+        ("pretrain", "init.weights=latest", "finetune"),
+        ("pretrain", "budget.episodes=3", "finetune"),
+        ("pretrain", "run=latest", "evaluate, decide"),
+        ("finetune", "evaluation.every_epochs=3", "pretrain"),
+        ("pretrain", "evaluation.bootstrap_samples=200", "evaluate"),
+        ("finetune", "out=x.npz", "collect"),
+        ("evaluate", "env=csv", "pretrain, finetune, collect"),
+        ("evaluate", "market_regime=volatile", "pretrain, finetune"),
+        ("evaluate", "tracking=none", "pretrain, finetune"),
+        ("decide", "algo.lr=1", "pretrain, finetune"),
+        ("decide", "fold=2008", "pretrain, finetune, collect"),
+        ("collect", "reward.lambda_cvar=1", "pretrain, finetune"),
+        ("collect", "run=latest", "evaluate, decide"),
+    ],
+)
+def test_a_key_that_the_stage_would_ignore_is_refused(stage: str, override: str, readers: str) -> None:
+    text = refusal(stage, [override])
+    assert text.startswith(f"{override}: {stage} does not read")
+    assert f"(read by {readers})" in text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_key_is_refused_exactly_where_reads_leaves_it_out(stage: str) -> None:
+    for key, value in {"episodes": "3", "out": "x.npz", "init.weights": "x", "fold": "2008", "run": "x"}.items():
+        if key in READS[stage] or key.split(".")[0] in READS[stage]:
+            load(stage, [f"{key}={value}"])
+        else:
+            assert "does not read" in refusal(stage, [f"{key}={value}"])
+
+
+def test_a_preset_may_set_what_a_stage_does_not_read() -> None:
+    assert load("evaluate", ["experiment=demo"]).budget.episodes < load("evaluate").budget.episodes

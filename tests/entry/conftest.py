@@ -1,0 +1,46 @@
+"""Entry points as a user runs them: a process of their own, in an empty folder."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run `python ARGS` in `tmp_path`."""
+
+    def call(*args: str) -> "subprocess.CompletedProcess[str]":
+        line: Sequence[str] = [sys.executable, *args]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    return call
+
+
+@pytest.fixture
+def stage(command: Command) -> Command:
+    """Run `python experiments/STAGE.py ARGS`."""
+    return lambda name, *args: command(str(ROOT / "experiments" / f"{name}.py"), *args)
+
+
+@pytest.fixture
+def stub(command: Command) -> Command:
+    """Run the door of pretrain around a stage of a few lines; `body` sees `config` and `folder`."""
+
+    def call(body: str, *args: str) -> "subprocess.CompletedProcess[str]":
+        lines = "\n    ".join(body.splitlines())
+        program = (
+            f"import sys; sys.path.insert(0, {str(ROOT / 'experiments')!r})\n"
+            "import entry\nfrom finflow.errors import *\nfrom types import SimpleNamespace\n"
+            f"def run(config, folder):\n    {lines}\n"
+            "    return SimpleNamespace(run_dir=folder, next_command='python next.py')\n"
+            "entry.main('pretrain', 'a stub', {}, run)\n"
+        )
+        return command("-c", program, *args)
+
+    return call

@@ -1,0 +1,98 @@
+"""The Makefile: a plain word about Python, and a pipeline that evaluates the run that it made."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+STAGE = """#!/bin/bash
+echo "$@" >> calls
+name=$(basename "$1" .py)
+[[ " $* " == *" fail=$name "* ]] && exit 5
+echo "Run folder: out of/$name run"; echo "Next: nothing"
+[[ $name == evaluate ]] && echo "Report: out of/report.html"
+exit 0
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the Makefile, and a set-up `.venv` whose python only writes down how it was called."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(STAGE)
+    python.chmod(0o755)
+    (tmp_path / ".venv" / "runtime.stamp").touch()
+    return tmp_path
+
+
+def make(folder: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    outer = re.compile(r"MAKE|MFLAGS|(\w+_)?ARGS$|PYTHON$")
+    env = {key: value for key, value in os.environ.items() if not outer.match(key)}
+    return subprocess.run(["make", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def calls(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().splitlines()
+
+
+def test_demo_evaluates_the_run_that_it_made(checkout: Path) -> None:
+    done = make(checkout, "demo")
+    assert done.returncode == 0, done.stderr
+    assert calls(checkout) == [
+        "experiments/pretrain.py experiment=demo",
+        "experiments/finetune.py experiment=demo init.weights='out of/pretrain run'",
+        "experiments/evaluate.py experiment=demo run='out of/finetune run'",
+    ]
+    assert done.stdout.splitlines()[-1] == "The report: out of/report.html"
+
+
+def test_train_hands_options_to_the_stages_that_read_them(checkout: Path) -> None:
+    args = [
+        "ARGS=market_regime=volatile output_root=x",
+        "PRETRAIN_ARGS=budget.epochs=3",
+        "FINETUNE_ARGS=init.weights=null",
+    ]
+    assert make(checkout, "train", *args).returncode == 0
+    assert calls(checkout) == [
+        "experiments/pretrain.py market_regime=volatile output_root=x budget.epochs=3",
+        "experiments/finetune.py market_regime=volatile output_root=x init.weights=null",
+        "experiments/evaluate.py run='out of/finetune run' output_root=x",
+    ]
+
+
+@pytest.mark.parametrize(("stage", "made"), [("pretrain", 1), ("finetune", 2), ("evaluate", 3)])
+def test_the_pipeline_stops_at_the_first_stage_that_fails(checkout: Path, stage: str, made: int) -> None:
+    done = make(checkout, "train", f"{stage.upper()}_ARGS=fail={stage}")
+    assert done.returncode != 0
+    assert len(calls(checkout)) == made
+    assert "The report" not in done.stdout
+
+
+@pytest.mark.parametrize("said", ["echo 3.10", "echo 3.09", "echo 2.07", "exit 127"])
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path, said: str) -> None:
+    for name in ("pyproject.toml", "constraints.txt", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "oldpython"
+    python.write_text(f"#!/bin/sh\n{said}\n")
+    python.chmod(0o755)
+    done = make(tmp_path, "setup", f"PYTHON={python}")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: FinFlow needs Python 3.11 or newer")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
+    listed = [line.split()[0] for line in make(ROOT, "help").stdout.split("\n\n")[0].splitlines()]
+    assert listed == targets

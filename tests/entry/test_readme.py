@@ -1,0 +1,32 @@
+"""Every command of the README can be typed, and its tables list what there is."""
+
+import re
+import shlex
+from pathlib import Path
+
+from finflow.config import load
+from finflow.refusals import group_choices
+from finflow.schema import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_command_line_parses() -> None:
+    commands = re.findall(r"^python experiments/(\w+)\.py(.*)$", README, flags=re.MULTILINE)
+    assert {stage for stage, _ in commands} >= {"pretrain", "finetune", "evaluate", "decide"}
+    for stage, rest in commands:
+        words = [word for word in shlex.split(rest, comments=True) if word != "-m"]
+        load(stage, [word.split(",")[0] if word.startswith("seed=") else word for word in words])
+
+
+def test_the_table_of_groups_is_complete() -> None:
+    offered = {(g, c) for stage in STAGES for g, choices in group_choices(stage).items() for c in choices}
+    listed = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", README, flags=re.MULTILINE)
+    rows = {group: set(re.findall(r"\w+", re.sub(r"\(\w+\)", "", options))) for group, options in listed}
+    assert {(group, choice) for group, choices in rows.items() for choice in choices} == offered
+
+
+def test_every_make_target_is_told() -> None:
+    phony = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
+    assert set(re.findall(r"`make (\w+)`", README)) == set(phony.split()[1:])

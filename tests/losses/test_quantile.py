@@ -1,0 +1,127 @@
+import pytest
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from finflow.losses.expectile import expectile_loss
+from finflow.losses.quantile import cvar, lower_mean, midpoints, quantile_huber_loss
+
+NORMAL = torch.tensor(norm.ppf((torch.arange(2000) + 0.5).numpy() / 2000))
+
+
+def _naive(atoms: Tensor, target: Tensor, kappa: float) -> Tensor:
+    """Dabney et al. 2018, eq. 10, written out with autograd."""
+    error = target[..., None, :] - atoms[..., :, None]
+    huber = torch.where(error.abs() <= kappa, 0.5 * error**2, kappa * (error.abs() - 0.5 * kappa))
+    count = atoms.shape[-1]
+    tau = (2 * torch.arange(count, dtype=atoms.dtype) + 1) / (2 * count)
+    loss = (tau[:, None] - (error.detach() < 0).to(atoms.dtype)).abs() * huber / kappa
+    return loss.mean(-1).sum(-1).mean()
+
+
+def _fit(target: Tensor, steps: int = 400) -> Tensor:
+    """Atoms [32] that minimise the loss against samples [S], at the scale of the samples."""
+    scale = float(target.std())
+    atoms = torch.zeros(32, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([atoms], lr=0.1 * scale)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 0.1 * scale * (1 - step / steps)
+        optimiser.zero_grad()
+        quantile_huber_loss(atoms, target).backward()
+        optimiser.step()
+    return atoms.detach()
+
+
+def _expectile(target: Tensor, level: float) -> float:
+    low, high = float(target.min()), float(target.max())
+    for _ in range(40):
+        middle = torch.tensor((low + high) / 2, dtype=target.dtype, requires_grad=True)
+        (slope,) = torch.autograd.grad(expectile_loss(target - middle, level), middle)
+        at = float(middle.detach())
+        low, high = (low, at) if slope > 0 else (at, high)
+    return (low + high) / 2
+
+
+@pytest.mark.parametrize("kappa", [1.0, 0.3])
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (4, 2, 6)])
+def test_value_and_gradient_equal_autograd_of_the_definition(shape: tuple[int, ...], kappa: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    target = 2 * torch.randn((*shape[:-1], 9), generator=generator, dtype=torch.float64)
+    ours, definition = quantile_huber_loss(atoms, target, kappa), _naive(atoms, target, kappa)
+    torch.testing.assert_close(ours, definition)
+    (gradient,) = torch.autograd.grad(3.0 * ours, atoms)
+    (expected,) = torch.autograd.grad(3.0 * definition, atoms)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_gradient_by_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(1)
+    atoms = torch.randn(3, 2, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    target = torch.randn(3, 2, 7, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda a: quantile_huber_loss(a, target), (atoms,))
+
+
+def test_sums_over_predicted_and_averages_over_target_atoms_and_batch() -> None:
+    atoms, target = torch.zeros(4), torch.full((3,), 10.0)
+    expected = (0.125 + 0.375 + 0.625 + 0.875) * 9.5
+    assert float(quantile_huber_loss(atoms, target)) == pytest.approx(expected)
+    assert float(quantile_huber_loss(atoms, target.repeat(5))) == pytest.approx(expected)
+    both = quantile_huber_loss(atoms.expand(7, 2, 4), target.expand(7, 2, 3))
+    assert float(both) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("scale", "error"), [(3.04, 0.16), (10.0, 0.05), (100.0, 0.006)])
+def test_recovers_known_quantiles_from_ten_kappa_on(scale: float, error: float) -> None:
+    """scale N(0, 1) has a 5-95 % range of 3.29 scale: 10, 33 and 329 kappa."""
+    fitted = _fit(scale * NORMAL) / scale
+    wanted = torch.tensor(norm.ppf(midpoints(32).double().numpy()))
+    assert (fitted - wanted).abs().max() < error
+    assert (fitted - wanted)[8:24].abs().max() < error / 2
+
+
+def test_fits_expectiles_at_a_tenth_of_kappa() -> None:
+    """Why a critic's atoms need a range of 10 kappa: at .1 N(0, 1) every error lies in the quadratic zone."""
+    fitted = _fit(0.1 * NORMAL) / 0.1
+    expectiles = torch.tensor([_expectile(NORMAL, float(tau)) for tau in midpoints(32)])
+    quantiles = torch.tensor(norm.ppf(midpoints(32).double().numpy()))
+    assert (fitted - expectiles).abs().max() < 0.02
+    assert (fitted - quantiles).abs().max() > 0.4
+
+
+def test_levels_are_midpoints() -> None:
+    torch.testing.assert_close(midpoints(4), torch.tensor([0.125, 0.375, 0.625, 0.875]))
+
+
+def test_cvar_of_known_distributions_with_a_fractional_last_atom() -> None:
+    levels = midpoints(32).double()
+    shuffled = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    normal = torch.tensor(norm.ppf(levels.numpy()))[shuffled]
+    both = cvar(torch.stack([normal, levels[shuffled]]), 0.05)
+    assert both.shape == (2,)
+    assert float(both[0]) == pytest.approx(-1.975, abs=5e-4)
+    assert float(both[1]) == pytest.approx(0.027344, abs=1e-6)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(1.0, 2.5), (0.25, 1.0), (0.5, 1.5), (0.1, 1.0), (0.375, 4 / 3)])
+def test_cvar_by_hand(level: float, expected: float) -> None:
+    assert float(cvar(torch.tensor([3.0, 1.0, 4.0, 2.0]), level)) == pytest.approx(expected)
+
+
+def test_lower_mean_takes_one_whole_distribution() -> None:
+    """Neither the element-wise minimum nor the truncated mixture of TQC."""
+    atoms = torch.tensor([[-4.0, 10.0], [1.0, 3.0]])
+    taken = lower_mean(atoms)
+    assert taken.tolist() == [1.0, 3.0]
+    assert atoms.sort(-1).values.amin(0).tolist() == [-4.0, 3.0]
+    assert atoms.flatten().sort().values[:2].tolist() == [-4.0, 1.0]
+
+
+def test_lower_mean_chooses_for_every_state_and_action() -> None:
+    atoms = torch.randn(3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
+    taken = lower_mean(atoms)
+    assert taken.shape == (3, 4, 5)
+    for b in range(3):
+        for a in range(4):
+            first, second = atoms[b, a]
+            assert torch.equal(taken[b, a], first if first.mean() <= second.mean() else second)
