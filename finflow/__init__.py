@@ -1,6 +1,25 @@
-"""FinFlow: portfolio reinforcement learning whose numbers can be believed."""
+"""FinFlow: portfolio reinforcement learning whose numbers can be believed.
+
+`finflow.load(stage, overrides)` gives a configuration; `pretrain`, `finetune`, `evaluate`, `collect`, `decide`,
+`make_env` and `make_vector_env` take one each.
+"""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 # Before torch is imported: spinning OpenMP threads make an update many times slower beside any other process.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from finflow.config import load
+    from finflow.pipeline import collect, decide, evaluate, finetune, make_env, make_vector_env, pretrain
+
+__all__ = ["collect", "decide", "evaluate", "finetune", "load", "make_env", "make_vector_env", "pretrain"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the API when it is asked for: `--help` must not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("finflow.config" if name == "load" else "finflow.pipeline"), name)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from finflow.envs.collect import Dataset
+from finflow.errors import DataError
 
 
 class Logged(NamedTuple):
@@ -46,7 +47,18 @@ class Replay:
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device) -> "Replay":
-        """A memory that holds all of an offline dataset."""
+        """A memory that holds all of an offline dataset.
+
+        Raises
+        ------
+        DataError
+            If it holds no transitions.
+        """
+        if len(dataset) == 0:
+            raise DataError(
+                "offline data: no transitions are left of the days asked for; choose another market_regime,"
+                " more budget.collect_episodes or a longer history"
+            )
         memory = cls(len(dataset), dataset.drifted.shape[1], device)
         memory.add(*(torch.from_numpy(array).to(device) for array in dataset.arrays().values()))
         return memory

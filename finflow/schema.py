@@ -195,6 +195,7 @@ class BCell(Schema):
     gamma: Discount
     tau: Annotated[float, Field(gt=0, le=1)]
     alpha_init: Positive
+    alpha_lr: Positive
     expectile: Discount
     risk_weight: Fraction
     risk_level: Annotated[float, Field(gt=0, le=1)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.iql import implicit_losses
 from finflow.envs.world import State, World
-from finflow.losses.cql import calibrate, cql_penalty, scaled_alpha
+from finflow.losses.cql import cql_penalty, scaled_alpha
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import cvar, lower_mean, quantile_huber_loss
 from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_target, temperature_loss
@@ -23,7 +23,7 @@ from finflow.nn.networks import Networks
 from finflow.nn.policy import Decision, dimensions, entropy, sample
 from finflow.schema import BCell as BCellConfig
 
-RANGE_DECAY = 0.99  # of S, the running 5-95 % range of q
+ADVANTAGE_FLOOR = 0.1  # of s_A, in units of the reward: a critic that has learnt nothing must not be amplified
 
 
 class BCell:
@@ -39,7 +39,6 @@ class BCell:
         self.networks, self.config, self.world, self.generator = networks, config, world, generator
         device = world.device
         self.log_alpha = torch.tensor(math.log(config.alpha_init), device=device, requires_grad=True)
-        self.q_range = torch.ones((), device=device)
         self.scales: tuple[float, float] | None = None
         gate = list(networks.actor.gate.parameters())
         rest = [p for name, p in networks.actor.named_parameters() if not name.startswith("gate.")]
@@ -48,7 +47,7 @@ class BCell:
             [
                 {"params": rest, "lr": config.actor_lr},
                 {"params": gate, "lr": config.actor_lr * config.gate.lr_ratio},
-                {"params": [self.log_alpha], "lr": config.actor_lr},
+                {"params": [self.log_alpha], "lr": config.alpha_lr},
             ],
             fused=True,
         )
@@ -103,7 +102,6 @@ class BCell:
         v_loss = expectile_loss(q_target - value, config.expectile)
         q = atoms.detach().mean(-1)
         spread = torch.quantile(q, torch.tensor([0.05, 0.95], device=q.device))
-        self.q_range.lerp_(spread[1] - spread[0], 1 - RANGE_DECAY)
         metrics = {
             "critic_loss": td / atoms.shape[-1],
             "v_loss": v_loss,
@@ -118,6 +116,10 @@ class BCell:
             loss = loss + weight * penalty
             metrics["cql"] = penalty
         return loss, metrics
+
+    def _advantage_scale(self) -> float:
+        """Unit of value in the actor's loss: s_A, so that alpha and eta mean the same whatever the reward's scale."""
+        return max(self.scales[0], ADVANTAGE_FLOOR) if self.scales else 1.0
 
     def cql_weight(self) -> float:
         """alpha_eff on the frozen scale; 0 until the scale is measured."""
@@ -142,10 +144,11 @@ class BCell:
             actions = torch.cat([expo / expo.sum(-1, keepdim=True), here, there], 1)
             actions = self.world.execute(actions, state).float()
         q = networks.critic.atoms(part, actions).mean(-1)
-        if config.calibrate:
-            policy = calibrate(q[:, config.n_actions :], value[index])
-            q = torch.cat([q[:, : config.n_actions], policy], 1)
-        return cql_penalty(q, atoms[index].mean(-1)).mean()
+        floor = None
+        if config.calibrate:  # the policy's own samples alone; random portfolios have no such reference
+            floor = value[index, None, None].expand_as(q).clone()
+            floor[:, : config.n_actions] = -torch.inf
+        return cql_penalty(q, atoms[index].mean(-1), floor).mean()
 
     def _actor_loss(
         self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients
@@ -168,7 +171,7 @@ class BCell:
         value = rho.amin(-1)
         alpha = self.log_alpha.exp()
         dims = dimensions(decision)
-        policy = actor_loss(alpha, log_prob.squeeze(1), dims, value, self.q_range.clamp_min(1.0))
+        policy = actor_loss(alpha, log_prob.squeeze(1), dims, value, self._advantage_scale())
         priors = torch.einsum("bk,bkn->bn", decision.gate.detach(), state.priors)
         anchor = anchor_loss(decision.aim, priors)
         balance = balance_loss(decision.gate)
@@ -205,7 +208,6 @@ class BCell:
             "critic_optimiser": self.critic_optimiser.state_dict(),
             "actor_optimiser": self.actor_optimiser.state_dict(),
             "log_alpha": self.log_alpha.detach().clone(),
-            "q_range": self.q_range.clone(),
             "scales": self.scales,
             "generator": self.generator.get_state(),
         }
@@ -217,6 +219,5 @@ class BCell:
         self.actor_optimiser.load_state_dict(state["actor_optimiser"])
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
-            self.q_range.copy_(state["q_range"])
         self.scales = state["scales"]
         self.generator.set_state(state["generator"])

@@ -53,7 +53,7 @@ def behave(personas: Personas, state: State, generator: torch.Generator) -> Tens
     risky = tradable.float()
     risky[:, -1] = 0.0
     equal = risky / risky.sum(-1, keepdim=True).clamp_min(1.0)
-    equal[:, -1] = 1.0 - equal[:, :-1].sum(-1)
+    equal[:, -1] = (risky.sum(-1) <= 0).float()  # all cash where nothing else can be traded
     basis = torch.cat([state.priors, equal[:, None]], 1)
     aim = torch.einsum("bk,bkn->bn", personas.mixture, basis)
     device = generator.device

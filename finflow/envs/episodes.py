@@ -84,7 +84,7 @@ def starting_portfolios(
     cash[:, -1] = 1.0
     equal = np.zeros(tradable.shape)
     equal[:, :-1] = tradable[:, :-1] / np.maximum(tradable[:, :-1].sum(1, keepdims=True), 1)
-    equal[:, -1] = 1.0 - equal[:, :-1].sum(1)
+    equal[:, -1] = ~tradable[:, :-1].any(1)
     prior = priors[first, rng.integers(priors.shape[1], size=len(first))]
     prior = prior / prior.sum(1, keepdims=True)  # they may come from float32
     kind = rng.integers(3, size=len(first))[:, None]

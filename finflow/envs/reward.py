@@ -10,7 +10,7 @@ from finflow.data.market import Market, Window
 from finflow.envs.ledger import namespace
 from finflow.schema import Reward
 
-RUIN = 1e-4  # 1 + net is floored here before its logarithm: a ruined portfolio ends its episode
+RUIN = 1e-4  # 1 + net is floored here before its logarithm; less left is ruin, which ends the episode
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market
 from finflow.envs.ledger import Accounting, Booked, book, execute
-from finflow.envs.reward import RewardModel
+from finflow.envs.reward import RUIN, RewardModel
 
 Array = NDArray[np.float64]
 
@@ -18,6 +18,7 @@ class Step(NamedTuple):
     row [E] day of the decision; executed, before [E, n] weights after and before it; booked: see `Booked`;
     drawdown_before [E]; reward [E] and its components (empty without a reward model); next_row [E];
     terminated [E] ruin; truncated [E] the episode's rows are used up (the state after it still has a value).
+    Of episodes that had finished before, only `row`, `before` and `next_row` mean anything.
     """
 
     row: NDArray[np.int64]
@@ -102,7 +103,7 @@ class Simulator:
             )
             self.drawdown = np.where(active, drawdown, drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
-        ruined = active & (booked.net <= -1.0)
+        ruined = active & (booked.net <= RUIN - 1.0)
         self.drifted = np.where(active[:, None], booked.drifted, before)
         self.nav = np.where(active, self.nav * (1.0 + booked.net), self.nav)
         self._at = self._at + active

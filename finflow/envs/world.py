@@ -15,7 +15,7 @@ from torch import Tensor
 
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.ledger import Accounting, book, execute
-from finflow.envs.reward import RewardModel
+from finflow.envs.reward import RUIN, RewardModel
 
 PATH_SCALARS = ("own_drawdown", "decision_day")
 """Appended to the market features: what the reward and the ledger need beyond the market itself."""
@@ -140,4 +140,4 @@ class World:
         booked = book(executed, state.drifted, self.returns[following], self.accounting.cost_rate)
         terms, drawdown = self.reward.components(booked.net, booked.turnover, self.benchmark[following], state.drawdown)
         reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
-        return Outcome(executed, reward, booked.drifted, drawdown, booked.net <= -1.0)
+        return Outcome(executed, reward, booked.drifted, drawdown, booked.net <= RUIN - 1.0)

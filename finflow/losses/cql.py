@@ -6,38 +6,49 @@ import torch
 from torch import Tensor
 
 
-def cql_penalty(q_sampled: Tensor, q_data: Tensor) -> Tensor:
-    """Mean of LSE_a q(s, a) - ln(A + 1) - q(s, a_data), the data action among the actions of the log-sum-exp.
+def cql_penalty(q_sampled: Tensor, q_data: Tensor, floor: Tensor | None = None) -> Tensor:
+    """LSE_a q(s, a) - ln(A + 1) - q(s, a_data), the data action among the actions of the log-sum-exp.
 
     Without it the atoms drift for ever: the quantile loss pulls with at most 1, the penalty pushes with a constant.
+
+    With a `floor` (Cal-QL, Nakamoto et al. 2023), samples that are already below it are not pushed down. Cal-QL still
+    pushes the data's action up for them, and bootstrapping turns that into a drift of every value (measured: +1.6
+    standard deviations of the atoms in 600 updates). Here such a sample takes part in no gradient at all, so that
+    what is pushed up equals what is pushed down.
 
     Parameters
     ----------
     q_sampled : [B, A, C] mean values of sampled actions, C critics.
     q_data : [B, C] mean values of the data's action.
+    floor : [B, A, C] reference values, no gradient; -inf where a sample has none.
 
     Returns
     -------
-    [B] penalty, mean over critics: like the quantile loss, so that the push on an atom is alpha / N_q of its pull.
+    [B] penalty, summed over critics.
     """
+    if floor is not None:
+        low = q_sampled < floor
+        q_sampled = torch.where(low, floor, q_sampled)
+        share = torch.softmax(torch.cat([q_sampled, q_data[:, None]], 1).detach(), 1)[:, :-1]
+        withheld = (share * low).sum(1)
+        # The log-sum-exp pushes q_data up by 1 - p_data; of that, the share of masked samples is taken back.
+        q_back = withheld * (q_data - q_data.detach())
+    else:
+        q_back = torch.zeros_like(q_data)
     everything = torch.cat([q_sampled, q_data[:, None]], 1)
     soft = torch.logsumexp(everything, 1) - math.log(everything.shape[1])
-    return (soft - q_data).mean(-1)
+    return (soft - q_data + q_back).sum(-1)
 
 
-def calibrate(q_policy: Tensor, value: Tensor) -> Tensor:
-    """Bound values of the policy's samples below by a reference value (Cal-QL, Nakamoto et al. 2023, eq. 4.1).
-
-    q_policy [B, A, C], value [B] (no gradient) -> [B, A, C].
-    """
-    return torch.maximum(q_policy, value[:, None, None])
+NETWORK_GAIN = 10.0
+"""How much further a push moves a network than a table: it generalises over all sampled actions (measured)."""
 
 
 def scaled_alpha(alpha: float, atoms: int, advantage_std: float, atom_std: float) -> float:
-    """alpha_eff = (alpha / 10) N_q s_A / (2.5 s_Q).
+    """alpha_eff = (alpha / 10) N_q s_A / (2.5 s_Q gain).
 
-    A constant push of alpha / N_q an atom against a pull of (atom density x error) moves q by about
-    2.5 alpha s_Q / N_q; on this scale an alpha of 10 holds an unsupported action one standard deviation of
-    advantage down, whatever the reward's scale.
+    In a table, a constant push of alpha / N_q an atom against a pull of (atom density x error) moves q by about
+    2.5 alpha s_Q / N_q; a network moves `NETWORK_GAIN` times as far. On this scale an alpha of 10 holds an
+    unsupported action about one standard deviation of advantage down, whatever the reward's scale.
     """
-    return alpha / 10.0 * atoms * advantage_std / (2.5 * max(atom_std, 1e-6))
+    return alpha / 10.0 * atoms * advantage_std / (2.5 * max(atom_std, 1e-6) * NETWORK_GAIN)

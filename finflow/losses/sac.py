@@ -13,7 +13,7 @@ def entropy_target(dims: Tensor, sigma: float) -> Tensor:
     return dims * (math.log(sigma) + HALF_LOG_2PI_E)
 
 
-def actor_loss(alpha: Tensor, log_prob: Tensor, dims: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+def actor_loss(alpha: Tensor, log_prob: Tensor, dims: Tensor, value: Tensor, scale: float) -> Tensor:
     """E[alpha ln pi_y / d - q / S], [B] each -> scalar.
 
     S keeps alpha's meaning whatever the reward's scale, d whatever the number of names: without d the guide's

@@ -1,0 +1,52 @@
+"""The environment of a configuration, for learners from other libraries."""
+
+from typing import Any, Literal
+
+import torch
+
+from finflow.config import Config
+from finflow.envs.gym_env import PortfolioEnv, PortfolioVectorEnv
+from finflow.errors import ConfigError
+from finflow.stages.prepare import prepare
+
+Part = Literal["train", "validation"]
+
+
+def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
+    """One portfolio through episodes of `env.episode_days`, under the reward and the rules of `config`.
+
+    Parameters
+    ----------
+    part : of the fold; its features are scaled by train rows alone. The test window opens through `evaluate` only.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError
+        One line each, see `finflow.errors`.
+    """
+    return PortfolioEnv(**_parts(config, part))
+
+
+def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "train") -> PortfolioVectorEnv:
+    """`num_envs` portfolios side by side, `env.parallel` by default; otherwise as `make_env`."""
+    count = config.env.parallel if num_envs is None else num_envs
+    if count < 1:
+        raise ConfigError(f"num_envs={count}: at least one portfolio is needed; leave it out for env.parallel")
+    return PortfolioVectorEnv(**_parts(config, part), num_envs=count)
+
+
+def _parts(config: Config, part: Part) -> dict[str, Any]:
+    if part not in ("train", "validation"):
+        hint = "; the test window opens through evaluate only" if part == "test" else ""
+        raise ConfigError(f"part={part}: no such part; choose one of train, validation{hint}")
+    prepared = prepare(config, torch.device("cpu"))
+    features, market_features = prepared.scaling.apply(prepared.market)
+    return {
+        "market": prepared.market,
+        "features": features,
+        "market_features": market_features,
+        "window": prepared.fold.train if part == "train" else prepared.fold.validation,
+        "accounting": prepared.accounting,
+        "reward": prepared.world.reward,
+        "episode_days": config.env.episode_days,
+    }

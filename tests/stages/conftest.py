@@ -1,0 +1,42 @@
+"""A user's own prices: 30 daily tickers, one back-filled flat until it lists, one delisted, blank to the end."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+LISTED, DELISTED = "LATE", "GONE"
+DAYS, LISTING, DELISTING = 1400, 900, 1330
+
+
+def write_prices(path: Path, seed: int = 3) -> None:
+    rng = np.random.default_rng(seed)
+    market = rng.normal(0.0004, 0.009, (DAYS, 1))
+    log_prices = np.cumsum(market * rng.uniform(0.6, 1.4, 30) + rng.normal(0, 0.012, (DAYS, 30)), axis=0)
+    names = [f"T{i:02d}" for i in range(28)] + [LISTED, DELISTED]
+    prices = pd.DataFrame(50 * np.exp(log_prices), columns=names).round(4)
+    prices.index = pd.Index(pd.bdate_range("2015-01-05", periods=DAYS).strftime("%Y-%m-%d"), name="Date")
+    prices.iloc[:LISTING, 28] = prices.iloc[LISTING, 28]
+    prices.iloc[DELISTING:, 29] = np.nan
+    prices.to_csv(path)
+
+
+@pytest.fixture(scope="session")
+def own_prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prices") / "own prices.csv"
+    write_prices(path)
+    return path
+
+
+TINY = [
+    "budget.collect_episodes=12",
+    "budget.epochs=2",
+    "budget.updates_per_epoch=12",
+    "env.episode_days=42",
+    "env.parallel=4",
+    "algo.network.hidden_dim=16",
+    "algo.network.embed_dim=8",
+]
+TUNE = ["budget.episodes=8", "budget.frozen_episodes=1", "budget.critic_updates=5", "budget.refit_updates=8",
+        "evaluation.every_episodes=4", "algo.batch_size=32"]  # fmt: skip

@@ -1,0 +1,173 @@
+"""Both training stages on a small synthetic market: exact transfer, movement, labels, determinism, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import finflow
+from finflow.artifacts.policy_file import read_policy
+from finflow.artifacts.weights import load_weights
+from finflow.data.market import REGIMES
+from finflow.envs.episodes import labels
+from finflow.errors import ConfigError, DataError, ParentError
+from finflow.replay import Replay
+from finflow.stages import finetune as finetune_stage
+from finflow.stages.prepare import prepare, use_hardware
+from finflow.stages.results import FinetuneResult, PretrainResult
+
+from .conftest import TINY, TUNE
+
+MARKET = ["env=synthetic", "env.synthetic.days=2600", "env.synthetic.assets=5", *TINY]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def pretrained(root: Path) -> PretrainResult:
+    return finflow.pretrain(finflow.load("pretrain", [*MARKET, f"output_root={root}"]))
+
+
+@pytest.fixture(scope="module")
+def tuned(root: Path, pretrained: PretrainResult) -> FinetuneResult:
+    return finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}"]))
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_pretraining_logs_a_row_an_epoch_and_returns_its_losses(pretrained: PretrainResult) -> None:
+    logged = rows(pretrained.metrics_path)
+    assert [row["epoch"] for row in logged] == [1, 2]
+    assert {"v_loss", "q_loss", "policy_loss"} <= set(logged[0])
+    assert pretrained.v_loss == logged[-1]["v_loss"]
+    assert (pretrained.run_dir / "summary.json").exists()
+
+
+def test_fine_tuning_logs_a_row_an_episode(tuned: FinetuneResult) -> None:
+    logged = rows(tuned.metrics_path)
+    assert [row["episode"] for row in logged] == list(range(1, 9))
+    assert {"return", "sharpe", "cvar", "critic_loss", "actor_loss"} <= set(logged[-1])
+    assert logged[-1]["actor_loss"] is not None
+
+
+def test_phase_two_starts_from_phase_one_to_the_bit(
+    root: Path, pretrained: PretrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, torch.Tensor] = {}
+
+    class Stop(Exception):
+        pass
+
+    def capture(agent: finetune_stage.BCell, *_args: object, **_kwargs: object) -> None:
+        seen.update({name: tensor.clone() for name, tensor in agent.networks.state_dict().items()})
+        raise Stop
+
+    monkeypatch.setattr(finetune_stage, "train_online", capture)
+    with pytest.raises(Stop):
+        finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}"]))
+    stored = read_policy(*load_weights(pretrained.weights)).networks
+    assert stored.keys() == seen.keys()
+    assert any("target" in name for name in seen)
+    assert all(torch.equal(stored[name], seen[name]) for name in stored)
+
+
+def test_gate_and_residuals_move_in_phase_two(pretrained: PretrainResult, tuned: FinetuneResult) -> None:
+    assert tuned.diagnostics["gate_entropy_change"] != 0
+    assert tuned.diagnostics["expert_distance_change"] != 0
+    assert {"gate_entropy", "expert_distance"} <= set(tuned.diagnostics)
+
+
+def test_the_same_seed_gives_the_same_weights_and_numbers(root: Path, tuned: FinetuneResult) -> None:
+    again = finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}"]))
+    assert again.run_dir != tuned.run_dir
+    for name in ("weights.safetensors", "metrics.jsonl", "summary.json"):
+        assert (again.run_dir / name).read_bytes() == (tuned.run_dir / name).read_bytes(), name
+    other = finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", "seed=1"]))
+    assert (other.run_dir / "metrics.jsonl").read_bytes() != (tuned.run_dir / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("regime", ["stable", "volatile"])
+def test_days_trained_on_carry_the_label(
+    root: Path, pretrained: PretrainResult, monkeypatch: pytest.MonkeyPatch, regime: str
+) -> None:
+    """Counts the labels of every row that an update sampled, offline and online."""
+    sampled: list[np.ndarray] = []
+    original = Replay.sample
+
+    def spy(self: Replay, count: int, generator: torch.Generator) -> object:
+        logged = original(self, count, generator)
+        sampled.append(logged.row.numpy())
+        return logged
+
+    monkeypatch.setattr(Replay, "sample", spy)
+    config = finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", f"market_regime={regime}"])
+    finflow.finetune(config)
+    market = prepare(config, use_hardware(config.hardware)).market
+    days = labels(market)[np.concatenate(sampled)]
+    assert len(days) > 500
+    assert (days == REGIMES.index(regime)).mean() >= 0.95
+
+
+def test_a_changed_reward_is_refitted_and_said(root: Path, pretrained: PretrainResult) -> None:
+    result = finflow.finetune(
+        finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", "reward.lambda_turn=0.5"])
+    )
+    alerts = (result.run_dir / "alerts.jsonl").read_text()
+    assert "refitted for 8 updates" in alerts
+
+
+def test_from_scratch_needs_no_parent(tmp_path: Path) -> None:
+    result = finflow.finetune(
+        finflow.load("finetune", [*MARKET, *TUNE, f"output_root={tmp_path}", "init.weights=null"])
+    )
+    assert json.loads((result.run_dir / "summary.json").read_text())["parent_sha256"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("algo.network.hidden_dim=8", "hidden_dim"),
+        ("env.synthetic.seed=9", "data_fingerprint"),
+        ("budget.epochs=3", "budget.epochs"),
+    ],
+)
+def test_a_parent_that_does_not_fit_is_refused_by_the_field(
+    root: Path, pretrained: PretrainResult, change: str, named: str
+) -> None:
+    with pytest.raises(ParentError, match=named) as refused:
+        finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", change]))
+    assert "\n" not in str(refused.value)
+    assert "experiments/pretrain.py" in str(refused.value)
+
+
+def test_without_a_parent_nothing_starts(tmp_path: Path) -> None:
+    with pytest.raises(ParentError, match="nothing is published"):
+        finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={tmp_path}"]))
+    assert not (tmp_path / "finetune").exists()
+
+
+def test_a_collected_file_is_read_by_pretraining(tmp_path: Path) -> None:
+    data = [word for word in MARKET if not word.startswith(("algo.", "budget.epochs", "budget.updates"))]
+    out = tmp_path / "by hand.npz"
+    collected = finflow.collect(
+        finflow.load("collect", [*data, f"output_root={tmp_path}", "episodes=5", f"out='{out}'"])
+    )
+    assert collected.transitions == 5 * 42
+    line = [*MARKET, f"output_root={tmp_path}", f"offline.dataset='{out}'"]
+    result = finflow.pretrain(finflow.load("pretrain", line))
+    assert json.loads((result.run_dir / "summary.json").read_text())["transitions"] == 5 * 42
+    with pytest.raises(DataError, match="data_fingerprint"):
+        finflow.pretrain(finflow.load("pretrain", [*line, "env.synthetic.seed=4"]))
+
+
+def test_a_stage_refuses_the_algorithm_of_another(root: Path) -> None:
+    config = finflow.load("pretrain", [*MARKET, f"output_root={root}"])
+    with pytest.raises(ConfigError, match="not an algorithm of finetune"):
+        finflow.finetune(config)
