@@ -267,6 +267,18 @@ class Config(Schema):
     tracking: Tracking
     algo: Annotated[IQL | BCell, Field(discriminator="name")]
 
+    @model_validator(mode="after")
+    def _memory_holds_a_batch(self) -> Self:
+        """A memory smaller than a batch would never be learnt from; one of few days would cut its episodes' links."""
+        if isinstance(self.algo, BCell):
+            least = max(self.algo.batch_size, 2 * self.env.parallel)
+            if self.algo.memory_capacity < least:
+                raise ConfigError(
+                    f"algo.memory_capacity={self.algo.memory_capacity}: should be at least {least}"
+                    " (algo.batch_size, and twice env.parallel)"
+                )
+        return self
+
 
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": ("bcell",)}
 """Algorithms of each training stage; the first is the default."""

@@ -59,7 +59,6 @@ class _Core:
             raise DataError("action: a score is not finite; the learner may have diverged, return finite numbers")
         target = np.clip(action, 0.0, None).astype(np.float64)
         total = target.sum(1, keepdims=True)
-        target[:, -1] += (total[:, 0] <= 0).astype(np.float64)
         return self.simulator.step(target / np.where(total > 0, total, 1.0))
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
@@ -72,7 +71,7 @@ class _Core:
             "gross": booked.gross,
             "cost": booked.cost,
             "turnover": booked.turnover,
-            "nav": self.simulator.nav.copy(),
+            "nav": self.simulator.nav,
             "executed": step.executed,
             **{f"reward_{name}": term for name, term in step.components.items()},
         }

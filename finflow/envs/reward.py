@@ -13,6 +13,11 @@ from finflow.schema import Reward
 RUIN = 1e-4  # 1 + net is floored here before its logarithm; less left is ruin, which ends the episode
 
 
+def next_drawdown(drawdown: Any, net: Any) -> Any:
+    """ln(peak / NAV) after a day of net return `net` [...], from `drawdown` [...] before it; never negative."""
+    return (drawdown - namespace(net).log((1.0 + net).clip(RUIN))).clip(0.0)
+
+
 @dataclass(frozen=True)
 class RewardModel:
     """r = c [ln(1 + net) - ln(1 + benchmark)] - lambda_cvar tail - lambda_turn turnover - lambda_dd new drawdown.
@@ -40,7 +45,7 @@ class RewardModel:
         """
         xp = namespace(net)
         log_net = xp.log((1.0 + net).clip(RUIN))
-        after = (drawdown - log_net).clip(0.0)
+        after = next_drawdown(drawdown, net)
         terms = {
             "active": self.scale * (log_net - xp.log1p(benchmark)),
             "tail": -self.lambda_cvar * (-log_net - self.tail_threshold).clip(0.0),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market
 from finflow.envs.ledger import Accounting, Booked, book, execute
-from finflow.envs.reward import RUIN, RewardModel
+from finflow.envs.reward import RUIN, RewardModel, next_drawdown
 
 Array = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ class Simulator:
         if drifted is None:
             drifted = np.zeros((len(rows), self.market.n))
             drifted[:, -1] = 1.0
-        self.drifted = np.array(drifted, dtype=np.float64, order="C")
+        self.drifted = np.array(drifted, dtype=np.float64)
         self.drawdown = np.zeros(len(rows))
         self.nav = np.ones(len(rows))
 
@@ -90,18 +90,15 @@ class Simulator:
     def step(self, target: Array) -> Step:
         """Decide `target` [E, n] at the current rows, book the day, move on; finished episodes stand still."""
         market, row, before, active = self.market, self.row, self.drifted, self.active
-        # Sums run along memory: one layout and precision, so that E episodes and one give the same bits.
-        target = np.ascontiguousarray(target, dtype=np.float64)
+        target = np.asarray(target, dtype=np.float64)  # weights in float32 would sum to 1 within 1e-7 only
         executed = execute(target, before, market.status[row], market.decision[row], self.accounting)
         following = np.minimum(row + 1, len(market.dates) - 1)
         booked = book(executed, before, market.returns[following], self.accounting.cost_rate)
         terms: dict[str, Array] = {}
         drawdown_before, reward = self.drawdown, np.zeros(len(row))
+        self.drawdown = np.where(active, next_drawdown(drawdown_before, booked.net), drawdown_before)
         if self.reward is not None:
-            terms, drawdown = self.reward.components(
-                booked.net, booked.turnover, market.benchmark[following], drawdown_before
-            )
-            self.drawdown = np.where(active, drawdown, drawdown_before)
+            terms, _ = self.reward.components(booked.net, booked.turnover, market.benchmark[following], drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         ruined = active & (booked.net <= RUIN - 1.0)
         self.drifted = np.where(active[:, None], booked.drifted, before)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, Market, Window
 from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DataError
 from finflow.evaluation.result import Floats, Track
@@ -16,9 +15,6 @@ from finflow.evaluation.result import Floats, Track
 Rows = NDArray[np.int64]
 Strategy = Callable[[Rows, Floats, Floats], Floats]
 """(rows [E], drifted [E, n], drawdown [E] = ln(peak / NAV)) -> target weights [E, n], called on decision days."""
-
-# The simulator follows the drawdown with a reward model alone; this one weighs nothing.
-DRAWDOWN_ONLY = RewardModel(scale=0.0, tail_threshold=0.0, lambda_cvar=0.0, lambda_turn=0.0, lambda_dd=0.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def _run(
     market: Market, window: Window, accounting: Accounting, strategies: Mapping[str, Strategy | Plan]
 ) -> dict[str, Track]:
     """Run strategies that decide on the same days, `market.decision`, in one simulator."""
-    simulator = Simulator(market, accounting, DRAWDOWN_ONLY)
+    simulator = Simulator(market, accounting)
     rows = np.asarray(window.decisions, dtype=np.int64)
     simulator.reset(np.tile(rows, (len(strategies), 1)))
     steps: list[Step] = []

@@ -24,7 +24,7 @@ def cql_penalty(q_sampled: Tensor, q_data: Tensor, floor: Tensor | None = None) 
 
     Returns
     -------
-    [B] penalty, summed over critics.
+    [B] penalty, mean over critics: as in the quantile loss, so that push and pull weigh the same for any C.
     """
     if floor is not None:
         low = q_sampled < floor
@@ -37,10 +37,10 @@ def cql_penalty(q_sampled: Tensor, q_data: Tensor, floor: Tensor | None = None) 
         q_back = torch.zeros_like(q_data)
     everything = torch.cat([q_sampled, q_data[:, None]], 1)
     soft = torch.logsumexp(everything, 1) - math.log(everything.shape[1])
-    return (soft - q_data + q_back).sum(-1)
+    return (soft - q_data + q_back).mean(-1)
 
 
-NETWORK_GAIN = 10.0
+NETWORK_GAIN = 5.0
 """How much further a push moves a network than a table: it generalises over all sampled actions (measured)."""
 
 

@@ -61,7 +61,7 @@ def make_market() -> MakeMarket:
 
 @pytest.fixture(scope="session")
 def lively(make_market: MakeMarket) -> Market:
-    """600 days, 20 names, decisions on three days of five. One name lists late, one dies at -30 %, one is frozen twice."""
+    """600 days, 20 names, decisions on three days of five; one lists late, one dies at -30 %, one is frozen twice."""
     rng = np.random.default_rng(7)
     days, d = 600, 20
     risky = rng.normal(3e-4, 0.015, (days, d)) + rng.normal(0, 0.01, (days, 1))
@@ -110,3 +110,22 @@ def make_world(priors: NDArray[np.float64]) -> MakeWorld:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def episodes() -> list[NDArray[np.int64]]:
+    """Stretches over a listing, a delisting, a freeze, and one that jumps about."""
+    jumps = np.concatenate([np.arange(340, 360), np.arange(190, 245), np.arange(410, 450), [500, 130, 131]])
+    return [np.arange(100, 218), np.arange(300, 418), jumps]
+
+
+@pytest.fixture(scope="session")
+def targets(lively: Market) -> NDArray[np.float64]:
+    rng = np.random.default_rng(3)
+    raw = rng.exponential(size=(118, 3, lively.n)) ** 3
+    return raw / raw.sum(-1, keepdims=True)
+
+
+@pytest.fixture(scope="session")
+def starts(lively: Market) -> NDArray[np.float64]:
+    return np.random.default_rng(4).dirichlet(np.ones(lively.n), size=3)

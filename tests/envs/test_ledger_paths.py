@@ -32,7 +32,7 @@ def draw_day(rng: np.random.Generator, batch: int, n: int) -> tuple[Any, Any, An
     return target, status, returns
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(rules=Rules, seed=st.integers(0, 2**32), n=st.sampled_from([2, 3, 9, 31]))
 def test_long_paths_stay_on_the_simplex_and_add_up(rules: Accounting, seed: int, n: int) -> None:
     rng, batch = np.random.default_rng(seed), 4
@@ -44,21 +44,20 @@ def test_long_paths_stay_on_the_simplex_and_add_up(rules: Accounting, seed: int,
         held = execute(target, weights, status, rng.random(batch) < 0.8, rules)
         day = book(held, weights, returns, rules.cost_rate)
         assert (held >= 0).all()
-        assert_allclose(held.sum(-1), 1.0, atol=1e-12)
-        alive = day.net > -1.0
-        assert_allclose(day.drifted.sum(-1)[alive], 1.0, atol=1e-12)
+        assert_allclose(held.sum(-1), 1.0, rtol=0, atol=1e-12)
+        if day.gross.min() < -0.9:
+            return  # what is left of 1 + w . r has lost its digits
+        assert_allclose(day.drifted.sum(-1), 1.0, rtol=0, atol=1e-12)
         assert (day.drifted >= 0).all()
         nav = dollars.sum(-1)
         bill = rules.cost_rate * abs(held * nav[:, None] - dollars)[:, :-1].sum(-1)
         dollars = held * (nav - bill)[:, None] * (1.0 + returns)
         growth *= 1.0 + day.net
         assert_allclose(dollars.sum(-1) / 1e6, growth, rtol=1e-12, atol=1e-300)
-        if not alive.all():
-            return
         weights = day.drifted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(rules=Rules, seed=st.integers(0, 2**32))
 def test_rules_hold_where_they_can(rules: Accounting, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -69,8 +68,8 @@ def test_rules_hold_where_they_can(rules: Accounting, seed: int) -> None:
     closed = np.where(status == ABSENT, 0.0, before)
     closed[:, -1] += 1.0 - closed.sum(-1)
     assert (after[status == ABSENT] == 0.0).all()
-    assert_allclose(after[status == FROZEN], before[status == FROZEN], atol=1e-15)
-    assert_allclose(after[~decide], closed[~decide], atol=1e-15)
+    assert_allclose(after[status == FROZEN], before[status == FROZEN], rtol=0, atol=1e-15)
+    assert_allclose(after[~decide], closed[~decide], rtol=0, atol=1e-15)
     way = traded(after, closed)
     if rules.max_turnover is not None:
         assert (way <= rules.max_turnover + 1e-12).all()
@@ -84,7 +83,7 @@ def test_rules_hold_where_they_can(rules: Accounting, seed: int) -> None:
         assert ((after[:, -1] >= rules.min_cash - 1e-12) | (invested < 1e-12))[moved].all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32), cap=st.floats(0.2, 1.0), cash=st.floats(0.0, 0.3))
 def test_every_point_that_the_rules_allow_is_reached(seed: int, cap: float, cash: float) -> None:
     rng = np.random.default_rng(seed)
@@ -94,16 +93,18 @@ def test_every_point_that_the_rules_allow_is_reached(seed: int, cap: float, cash
     before = rng.dirichlet(np.full(8, 0.3))
     rules = Accounting(0.001, cap, cash)
     open_ = np.full(8, TRADABLE, dtype=np.int8)
-    assert_allclose(execute(wanted, before, open_, np.array(True), rules), wanted, atol=1e-15)
+    assert_allclose(execute(wanted, before, open_, np.array(True), rules), wanted, rtol=0, atol=1e-15)
 
 
 def test_every_corner_is_reached() -> None:
     open_ = np.full((31, 31), TRADABLE, dtype=np.int8)
     before = np.full((31, 31), 1 / 31)
-    assert_allclose(execute(np.eye(31), before, open_, np.ones(31, bool), Accounting(0.001)), np.eye(31), atol=1e-15)
+    assert_allclose(
+        execute(np.eye(31), before, open_, np.ones(31, bool), Accounting(0.001)), np.eye(31), rtol=0, atol=1e-15
+    )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(rules=Rules, seed=st.integers(0, 2**32), n=st.sampled_from([2, 9, 31]))
 def test_torch_gives_the_same_numbers(rules: Accounting, seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
@@ -112,7 +113,7 @@ def test_torch_gives_the_same_numbers(rules: Accounting, seed: int, n: int) -> N
     here = execute(target, before, status, decide, rules)
     there = execute(*(torch.from_numpy(a) for a in (target, before, status, decide)), rules)
     assert there.dtype == torch.float64
-    assert_allclose(there.numpy(), here, atol=1e-15)
+    assert_allclose(there.numpy(), here, rtol=0, atol=1e-15)
     days = book(here, before, returns, rules.cost_rate)
     twins = book(torch.from_numpy(here), torch.from_numpy(before), torch.from_numpy(returns), rules.cost_rate)
     for mine, other in zip(days, twins, strict=True):

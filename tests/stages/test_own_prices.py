@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_warnings_name_the_stale_and_the_delisted_ticker(evaluated: EvaluateResu
 def test_nothing_is_bought_before_it_lists(evaluated: EvaluateResult, own_prices: Path) -> None:
     with own_prices.open(newline="") as file:
         prices = list(csv.DictReader(file))
-    listing = next(b["Date"] for a, b in zip(prices, prices[1:], strict=False) if a[LISTED] != b[LISTED])
+    listing = next(b["Date"] for a, b in pairwise(prices) if a[LISTED] != b[LISTED])
     trades = [row for row in ledger(evaluated) if row["ticker"] == LISTED]
     assert trades
     assert min(row["date"] for row in trades) > listing

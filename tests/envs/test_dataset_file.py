@@ -1,0 +1,215 @@
+"""The file that `offline.dataset=PATH` reads: what is written comes back, and nothing else is believed."""
+
+import io
+import json
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from finflow.data.market import Market, Window
+from finflow.envs.collect import Dataset, collect, load_dataset, save_dataset
+from finflow.envs.ledger import Accounting
+from finflow.errors import DataError
+
+FACTS = {"data_fingerprint": "abc", "train": ["2015-01-01", "2016-01-01"], "accounting": {"cost_rate": 0.0015}}
+
+
+@pytest.fixture(scope="module")
+def dataset(lively: Market, make_world: Any, train: Window) -> Dataset:
+    return collect(lively, make_world(lively, Accounting(0.0015)), train, 4, 25, 0.5, 0, FACTS)
+
+
+@pytest.fixture
+def path(tmp_path: Path, dataset: Dataset) -> Path:
+    save_dataset(tmp_path / "data.npz", dataset)
+    return tmp_path / "data.npz"
+
+
+@pytest.fixture
+def refused(lively: Market, train: Window) -> Callable[..., str]:
+    def refuse(path: Path, wanted: dict[str, Any] | None = None) -> str:
+        """The one line with which a file is refused."""
+        with pytest.raises(DataError) as caught:
+            load_dataset(path, lively, train, FACTS if wanted is None else wanted)
+        text = str(caught.value)
+        assert text.startswith(f"offline.dataset={path}: ")
+        assert "\n" not in text
+        assert "make" in text  # the remedy
+        return text
+
+    return refuse
+
+
+def rewritten(path: Path, **changed: Any) -> Path:
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(path, **{name: array for name, array in {**arrays, **changed}.items() if array is not None})
+    return path
+
+
+def stored(path: Path, name: str) -> Any:
+    with np.load(path) as file:
+        return file[name].copy()
+
+
+def test_round_trip(path: Path, dataset: Dataset, lively: Market, train: Window) -> None:
+    back = load_dataset(path, lively, train, FACTS)
+    assert back.facts == FACTS
+    for name, array in dataset.arrays().items():
+        assert back.arrays()[name].dtype == array.dtype
+        assert_array_equal(back.arrays()[name], array)
+
+
+def test_missing(tmp_path: Path, refused: Any) -> None:
+    assert "no such file" in refused(tmp_path / "nowhere.npz")
+    refused(tmp_path)  # a folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
+def test_truncated(path: Path, refused: Any, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    refused(path)
+
+
+def test_other_files(path: Path, refused: Any) -> None:
+    single = io.BytesIO()
+    np.save(single, np.arange(3))
+    for content in (b"date,A\n2020-01-01,1\n", b"\x80\x04\x95", pickle.dumps({"row": 1}), single.getvalue()):
+        path.write_bytes(content)
+        refused(path)
+
+
+class Trap:
+    sprung = False
+
+    def __reduce__(self) -> Any:
+        return (_spring, ())
+
+
+def _spring() -> int:
+    Trap.sprung = True
+    return 1
+
+
+@pytest.mark.parametrize("name", ["row", "executed", "facts"])
+def test_objects_are_never_unpickled(path: Path, refused: Any, name: str) -> None:
+    refused(rewritten(path, **{name: np.array([Trap()], dtype=object)}))
+    assert not Trap.sprung
+
+
+def test_a_flipped_byte_is_never_a_traceback(path: Path, lively: Market, train: Window) -> None:
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    headers = [at for at in range(len(data)) if data[at : at + 2] == b"PK"]
+    beside = rng.choice(headers, 300) + rng.integers(90, size=300)  # offsets, sizes, shapes
+    believed = 0
+    for at in [*np.minimum(beside, len(data) - 1), *rng.integers(len(data), size=100)]:
+        path.write_bytes(data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found = load_dataset(path, lively, train, FACTS)
+            except DataError as error:
+                lines = str(error).splitlines()
+            else:  # a byte that holds no content: a date in the archive's listing
+                believed, lines = believed + 1, [""]
+                assert len(found) == 100
+        assert len(lines) == 1
+    assert believed < 200
+
+
+@pytest.mark.parametrize("name", [*Dataset.__dataclass_fields__])
+def test_a_missing_array(path: Path, refused: Any, name: str) -> None:
+    assert name in refused(rewritten(path, **{name: None}))
+
+
+@pytest.mark.parametrize("facts", ["[1, 2]", "3", "{", ""])
+def test_facts_that_are_none(path: Path, refused: Any, facts: str) -> None:
+    refused(rewritten(path, facts=np.array(facts)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data_fingerprint", "other"),
+        ("train", ["2015-01-01", "2017-01-01"]),
+        ("accounting", {"cost_rate": 0.0}),
+        ("rebalance", "weekly"),
+    ],
+)
+def test_made_for_another_market_window_or_accounting(path: Path, refused: Any, name: str, value: Any) -> None:
+    text = refused(path, {**FACTS, name: value})
+    assert f"made with {name}={FACTS.get(name)!r}" in text
+    assert repr(value) in text
+
+
+def test_the_facts_are_compared_as_json_keeps_them(path: Path, lively: Market, train: Window) -> None:
+    load_dataset(path, lively, train, json.loads(json.dumps(FACTS)))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "accepted"),
+    [("row", 99, False), ("row", 100, True), ("row", 499, True), ("row", 500, False),
+     ("next_row", 99, False), ("next_row", 500, True), ("next_row", 501, False)],
+)  # fmt: skip
+def test_days_outside_the_training_window(
+    path: Path, refused: Any, lively: Market, train: Window, name: str, row: int, accepted: bool
+) -> None:
+    """The last decision of `train` is row 499: that of row 500 would earn a return of another window."""
+    none = np.full(100, -1)
+    rewritten(path, previous=none, **{name: np.full(100, row, dtype=np.int32)})
+    if accepted:
+        load_dataset(path, lively, train, FACTS)
+    else:
+        assert f"{name} reaches outside the training window" in refused(path)
+
+
+def changed(array: Any, index: Any, value: Any) -> Any:
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("previous", lambda a: changed(a, 50, 50)),
+        ("previous", lambda a: changed(a, 50, 99)),
+        ("previous", lambda a: changed(a, 50, -2)),
+        ("previous", lambda a: changed(a, 50, 1)),
+        ("row", lambda a: a.astype(np.float64)),
+        ("row", lambda a: a.astype("U8")),
+        ("row", lambda a: a[:-1]),
+        ("row", lambda a: np.array(3, dtype=np.int32)),
+        ("executed", lambda a: a[:, :-1]),
+        ("executed", lambda a: a * 2),
+        ("executed", lambda a: changed(a, 3, np.nan)),
+        ("drifted", lambda a: changed(a, (3, 0), -0.5)),
+        ("drifted", lambda a: a.astype(np.float64)),
+        ("drawdown", lambda a: changed(a, 3, np.inf)),
+        ("drawdown", lambda a: a - 1),
+        ("drawdown", lambda a: a[:, None]),
+    ],
+)
+def test_damaged_arrays(path: Path, refused: Any, name: str, change: Any) -> None:
+    array = stored(path, name)
+    assert name in refused(rewritten(path, **{name: change(array)}))
+
+
+def test_two_transitions_after_one(path: Path, refused: Any) -> None:
+    rows = np.array([100, 101, 101], dtype=np.int32)
+    three = {name: stored(path, name)[:3] for name in ("drifted", "executed", "drawdown")}
+    rewritten(path, row=rows, next_row=rows + np.int32(1), previous=np.array([-1, 0, 0]), **three)
+    assert "previous" in refused(path)
+
+
+def test_an_empty_dataset(path: Path, refused: Any, dataset: Dataset) -> None:
+    save_dataset(path, dataset.only(np.zeros(len(dataset), dtype=np.bool_)))
+    refused(path)
