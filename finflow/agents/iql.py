@@ -76,9 +76,9 @@ class IQL:
             metrics |= {"policy_loss": policy_loss, **extra}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for group, lr in zip(self.optimiser.param_groups, self.base_lr, strict=True):
+        for name, group, lr in zip(("critic", "actor"), self.optimiser.param_groups, self.base_lr, strict=True):
             group["lr"] = lr * coefficients.lr_factor
-            metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(group["params"], config.grad_clip)
+            metrics[f"{name}_grad_norm"] = torch.nn.utils.clip_grad_norm_(group["params"], config.grad_clip)
         self.optimiser.step()
         networks.polyak(config.tau)
         return {name: value.detach() for name, value in metrics.items()}

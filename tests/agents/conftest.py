@@ -1,0 +1,136 @@
+"""A world of three risky names whose returns are drawn or dictated, batches of it, and small agents."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.bcell import BCell
+from finflow.agents.iql import IQL
+from finflow.config import load
+from finflow.data.market import TRADABLE
+from finflow.envs.ledger import Accounting
+from finflow.envs.reward import RewardModel
+from finflow.envs.world import World
+from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_networks
+from finflow.replay import Logged
+from finflow.schema import IQL as IQLConfig
+from finflow.schema import BCell as BCellConfig
+from finflow.training.batches import Batcher
+
+CPU = torch.device("cpu")
+DAYS, N = 120, 4
+SMALL = [
+    "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8", "algo.batch_size=32",
+]  # fmt: skip
+SPEC = ObservationSpec(
+    features=("return_1d", "rsi_14", "beta_126", "momentum_21"),
+    feature_groups=("returns", "technical", "structure", "momentum"),
+    market_features=("index_volatility", "breadth"),
+    experts=tuple(EXPERT_GROUPS),
+)
+
+
+@pytest.fixture(scope="session")
+def iql_config() -> IQLConfig:
+    algo = load("pretrain", SMALL).algo
+    assert isinstance(algo, IQLConfig)
+    return algo
+
+
+@pytest.fixture(scope="session")
+def bcell_config() -> BCellConfig:
+    algo = load("finetune", [*SMALL, "algo.cql.n_actions=3"]).algo
+    assert isinstance(algo, BCellConfig)
+    return algo
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[..., World]:
+    def make(returns: float | None = None, *, cost_rate: float = 0.0015, turnover: float = 0.1) -> World:
+        """Risky returns drawn (about 1 % a day), or `returns` on every name and day; daily decisions."""
+        rng = np.random.default_rng(0)
+        g = torch.Generator().manual_seed(0)
+        drawn = 0.01 * rng.standard_normal((DAYS, N)) if returns is None else np.full((DAYS, N), returns)
+        drawn[:, -1] = 0.0
+        features = torch.randn(DAYS, N, len(SPEC.features) + 1, generator=g)
+        features[..., -1] = 0.0
+        features[:, -1] = torch.tensor([0.0] * len(SPEC.features) + [1.0])
+        return World(
+            features=features,
+            market=torch.randn(DAYS, len(SPEC.market_features), generator=g),
+            status=torch.full((DAYS, N), TRADABLE, dtype=torch.int8),
+            returns=torch.from_numpy(drawn),
+            benchmark=torch.from_numpy(drawn[:, :-1].mean(1)),
+            decision=torch.ones(DAYS, dtype=torch.bool),
+            priors=torch.softmax(2 * torch.randn(DAYS, 5, N, generator=g), -1),
+            accounting=Accounting(cost_rate=cost_rate),
+            reward=RewardModel(100.0, 0.02, lambda_cvar=5.0, lambda_turn=turnover, lambda_dd=0.0),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def world(make_world: Callable[..., World]) -> World:
+    return make_world()
+
+
+@pytest.fixture(scope="session")
+def calm_world(world: World) -> World:
+    """The same world with no decision day at all."""
+    return replace(world, decision=torch.zeros_like(world.decision))
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., Batch]:
+    def make(world: World, count: int = 32, seed: int = 0, gamma: float = 0.9, relabel: float = 0.5) -> Batch:
+        """`count` transitions from random portfolios, completed by the ledger."""
+        g = torch.Generator().manual_seed(seed)
+        days, n = world.status.shape
+        row = torch.randint(1, days - 2, (count,), generator=g)
+        held, done, following = torch.softmax(
+            2 * torch.randn(3, count, n, generator=g, dtype=torch.float64), -1
+        ).unbind()
+        logged = Logged(
+            row, row + 1, held, done, torch.zeros(count, dtype=torch.float64), following,
+            torch.ones(count, dtype=torch.bool),
+        )  # fmt: skip
+        return Batcher(world, relabel, 0.0, gamma, g).complete(logged)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def coefficients() -> OnlineCoefficients:
+    return OnlineCoefficients(sigma=0.2, anchor=0.5, temperature=1.5, balance=1e-2, cql=1.0)
+
+
+@pytest.fixture(scope="session")
+def make_networks(iql_config: IQLConfig) -> Callable[..., Networks]:
+    def make(seed: int = 0, atoms: int | None = None) -> Networks:
+        shape = iql_config.network.model_copy(update={} if atoms is None else {"n_quantiles": atoms})
+        return build_networks(SPEC, shape, seed, CPU)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_iql(iql_config: IQLConfig, make_networks: Callable[..., Networks]) -> Callable[..., IQL]:
+    def make(seed: int = 0, **changes: object) -> IQL:
+        config = iql_config.model_copy(update=changes)
+        return IQL(make_networks(seed, config.network.n_quantiles), config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_bcell(bcell_config: BCellConfig, make_networks: Callable[..., Networks], world: World) -> Callable[..., BCell]:
+    def make(seed: int = 0, where: World = world, **changes: object) -> BCell:
+        config, generator = bcell_config.model_copy(update=changes), torch.Generator().manual_seed(seed)
+        return BCell(make_networks(seed, config.network.n_quantiles), config, where, generator)
+
+    return make

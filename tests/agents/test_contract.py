@@ -1,0 +1,125 @@
+"""What every algorithm promises, whatever it computes."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.bcell import BCell
+from finflow.agents.iql import IQL
+from finflow.envs.world import World
+
+Agent = IQL | BCell
+MakeBatch = Callable[..., Batch]
+
+
+@pytest.fixture(params=["iql", "bcell", "bcell+cql", "bcell+cvar"])
+def make_agent(
+    request: pytest.FixtureRequest, make_iql: Callable[..., IQL], make_bcell: Callable[..., BCell]
+) -> Callable[[int], Agent]:
+    def make(seed: int) -> Agent:
+        if request.param == "iql":
+            return make_iql(seed)
+        agent = make_bcell(seed, risk_weight=0.5 if request.param == "bcell+cvar" else 0.0)
+        agent.scales = (0.5, 5.0) if request.param == "bcell+cql" else None
+        return agent
+
+    return make
+
+
+@pytest.fixture
+def update(coefficients: OnlineCoefficients) -> Callable[[Agent, Batch], dict[str, Tensor]]:
+    def run(agent: Agent, batch: Batch) -> dict[str, Tensor]:
+        if isinstance(agent, IQL):
+            return agent.update(batch, OfflineCoefficients(lr_factor=0.7))
+        return agent.update(batch, coefficients)
+
+    return run
+
+
+Update = Callable[[Agent, Batch], dict[str, Tensor]]
+MakeAgent = Callable[[int], Agent]
+
+
+def _weights(agent: Agent) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in agent.networks.state_dict().items()}
+
+
+def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_update_returns_detached_finite_scalars(
+    make_agent: MakeAgent, update: Update, make_batch: MakeBatch, world: World
+) -> None:
+    agent = make_agent(0)
+    for seed in range(3):
+        metrics = update(agent, make_batch(world, seed=seed))
+        for name, value in metrics.items():
+            assert value.shape == (), name
+            assert not value.requires_grad, name
+            assert torch.isfinite(value), name
+
+
+def test_update_changes_critic_target_and_actor_but_not_the_batch(
+    make_agent: MakeAgent, update: Update, make_batch: MakeBatch, world: World
+) -> None:
+    agent, batch = make_agent(0), make_batch(world)
+    before, kept = _weights(agent), copy.deepcopy(batch)
+    update(agent, batch)
+    update(agent, batch)
+    after = agent.networks.state_dict()
+    for part in ("critic.out", "target.out", "critic.value_head.0.weight", "actor.experts.out"):
+        assert not torch.equal(before[part], after[part]), part
+    flat = [*batch.state, *batch.next_state, batch.weights, batch.reward, batch.discount, batch.next_weights]
+    same = [*kept.state, *kept.next_state, kept.weights, kept.reward, kept.discount, kept.next_weights]
+    assert all(torch.equal(a, b) for a, b in zip(flat, same, strict=True))
+
+
+def test_same_seed_twice_is_identical(
+    make_agent: MakeAgent, update: Update, make_batch: MakeBatch, world: World
+) -> None:
+    runs: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    for seed in (0, 0, 1):
+        agent = make_agent(seed)
+        for step in range(3):
+            metrics = update(agent, make_batch(world, seed=step))
+        runs.append((metrics, _weights(agent)))
+    assert _same(runs[0][0], runs[1][0])
+    assert _same(runs[0][1], runs[1][1])
+    assert not _same(runs[0][1], runs[2][1])
+
+
+def test_restored_state_continues_to_the_bit(
+    make_agent: MakeAgent, update: Update, make_batch: MakeBatch, world: World
+) -> None:
+    first = make_agent(0)
+    for step in range(3):
+        update(first, make_batch(world, seed=step))
+    state = copy.deepcopy(first.state_dict())
+    second = make_agent(1)
+    second.load_state_dict(state)
+    assert _same(_weights(first), _weights(second))
+    for step in range(3, 7):
+        assert _same(update(first, make_batch(world, seed=step)), update(second, make_batch(world, seed=step)))
+    assert _same(_weights(first), _weights(second))
+    if isinstance(first, BCell) and isinstance(second, BCell):
+        assert torch.equal(first.log_alpha, second.log_alpha)
+        assert first.scales == second.scales
+
+
+def test_target_critic_never_takes_a_gradient(
+    make_agent: MakeAgent, update: Update, make_batch: MakeBatch, world: World
+) -> None:
+    agent = make_agent(0)
+    before = _weights(agent)
+    update(agent, make_batch(world))
+    tau, after = agent.config.tau, agent.networks.state_dict()
+    for name, target in agent.networks.target.named_parameters():
+        assert target.grad is None
+        start = before[f"target.{name}"]
+        torch.testing.assert_close(target.detach(), start + tau * (after[f"critic.{name}"] - start))

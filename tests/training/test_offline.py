@@ -1,0 +1,61 @@
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from finflow.agents.iql import IQL
+from finflow.errors import DivergedError
+from finflow.replay import Replay
+from finflow.seeding import torch_stream
+from finflow.stages.prepare import Prepared
+from finflow.training.batches import Batcher
+from finflow.training.offline import train_offline
+from finflow.training.schedules import cosine
+
+EPOCHS, UPDATES = 5, 4
+
+
+def _train(agent: IQL, prepared: Prepared, memory: Replay, recorder: object, evaluate: object) -> object:
+    generator = torch_stream(0, "test")
+    batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator)
+    return train_offline(
+        agent, memory, batcher, recorder, evaluate,  # type: ignore[arg-type]
+        epochs=EPOCHS, updates_per_epoch=UPDATES, evaluate_every=2, generator=generator,
+    )  # fmt: skip
+
+
+def test_one_row_an_epoch_and_validation_when_due(
+    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
+) -> None:
+    row = _train(iql, prepared, memory, recorder, lambda: figures)
+    rows = recorder.rows  # type: ignore[attr-defined]
+    assert [(name, step) for name, step, _ in rows] == [("epoch", epoch) for epoch in range(1, EPOCHS + 1)]
+    assert [step for _, step, kept in rows if "validation_sharpe" in kept] == [2, 4, 5]
+    assert [kept["updates"] for _, _, kept in rows] == [UPDATES * epoch for epoch in range(1, EPOCHS + 1)]
+    assert row == rows[-1][2]
+    assert {"v_loss", "q_loss", "policy_loss", "effective_sample"} <= set(rows[0][2])
+
+
+def test_learning_rate_follows_the_cosine(
+    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
+) -> None:
+    rates: list[float] = []
+    step = iql.optimiser.step
+
+    def note(*_: object) -> None:
+        rates.append(iql.optimiser.param_groups[0]["lr"])
+        step()
+
+    iql.optimiser.step = note  # type: ignore[method-assign, assignment]
+    _train(iql, prepared, memory, recorder, lambda: figures)
+    total = EPOCHS * UPDATES
+    assert rates == pytest.approx([iql.config.critic_lr * cosine(done / total) for done in range(total)])
+
+
+def test_divergence_names_the_epoch_and_the_loss(
+    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
+) -> None:
+    with torch.no_grad():
+        iql.networks.critic.value_head[3].bias.fill_(float("nan"))
+    with pytest.raises(DivergedError, match=r"^epoch 1: v_loss is not finite"):
+        _train(iql, prepared, memory, recorder, lambda: figures)
