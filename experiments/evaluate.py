@@ -25,12 +25,10 @@ def run(config: Config, folder: Path) -> entry.Result:
 
     result = evaluate(config, folder)
     judged = result.evaluation
-    for warning in judged.warnings:
-        print(f"Warning: {warning}")
     show(judged.metrics)
     if judged.diagnostics:
         print(f"Experts and gate: {entry.figures(judged.diagnostics)}")
-    print(f"Openings of this test window so far: {judged.window_opened}")
+    print(f"Test window opened {judged.window_opened} times")
     print(judged.verdict.line())
     print(f"Report: {entry.shown(result.report)}")
     return result

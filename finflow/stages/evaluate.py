@@ -17,6 +17,7 @@ from finflow.schema import Config
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
 from finflow.stages.trained import Trained, load_trained
+from finflow.tracking.console import warn
 
 SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
 
@@ -63,6 +64,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
             diagnostics={k: v for k, v in trained.summary.get("diagnostics", {}).items() if v is not None},
             warnings=warnings,
         )
+    for line in evaluation.warnings:
+        warn(line)
     write_config(folder, own)
     write_evaluation(folder, evaluation, prepared.market, prepared.fold.test)
     following = command_for("decide", own, f"run={trained.folder}")

@@ -198,7 +198,7 @@ def test_tensorboard_files_read_back(tmp_path: Path) -> None:
 
 def test_a_run_without_tensorboard_does_not_import_it(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys; from finflow.config import Tracking; from finflow.tracking.tracker import make_tracker\n"
+        "import pathlib, sys; from finflow.schema import Tracking; from finflow.tracking.tracker import make_tracker\n"
         "make_tracker(Tracking(tensorboard=False), pathlib.Path(sys.argv[1])).close()\n"
         "sys.exit(any(name.split('.')[0] == 'tensorboard' for name in sys.modules))"
     )
