@@ -253,7 +253,8 @@ class Config(Schema):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     fold: Text
     output_root: Text
-    run: Text
+    run: Text | Annotated[list[Text], Field(min_length=1)]
+    audit: bool
     episodes: Count
     out: Text
     budget: Budget
@@ -283,8 +284,8 @@ class Config(Schema):
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": ("bcell",)}
 """Algorithms of each training stage; the first is the default."""
 
-_SHARED = ("stage", "name", "output_root", "seed")
-_TRAINING = (*_SHARED, "fold", "env", "hardware", "offline")
+_SHARED = ("stage", "name", "output_root")
+_TRAINING = (*_SHARED, "seed", "fold", "env", "hardware", "offline")
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
         *_TRAINING, "tracking", "algo", "market_regime", "reward", "budget.collect_episodes",
@@ -296,9 +297,9 @@ READS: Mapping[str, tuple[str, ...]] = {
         "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
         "evaluation.every_episodes", "evaluation.objective",
     ),
-    "collect": (*_SHARED, "fold", "env", "hardware", "episodes", "out",
+    "collect": (*_SHARED, "seed", "fold", "env", "hardware", "episodes", "out",
                 "offline.bootstrap_fraction", "budget.collect_episodes"),
-    "evaluate": (*_SHARED, "run", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
+    "evaluate": (*_SHARED, "run", "audit", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
     "decide": (*_SHARED, "run", "hardware"),
 }  # fmt: skip
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.envs.world import World
+from finflow.envs.world import State, World
 from finflow.nn.actor import Actor
 from finflow.nn.policy import Decision
 
@@ -29,17 +29,21 @@ class GreedyPolicy:
     @torch.no_grad()
     def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Decision:
         """Everything the actor says in these states, without dropout."""
-        device = self.world.device
-        state = self.world.observe(
-            torch.as_tensor(rows, device=device),
-            torch.as_tensor(drifted, device=device),
-            torch.as_tensor(drawdown, device=device),
-        )
+        state = self.observe(rows, drifted, drawdown)
         training = self.actor.training
         self.actor.eval()
         decision = self.actor(state)
         self.actor.train(training)
         return decision
+
+    def observe(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> State:
+        """The world's state of these arrays."""
+        device = self.world.device
+        return self.world.observe(
+            torch.as_tensor(rows, device=device),
+            torch.as_tensor(drifted, device=device),
+            torch.as_tensor(drawdown, device=device),
+        )
 
 
 def describe(decision: Decision) -> dict[str, float]:

@@ -8,15 +8,15 @@ import numpy as np
 from finflow.allocators.baselines import HOLD
 from finflow.data.market import Fold, Market
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import Rows, backtest
+from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
 from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.metrics import YEAR, measure
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
+from finflow.evaluation.scrutiny import POLICY, lag_flags, scrutinise
 from finflow.evaluation.verdict import judge, scaled_track, volatility_scale
 
-POLICY = "policy"
 COLLAPSED = 0.005  # tracking error a year under which a policy is a copy
 SUSPICIOUS_SHARPE = 2.0
 
@@ -47,6 +47,8 @@ def evaluate_policy(
     window_opened: int,
     diagnostics: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
+    variants: Mapping[str, Strategy] | None = None,
+    others: Mapping[str, Track] | None = None,
 ) -> Evaluation:
     """Evaluate a policy on the fold's test window. The only function that looks at test returns.
 
@@ -57,6 +59,8 @@ def evaluate_policy(
     expert_names : K names of the gate's columns.
     window_opened : how often this window has been opened, from `openings.record_opening`.
     diagnostics, warnings : handed through; what looks wrong here is appended to the warnings.
+    variants : the policy with one part taken away, for the reality checks.
+    others : tracks of other policies over the same window, shown and tested beside the baselines.
     """
     window = fold.test
     track = backtest(market, window, accounting, {POLICY: policy.act})[POLICY]
@@ -68,20 +72,37 @@ def evaluate_policy(
         equal_weight_track(market, fold.train, accounting, frequency),
     )
     scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
-    tracks = {POLICY: track, **baselines}
+    rivals = {**baselines, **(others or {})}
+    tracks = {POLICY: track, **rivals}
     metrics = {name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()}
     regime = decision_regimes(market, window)
     tables, days = by_regime(regime, tracks)
     gate, rate = policy.explain(np.asarray(window.decisions, dtype=np.int64), track.drifted, track.drawdown_before)
     opponent = opponents[verdict.opponent]
+    scrutiny = scrutinise(
+        market,
+        fold,
+        accounting,
+        policy.act,
+        variants or {},
+        track,
+        rivals,
+        verdict.opponent,
+        frequency=frequency,
+        samples=samples,
+        block_days=block_days,
+        seed=seed,
+    )
+    flags = red_flags(track, metrics[POLICY], opponents, baselines[HOLD])
     return Evaluation(
         verdict=verdict,
         scaled_verdict=judge(scaled, opponents, samples=samples, block_days=block_days, seed=seed, scale=scale),
         policy=track,
-        baselines=baselines,
+        baselines=rivals,
         metrics=metrics,
         by_regime=tables,
         regime_days=days,
+        scrutiny=scrutiny,
         costs=cost_table(track, opponent, market, window),
         break_even_bps=break_even_bps(track, opponent, market, window),
         assets=market.assets,
@@ -90,7 +111,7 @@ def evaluate_policy(
         rate=rate,
         regime=regime,
         diagnostics=dict(diagnostics or {}),
-        warnings=(*warnings, *red_flags(track, metrics[POLICY], opponents, baselines[HOLD])),
+        warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged)),
         window_opened=window_opened,
     )
 

@@ -87,13 +87,14 @@ def trades(track: Track, market: Market, window: Window) -> list[tuple[str, str,
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
     """All numbers of an evaluation as plain data; how often the window was opened is left out, since it varies."""
-    return _plain(
+    return plain(
         {
             "verdict": {"line": evaluation.verdict.line(), **asdict(evaluation.verdict)},
             "scaled_verdict": {**asdict(evaluation.scaled_verdict), "leveraged": evaluation.scaled_verdict.leveraged},
             "metrics": {name: asdict(m) for name, m in evaluation.metrics.items()},
             "by_regime": {r: {k: asdict(m) for k, m in table.items()} for r, table in evaluation.by_regime.items()},
             "regime_days": evaluation.regime_days,
+            "scrutiny": asdict(evaluation.scrutiny),
             "costs": [asdict(row) for row in evaluation.costs],
             "break_even_bps": evaluation.break_even_bps,
             "closures": evaluation.policy.closures,
@@ -103,12 +104,12 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     )
 
 
-def _plain(value: Any) -> Any:
-    """The same data with None for what is not finite, which JSON cannot say."""
+def plain(value: Any) -> Any:
+    """Plain data with None for what is not finite, which JSON cannot say."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value

@@ -117,6 +117,70 @@ class CostRow:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The policy against one opponent over the same days.
+
+    active_ratio : annualised mean over standard deviation of the net active return; None where undefined.
+    difference, low, high : of the annualised Sharpe ratios, with the studentised 95 % interval; nan where undefined.
+    p_value : of equal Sharpe ratios.
+    """
+
+    opponent: str
+    active_ratio: float | None
+    difference: float
+    low: float
+    high: float
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Stress:
+    """A known crisis as far as the window holds it: strategy -> (net return, deepest drawdown), both fractions."""
+
+    name: str
+    first: str
+    last: str
+    strategies: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Reality:
+    """The policy with one part taken away, on *validation* rows: an expert or gate that adds nothing is told here.
+
+    sharpe, active_ratio : of the variant, the latter against 1/N; None where undefined.
+    distance : mean half L1 distance of its weights from the policy's own.
+    """
+
+    name: str
+    sharpe: float | None
+    active_ratio: float | None
+    distance: float
+
+
+@dataclass(frozen=True)
+class Scrutiny:
+    """What a sceptic asks beyond the verdict.
+
+    Attributes
+    ----------
+    comparisons : against 1/N and against `best_baseline`, the baseline with the best Sharpe ratio on validation rows.
+    spa_p : Hansen's consistent p-value that no strategy here beats 1/N; None where undefined.
+    lagged : the policy trading one close later than it decides.
+    stress : known crises that the window holds.
+    reality : see `Reality`; the first row is the policy itself.
+    detectable : Sharpe difference that this window could detect with 80 % power at the correlation found.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    best_baseline: str
+    spa_p: float | None
+    lagged: Metrics
+    stress: tuple[Stress, ...]
+    reality: tuple[Reality, ...]
+    detectable: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything a report of one policy on one test window says.
 
@@ -137,6 +201,7 @@ class Evaluation:
     metrics: dict[str, Metrics]
     by_regime: dict[str, dict[str, Metrics]]
     regime_days: dict[str, int]
+    scrutiny: Scrutiny
     costs: list[CostRow]
     break_even_bps: float | None
     assets: tuple[str, ...]
@@ -147,3 +212,31 @@ class Evaluation:
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
     window_opened: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a study: its label, metrics and verdict."""
+
+    label: str
+    metrics: Metrics
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Study:
+    """Several runs on one page.
+
+    Attributes
+    ----------
+    kind : "seeds" (their portfolios averaged into one strategy), "folds" (their test windows stitched into one
+        walk-forward track) or "comparison" (side by side, the first is the page's policy).
+    members : the runs, each judged on its own.
+    middle : of "seeds": interquartile mean of the members' Sharpe ratios with its 95 % bootstrap interval.
+    underpowered : fewer than 10 seeds.
+    """
+
+    kind: Literal["seeds", "folds", "comparison"]
+    members: tuple[Member, ...]
+    middle: tuple[float, float, float] | None
+    underpowered: bool

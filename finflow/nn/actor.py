@@ -89,10 +89,17 @@ class Actor(nn.Module):
         keep : [B, K] bool, experts left in (expert dropout); all by default.
         """
         experts = self.experts(state, self.dropout)
+        return self.combine(state, experts, self.gate_weights(state, temperature, keep))
+
+    def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
+        """Share of each expert in the aim, [B, K]."""
         scores = self.gate(state.market) / temperature
         if keep is not None:
             scores = scores.masked_fill(~keep, -torch.inf)
-        gate = torch.softmax(scores, -1)
+        return torch.softmax(scores, -1)
+
+    def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
+        """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
         aim = torch.einsum("bk,bkn->bn", gate, experts)
         held = (state.drifted * state.tradable).float()
         held = held / held.sum(-1, keepdim=True).clamp_min(1e-8)

@@ -15,7 +15,7 @@ from finflow.errors import DataError
 from finflow.evaluation.backtest import backtest
 from finflow.schema import Config
 from finflow.stages.results import DecideResult, Trade
-from finflow.stages.trained import Trained, load_trained
+from finflow.stages.trained import Trained, load_trained, single_run
 from finflow.tracking.console import warn
 
 SMALLEST = 5e-5  # trades below half a basis point are left out
@@ -31,7 +31,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     """
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        trained = load_trained(config)
+        trained = load_trained(config, single_run(config))
     _same_past(trained)
     with stopwatch.phase("decide"):
         day, trades = latest_decision(trained)

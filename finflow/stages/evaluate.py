@@ -1,84 +1,95 @@
 """The test window: the only stage that looks at it, and says how often that was done."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.commands import command_for
+from finflow.artifacts.files import atomic_json
 from finflow.artifacts.parents import FACTS
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder, to_yaml
 from finflow.errors import DataError
-from finflow.evaluation.evaluate import evaluate_policy
-from finflow.evaluation.files import figures, write_evaluation
-from finflow.evaluation.openings import record_opening
+from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
+from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
+from finflow.stages.study import kind_of
 from finflow.stages.trained import Trained, load_trained
 from finflow.tracking.console import warn
 
-SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
-
 
 def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
-    """Judge a finished run on its fold's test window and write tables and report.
+    """Judge one finished run, or several, on their folds' test windows, and write tables and report.
+
+    Several runs that differ by their seed alone are averaged to one strategy, by their fold alone stitched to one
+    walk-forward track, else compared on one page.
 
     Raises
     ------
     ConfigError
-        If there is no such finished run.
+        If there is no such finished run, or several do not belong together.
     DataError
-        If the prices are no longer those that the run was trained on.
+        If the prices are no longer those that a run was trained on.
     StorageError, AuditError
         If a file is damaged, cannot be written, or the log of openings was tampered with.
     """
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        trained = load_trained(config)
-    _same_data(trained)
-    prepared, own = trained.prepared, trained.config
-    folder = run_dir or Path(run_folder(config.output_root, config.stage, own.name, own.seed))
+        runs = [load_trained(config, run) for run in _named(config)]
+        for run in runs:
+            _same_data(run)
+        kind = kind_of(runs)
+    first = runs[0]
+    own = first.config
+    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
-    opening = record_opening(
-        Path(config.output_root),
-        prepared.market.fingerprint,
-        prepared.fold.name,
-        f"{trained.folder.parent.name}/{trained.folder.name}",
-        stopwatch.started,
-    )
-    warnings = (*prepared.market.warnings, *((SURVIVORS,) if own.env.source == "sp500" else ()))
     with stopwatch.phase("evaluate"):
-        evaluation = evaluate_policy(
-            prepared.market,
-            prepared.fold,
-            prepared.accounting,
-            trained.policy,
-            frequency=own.env.rebalance,
-            samples=config.evaluation.bootstrap_samples,
-            block_days=config.evaluation.block_days,
-            seed=own.seed,
-            expert_names=prepared.spec.experts,
-            window_opened=opening.count,
-            diagnostics={k: v for k, v in trained.summary.get("diagnostics", {}).items() if v is not None},
-            warnings=warnings,
-        )
+        judged = judge_runs(config, runs, kind, stopwatch.started)
+    evaluation = judged.evaluation
     for line in evaluation.warnings:
         warn(line)
     write_config(folder, own)
-    write_evaluation(folder, evaluation, prepared.market, prepared.fold.test)
-    following = command_for("decide", own, f"run={trained.folder}")
-    facts = {"run": str(trained.folder), "window_opened": opening.count, "test_ledger_head": opening.head}
+    _write_tables(folder, judged)
+    following = command_for("decide", own, f"run={first.folder}")
+    facts = {
+        "run": [str(run.folder) for run in runs],
+        "kind": kind,
+        "window_opened": evaluation.window_opened,
+        "test_ledger_head": judged.head,
+    }
     record = run_record(
-        own, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
+        own, first.prepared.market.fingerprint, first.prepared.dates, own.seed, first.record.get("parent"), stopwatch,
         finished=True, facts=facts,
     )  # fmt: skip
     report = folder / "report.html"
-    write_report(report, evaluation, _run_facts(trained, record, following))
+    write_report(report, evaluation, _run_facts(first, record, following), judged.study)
     write_run(folder, record)
-    write_summary(folder, {"stage": "evaluate", **figures(evaluation)})
-    return EvaluateResult(folder, report, evaluation, following)
+    members = [] if judged.study is None else [plain(asdict(member)) for member in judged.study.members]
+    write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "members": members})
+    return EvaluateResult(folder, report, evaluation, judged.study, following)
+
+
+def _named(config: Config) -> list[str]:
+    return [config.run] if isinstance(config.run, str) else list(config.run)
+
+
+def _write_tables(folder: Path, judged: Judged) -> None:
+    """All tables of one window; a walk-forward has each fold's own in a folder of its name."""
+    if len(judged.parts) == 1:
+        part = judged.parts[0]
+        write_evaluation(folder, judged.evaluation, part.market, part.fold.test)
+        return
+    for part in judged.parts:
+        place = folder / f"fold-{part.fold.name}"
+        place.mkdir(exist_ok=True)
+        write_evaluation(place, part.evaluation, part.market, part.fold.test)
+    write_returns(folder / "returns.csv", judged.evaluation)
+    write_weights(folder / "weights.csv", judged.evaluation.policy, judged.evaluation.assets)
+    atomic_json(folder / "metrics.json", figures(judged.evaluation))
 
 
 def _same_data(trained: Trained) -> None:

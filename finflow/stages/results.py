@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finflow.evaluation.result import Evaluation
+from finflow.errors import AuditError
+from finflow.evaluation.audit.findings import Check
+from finflow.evaluation.result import Evaluation, Study
 
 Figures = Mapping[str, float | None]
 
@@ -43,12 +45,44 @@ class FinetuneResult:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The test window: everything the report says, and where it lies."""
+    """The test window: everything the report says, and where it lies; `study` where several runs were named."""
 
     run_dir: Path
     report: Path
     evaluation: Evaluation
+    study: Study | None
     next_command: str
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """A leak audit: its checks in the order in which they depend on each other, and where they are written."""
+
+    run_dir: Path
+    record: Path
+    checks: tuple[Check, ...]
+    dates: int
+    next_command: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differed anywhere."""
+        return not any(check.differences for check in self.checks)
+
+    def line(self) -> str:
+        """The verdict: what was done, or the first leak by the order of the checks."""
+        made = sum(check.comparisons for check in self.checks)
+        if self.passed:
+            return f"Audit: PASSED ({len(self.checks)} checks, {made} comparisons, futures of {self.dates} dates)"
+        failed = [check for check in self.checks if check.differences]
+        first, *others = (difference for check in failed for difference in check.differences)
+        rest = f" (and {len(others)} more in {', '.join(check.name for check in failed)})" if others else ""
+        return f"Audit: FAILED, {first.line()}{rest}; let it use rows up to its own day alone, see {self.record}"
+
+    def require(self) -> None:
+        """Raise `AuditError` with the verdict where anything leaks."""
+        if not self.passed:
+            raise AuditError(self.line())
 
 
 @dataclass(frozen=True)

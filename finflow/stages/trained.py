@@ -11,7 +11,7 @@ from finflow.artifacts.provenance import CONFIG, RUN, WEIGHTS, read_summary
 from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
 from finflow.config import from_yaml
-from finflow.errors import StorageError
+from finflow.errors import ConfigError, StorageError
 from finflow.schema import Config
 from finflow.stages.prepare import Prepared, prepare, use_hardware
 
@@ -29,8 +29,8 @@ class Trained:
     policy: GreedyPolicy
 
 
-def load_trained(config: Config) -> Trained:
-    """Load the run that `config.run` names, checking the hash of its weights.
+def load_trained(config: Config, run: str) -> Trained:
+    """Load one run (`latest` or a run folder), checking the hash of its weights; `config` is the loading stage's.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def load_trained(config: Config) -> Trained:
     StorageError
         If its files are damaged.
     """
-    folder = resolve_run(config.output_root, config.run)
+    folder = resolve_run(config.output_root, run)
     own = from_yaml(folder / CONFIG).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
     record, summary = read_json(folder / RUN), read_summary(folder)
     stored = read_policy(*load_weights(folder / WEIGHTS, summary.get("weights_sha256")))
@@ -50,3 +50,18 @@ def load_trained(config: Config) -> Trained:
     prepared = prepare(own, device, dates=dates, scaling=stored.scaling, reward=stored.reward)  # pyright: ignore[reportArgumentType]
     networks = stored.build(device)
     return Trained(folder, own, record, summary, stored, prepared, GreedyPolicy(networks.actor, prepared.world))
+
+
+def single_run(config: Config) -> str:
+    """The one run that `config.run` names.
+
+    Raises
+    ------
+    ConfigError
+        If it names several.
+    """
+    if isinstance(config.run, str):
+        return config.run
+    if len(config.run) != 1:
+        raise ConfigError(f"run={config.run}: {config.stage} takes one run; name one")
+    return config.run[0]

@@ -1,0 +1,65 @@
+"""The trained policy with one part taken away, to see what that part is worth."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finflow.agents.greedy import Floats, GreedyPolicy
+
+Act = Callable[[NDArray[np.int64], Floats, Floats], Floats]
+
+
+def variants(
+    policy: GreedyPolicy, experts: Sequence[str], rows: Sequence[int], rng: np.random.Generator
+) -> Mapping[str, Act]:
+    """Leave one expert out, shuffle the gate over the days, freeze the experts at their priors.
+
+    Parameters
+    ----------
+    rows : decision rows over which the gate is shuffled: its shares stay, their timing goes.
+    """
+    found: dict[str, Act] = {f"without {name}": _without(policy, k, len(experts)) for k, name in enumerate(experts)}
+    return found | {"shuffled gate": _shuffled(policy, rows, rng), "experts at their priors": _frozen(policy)}
+
+
+def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
+    keep = torch.ones(1, count, dtype=torch.bool, device=policy.world.device)
+    keep[0, expert] = False
+
+    @torch.no_grad()
+    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        policy.actor.eval()
+        mean = policy.actor(policy.observe(rows, drifted, drawdown), keep=keep.expand(len(rows), -1)).mean
+        return mean.double().cpu().numpy()
+
+    return act
+
+
+def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generator) -> Act:
+    drawn = dict(zip(rows, rng.permutation(np.asarray(rows)).tolist(), strict=True))
+
+    @torch.no_grad()
+    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        policy.actor.eval()
+        state = policy.observe(rows, drifted, drawdown)
+        elsewhere = policy.observe(np.array([drawn[int(row)] for row in rows]), drifted, drawdown)
+        experts = policy.actor(state).experts
+        mean = policy.actor.combine(state, experts, policy.actor.gate_weights(elsewhere)).mean
+        return mean.double().cpu().numpy()
+
+    return act
+
+
+def _frozen(policy: GreedyPolicy) -> Act:
+    @torch.no_grad()
+    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        policy.actor.eval()
+        state = policy.observe(rows, drifted, drawdown)
+        priors = state.priors * state.tradable[:, None]
+        priors = priors / priors.sum(-1, keepdim=True)
+        mean = policy.actor.combine(state, priors, policy.actor.gate_weights(state)).mean
+        return mean.double().cpu().numpy()
+
+    return act

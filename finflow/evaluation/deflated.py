@@ -1,0 +1,127 @@
+"""The Sharpe ratio of the best of many trials, deflated by how good the best of as many useless ones would look.
+
+Bailey & Lopez de Prado (2014), "The deflated Sharpe ratio", J. Portfolio Management 40(5); the probabilistic
+Sharpe ratio under it is theirs of 2012. Everything is computed on active returns: the raw returns of long-only
+portfolios share the market's ratio, which makes any of them look certain.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kurtosis, norm, skew
+
+from finflow.evaluation.metrics import FLAT, YEAR
+from finflow.evaluation.result import Floats
+
+
+@dataclass(frozen=True)
+class DeflatedSharpe:
+    """The chosen trial of a search, before and after its selection is accounted for; nan where undefined.
+
+    Attributes
+    ----------
+    sharpe : annualised Sharpe ratio of its active returns (the active information ratio).
+    probabilistic : probability that the true ratio is above 0, as if it had been the only trial.
+    deflated : probability that it is above `hurdle`, the ratio expected of the best of `trials` useless trials.
+    deflated_effective : the same with `effective_trials` and `hurdle_effective`.
+    hurdle, hurdle_effective : annualised.
+    trials : every trial started, crashed ones included.
+    effective_trials : independent trials that the ones with returns amount to.
+    """
+
+    sharpe: float
+    probabilistic: float
+    deflated: float
+    deflated_effective: float
+    hurdle: float
+    hurdle_effective: float
+    trials: int
+    effective_trials: float
+
+
+def deflated_sharpe(active: Floats, chosen: int, trials: int) -> DeflatedSharpe:
+    """Deflate the Sharpe ratio of the chosen trial of a search.
+
+    Parameters
+    ----------
+    active : [R, M] daily net returns minus the benchmark's of the trials that finished, over the same days.
+    chosen : column of the trial that the search picked.
+    trials : trials started, at least M.
+
+    Returns
+    -------
+    DeflatedSharpe
+        Trials that equal the benchmark have no ratio: they count in `trials` alone. With several trials but fewer
+        than two ratios their spread, and so the deflated figures, are nan.
+
+    Raises
+    ------
+    ValueError
+        If `trials` is below M.
+    """
+    days, finished = active.shape
+    if trials < finished:
+        raise ValueError(f"{trials} trials started, but {finished} have returns; count every job of the search")
+    defined = np.ptp(active, axis=0) >= FLAT
+    effective = effective_trials(active)
+    if days < 3 or not defined[chosen]:
+        nan = math.nan
+        return DeflatedSharpe(nan, nan, nan, nan, nan, nan, trials, effective)
+    ratios = active[:, defined].mean(0) / active[:, defined].std(0, ddof=1)
+    spread = float(ratios.std(ddof=1)) if len(ratios) > 1 else math.nan if trials > 1 else 0.0
+    hurdle, hurdle_effective = expected_best(trials, spread), expected_best(effective, spread)
+    picked = active[:, chosen]
+    ratio = float(picked.mean() / picked.std(ddof=1))
+    shape = days, float(skew(picked)), float(kurtosis(picked, fisher=False))
+    annual = math.sqrt(YEAR)
+    return DeflatedSharpe(
+        sharpe=annual * ratio,
+        probabilistic=probabilistic_sharpe(ratio, 0.0, *shape),
+        deflated=probabilistic_sharpe(ratio, hurdle, *shape),
+        deflated_effective=probabilistic_sharpe(ratio, hurdle_effective, *shape),
+        hurdle=annual * hurdle,
+        hurdle_effective=annual * hurdle_effective,
+        trials=trials,
+        effective_trials=effective,
+    )
+
+
+def probabilistic_sharpe(sharpe: float, hurdle: float, days: int, skewness: float, kurtosis: float) -> float:
+    """Probability that the true Sharpe ratio is above `hurdle`, both per day.
+
+    Phi((S - S0) sqrt(R - 1) / sqrt(1 - skewness S + (kurtosis - 1) S^2 / 4)), kurtosis 3 for a normal
+    distribution; nan where that variance is not positive.
+    """
+    variance = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
+    if math.isnan(variance) or variance <= 0:
+        return math.nan
+    return float(norm.cdf((sharpe - hurdle) * math.sqrt((days - 1) / variance)))
+
+
+def expected_best(trials: float, spread: float) -> float:
+    """Sharpe ratio expected of the best of independent trials whose true ratios are 0, `spread` apart (ddof 1).
+
+    spread ((1 - g) z(1 - 1/N) + g z(1 - 1/(N e))), g the constant of Euler and Mascheroni. The approximation is
+    made for many trials and negative below 1.3 of them, where the best of any number is not: 0 then.
+    """
+    if trials <= 1:
+        return 0.0
+    first, second = norm.ppf(1 - 1 / trials), norm.ppf(1 - 1 / (trials * math.e))
+    factor = float((1 - np.euler_gamma) * first + np.euler_gamma * second)
+    return spread * max(factor, 0.0)
+
+
+def effective_trials(active: Floats) -> float:
+    """Participation ratio of the eigenvalues of the trials' correlation matrix: (sum l)^2 / sum l^2, between 1 and M.
+
+    Parameters
+    ----------
+    active : [R, M] active returns. Columns without volatility are left out; nan where none is left.
+        Noise in the estimated correlations holds M independent trials to M / (1 + (M - 1) / (R - 1)).
+    """
+    moving = active[:, np.ptp(active, axis=0) >= FLAT]
+    if moving.shape[1] == 0 or len(moving) < 2:
+        return math.nan
+    correlation = np.atleast_2d(np.corrcoef(moving, rowvar=False))
+    return moving.shape[1] ** 2 / float(np.sum(correlation**2))  # sum l = trace = M, sum l^2 = trace of the square

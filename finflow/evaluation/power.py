@@ -1,0 +1,58 @@
+"""How large a Sharpe ratio difference a test window can show: Jobson & Korkie (1981) as corrected by Memmel (2003).
+
+For independent normal days the difference of two paired Sharpe ratios has the variance
+
+    (2 (1 - rho) + (s1^2 + s2^2 - 2 s1 s2 rho^2) / 2) / R,    s the ratios per day,
+
+the delta method of `statistics` in closed form. It leaves autocorrelation and fat tails out, which add to it.
+"""
+
+import math
+
+from scipy.stats import norm
+
+from finflow.evaluation.metrics import YEAR
+
+
+def sharpe_difference_error(first: float, second: float, correlation: float, days: int) -> float:
+    """Standard error of the difference of two annualised Sharpe ratios of the same `days` days.
+
+    Parameters
+    ----------
+    first, second : annualised Sharpe ratios.
+    correlation : of the two series of daily returns.
+    """
+    ratios = (first**2 + second**2 - 2 * first * second * correlation**2) / YEAR
+    return math.sqrt((2 * (1 - correlation) + ratios / 2) * YEAR / days)
+
+
+def detectable_difference(
+    sharpe: float, correlation: float, days: int, *, power: float = 0.8, level: float = 0.05, sides: int = 2
+) -> float:
+    """Smallest gain in annualised Sharpe ratio that a test at `level` finds with probability `power`.
+
+    The gain d solves d = (z(1 - level / sides) + z(power)) * sharpe_difference_error(sharpe + d, sharpe, ...), a
+    quadratic equation. Chance findings on the other side, which a two-sided test also has, are left out.
+
+    Parameters
+    ----------
+    sharpe : the opponent's annualised Sharpe ratio.
+    correlation : of the two series of daily returns.
+    days : length of the window.
+    sides : 2 as in the verdict, whose BEATS needs the two-sided 95 % interval above 0; 1 for a one-sided test.
+
+    Returns
+    -------
+    float
+        Annualised; inf where no gain is enough, since the error grows with it (a handful of days).
+    """
+    quantiles = float(norm.ppf(1 - level / sides) + norm.ppf(power))
+    share = quantiles**2 / days
+    daily = sharpe / math.sqrt(YEAR)
+    # a d^2 - 2 b d - c = 0, from the variance above with s1 = s2 + d.
+    a = 1 - share / 2
+    b = share * daily * (1 - correlation**2) / 2
+    c = share * (2 * (1 - correlation) + daily**2 * (1 - correlation**2))
+    if a <= 0:
+        return math.inf
+    return math.sqrt(YEAR) * (b + math.sqrt(b * b + a * c)) / a

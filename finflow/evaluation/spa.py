@@ -1,0 +1,126 @@
+"""Is the best of many strategies better than the benchmark, given that it is the best of many?
+
+Hansen (2005), "A test for superior predictive ability", J. Business & Economic Statistics 23. The null hypothesis is
+that no strategy beats the benchmark; the statistic is the largest gain over it in units of its own standard error.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from arch.bootstrap import SPA
+
+from finflow.evaluation.metrics import FLAT
+from finflow.evaluation.result import Floats
+
+Gain = Literal["sharpe", "return"]
+SAME = 1e-10
+"""A gain that varies by less than this share of what it is the difference of is rounding: the same strategy twice."""
+
+
+@dataclass(frozen=True)
+class SuperiorAbility:
+    """p-values of the null hypothesis that no strategy beats the benchmark.
+
+    Attributes
+    ----------
+    consistent : the one to read.
+    lower, upper : its bounds: strategies worse than the benchmark left as they are, or all put level with it.
+    best : column of the strategy with the largest studentised gain; None where none could be compared.
+    statistic : that gain in standard errors.
+    left_out : columns that are the benchmark itself, or have no Sharpe ratio where that is the gain.
+    All numbers are nan where the benchmark has no Sharpe ratio, and for fewer than five days.
+    """
+
+    lower: float
+    consistent: float
+    upper: float
+    best: int | None
+    statistic: float
+    left_out: tuple[int, ...]
+    samples: int
+    block_days: int
+
+
+def superior_predictive_ability(
+    strategies: Floats,
+    benchmark: Floats,
+    *,
+    samples: int,
+    block_days: int,
+    rng: np.random.Generator,
+    gain: Gain = "sharpe",
+) -> SuperiorAbility:
+    """Test M strategies against one benchmark over the same days.
+
+    Parameters
+    ----------
+    strategies : [R, M] daily net returns.
+    benchmark : [R] daily net returns.
+    samples : samples of the stationary bootstrap.
+    block_days : its mean block; at most a fifth of R is used, as in `statistics`.
+    rng : the named stream of the draw.
+    gain : "sharpe" compares Sharpe ratios through `sharpe_contributions`, "return" mean net returns, which favours
+        whoever takes more risk. The loss of the test is minus either.
+
+    Returns
+    -------
+    SuperiorAbility
+        A p-value is (1 + exceedances) / (samples + 1). With no strategy left to compare all three are 1.
+    """
+    days = len(benchmark)
+    block = max(1, min(block_days, days // 5))
+    if days < 5 or (gain == "sharpe" and np.ptp(benchmark) < FLAT):
+        nan = math.nan
+        return SuperiorAbility(nan, nan, nan, None, nan, tuple(range(strategies.shape[1])), samples, block)
+    gains, base = strategies, benchmark
+    defined = np.ones(strategies.shape[1], dtype=np.bool_)
+    if gain == "sharpe":
+        defined = np.ptp(strategies, axis=0) >= FLAT
+        gains = np.zeros_like(strategies)
+        gains[:, defined] = sharpe_contributions(strategies[:, defined])
+        base = sharpe_contributions(benchmark[:, None])[:, 0]
+    excess = gains - base[:, None]
+    kept = defined & (excess.std(0) > SAME * (gains.std(0) + base.std()))
+    left_out = tuple(np.flatnonzero(~kept).tolist())
+    if not kept.any():
+        return SuperiorAbility(1.0, 1.0, 1.0, None, 0.0, left_out, samples, block)
+    excess = excess[:, kept]
+    # `SPA(studentize=True)` of arch 8 compares plain means: only its choice of what to recentre uses the variances.
+    # Gains handed over in units of their own standard deviation make the statistic Hansen's.
+    studentised = excess / np.sqrt(stationary_variance(excess, block))
+    test = SPA(np.zeros(days), -studentised, block_size=block, reps=samples, bootstrap="stationary", seed=rng)
+    test.compute()
+    lower, consistent, upper = ((1 + round(float(p) * samples)) / (samples + 1) for p in test.pvalues)
+    statistics = math.sqrt(days) * studentised.mean(0)
+    best = int(np.argmax(statistics))
+    column = int(np.flatnonzero(kept)[best])
+    return SuperiorAbility(lower, consistent, upper, column, float(statistics[best]), left_out, samples, block)
+
+
+def sharpe_contributions(returns: Floats) -> Floats:
+    """What each day adds to a daily Sharpe ratio: [R, M] -> [R, M], column means equal to the ratios (ddof 0).
+
+    A Sharpe ratio is no mean, and the test is one of means. With z = (r - mean) / std and S = mean / std, the rows
+    S + z - S (z^2 - 1) / 2 are S plus its influence function, so the bootstrap of their mean is that of the
+    ratio to first order (the delta method of `statistics`), the estimated volatility included.
+    """
+    spread = returns.std(0)
+    z = (returns - returns.mean(0)) / spread
+    ratio = returns.mean(0) / spread
+    return ratio + z - ratio * (z**2 - 1) / 2
+
+
+def stationary_variance(series: Floats, block: int) -> Floats:
+    """Variance [M] of sqrt(R) times the stationary bootstrap's mean of [R, M] series, in closed form.
+
+    Politis & Romano (1994), lemma 1: autocovariances weighted by (1 - i/R) q^i + (i/R) q^(R - i), q = 1 - 1 / block.
+    """
+    days = len(series)
+    spectrum = np.fft.rfft(series - series.mean(0), 2 * days, axis=0)
+    covariances = np.fft.irfft(np.abs(spectrum) ** 2, 2 * days, axis=0)[:days] / days
+    lag = np.arange(1, days)
+    stay = 1 - 1 / block
+    weights = (1 - lag / days) * stay**lag + lag / days * stay ** (days - lag)
+    return covariances[0] + 2 * weights @ covariances[1:]

@@ -1,0 +1,123 @@
+"""Walk-forward: the test windows of several folds joined to one track, judged as one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.data.market import Fold, Market
+from finflow.envs.ledger import Accounting
+from finflow.errors import ConfigError
+from finflow.evaluation.backtest import Strategy, backtest
+from finflow.evaluation.lag import lagged
+from finflow.evaluation.metrics import measure
+from finflow.evaluation.regimes import by_regime
+from finflow.evaluation.result import Evaluation, Scrutiny, Track
+from finflow.evaluation.scrutiny import POLICY, compare, detectable, spa
+from finflow.evaluation.stress import stress_table
+from finflow.evaluation.verdict import judge, scaled_track
+
+BEST = "best baseline of each fold's validation"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fold of a walk-forward: its evaluation, and what made it."""
+
+    evaluation: Evaluation
+    market: Market
+    fold: Fold
+    accounting: Accounting
+    act: Strategy
+
+
+def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -> Evaluation:
+    """Join folds whose test windows follow each other; every fold starts from cash and pays its own entry.
+
+    Costs and reality checks belong to single folds and are left empty.
+
+    Raises
+    ------
+    ConfigError
+        If two test windows overlap.
+    """
+    parts = sorted(parts, key=lambda part: part.fold.test.start)
+    for one, two in pairwise(parts):
+        if two.fold.test.start < one.fold.test.stop:
+            raise ConfigError(
+                f"run: the test windows of folds {one.fold.name} and {two.fold.name} overlap; name others"
+            )
+    evaluations = [part.evaluation for part in parts]
+    policy = join([e.policy for e in evaluations])
+    names = [name for name in evaluations[0].baselines if all(name in e.baselines for e in evaluations)]
+    baselines = {name: join([e.baselines[name] for e in evaluations]) for name in names}
+    opponents = {name: baselines[name] for name in names if name.startswith("1/N")}
+    verdict = judge(policy, opponents, samples=samples, block_days=block_days, seed=seed)
+    scaled = join([_scaled(part) for part in parts])
+    scale = float(np.mean([e.scaled_verdict.scale for e in evaluations]))
+    regime = np.concatenate([e.regime for e in evaluations])
+    tracks = {POLICY: policy, **baselines}
+    tables, days = by_regime(regime, tracks)
+    return Evaluation(
+        verdict=verdict,
+        scaled_verdict=judge(scaled, opponents, samples=samples, block_days=block_days, seed=seed, scale=scale),
+        policy=policy,
+        baselines=baselines,
+        metrics={name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()},
+        by_regime=tables,
+        regime_days=days,
+        scrutiny=_scrutiny(parts, policy, baselines, verdict.opponent, samples, block_days, seed),
+        costs=[],
+        break_even_bps=None,
+        assets=evaluations[0].assets,
+        expert_names=evaluations[0].expert_names,
+        gate=np.concatenate([e.gate for e in evaluations]),
+        rate=np.concatenate([e.rate for e in evaluations]),
+        regime=regime,
+        diagnostics={},
+        warnings=tuple(dict.fromkeys(line for e in evaluations for line in e.warnings)),
+        window_opened=max(e.window_opened for e in evaluations),
+    )
+
+
+def join(tracks: Sequence[Track]) -> Track:
+    """Tracks of one strategy over windows that follow each other, end to end."""
+
+    def ends(field: str) -> NDArray[Any]:
+        return np.concatenate([getattr(track, field) for track in tracks])
+
+    fields = ("dates", "weights", "drifted", "turnover", "cost", "gross", "net")
+    closures = sum(track.closures for track in tracks)
+    return replace(tracks[0], **{field: ends(field) for field in fields}, closures=closures)
+
+
+def _scaled(part: Part) -> Track:
+    evaluation = part.evaluation
+    scale = evaluation.scaled_verdict.scale
+    return scaled_track(evaluation.policy, part.market, part.fold.test, part.accounting.cost_rate, scale)
+
+
+def _scrutiny(
+    parts: Sequence[Part],
+    policy: Track,
+    baselines: Mapping[str, Track],
+    opponent: str,
+    samples: int,
+    block_days: int,
+    seed: int,
+) -> Scrutiny:
+    best = replace(join([p.evaluation.baselines[p.evaluation.scrutiny.best_baseline] for p in parts]), name=BEST)
+    delayed = join([backtest(p.market, p.fold.test, p.accounting, {POLICY: lagged(p.act)})[POLICY] for p in parts])
+    rivals = (baselines[opponent], best)
+    return Scrutiny(
+        comparisons=tuple(compare(policy, t, samples=samples, block_days=block_days, seed=seed) for t in rivals),
+        best_baseline=BEST,
+        spa_p=spa(policy, baselines, opponent, samples, block_days, seed),
+        lagged=measure(delayed.net, delayed.turnover, delayed.weights),
+        stress=stress_table({POLICY: policy, **baselines}),
+        reality=(),
+        detectable=detectable(policy, baselines[opponent]),
+    )

@@ -1,0 +1,115 @@
+"""Opening test windows: for one run, for seeds as one strategy, for folds end to end, or for runs side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from finflow.agents.variants import variants
+from finflow.evaluation.backtest import backtest
+from finflow.evaluation.evaluate import Policy, evaluate_policy
+from finflow.evaluation.metrics import measure
+from finflow.evaluation.openings import record_opening
+from finflow.evaluation.result import Evaluation, Member, Study, Track
+from finflow.evaluation.scrutiny import POLICY
+from finflow.evaluation.seeds import summarise_seeds
+from finflow.evaluation.stitching import Part, stitch
+from finflow.evaluation.verdict import judge
+from finflow.schema import Config
+from finflow.seeding import numpy_stream
+from finflow.stages.study import AveragedPolicy, Kind, labels
+from finflow.stages.trained import Trained
+
+SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The page's evaluation, its parts by fold, the study of several runs, and the head of the log of openings."""
+
+    evaluation: Evaluation
+    parts: list[Part]
+    study: Study | None
+    head: str
+
+
+def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -> Judged:
+    """Judge runs that belong together as `kind` says; every run's opening of its window is recorded first."""
+    openings = [_open(config, run, when) for run in runs]
+    opened = {run.prepared.fold.name: count for run, (count, _) in zip(runs, openings, strict=True)}
+    head = openings[-1][1]
+    first, names = runs[0], labels(runs, kind)
+    samples, block = config.evaluation.bootstrap_samples, config.evaluation.block_days
+    if kind == "single":
+        part = _part(config, first, first.policy, opened)
+        return Judged(part.evaluation, [part], None, head)
+    if kind == "folds":
+        parts = [_part(config, run, run.policy, opened) for run in runs]
+        members = tuple(
+            Member(name, part.evaluation.metrics[POLICY], part.evaluation.verdict)
+            for name, part in zip(names, parts, strict=True)
+        )
+        whole = stitch(parts, samples=samples, block_days=block, seed=first.config.seed)
+        return Judged(whole, parts, Study("folds", members, None, False), head)
+    tracks = {name: _track(run) for name, run in zip(names, runs, strict=True)}
+    if kind == "seeds":
+        part = _part(config, first, AveragedPolicy([run.policy for run in runs]), opened)
+        members = _members(config, tracks, part.evaluation, first.config.seed)
+        ratios = np.array([np.nan if m.metrics.sharpe is None else m.metrics.sharpe for m in members])
+        found = summarise_seeds(ratios, samples=samples, rng=numpy_stream(first.config.seed, "seeds"))
+        middle = (found.middle, found.low, found.high)
+        study = Study("seeds", members, None if np.isnan(middle).any() else middle, found.underpowered)
+        return Judged(part.evaluation, [part], study, head)
+    others = dict(list(tracks.items())[1:])
+    part = _part(config, first, first.policy, opened, others)
+    members = _members(config, tracks, part.evaluation, first.config.seed)
+    return Judged(part.evaluation, [part], Study("comparison", members, None, False), head)
+
+
+def _open(config: Config, run: Trained, when: str) -> tuple[int, str]:
+    prepared = run.prepared
+    name = f"{run.folder.parent.name}/{run.folder.name}"
+    opening = record_opening(Path(config.output_root), prepared.market.fingerprint, prepared.fold.name, name, when)
+    return opening.count, opening.head
+
+
+def _part(
+    config: Config, run: Trained, policy: Policy, opened: dict[str, int], others: dict[str, Track] | None = None
+) -> Part:
+    prepared, own = run.prepared, run.config
+    rng = numpy_stream(own.seed, "reality")
+    taken = variants(run.policy, prepared.spec.experts, prepared.fold.validation.decisions, rng)
+    evaluation = evaluate_policy(
+        prepared.market,
+        prepared.fold,
+        prepared.accounting,
+        policy,
+        frequency=own.env.rebalance,
+        samples=config.evaluation.bootstrap_samples,
+        block_days=config.evaluation.block_days,
+        seed=own.seed,
+        expert_names=prepared.spec.experts,
+        window_opened=opened[prepared.fold.name],
+        diagnostics={k: v for k, v in run.summary.get("diagnostics", {}).items() if v is not None},
+        warnings=(*prepared.market.warnings, *((SURVIVORS,) if own.env.source == "sp500" else ())),
+        variants=taken if policy is run.policy else {},  # an average has no one gate to take a part from
+        others=others,
+    )
+    return Part(evaluation, prepared.market, prepared.fold, prepared.accounting, policy.act)
+
+
+def _track(run: Trained) -> Track:
+    prepared = run.prepared
+    return backtest(prepared.market, prepared.fold.test, prepared.accounting, {POLICY: run.policy.act})[POLICY]
+
+
+def _members(config: Config, tracks: dict[str, Track], evaluation: Evaluation, seed: int) -> tuple[Member, ...]:
+    """Each run on its own, against the 1/N that the page's verdict compares with."""
+    opponent = evaluation.verdict.opponent
+    rivals = {opponent: evaluation.baselines[opponent]}
+    settings = {"samples": config.evaluation.bootstrap_samples, "block_days": config.evaluation.block_days}
+    return tuple(
+        Member(name, measure(t.net, t.turnover, t.weights), judge(t, rivals, seed=seed, **settings))
+        for name, t in tracks.items()
+    )

@@ -1,0 +1,87 @@
+"""Several runs at once: averaged where only the seed differs, stitched where only the fold does, else compared."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.agents.greedy import Floats, GreedyPolicy
+from finflow.errors import ConfigError
+from finflow.stages.trained import Trained
+
+Kind = Literal["single", "seeds", "folds", "comparison"]
+_PLACE = {"output_root", "run", "name", "out", "episodes", "init.weights"}
+_HOST = ("hardware.", "tracking.", "evaluation.")
+
+
+class AveragedPolicy:
+    """Several runs as one strategy: each decides for the common portfolio, and the targets are averaged."""
+
+    def __init__(self, policies: Sequence[GreedyPolicy]) -> None:
+        self.policies = policies
+
+    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        """Mean target weights [E, n]."""
+        return np.mean([policy.act(rows, drifted, drawdown) for policy in self.policies], axis=0)
+
+    def explain(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Mean gate [E, K] and trading rate [E]."""
+        parts = [policy.explain(rows, drifted, drawdown) for policy in self.policies]
+        return np.mean([gate for gate, _ in parts], axis=0), np.mean([rate for _, rate in parts], axis=0)
+
+
+def kind_of(runs: Sequence[Trained]) -> Kind:
+    """How several runs belong together.
+
+    Raises
+    ------
+    ConfigError
+        If the same run is named twice, or runs to compare were not judged on the same data and test window.
+    """
+    if len(runs) == 1:
+        return "single"
+    folders = [run.folder.resolve() for run in runs]
+    if len(set(folders)) < len(folders):
+        raise ConfigError(f"run: {runs[0].folder.name} and others: the same run is named twice; name each once")
+    differing = _differing([_leaves(run.config.model_dump()) for run in runs])
+    prints = {run.prepared.market.fingerprint for run in runs}
+    if len(prints) > 1:
+        raise ConfigError("run: these runs were trained on different data; evaluate them one by one")
+    if differing == {"fold"}:
+        return "folds"
+    if len({run.prepared.fold.test for run in runs}) > 1:
+        raise ConfigError(
+            f"run: these differ by {', '.join(sorted(differing))} and have different test windows; name one fold's"
+        )
+    return "seeds" if differing == {"seed"} else "comparison"
+
+
+def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
+    """A short name for each run: its seed, its fold, or what sets it apart."""
+    if kind in ("single", "seeds"):
+        return [f"seed {run.config.seed}" for run in runs]
+    if kind == "folds":
+        return [f"fold {run.prepared.fold.name}" for run in runs]
+    leaves = [_leaves(run.config.model_dump()) for run in runs]
+    keys = sorted(_differing(leaves))
+    names = [", ".join(f"{key}={leaf.get(key)}" for key in keys)[:80] for leaf in leaves]
+    folders = [run.folder.name for run in runs]
+    unique = [name and names.count(name) == 1 for name in names]
+    return [name if one else f"{name} {place}".strip() for name, one, place in zip(names, unique, folders, strict=True)]
+
+
+def _differing(leaves: Sequence[Mapping[str, Any]]) -> set[str]:
+    keys = {key for leaf in leaves for key in leaf}
+    return {key for key in keys if len({repr(leaf.get(key)) for leaf in leaves}) > 1}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{key}.")
+        elif key not in _PLACE and not key.startswith(_HOST):
+            found[key] = value
+    return found

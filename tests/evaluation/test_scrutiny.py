@@ -1,0 +1,78 @@
+"""Lag, crises, the best baseline of the validation rows, reality checks: each against a hand computation."""
+
+import numpy as np
+import pytest
+
+from finflow.evaluation.lag import lagged
+from finflow.evaluation.metrics import measure
+from finflow.evaluation.result import Metrics, Track
+from finflow.evaluation.scrutiny import compare, lag_flags, spa
+from finflow.evaluation.stress import stress_table
+
+
+def track(name: str, net: np.ndarray, first: str = "2020-01-01") -> Track:
+    dates = np.busday_offset(np.datetime64(first), np.arange(len(net)), roll="forward")
+    still = np.zeros((len(net), 2))
+    zero = np.zeros(len(net))
+    return Track(name, dates, still, still, zero, zero, net, net, 0)
+
+
+def test_a_lagged_decision_is_executed_a_day_later() -> None:
+    said = iter([np.array([[float(k)]]) for k in range(4)])
+    act = lagged(lambda _rows, _drifted, _drawdown: next(said))
+    seen = [float(act(np.array([k]), np.zeros((1, 1)), np.zeros(1))[0, 0]) for k in range(4)]
+    assert seen == [0.0, 0.0, 1.0, 2.0]
+
+
+def test_losing_more_than_half_to_lag_is_flagged() -> None:
+    def ratio(value: float | None) -> Metrics:
+        return Metrics(*[None, None, value, *[None] * 9], final_nav=1.0)  # type: ignore[arg-type]
+
+    assert lag_flags(ratio(1.0), ratio(0.5)) == []
+    assert "60%" in lag_flags(ratio(1.0), ratio(0.4))[0]
+    assert lag_flags(ratio(-1.0), ratio(-3.0)) == []
+    assert lag_flags(ratio(None), ratio(0.4)) == []
+
+
+def test_a_crisis_is_measured_on_its_own_days() -> None:
+    net = np.zeros(260)
+    one = track("one", net)
+    inside = np.flatnonzero((one.dates >= np.datetime64("2020-02-19")) & (one.dates <= np.datetime64("2020-04-30")))
+    net[inside[0]], net[inside[1]], net[inside[-1]] = 0.10, -0.20, 0.05
+    net[inside[0] - 1], net[inside[-1] + 1] = 0.5, -0.5  # outside, must not count
+    (crisis,) = stress_table({"one": one})
+    assert crisis.name == "pandemic"
+    result, deepest = crisis.strategies["one"]
+    assert result == pytest.approx(1.10 * 0.80 * 1.05 - 1, abs=1e-12)
+    assert deepest == pytest.approx(0.20, abs=1e-12)
+
+
+def test_a_window_without_a_crisis_has_no_table() -> None:
+    assert stress_table({"one": track("one", np.zeros(200), "2015-01-01")}) == ()
+
+
+def test_comparison_is_paired_and_signed() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(0.0003, 0.01, 1500)
+    better = track("better", base + 0.001 + rng.normal(0, 0.001, 1500))
+    result = compare(better, track("1/N", base), samples=500, block_days=10, seed=0)
+    active = better.net - base
+    assert result.active_ratio == pytest.approx(active.mean() / active.std(ddof=1) * np.sqrt(252))
+    assert result.low > 0
+    assert result.p_value is not None
+    assert result.p_value < 0.01
+    ours, theirs = (measure(t, np.zeros(1500), np.ones((1500, 1))).sharpe for t in (better.net, base))
+    assert result.difference == pytest.approx(float(ours or 0) - float(theirs or 0))
+
+
+def test_spa_finds_a_better_strategy_and_none_among_noise() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.normal(0.0003, 0.01, 1000)
+    noise = {f"n{k}": track(f"n{k}", base + rng.normal(0, 0.002, 1000)) for k in range(5)}
+    everyone = {"1/N monthly": track("1/N monthly", base), **noise}
+    lucky = spa(track("policy", base + rng.normal(0, 0.002, 1000)), everyone, "1/N monthly", 500, 10, 0)
+    able = spa(track("policy", base + 0.0008 + rng.normal(0, 0.002, 1000)), everyone, "1/N monthly", 500, 10, 0)
+    assert lucky is not None
+    assert able is not None
+    assert lucky > 0.05
+    assert able < 0.01

@@ -1,0 +1,119 @@
+"""Several runs on one page: seeds averaged, folds end to end, others side by side; the window's openings counted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import finflow
+from finflow.errors import ConfigError
+from finflow.evaluation.metrics import sharpe_ratio
+from finflow.stages.results import EvaluateResult
+from finflow.stages.study import AveragedPolicy
+from finflow.stages.trained import load_trained
+
+from .conftest import TINY, TUNE
+
+MARKET = ["env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=4", *TINY]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("several")
+
+
+def train(root: Path, *changes: str) -> Path:
+    line = [*MARKET, f"output_root={root}", "init.weights=null", *TUNE, *changes]
+    return finflow.finetune(finflow.load("finetune", line)).run_dir
+
+
+@pytest.fixture(scope="module")
+def seeds(root: Path) -> list[Path]:
+    return [train(root, f"seed={seed}") for seed in (0, 1)]
+
+
+def evaluate(root: Path, *runs: Path) -> EvaluateResult:
+    named = ",".join(f"'{run}'" for run in runs)
+    line = [f"output_root={root}", f"run=[{named}]", "evaluation.bootstrap_samples=200"]
+    return finflow.evaluate(finflow.load("evaluate", line))
+
+
+def test_seeds_are_averaged_to_one_strategy(root: Path, seeds: list[Path]) -> None:
+    result = evaluate(root, *seeds)
+    assert result.study is not None
+    assert result.study.kind == "seeds"
+    assert [member.label for member in result.study.members] == ["seed 0", "seed 1"]
+    assert result.study.underpowered
+    config = finflow.load("evaluate", [f"output_root={root}"])
+    policies = [load_trained(config, str(run)).policy for run in seeds]
+    rows, held = np.array([1500]), np.full((1, 5), 0.2)
+    apart = [policy.act(rows, held, np.zeros(1)) for policy in policies]
+    assert not np.array_equal(*apart)
+    np.testing.assert_array_equal(AveragedPolicy(policies).act(rows, held, np.zeros(1)), (apart[0] + apart[1]) / 2)
+    ratios = [member.metrics.sharpe for member in result.study.members]
+    assert result.study.middle is not None
+    assert result.study.middle[0] == pytest.approx(sum(ratios) / 2)
+    assert "underpowered" in result.report.read_text().lower()
+
+
+def test_other_runs_stand_side_by_side(root: Path, seeds: list[Path]) -> None:
+    other = train(root, "algo.risk_weight=0.5")
+    result = evaluate(root, seeds[0], other)
+    assert result.study is not None
+    assert result.study.kind == "comparison"
+    labels = [member.label for member in result.study.members]
+    assert any("risk_weight=0.5" in label for label in labels)
+    assert labels[1] in result.evaluation.baselines
+
+
+def test_every_opening_is_counted(root: Path, seeds: list[Path]) -> None:
+    first = evaluate(root, seeds[0]).evaluation.window_opened
+    assert evaluate(root, seeds[0]).evaluation.window_opened == first + 1
+    lines = (root / "test_ledger.jsonl").read_text().splitlines()
+    assert len(lines) == first + 1
+    entry = json.loads(lines[0])
+    lines[0] = lines[0].replace(entry["run"], "some/other")
+    (root / "test_ledger.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(Exception, match="test_ledger.jsonl") as refused:
+        evaluate(root, seeds[0])
+    assert refused.value.exit_code == 6  # type: ignore[attr-defined]
+    (root / "test_ledger.jsonl").unlink()
+
+
+def test_the_same_run_twice_and_mixed_data_are_refused(root: Path, seeds: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="named twice"):
+        evaluate(root, seeds[0], seeds[0])
+    stranger = train(root, "env.synthetic.seed=5")
+    with pytest.raises(ConfigError, match="different data"):
+        evaluate(root, seeds[0], stranger)
+
+
+def test_decide_takes_one_run(root: Path, seeds: list[Path]) -> None:
+    named = ",".join(f"'{run}'" for run in seeds)
+    with pytest.raises(ConfigError, match="takes one run"):
+        finflow.decide(finflow.load("decide", [f"output_root={root}", f"run=[{named}]"]))
+
+
+def test_folds_are_stitched_end_to_end(tmp_path: Path) -> None:
+    small = [*TINY, "env.episode_days=42", *TUNE, "init.weights=null", f"output_root={tmp_path}"]
+    runs = [finflow.finetune(finflow.load("finetune", [*small, f"fold={fold}"])).run_dir for fold in (2000, 2008)]
+    result = evaluate(tmp_path, *reversed(runs))
+    assert result.study is not None
+    assert result.study.kind == "folds"
+    policy = result.evaluation.policy
+    dates = policy.dates
+    assert (np.diff(dates).astype(int) > 0).all()
+    years = set(dates.astype("datetime64[Y]").astype(int) + 1970)
+    assert years == {2000, 2001, 2002, 2008, 2009}
+    assert len(dates) == sum(len(rows(result.run_dir / f"fold-{fold}" / "returns.csv")) for fold in (2000, 2008))
+    assert result.evaluation.metrics["policy"].sharpe == pytest.approx(sharpe_ratio(policy.net))
+    first = float(policy.cost[0])
+    entry = int(np.flatnonzero(dates >= np.datetime64("2008-01-01"))[0])
+    assert first > 0
+    assert policy.cost[entry] > 0  # each fold buys its own portfolio
+    assert {crisis.name for crisis in result.evaluation.scrutiny.stress} == {"dot-com", "financial crisis"}
+
+
+def rows(path: Path) -> list[str]:
+    return path.read_text().splitlines()[1:]
