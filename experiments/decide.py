@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import entry
+import judged  # noqa: F401  (a resolver)
+import tables
 from finflow.schema import Config
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ def run(config: Config, folder: Path) -> entry.Result:
     from finflow.pipeline import decide
 
     result = decide(config, folder)
+    print(f"Run followed: {entry.shown(result.run)}")
+    tables.show_growth(result.new_days)
     show(f"Decision at the close of {result.date}, as fractions of net asset value", result.trades)
     print(f"Table: {entry.shown(result.table)}")
     return result

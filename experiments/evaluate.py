@@ -1,49 +1,50 @@
 """The test window: baselines, costs, statistics, verdict and report."""
 
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import entry
+import judged  # noqa: F401  (a resolver)
+import tables
 from finflow.schema import Config
-
-if TYPE_CHECKING:
-    from finflow.evaluation.result import Metrics
 
 EXAMPLES = {
     "run=DIR": "a run folder (default: the newest finished one)",
+    "audit=true": "look for leaks in data, features and fold; the test window stays shut",
     "evaluation.bootstrap_samples=10000": "a finer interval",
     "output_root=DIR": "where runs are looked for and written (default outputs)",
 }
-COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 
 
 def run(config: Config, folder: Path) -> entry.Result:
     """Evaluate, print the table and the verdict, and write the report to `folder`."""
+    if config.audit:
+        return run_audit(config, folder)
     from finflow.pipeline import evaluate
 
     result = evaluate(config, folder)
-    judged = result.evaluation
-    show(judged.metrics)
-    if judged.diagnostics:
-        print(f"Experts and gate: {entry.figures(judged.diagnostics)}")
-    print(f"Test window opened {judged.window_opened} times")
-    print(judged.verdict.line())
+    found = result.evaluation
+    for one in result.runs:
+        print(f"Run judged: {entry.shown(one)}")
+    tables.show_growth(result.new_days)
+    tables.show_metrics(found.metrics)
+    if found.diagnostics:
+        print(f"Experts and gate: {entry.figures(found.diagnostics)}")
+    print(f"Test window opened {found.window_opened} times")
+    print(found.verdict.line())
     print(f"Report: {entry.shown(result.report)}")
     return result
 
 
-def show(metrics: "Mapping[str, Metrics]") -> None:
-    """Print a row a strategy, the policy first; a blank is an undefined value."""
-    from rich.console import Console
-    from rich.table import Table
+def run_audit(config: Config, folder: Path) -> entry.Result:
+    """Audit, print a row a check and the verdict; a leak ends in an `AuditError`."""
+    from finflow.stages.audit import audit
 
-    table = Table("strategy", *(name.replace("_", " ") for name in COLUMNS), title="Test window, net of costs")
-    for strategy, row in metrics.items():
-        values = (getattr(row, name) for name in COLUMNS)
-        table.add_row(strategy, *("" if value is None else f"{value:.3f}" for value in values))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    result = audit(config, folder)
+    tables.show_checks(result.checks)
+    result.require()
+    print(f"Record: {entry.shown(result.record)}")
+    print(result.line())
+    return result
 
 
 if __name__ == "__main__":

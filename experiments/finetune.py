@@ -26,8 +26,9 @@ def run(config: Config, folder: Path) -> entry.Result:
     from finflow.pipeline import finetune
 
     result = finetune(config, folder)
-    print(f"Experts and gate: {entry.figures(result.diagnostics)}")
     print(f"Kept from episode {result.selected_episode} (0 is the hand-over), by validation")
+    print(f"Experts and gate, kept: {entry.figures(result.diagnostics)}")
+    print(f"Experts and gate, at the end of training: {entry.figures(result.diagnostics_at_end)}")
     return result
 
 

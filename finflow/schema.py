@@ -32,6 +32,12 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _benchmark(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("should be equal_weight or the path of a CSV with a level per date")
+    return value
+
+
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -104,8 +110,8 @@ class Env(Schema):
     split_jump: Annotated[float, Field(gt=0)]
     cost_bps: NonNegative
     slippage_bps: NonNegative
-    cash_yield: float | Text
-    benchmark: Text
+    cash_yield: float | Annotated[str, Field(min_length=1)]  # not `Text`: 0 is a number here
+    benchmark: Annotated[str, BeforeValidator(_benchmark), Field(min_length=1)]
     rebalance: Literal["daily", "weekly", "monthly"]
     episode_days: Annotated[int, Field(ge=21)]
     parallel: Count
@@ -200,6 +206,7 @@ class BCell(Schema):
     risk_weight: Fraction
     risk_level: Annotated[float, Field(gt=0, le=1)]
     relabel_fraction: Fraction
+    bootstrap_fraction: Fraction
     offline_fraction: Schedule
     memory_capacity: Count
     anchor: Schedule

@@ -62,7 +62,7 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     )  # fmt: skip
     figure.add_hline(y=0, line={"width": 1, "color": GREY}, row=3, col=1)  # pyright: ignore[reportArgumentType]
     _equity_axes(figure, [evaluation.policy, *evaluation.baselines.values()])
-    finish(figure)
+    finish(figure, evaluation.policy.dates)
     figure.update_layout(legend={"y": -0.07})
     note = (
         f"Net of costs. Top: growth of 1 on a logarithmic scale. Middle: loss from the last peak. "
@@ -117,7 +117,7 @@ def weights_chart(evaluation: Evaluation) -> Chart:
     figure = blank()
     for name, values, colour in layers:
         figure.add_trace(_area(x, values[rows], text(name), colour, decimals=4))
-    finish(figure)
+    finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="share of wealth", tickformat=".0%", range=[0, 1])
     figure.update_xaxes(type="date")
     figure.update_layout(legend={"traceorder": "normal"})
@@ -150,7 +150,7 @@ def gate_chart(evaluation: Evaluation) -> Chart:
             line={"width": 1.6, "color": POLICY}, hovertemplate="%{y:.1%}",
         ), row=3, col=1,
     )  # fmt: skip
-    finish(figure)
+    finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="expert share", tickformat=".0%", range=[0, 1], row=1, col=1)
     figure.update_yaxes(title="", showticklabels=False, showgrid=False, ticks="", range=[-0.5, 0.5], row=2, col=1)
     figure.update_yaxes(title="trading rate", tickformat=".0%", rangemode="tozero", row=3, col=1)
@@ -172,10 +172,14 @@ def _area(x: list[str], values: NDArray[np.float64], name: str, colour: str, dec
 
 
 def _add_regimes(figure: go.Figure, dates: NDArray[np.datetime64], regime: NDArray[np.int8]) -> None:
-    """One horizontal bar per stretch of equal label: from its first day to the first day of the next."""
-    starts = np.flatnonzero(np.r_[True, regime[1:] != regime[:-1]])
+    """One horizontal bar per stretch of equal label: from its first day to the first day of the next, or to a cut."""
+    cut = np.diff(dates.astype("datetime64[M]")).astype(np.int64) > 1
+    starts = np.flatnonzero(np.r_[True, (regime[1:] != regime[:-1]) | cut])
+    last = np.r_[starts[1:], len(dates)] - 1
     begin = dates[starts].astype("datetime64[D]")
-    end = np.r_[begin[1:], dates[-1:].astype("datetime64[D]") + np.timedelta64(1, "D")]
+    end = np.r_[begin[1:], dates[-1:].astype("datetime64[D]")]
+    closing = np.r_[cut, True][last]  # the window ends here: the bar ends with its last day
+    end[closing] = dates[last[closing]].astype("datetime64[D]") + np.timedelta64(1, "D")
     for name, colour in REGIME_COLOURS.items():
         chosen = [i for i, start in enumerate(starts) if regime_name(int(regime[start])) == name]
         if not chosen:
@@ -213,7 +217,7 @@ def trading_chart(evaluation: Evaluation) -> Chart:
                 legendgroup=label, line={"width": 1.8, "color": colour}, hovertemplate="%{y:.2%}",
             ), row=2, col=1,
         )  # fmt: skip
-    finish(figure)
+    finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="turnover a month", tickformat=".0%", row=1, col=1)
     figure.update_yaxes(title="cost so far", tickformat=".2~%", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(type="date")

@@ -25,6 +25,7 @@ class Curve:
     smooth: bool = False
     zero: bool = False
     validation: str | None = None
+    percent: bool = False
 
 
 PRETRAIN = (
@@ -34,24 +35,27 @@ PRETRAIN = (
     Curve("validation_sharpe", "Validation Sharpe", "annualised", "Net of costs.", zero=True),
 )
 FINETUNE = (
-    Curve("return", "Episode return", "return", "", smooth=True, zero=True),
+    Curve(
+        "return", "Episode return", "of wealth", "Net of costs, over the episode.", smooth=True, zero=True,
+        percent=True,
+    ),
     Curve(
         "sharpe", "Episode Sharpe", "annualised", "Diamonds: validation.", smooth=True,
         zero=True, validation="validation_sharpe",
     ),
     Curve(
-        "validation_active_ir", "Validation active IR", "annualised",
+        "validation_active_information_ratio", "Validation active IR", "annualised",
         "Of the net return over 1/N.", zero=True,
     ),
-    Curve("cvar", "Episode CVaR 95 %", "daily loss", "Mean of the worst 5 % of days.", smooth=True),
+    Curve("cvar", "Episode CVaR 95 %", "daily loss", "Mean of the worst 5 % of days.", smooth=True, percent=True),
     Curve("critic_loss", "Critic loss", "loss", "", smooth=True),
     Curve("actor_loss", "Actor loss", "loss", "", smooth=True),
     Curve("alpha", "Entropy coefficient", "alpha", "Learnt, to hold the entropy at its target."),
     Curve("entropy", "Policy entropy", "nats", "Of the logits; may be negative."),
 )  # fmt: skip
 EXPERTS = (
-    Curve("gate_entropy", "Gate entropy", "nats", "In training; 0: one expert alone."),
-    Curve("expert_distance", "Expert distance", "mean pairwise", "In training; 0: copies of one another."),
+    Curve("validation_gate_entropy", "Gate entropy", "nats", "On validation days; 0: one expert alone."),
+    Curve("validation_expert_distance", "Expert distance", "mean pairwise", "On validation days; 0: copies of each other."),
 )
 
 
@@ -85,24 +89,25 @@ def _curve_figure(
     steps = numbers(x[rows], 0)
     few = len(rows) < 60
     window = _window(curve, len(y))
+    hover = "%{y:.2%}" if curve.percent else "%{y:.4~g}"
     if window:
         figure.add_trace(
             go.Scatter(
                 x=steps, y=numbers(y[rows], 6), mode="lines", name=f"each {step}", opacity=0.45,
-                line={"width": 1, "color": GREY}, hovertemplate="%{y:.4~g}",
+                line={"width": 1, "color": GREY}, hovertemplate=hover,
             )
         )  # fmt: skip
         figure.add_trace(
             go.Scatter(
                 x=steps, y=numbers(rolling_mean(y, window)[rows], 6), mode="lines", name=f"mean of {window}",
-                line={"width": 2.2, "color": BLUE}, hovertemplate="%{y:.4~g}",
+                line={"width": 2.2, "color": BLUE}, hovertemplate=hover,
             )
         )  # fmt: skip
     else:
         figure.add_trace(
             go.Scatter(
                 x=steps, y=numbers(y[rows], 6), mode="lines+markers" if few else "lines", name=curve.title.lower(),
-                line={"width": 2, "color": BLUE}, marker={"size": 5}, hovertemplate="%{y:.4~g}",
+                line={"width": 2, "color": BLUE}, marker={"size": 5}, hovertemplate=hover,
             )
         )  # fmt: skip
     marks_x, marks_y = _column(history, step, curve.validation) if curve.validation else (x[:0], y[:0])
@@ -115,9 +120,9 @@ def _curve_figure(
         )  # fmt: skip
     if curve.zero:
         figure.add_hline(y=0, line={"width": 1, "color": GREY})
-    finish(figure, dated=False, legend=False)
+    finish(figure, legend=False)
     figure.update_xaxes(title=step)
-    figure.update_yaxes(title=curve.unit)
+    figure.update_yaxes(title=curve.unit, tickformat=".3~%" if curve.percent else None)
     return figure
 
 

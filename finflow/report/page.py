@@ -14,9 +14,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from finflow.errors import StorageError
-from finflow.evaluation.result import Evaluation
+from finflow.evaluation.result import Evaluation, Study
 from finflow.report.figures import equity_chart, gate_chart, opponent_name, trading_chart, weights_chart
 from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
+from finflow.report.scrutiny import scrutiny_view
+from finflow.report.study import study_view
 from finflow.report.tables import (
     BY_FIELD,
     KEY_FIGURES,
@@ -29,7 +31,7 @@ from finflow.report.tables import (
     regime_sharpe_table,
     regime_table,
 )
-from finflow.report.theme import Chart
+from finflow.report.theme import Chart, seams
 from finflow.report.verdict import scaling, verdict_views
 
 HERE = Path(__file__).resolve().parent
@@ -72,15 +74,17 @@ class KeyFigure:
     opponent: Cell
 
 
-def write_report(path: Path, evaluation: Evaluation, run: RunFacts) -> None:
+def write_report(path: Path, evaluation: Evaluation, run: RunFacts, study: Study | None = None) -> None:
     """Write the page of one run to `path`, whole or not at all.
+
+    study : the runs behind `evaluation`, where it stands for several; their section is added.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    page = render(evaluation, run)
+    page = render(evaluation, run, study)
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(page, encoding="utf-8", newline="\n")
@@ -92,10 +96,12 @@ def write_report(path: Path, evaluation: Evaluation, run: RunFacts) -> None:
         raise StorageError(f"{path}: report cannot be written ({reason}); free space or set output_root") from error
 
 
-def render(evaluation: Evaluation, run: RunFacts) -> str:
+def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None) -> str:
     """The page as HTML text."""
     main, scaled = verdict_views(evaluation)
+    runs = None if study is None else study_view(study, evaluation)
     charts = {
+        "study": [runs.chart] if runs and runs.chart else [],
         "equity": [equity_chart(evaluation)],
         "weights": [weights_chart(evaluation)],
         "gate": [gate_chart(evaluation)],
@@ -113,6 +119,9 @@ def render(evaluation: Evaluation, run: RunFacts) -> str:
         period=(str(dates[0]), str(dates[-1]), len(dates)),
         verdict=main,
         scaled=scaled,
+        study=runs,
+        stitched=bool(seams(dates)),
+        scrutiny=scrutiny_view(evaluation),
         scaling=scaling(evaluation.scaled_verdict),
         opponent=opponent_name(evaluation),
         figures=_key_figures(evaluation),

@@ -6,6 +6,7 @@ from typing import Any
 
 from finflow.evaluation.result import Evaluation, Metrics
 from finflow.report.figures import opponent_name
+from finflow.report.verdict import Estimate, Interval, interval, tone
 
 DASH = "–"
 """Shown for an undefined figure: neither 0 nor an empty cell."""
@@ -22,10 +23,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown and, for a number, what it sorts by (None: after all numbers)."""
+    """What is shown and, for a number, what it sorts by (None: after all numbers).
+
+    `note` stands small under the text; `interval` draws a small bar against zero before it, in the colours of the
+    class `tone`.
+    """
 
     text: str
     value: float | None = None
+    note: str = ""
+    interval: Interval | None = None
+    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,10 +112,32 @@ def number(value: float | None, decimals: int, scale: float = 1.0) -> Cell:
     return Cell(f"{shown:,.{decimals}f}", float(value))
 
 
+def signed(value: float | None, decimals: int, scale: float = 1.0) -> Cell:
+    """Write a number with its sign; one that rounds to zero has none."""
+    plain = number(value, decimals, scale)
+    positive = plain.value is not None and round(plain.value * scale, decimals) > 0
+    return Cell(f"+{plain.text}", plain.value) if positive else plain
+
+
+def probability(value: float | None) -> Cell:
+    """Write a p-value."""
+    plain = number(value, 3)
+    return Cell("< 0.001", plain.value) if plain.value is not None and plain.value < 0.0005 else plain
+
+
+def interval_cell(estimate: Estimate, reach: float) -> Cell:
+    """A 95 % interval drawn against zero on the axis from `-reach` to `reach`, and written."""
+    place = interval(estimate, reach)
+    if place is None:
+        return Cell(DASH)
+    ends = f"[{number(estimate.low, 2).text}, {number(estimate.high, 2).text}]"
+    return Cell(ends, estimate.low, interval=place, tone=tone(estimate))
+
+
 def metric_table(evaluation: Evaluation) -> Table:
     """Every strategy over the whole window, the policy first."""
     rows = [
-        Row((Cell(name), *(measure.cell(metrics) for measure in MEASURES)), _mark(name, evaluation))
+        Row((Cell(name), *(measure.cell(metrics) for measure in MEASURES)), mark(name, evaluation))
         for name, metrics in evaluation.metrics.items()
     ]
     columns = (Column("Strategy", "net of costs", numeric=False), *(measure.column for measure in MEASURES))
@@ -123,7 +153,7 @@ def regime_table(evaluation: Evaluation) -> Table:
         for i, name in enumerate(pair):
             days = number(evaluation.regime_days.get(regime), 0)
             cells = (Cell(regime), days, Cell(name), *(measure.cell(strategies[name]) for measure in wanted))
-            rows.append(Row(cells, _mark(name, evaluation), group=i == 0))
+            rows.append(Row(cells, mark(name, evaluation), group=i == 0))
     columns = (Column("Regime", numeric=False), Column("Days"), Column("Strategy", numeric=False))
     return Table("regime-table", (*columns, *(measure.column for measure in wanted)), tuple(rows))
 
@@ -134,7 +164,7 @@ def regime_sharpe_table(evaluation: Evaluation) -> Table:
     rows: list[Row] = []
     for name in evaluation.metrics:
         cells = [sharpe.cell(by[name]) if name in by else Cell(DASH) for by in evaluation.by_regime.values()]
-        rows.append(Row((Cell(name), *cells), _mark(name, evaluation)))
+        rows.append(Row((Cell(name), *cells), mark(name, evaluation)))
     columns = (Column("Strategy", "Sharpe ratio", numeric=False), *(Column(r) for r in evaluation.by_regime))
     return Table("regime-sharpe-table", columns, tuple(rows), sortable=True)
 
@@ -162,7 +192,7 @@ def diagnostics_table(evaluation: Evaluation) -> Table:
         if key.endswith(CHANGE) and key.removesuffix(CHANGE) in found:
             continue
         label = DIAGNOSTICS.get(key, key.replace("_", " ").capitalize())
-        rows.append(Row((Cell(label), number(value, 4), _signed(found.get(key + CHANGE)))))
+        rows.append(Row((Cell(label), number(value, 4), signed(found.get(key + CHANGE), 4))))
     columns = (Column("Diagnostic", numeric=False), Column("Value"), Column("Change", "since phase 1"))
     return Table("diagnostics-table", columns, tuple(rows))
 
@@ -177,12 +207,8 @@ def _percent(value: float) -> Cell:
     return number(value, 1, 100)
 
 
-def _signed(value: float | None) -> Cell:
-    plain = number(value, 4)
-    return Cell(f"+{plain.text}", plain.value) if value is not None and value > 0 else plain
-
-
-def _mark(name: str, evaluation: Evaluation) -> str:
+def mark(name: str, evaluation: Evaluation) -> str:
+    """How a strategy's row is marked."""
     if name == evaluation.policy.name:
         return "policy"
     return "opponent" if name == opponent_name(evaluation) else ""

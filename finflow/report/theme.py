@@ -67,8 +67,18 @@ def regime_name(label: int) -> str:
     return "unlabelled" if label == NO_LABEL else REGIMES[label]
 
 
-def finish(figure: go.Figure, *, dated: bool = True, legend: bool = True) -> go.Figure:
-    """Give a figure the page's layout; the page's script adds the colours of the reader's light or dark mode."""
+def seams(dates: NDArray[np.datetime64]) -> list[tuple[str, str]]:
+    """Whole months without a day between windows stitched together: (first of them, first that has days again)."""
+    months = dates.astype("datetime64[M]")
+    before = np.flatnonzero(np.diff(months).astype(np.int64) > 1)
+    return [(f"{months[i] + 1}-01", f"{months[i + 1]}-01") for i in before]
+
+
+def finish(figure: go.Figure, dates: NDArray[np.datetime64] | None = None, *, legend: bool = True) -> go.Figure:
+    """Give a figure the page's layout; the page's script adds the colours of the reader's light or dark mode.
+
+    dates : [R] of a time axis, where the figure has one; months without a day are cut out of it and the cut marked.
+    """
     axis: dict[str, Any] = {"automargin": True, "zeroline": False, "ticks": "outside", "ticklen": 4}
     figure.update_layout(
         margin={"l": 8, "r": 12, "t": 12, "b": 8},
@@ -77,8 +87,19 @@ def finish(figure: go.Figure, *, dated: bool = True, legend: bool = True) -> go.
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.12, "yanchor": "top", "font": {"size": 12}},
         bargap=0.15,
     )
-    figure.update_xaxes(**axis, showgrid=False, hoverformat="%Y-%m-%d" if dated else "d")
+    figure.update_xaxes(**axis, showgrid=False, hoverformat="d" if dates is None else "%Y-%m-%d")
     figure.update_yaxes(**axis)
+    cuts = [] if dates is None else seams(dates)
+    if dates is not None and cuts:
+        years, first = np.unique(dates.astype("datetime64[Y]"), return_index=True)
+        figure.update_xaxes(
+            rangebreaks=[{"bounds": list(cut)} for cut in cuts],
+            tickvals=days(dates[first]),  # Plotly's own ticks are spaced as if nothing were cut
+            ticktext=[str(year) for year in years],
+        )
+    for _, again in cuts:
+        line = {"width": 1, "color": GREY, "dash": "dot"}
+        figure.add_shape(type="line", x0=again, x1=again, y0=0, y1=1, yref="paper", line=line)
     return figure
 
 

@@ -1,11 +1,14 @@
 """The verdict in words, and where its interval stands against zero."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from finflow.evaluation.result import Evaluation, Verdict
+from finflow.evaluation.result import Comparison, Evaluation, Verdict
 
 CLASSES = {"BEATS": "beats", "WORSE THAN": "worse", "INDISTINGUISHABLE FROM": "level"}
+Estimate = Verdict | Comparison
+"""Either holds a difference of Sharpe ratios with its interval; nan where undefined."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,30 @@ class VerdictView:
     interval: Interval | None
 
 
+def common_reach(estimates: Iterable[Estimate]) -> float:
+    """Half the width of the axis on which all the intervals fit, zero in its middle; 0 where none is defined."""
+    finite = [abs(x) for e in estimates for x in (e.low, e.high, e.difference) if math.isfinite(x)]
+    return max(finite, default=0.0) * 1.15
+
+
+def interval(estimate: Estimate, reach: float) -> Interval | None:
+    """Where an interval stands on the axis from `-reach` to `reach`; None where it is undefined."""
+    values = (0.0, estimate.low, estimate.high, estimate.difference)
+    if reach == 0 or not all(math.isfinite(x) for x in values):
+        return None
+    places = [round(50 + 50 * value / reach, 2) for value in values]
+    return Interval(*places, axis=(f"-{reach:.2f}", f"+{reach:.2f}"))
+
+
+def tone(estimate: Estimate) -> str:
+    """The colour class of an interval: wholly above zero, wholly below, or over it."""
+    return "beats" if estimate.low > 0 else "worse" if estimate.high < 0 else "level"
+
+
 def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView]:
     """The verdict and that of the policy scaled to the opponent's volatility, drawn on one axis."""
     pair = (evaluation.verdict, evaluation.scaled_verdict)
-    finite = [abs(x) for verdict in pair for x in (verdict.low, verdict.high, verdict.difference) if math.isfinite(x)]
-    reach = max(finite, default=0.0) * 1.15
+    reach = common_reach(pair)
     views = [_view(verdict, reach, len(evaluation.policy.dates)) for verdict in pair]
     return views[0], views[1]
 
@@ -56,7 +78,7 @@ def _view(verdict: Verdict, reach: float, days: int) -> VerdictView:
         tail=separator + tail,
         meaning=_meaning(verdict, days),
         method=_method(verdict),
-        interval=_interval(verdict, reach),
+        interval=interval(verdict, reach),
     )
 
 
@@ -79,14 +101,3 @@ def _method(verdict: Verdict) -> str:
     text = f"Compared with {verdict.opponent}; studentised block bootstrap, {verdict.samples:,} samples"
     p_value = "" if verdict.p_value is None else f"; p = {verdict.p_value:.3f}"
     return f"{text}, blocks of {verdict.block_days} days{p_value}."
-
-
-def _interval(verdict: Verdict, reach: float) -> Interval | None:
-    if reach == 0 or not all(math.isfinite(x) for x in (verdict.low, verdict.high, verdict.difference)):
-        return None
-
-    def place(value: float) -> float:
-        return round(50 + 50 * value / reach, 2)
-
-    axis = (f"-{reach:.2f}", f"+{reach:.2f}")
-    return Interval(place(0.0), place(verdict.low), place(verdict.high), place(verdict.difference), axis)

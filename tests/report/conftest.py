@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 
 from finflow.data.market import CASH, REGIMES
 from finflow.evaluation.metrics import measure
-from finflow.evaluation.result import CostRow, Evaluation, Metrics, Track, Verdict
+from finflow.evaluation.result import (
+    Comparison,
+    CostRow,
+    Evaluation,
+    Member,
+    Metrics,
+    Reality,
+    Scrutiny,
+    Stress,
+    Study,
+    Track,
+    Verdict,
+)
 from finflow.report.page import RunFacts, write_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -18,6 +30,7 @@ NAMES = ("AAPL", "AMD", "BAC", "BBY", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "LL
          "RRC", "UNH", "WMT", HOSTILE)  # fmt: skip
 BASELINES = ("1/N daily", "1/N monthly", "buy and hold", "inverse volatility", "minimum variance",
              "maximum diversification", "equal risk contribution", "HRP", "momentum 12-1")  # fmt: skip
+CRISES = (("pandemic", "2020-02-19", "2020-04-30"), ("inflation", "2022-01-03", "2022-10-12"))
 EXPERTS = ("volatility", "correlation", "momentum", "defensive", "growth")
 WARNINGS = (
     "The 20 names are survivors chosen with hindsight: every strategy here looks better than it could have been.",
@@ -62,6 +75,67 @@ def figures(track: Track, chosen: NDArray[np.bool_] | None = None) -> Metrics:
     return measure(track.net[keep], track.turnover[keep], track.weights[keep])
 
 
+def make_scrutiny(tracks: dict[str, Track], verdict: Verdict) -> Scrutiny:
+    stress: list[Stress] = []
+    for name, first, last in CRISES:
+        rows = (tracks["policy"].dates >= np.datetime64(first)) & (tracks["policy"].dates <= np.datetime64(last))
+        if rows.any():
+            found = {k: figures(track, rows) for k, track in tracks.items()}
+            pairs = {k: (m.final_nav - 1, m.max_drawdown or 0.0) for k, m in found.items()}
+            stress.append(Stress(name, first, last, pairs))
+    whole, late = 0.83, tracks["policy"].net - 0.00005
+    return Scrutiny(
+        comparisons=(
+            Comparison("1/N monthly", -0.12, verdict.difference, verdict.low, verdict.high, verdict.p_value),
+            Comparison("maximum diversification", 0.63, 0.58, 0.07, 1.09, 0.021),
+        ),
+        best_baseline="maximum diversification",
+        spa_p=0.412,
+        lagged=measure(late, tracks["policy"].turnover, tracks["policy"].weights),
+        stress=tuple(stress),
+        reality=(
+            Reality("policy", whole, 0.21, 0.0),
+            *(Reality(f"without {k}", whole + d, 0.21 + d / 2, 0.04 + abs(d))
+              for k, d in zip(EXPERTS, (-0.05, 0.0, -0.11, 0.03, -0.02), strict=True)),
+            Reality("shuffled gate", whole + 0.01, 0.22, 0.071),
+            Reality("experts at their priors", whole - 0.04, None, 0.118),
+        ),
+        detectable=0.43,
+    )  # fmt: skip
+
+
+def make_study(kind: str, evaluation: Evaluation, labels: tuple[str, ...]) -> Study:
+    """Members that differ from the evaluation's policy by a fixed pattern."""
+    own, verdict = evaluation.metrics["policy"], evaluation.verdict
+    shift = [0.31 * np.sin(2.4 * i + 0.5) for i in range(len(labels))]
+    members = tuple(
+        Member(
+            label,
+            replace(own, sharpe=(own.sharpe or 0) + d, annual_return=(own.annual_return or 0) + 0.1 * d),
+            replace(verdict, difference=verdict.difference + d, low=verdict.low + d, high=verdict.high + d,
+                    outcome="WORSE THAN" if verdict.high + d < 0 else verdict.outcome),
+        )
+        for label, d in zip(labels, shift, strict=True)
+    )  # fmt: skip
+    seeds = kind == "seeds"
+    middle = ((own.sharpe or 0) + 0.03, (own.sharpe or 0) - 0.09, (own.sharpe or 0) + 0.13) if seeds else None
+    return Study(kind, members, middle, underpowered=seeds and len(labels) < 10)  # pyright: ignore
+
+
+def stitched(evaluation: Evaluation) -> Evaluation:
+    """The same rows dated as four windows with years between them, as folds stitched together are."""
+    starts = np.array(["2000-01-03", "2008-01-02", "2013-01-02", "2018-01-02"], dtype="datetime64[D]")
+    parts = [np.busday_offset(start, np.arange(len(rows)), roll="forward")
+             for start, rows in zip(starts, np.array_split(evaluation.policy.dates, 4), strict=True)]  # fmt: skip
+    dates = np.concatenate(parts)
+    return replace(
+        evaluation,
+        policy=replace(evaluation.policy, dates=dates),
+        baselines={name: replace(track, dates=dates) for name, track in evaluation.baselines.items()},
+        costs=[],
+    )
+
+
 def make_evaluation(days: int = 1260, names: tuple[str, ...] = NAMES) -> Evaluation:
     rng = np.random.default_rng(11)
     d = len(names)
@@ -100,6 +174,7 @@ def make_evaluation(days: int = 1260, names: tuple[str, ...] = NAMES) -> Evaluat
         metrics=metrics,
         by_regime={r: {name: figures(track, rows) for name, track in tracks.items()} for r, rows in chosen.items()},
         regime_days={r: int(rows.sum()) for r, rows in chosen.items()},
+        scrutiny=make_scrutiny(tracks, verdict),
         costs=[CostRow(bps, 0.71 - 0.0133 * bps, 0.082 - 0.0017 * bps, 0.82 - 0.0006 * bps) for bps in (0, 5, 10, 25)],
         break_even_bps=None,
         assets=(*names, CASH),
@@ -131,11 +206,11 @@ def make_histories() -> tuple[list[dict[str, float | int | None]], list[dict[str
             "cvar": 0.025 + abs(rng.normal(0, 0.008)), "critic_loss": 1.2 - 0.4 * grown + rng.normal(0, 0.06),
             "actor_loss": -0.3 * grown + rng.normal(0, 0.1) if e > 60 else None,
             "alpha": 0.75 * np.exp(-e / 400) + 0.02, "entropy": 4.3 - 9 * grown,
-            "gate_entropy": 1.6 - 0.3 * grown, "expert_distance": 0.16 + 0.02 * grown,
+            "validation_gate_entropy": 1.6 - 0.3 * grown, "validation_expert_distance": 0.16 + 0.02 * grown,
         }  # fmt: skip
         if e % 50 == 0:
             row |= {"validation_sharpe": 0.7 + 0.2 * grown + rng.normal(0, 0.05),
-                    "validation_active_ir": 0.1 + 0.3 * grown + rng.normal(0, 0.06)}  # fmt: skip
+                    "validation_active_information_ratio": 0.1 + 0.3 * grown + rng.normal(0, 0.06)}  # fmt: skip
         finetune.append(row)
     return pretrain, finetune
 
@@ -179,7 +254,46 @@ def facts() -> RunFacts:
 
 
 @pytest.fixture(scope="session")
+def small() -> Evaluation:
+    """Quick to render: two names over 60 days, which hold no crisis."""
+    return make_evaluation(60, ("A", "B"))
+
+
+@pytest.fixture(scope="session")
+def brief(facts: RunFacts) -> RunFacts:
+    """Facts without histories, quick to render."""
+    return replace(facts, pretrain=[], finetune=[])
+
+
+@pytest.fixture(scope="session")
 def page_file(tmp_path_factory: pytest.TempPathFactory, evaluation: Evaluation, facts: RunFacts) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, evaluation, facts)
     return path
+
+
+@pytest.fixture(scope="session")
+def studies(evaluation: Evaluation) -> dict[str, Study]:
+    return {
+        "seeds": make_study("seeds", evaluation, (*(f"seed {i}" for i in range(8)), HOSTILE)),
+        "folds": make_study("folds", evaluation, ("2000", "2008", "2013", "2018")),
+        "comparison": make_study("comparison", evaluation, ("bcell", HOSTILE, "from scratch " * 6)),
+    }
+
+
+@pytest.fixture(scope="session", name="stitched")
+def stitched_evaluation() -> Evaluation:
+    return stitched(make_evaluation(1260, ("A", "B")))
+
+
+@pytest.fixture(scope="session")
+def study_files(
+    tmp_path_factory: pytest.TempPathFactory, small: Evaluation, stitched: Evaluation, studies: dict[str, Study],
+    brief: RunFacts,
+) -> dict[str, Path]:  # fmt: skip
+    """A page of each kind of study; that of folds is of a stitched track."""
+    folder = tmp_path_factory.mktemp("studies")
+    files = {kind: folder / f"{kind}.html" for kind in studies}
+    for kind, path in files.items():
+        write_report(path, stitched if kind == "folds" else small, brief, studies[kind])
+    return files

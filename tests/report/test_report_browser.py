@@ -1,6 +1,7 @@
 """The page as a reader sees it: drawn by Chromium, without one request leaving it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,14 +51,14 @@ def test_silent_and_alone(desktop: Visit, page_file: Path) -> None:
     assert desktop.asked == [page_file.as_uri()]
 
 
+UNDRAWN = """() => [...document.querySelectorAll('.plot')].filter((plot) => {
+    const paths = [...plot.querySelectorAll('.scatterlayer path, .barlayer path')];
+    return !paths.some((path) => path.getAttribute('d')?.length > 20);
+  }).map((plot) => plot.id)"""
+
+
 def test_every_chart_is_drawn(desktop: Visit) -> None:
-    empty = desktop.page.evaluate(
-        """() => [...document.querySelectorAll('.plot')].filter((plot) => {
-             const paths = [...plot.querySelectorAll('.scatterlayer path, .barlayer path')];
-             return !paths.some((path) => path.getAttribute('d')?.length > 20);
-           }).map((plot) => plot.id)"""
-    )
-    assert empty == []
+    assert desktop.page.evaluate(UNDRAWN) == []
     assert desktop.page.locator(".plot").count() == 18
     assert desktop.page.locator("#equity .scatterlayer .trace").count() == 2 * 10 + 1
 
@@ -97,21 +98,86 @@ def test_all_metrics_fit_on_a_desk(desktop: Visit) -> None:
     assert desktop.page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
 
 
-def test_a_phone_scrolls_tables_and_not_the_page(browser: "playwright.Browser", page_file: Path) -> None:
-    visit = Visit(browser, page_file, 390, is_mobile=True, has_touch=True, color_scheme="dark")
-    width, wide = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+@pytest.fixture(scope="module")
+def phone(browser: "playwright.Browser", page_file: Path) -> Visit:
+    return Visit(browser, page_file, 390, is_mobile=True, has_touch=True, color_scheme="dark")
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(phone: Visit) -> None:
+    width, wide = phone.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= 390
     assert wide == 390
     box = "document.querySelector('#metrics-table').parentElement"
-    assert visit.page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")
-    assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert phone.page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")
+    crises = "document.querySelector('#stress-table').parentElement"
+    assert phone.page.evaluate(f"{crises}.scrollWidth <= {crises}.clientWidth")
+    assert phone.page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    assert phone.said == []
+
+
+@contextmanager
+def printed(page: "playwright.Page") -> Iterator[None]:
+    """The page as it is laid out on A4 within its margins."""
+    page.set_viewport_size({"width": 695, "height": 900})
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    yield
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 390, "height": 900})
+
+
+def test_print_fits_the_paper(phone: Visit) -> None:
+    with printed(phone.page):
+        assert phone.page.evaluate("document.documentElement.scrollWidth") <= 695
+        assert phone.page.evaluate("document.querySelector('#equity .main-svg').getAttribute('width')") == "690"
+        assert phone.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+ACROSS_A_CUT = """() => {
+    const axis = document.querySelector('#equity')._fullLayout.xaxis;
+    return axis.d2p('2008-01-02') - axis.d2p('2001-03-01');
+  }"""
+"""Pixels between the last days of one window and the first of the next, years later."""
+
+
+def test_intervals_stand_where_their_numbers_say(desktop: Visit, evaluation: Evaluation) -> None:
+    bars = desktop.page.evaluate(
+        """() => [...document.querySelectorAll('#comparison-table .mini')].map((mini) => {
+             const [zero, bar, dot] = ['zero', 'bar', 'dot'].map((name) => mini.querySelector(`.${name}`));
+             const boxes = [mini, zero, bar, dot].map((part) => part.getBoundingClientRect());
+             return [boxes[0].width, boxes[1].x + 1, boxes[2].left, boxes[2].right, boxes[3].x + 5.5];
+           })"""
+    )
+    found = evaluation.scrutiny.comparisons
+    reach = 1.15 * max(max(abs(item.low), abs(item.high)) for item in found)
+    assert len(bars) == len(found) == 2
+    for (width, zero, low, high, dot), item in zip(bars, found, strict=True):
+        assert low - zero == pytest.approx(item.low / reach * width / 2, abs=0.5)
+        assert high - zero == pytest.approx(item.high / reach * width / 2, abs=0.5)
+        assert dot - zero == pytest.approx(item.difference / reach * width / 2, abs=0.5)
+    assert bars[0][1] == pytest.approx(bars[1][1], abs=0.5)  # one axis for all rows
+
+
+@pytest.mark.parametrize("kind", ["seeds", "folds", "comparison"])
+def test_a_study_reads_on_a_phone(browser: "playwright.Browser", study_files: dict[str, Path], kind: str) -> None:
+    visit = Visit(browser, study_files[kind], 390, is_mobile=True, has_touch=True, color_scheme="dark")
     assert visit.said == []
-
-
-def test_print_fits_the_paper(browser: "playwright.Browser", page_file: Path) -> None:
-    visit = Visit(browser, page_file, 695, color_scheme="dark")
-    visit.page.emulate_media(media="print")
-    visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 695
-    assert visit.page.evaluate("document.querySelector('#equity .main-svg').getAttribute('width')") == "690"
-    assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert visit.asked == [study_files[kind].as_uri()]
+    assert visit.page.evaluate(UNDRAWN) == []
+    assert visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    table = visit.page.locator("#study-table")
+    assert table.locator("tbody tr").count() == {"seeds": 10, "folds": 5, "comparison": 3}[kind]
+    if kind != "folds":
+        assert HOSTILE in table.inner_text()
+    table.locator("th button", has_text="Sharpe").nth(1).click()
+    sharpe = [float(text) for text in table.locator("tbody td:nth-child(5)").all_inner_texts()]
+    assert sharpe == sorted(sharpe, reverse=True)
+    if kind == "seeds":
+        assert visit.page.locator("#seeds .scatterlayer .point").count() == 9 + 3
+    if kind == "folds":
+        assert visit.page.evaluate(ACROSS_A_CUT) < 15
+    if kind != "folds":
+        with printed(visit.page):
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= 695
+    visit.page.close()

@@ -49,8 +49,8 @@ def test_the_verdict_comes_first_and_word_for_word(page_file: Path, evaluation: 
     assert heading
     assert re.sub(r"<[^>]+>", "", heading[1]) == evaluation.verdict.line()
     order = [body.index(f'id="{key}"') for key in (
-        "verdict", "figures", "s-equity", "s-metrics", "s-weights", "s-gate", "s-regimes", "s-costs", "s-training",
-        "s-trading", "s-experts", "s-provenance", "s-config")]  # fmt: skip
+        "verdict", "figures", "s-equity", "s-sure", "s-metrics", "s-weights", "s-gate", "s-reality", "s-regimes",
+        "s-stress", "s-costs", "s-training", "s-trading", "s-experts", "s-provenance", "s-config")]  # fmt: skip
     assert order == sorted(order)
     assert "Test window opened <b>3 times</b>" in body
     for warning in evaluation.warnings:
@@ -66,11 +66,11 @@ def test_markup_in_a_name_stays_text(page_file: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in {trace["name"] for trace in weights}
 
 
-def test_markup_in_warnings_config_and_provenance_stays_text(evaluation: Evaluation, facts: RunFacts) -> None:
+def test_markup_in_warnings_config_and_provenance_stays_text(small: Evaluation, brief: RunFacts) -> None:
     hostile = "</pre></script><img src=x onerror=alert(1)>"
     page = render(
-        replace(evaluation, warnings=(hostile,)),
-        replace(facts, config=hostile, title=hostile, provenance={hostile: hostile}, next_command=hostile),
+        replace(small, warnings=(hostile,)),
+        replace(brief, config=hostile, title=hostile, provenance={hostile: hostile}, next_command=hostile),
     )
     assert "<img" not in page.split("<script>")[0]
 
@@ -96,12 +96,12 @@ def test_the_meaning_follows_the_outcome(
     assert (view.interval.low > 50) == (outcome == "BEATS")
 
 
-def test_an_undefined_verdict_is_said_and_not_drawn(evaluation: Evaluation, facts: RunFacts) -> None:
+def test_an_undefined_verdict_is_said_and_not_drawn(small: Evaluation, brief: RunFacts) -> None:
     nan = float("nan")
     verdict = Verdict("INDISTINGUISHABLE FROM", nan, nan, nan, "1/N monthly", 1000, 63)
-    broken = replace(evaluation, verdict=verdict, scaled_verdict=replace(verdict, scale=nan))
+    broken = replace(small, verdict=verdict, scaled_verdict=replace(verdict, scale=nan))
     assert all(view.interval is None for view in verdict_views(broken))
-    assert "undefined" in render(broken, facts)
+    assert "undefined" in render(broken, brief)
 
 
 def test_numbers_are_rounded_and_undefined_ones_are_a_dash() -> None:
@@ -192,23 +192,36 @@ def test_rolling_mean_looks_back_only() -> None:
     np.testing.assert_allclose(rolling_mean(np.array([1.0, 2.0, 6.0, 0.0]), 2), [1.0, 1.5, 4.0, 3.0])
 
 
-def test_histories_may_lack_keys_or_be_empty(evaluation: Evaluation, facts: RunFacts) -> None:
+def test_histories_may_lack_keys_or_be_empty(small: Evaluation, brief: RunFacts) -> None:
     assert curves([], "epoch", PRETRAIN, "p") == []
     history = [{"episode": 1, "sharpe": float("nan")}, {"episode": 2, "sharpe": 0.5, "note": "text"}, {"sharpe": 1.0}]
     (chart,) = curves(history, "episode", FINETUNE, "f")
     assert list(chart.figure.to_plotly_json()["data"][0]["y"]) == [0.5]
-    page = render(evaluation, replace(facts, pretrain=[], finetune=[]))
+    page = render(small, brief)
     assert "No history of pretraining" in page
     assert "No history of fine-tuning" in page
 
 
-def test_a_small_universe_a_short_window_and_no_break_even(
-    make_evaluation: Callable[..., Evaluation], facts: RunFacts
-) -> None:
-    small = replace(make_evaluation(40, ("A", "B")), diagnostics={}, warnings=(), window_opened=1)
-    page = render(small, facts)
+def test_returns_of_episodes_are_percent_of_wealth() -> None:
+    history = [{"episode": i, "return": 0.012 * i, "sharpe": 0.5, "cvar": 0.02} for i in range(3)]
+    layouts = {c.key: c.figure.to_plotly_json() for c in curves(history, "episode", FINETUNE, "f")}
+    formats = {key: figure["layout"]["yaxis"].get("tickformat") for key, figure in layouts.items()}
+    assert formats == {"f-return": ".3~%", "f-sharpe": None, "f-cvar": ".3~%"}
+    assert layouts["f-return"]["data"][0]["hovertemplate"] == "%{y:.2%}"
+    assert list(layouts["f-return"]["data"][0]["y"]) == [0.0, 0.012, 0.024]
+
+
+def test_costs_that_were_not_computed_have_no_section(small: Evaluation, brief: RunFacts) -> None:
+    page = render(replace(small, costs=[]), brief)
+    assert "s-costs" not in page
+    assert "reak-even" not in page.split("<script>")[0]
+
+
+def test_a_small_universe_a_short_window_and_no_break_even(small: Evaluation, brief: RunFacts) -> None:
+    small = replace(small, diagnostics={}, warnings=(), window_opened=1)
+    page = render(small, brief)
     assert "no break-even cost" in page
-    assert "Break-even cost: <b>20.4 bp</b>" in render(replace(small, break_even_bps=20.4), facts)
+    assert "Break-even cost: <b>20.4 bp</b>" in render(replace(small, break_even_bps=20.4), brief)
     assert "opened <b>1 time</b>." in page
     assert {t["name"] for t in data_of(page)["weights"]["data"]} == {"CASH", "A", "B"}
 

@@ -1,0 +1,45 @@
+"""Tables that `evaluate.py` prints."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finflow.evaluation.audit.findings import Check
+    from finflow.evaluation.result import Metrics
+
+COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
+
+
+def show_metrics(metrics: "Mapping[str, Metrics]") -> None:
+    """Print a row a strategy, the policy first; a blank is an undefined value."""
+    rows: list[list[str]] = []
+    for strategy, row in metrics.items():
+        values = (getattr(row, name) for name in COLUMNS)
+        rows.append([strategy, *("" if value is None else f"{value:.3f}" for value in values)])
+    _print("Test window, net of costs", ["strategy", *(name.replace("_", " ") for name in COLUMNS)], rows)
+
+
+def show_growth(days: int) -> None:
+    """Say how much newer the data are than those of training, if they are."""
+    if days:
+        print(f"Data: {days} days newer than at training, the days before them unchanged")
+
+
+def show_checks(checks: "Iterable[Check]") -> None:
+    """Print a row a check: what was compared, how often, and what differed first."""
+    rows = [
+        [check.name, str(check.comparisons), check.differences[0].line() if check.differences else "same"]
+        for check in checks
+    ]
+    _print("Leak audit", ["what", "compared", "found"], rows)
+
+
+def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,247 @@
+"""What a sceptic asks, as tables and plain sentences: how sure, in which crises, and what each part is worth."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finflow.evaluation.result import Evaluation, Reality, Stress
+from finflow.report.figures import opponent_name
+from finflow.report.tables import (
+    BY_FIELD,
+    Cell,
+    Column,
+    Row,
+    Table,
+    interval_cell,
+    mark,
+    number,
+    probability,
+    signed,
+)
+from finflow.report.verdict import common_reach
+
+WITHOUT = "without "
+"""Start of a variant's name that leaves one expert out; the expert's name follows."""
+MEANT = {
+    "shuffled gate": "the gate's timing (shuffled gate)",
+    "experts at their priors": "what the experts learnt (experts at their priors)",
+}
+"""What a variant takes away, where it is not an expert; any other stands under its own name."""
+MOST_LOST = 0.5
+"""Share of the Sharpe ratio: when one day of lag costs more, the result is flagged."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure with what it means; `flagged` where it is a warning."""
+
+    label: str
+    figure: str
+    meaning: str
+    flagged: bool = False
+
+
+@dataclass(frozen=True)
+class ScrutinyView:
+    """The page's sections on certainty, crises and reality checks; a table is None where there is nothing to show."""
+
+    against: str
+    comparisons: Table
+    cards: tuple[Card, ...]
+    stress: Table | None
+    stress_all: Table | None
+    reality: Table | None
+    reality_says: tuple[str, ...]
+
+
+def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
+    """Everything of `evaluation.scrutiny` that the page shows."""
+    scrutiny = evaluation.scrutiny
+    return ScrutinyView(
+        against=_against(evaluation),
+        comparisons=comparison_table(evaluation),
+        cards=(_spa(evaluation), _power(evaluation), lag_card(evaluation)),
+        stress=stress_table(evaluation) if scrutiny.stress else None,
+        stress_all=stress_all_table(evaluation) if scrutiny.stress else None,
+        reality=reality_table(scrutiny.reality) if scrutiny.reality else None,
+        reality_says=reality_says(scrutiny.reality, evaluation.expert_names),
+    )
+
+
+def _against(evaluation: Evaluation) -> str:
+    best = evaluation.scrutiny.best_baseline
+    if len(evaluation.scrutiny.comparisons) < 2:
+        return f"The policy against 1/N; of the baselines {best} had the best Sharpe ratio on the validation rows."
+    return f"The policy against 1/N and against {best}, the baseline with the best Sharpe ratio on the validation rows."
+
+
+def comparison_table(evaluation: Evaluation) -> Table:
+    """The policy against each opponent, the intervals drawn on one axis."""
+    found = evaluation.scrutiny.comparisons
+    reach = common_reach(found)
+    rows = [
+        Row(
+            (
+                Cell(item.opponent),
+                signed(item.difference, 2),
+                interval_cell(item, reach),
+                probability(item.p_value),
+                signed(item.active_ratio, 2),
+            ),
+            mark(item.opponent, evaluation),
+        )
+        for item in found
+    ]
+    columns = (
+        Column("Against", numeric=False),
+        Column("Sharpe difference", "a year"),
+        Column("95 % interval", "bar: against zero"),
+        Column("p-value", "of equal Sharpe"),
+        Column("Active information ratio", "a year"),
+    )
+    return Table("comparison-table", columns, tuple(rows))
+
+
+def _spa(evaluation: Evaluation) -> Card:
+    p_value = evaluation.scrutiny.spa_p
+    if p_value is None:
+        meaning = "Undefined over this window, so nothing can be said."
+    elif p_value < 0.05:
+        meaning = (
+            "At least one strategy here beats 1/N by more than trying them all explains. It need not be the policy."
+        )
+    else:
+        meaning = "The best of all strategies here beats 1/N by no more than luck explains when so many are tried."
+    return Card("Hansen's SPA test, p-value", probability(p_value).text, meaning)
+
+
+def _power(evaluation: Evaluation) -> Card:
+    least, found = evaluation.scrutiny.detectable, evaluation.verdict.difference
+    label = "Detectable Sharpe difference"
+    if least is None or math.isnan(least):
+        return Card(label, number(None, 2).text, "Undefined over this window, so nothing can be said.")
+    meaning = f"This window could detect a Sharpe difference of {least:.2f} with 80 % power."
+    if math.isfinite(found):
+        size = "smaller: one of its size would often go unseen here" if abs(found) < least else "at least as large"
+        meaning += f" The one found, {signed(found, 2).text}, is {size}."
+    return Card(label, f"{least:.2f}", meaning)
+
+
+def lag_card(evaluation: Evaluation) -> Card:
+    """The policy one close late, and the share of its Sharpe ratio that this costs."""
+    lagged = evaluation.scrutiny.lagged
+    before, after = evaluation.metrics[evaluation.policy.name].sharpe, lagged.sharpe
+    meaning = (
+        f"Each trade one close later than decided: return {BY_FIELD['annual_return'].cell(lagged).text} % a year, "
+        f"Sharpe ratio {number(after, 2).text} instead of {number(before, 2).text}."
+    )
+    label = "Sharpe with one day of lag"
+    if before is None or after is None or before <= 0:
+        return Card(label, number(after, 2).text, f"{meaning} The share lost is undefined.")
+    lost = (before - after) / before
+    if lost <= 0:
+        return Card(label, number(after, 2).text, f"{meaning} Nothing is lost.")
+    share = "All" if lost >= 1 else f"{100 * lost:.0f} %"
+    if lost > MOST_LOST:
+        more = f"{share} of it is lost, more than half: the result hangs on trading at the very close it decides on."
+        return Card(label, number(after, 2).text, f"{meaning} {more}", flagged=True)
+    return Card(label, number(after, 2).text, f"{meaning} {share} of it is lost.")
+
+
+def stress_table(evaluation: Evaluation) -> Table:
+    """Policy, 1/N and the best baseline in each crisis."""
+    wanted = dict.fromkeys((evaluation.policy.name, opponent_name(evaluation), evaluation.scrutiny.best_baseline))
+    rows: list[Row] = []
+    for crisis in evaluation.scrutiny.stress:
+        main = [name for name in wanted if name in crisis.strategies]
+        for i, name in enumerate(main):
+            dates = f"{crisis.first} to {crisis.last}" if i == 0 else ""
+            cells = (Cell(crisis.name, note=dates), Cell(name), *_fall(crisis, name))
+            rows.append(Row(cells, mark(name, evaluation), group=i == 0))
+    columns = (
+        Column("Crisis", "days held", numeric=False),
+        Column("Strategy", numeric=False),
+        Column("Return", "% in all"),
+        Column("Max drawdown", "%"),
+    )
+    return Table("stress-table", columns, tuple(rows))
+
+
+def stress_all_table(evaluation: Evaluation) -> Table:
+    """Every strategy, two columns a crisis."""
+    crises = evaluation.scrutiny.stress
+    names = [name for name in evaluation.metrics if any(name in crisis.strategies for crisis in crises)]
+    rows = [
+        Row((Cell(name), *(cell for crisis in crises for cell in _fall(crisis, name))), mark(name, evaluation))
+        for name in names
+    ]
+    pairs = [(Column(crisis.name, "return, %"), Column(crisis.name, "drawdown, %")) for crisis in crises]
+    columns = (Column("Strategy", numeric=False), *(column for pair in pairs for column in pair))
+    return Table("stress-all-table", columns, tuple(rows), sortable=True)
+
+
+def _fall(crisis: Stress, name: str) -> tuple[Cell, Cell]:
+    earned, drawdown = crisis.strategies.get(name, (None, None))
+    return signed(earned, 1, 100), number(drawdown, 1, 100)
+
+
+def reality_table(reality: Sequence[Reality]) -> Table:
+    """Each variant beside the whole policy, which is the first row."""
+    whole = reality[0]
+    rows = [
+        Row(
+            (
+                Cell(row.name),
+                number(row.sharpe, 2),
+                signed(None if row is whole else _minus(row.sharpe, whole.sharpe), 2),
+                signed(row.active_ratio, 2),
+                signed(None if row is whole else _minus(row.active_ratio, whole.active_ratio), 2),
+                number(None if row is whole else row.distance, 1, 100),
+            ),
+            "policy" if row is whole else "",
+        )
+        for row in reality
+    ]
+    columns = (
+        Column("Variant", "validation rows", numeric=False),
+        Column("Sharpe", "ratio"),
+        Column("Difference", "from the policy"),
+        Column("Active ratio", "against 1/N"),
+        Column("Difference", "from the policy"),
+        Column("Weights moved", "% of wealth"),
+    )
+    return Table("reality-table", columns, tuple(rows))
+
+
+def reality_says(reality: Sequence[Reality], experts: Sequence[str]) -> tuple[str, ...]:
+    """Which experts, and which other parts, add nothing: without them the Sharpe ratio is no lower."""
+    if len(reality) < 2:
+        return ()
+    whole = reality[0].sharpe
+    if whole is None:
+        return ("The policy's Sharpe ratio is undefined on the validation rows, so nothing can be said.",)
+    judged = [(row.name, row.sharpe >= whole) for row in reality[1:] if row.sharpe is not None]
+    left_out = {f"{WITHOUT}{name}": name for name in experts}
+    of_experts = [(left_out[name], idle) for name, idle in judged if name in left_out]
+    idle_experts = [name for name, idle in of_experts if idle]
+    idle_others = [MEANT.get(name, name) for name, idle in judged if idle and name not in left_out]
+    says: list[str] = []
+    if idle_experts:
+        one = len(idle_experts) == 1
+        noun, verb, them = ("expert", "adds", "it") if one else ("experts", "add", "any one of them")
+        says.append(
+            f"The {noun} {_listed(idle_experts)} {verb} nothing here: without {them} the Sharpe ratio is no lower."
+        )
+    elif of_experts:
+        says.append("Each expert adds something here: leaving any one out lowers the Sharpe ratio.")
+    if idle_others:
+        says.append(f"Taken away at no loss of Sharpe ratio: {_listed(idle_others)}.")
+    return tuple(says)
+
+
+def _minus(value: float | None, whole: float | None) -> float | None:
+    return None if value is None or whole is None else value - whole
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

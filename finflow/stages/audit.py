@@ -1,0 +1,95 @@
+"""The leak audit of a finished run: on its own data and configuration, without a look at a test return."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from finflow.artifacts.commands import command_for
+from finflow.artifacts.files import atomic_json
+from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
+from finflow.config import run_folder
+from finflow.data.sources import load_prices
+from finflow.errors import ConfigError
+from finflow.evaluation.audit.artefacts import compare_artefacts
+from finflow.evaluation.audit.file import perturb_file
+from finflow.evaluation.audit.findings import Check, Findings
+from finflow.evaluation.audit.future import Rows, Subject, perturb_futures, spread_rows
+from finflow.schema import Config
+from finflow.seeding import numpy_stream
+from finflow.stages.results import AuditResult
+from finflow.stages.trained import Trained, judging, load_trained, single_run
+from finflow.tracking.console import warn
+
+AUDIT = "audit.json"
+DATES, DEEP_DATES, FILE_DATES = 50, 20, 5
+"""Days whose future is changed; those at which priors and weights are computed too, and at which a CSV is rewritten."""
+
+
+def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
+    """Change what comes after a day and look for anything up to that day that changes with it.
+
+    At `DATES` days, spread over the data, later prices are scaled, shuffled, blanked and cut: prices, features,
+    labels, status, benchmark, decision days, scaled features, priors and the policy's weights up to the day must
+    stay as they are, to the bit. Then everything after the train window is noise: what the fold fits must stay.
+    Only equality is asked for: no return of the test window is shown, none counts as an opening of it.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError
+        One line each, see `finflow.errors`. A leak is in the result; `AuditResult.require` raises it.
+    """
+    if not isinstance(config.run, str) and len(config.run) > 1:
+        raise ConfigError(f"run={config.run}: audit=true takes one run; name one")
+    stopwatch = Stopwatch()
+    with stopwatch.phase("prepare"):
+        trained = load_trained(config, single_run(config))
+    own, prepared = trained.config, trained.prepared
+    if trained.past.changed is not None:
+        changed = f"the {trained.past.changed} changed since training"
+        warn(f"run={trained.folder}: {changed}; they are audited as they are now")
+    named = judging(config, trained)
+    folder = run_dir or Path(run_folder(named.output_root, named.stage, named.name, named.seed))
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = numpy_stream(own.seed, "audit/rows")
+    rows = spread_rows(len(prepared.market.dates), DATES, rng)
+    with stopwatch.phase("audit"):
+        checks = _checks(trained, rows)
+    write_config(folder, named)
+    content = {
+        "passed": not any(check.differences for check in checks),
+        "run": str(trained.folder),
+        "data_fingerprint": prepared.market.fingerprint,
+        "fold": prepared.fold.name,
+        "dates": [str(day) for day in prepared.market.dates[rows]],
+        "checks": [asdict(check) for check in checks],
+    }
+    atomic_json(folder / AUDIT, content)
+    record = run_record(
+        named, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
+        finished=True, facts={"run": str(trained.folder), "settings": {"run": config.run}, "audit": AUDIT},
+    )  # fmt: skip
+    write_run(folder, record)  # and no summary.json: an audit is no evaluation that a later stage might take for one
+    following = command_for("evaluate", own, {"run": trained.folder})
+    return AuditResult(folder, folder / AUDIT, checks, len(rows), following)
+
+
+def _checks(trained: Trained, rows: Rows) -> tuple[Check, ...]:
+    own, prepared, findings = trained.config, trained.prepared, Findings()
+    prices = load_prices(own.env)
+    subject = Subject(
+        prices=prices,
+        env=own.env,
+        actor=trained.policy.actor,
+        scaling=prepared.scaling,
+        accounting=prepared.accounting,
+        reward=prepared.world.reward,
+        device=prepared.world.device,
+    )
+    rng = numpy_stream(own.seed, "audit/changes")
+    if own.env.source == "csv":
+        some = rows[np.linspace(0, len(rows) - 1, min(FILE_DATES, len(rows))).astype(np.int64)]
+        perturb_file(findings, prices, own.env, some, rng)
+    perturb_futures(findings, subject, rows, DEEP_DATES, rng)
+    compare_artefacts(findings, subject, own, prepared.fold, own.seed)
+    return findings.checks()

@@ -1,0 +1,154 @@
+"""Several runs on one page: what it says of seeds, folds and runs side by side."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finflow.evaluation.result import Evaluation, Member, Study
+from finflow.report import figures, theme
+from finflow.report.page import RunFacts, render
+from finflow.report.study import study_view
+
+
+def test_seeds_are_drawn_with_their_interquartile_mean(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    study = studies["seeds"]
+    assert study.middle is not None
+    view = study_view(study, evaluation)
+    assert view.chart is not None
+    dots, mean, average, opponent = view.chart.figure.to_plotly_json()["data"]
+    assert list(dots["x"]) == sorted(round(m.metrics.sharpe or 0, 4) for m in study.members)
+    by_label = {m.label: m.metrics.sharpe or 0 for m in study.members}
+    for label, sharpe in zip(dots["customdata"], dots["x"], strict=True):
+        assert sharpe == pytest.approx(by_label[label.replace("&lt;", "<").replace("&gt;", ">")], abs=1e-4)
+    assert mean["x"][0] + mean["error_x"]["array"][0] == pytest.approx(study.middle[2], abs=1e-4)
+    assert mean["x"][0] - mean["error_x"]["arrayminus"][0] == pytest.approx(study.middle[1], abs=1e-4)
+    assert average["x"] == [round(evaluation.metrics["policy"].sharpe or 0, 4)]
+    assert opponent["x"] == [round(evaluation.metrics["1/N monthly"].sharpe or 0, 4)]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in dots["customdata"]
+    low, mid, high = study.middle[1], study.middle[0], study.middle[2]
+    assert view.says[-1].endswith(f"{mid:.2f}, 95 % [{low:.2f}, {high:.2f}].")
+
+
+def test_few_seeds_are_called_underpowered(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    assert study_view(studies["seeds"], evaluation).caution.startswith("9 seeds: underpowered.")
+    assert study_view(replace(studies["seeds"], underpowered=False), evaluation).caution == ""
+
+
+def test_a_seed_without_a_sharpe_ratio_is_counted_and_not_drawn(
+    evaluation: Evaluation, studies: dict[str, Study]
+) -> None:
+    first, *rest = studies["seeds"].members
+    flat = replace(first, metrics=replace(first.metrics, sharpe=None))
+    view = study_view(replace(studies["seeds"], members=(flat, *rest), middle=None), evaluation)
+    assert view.chart is not None
+    assert view.chart.note == "1 without a defined Sharpe ratio not drawn."
+    assert [len(trace["x"]) for trace in view.chart.figure.to_plotly_json()["data"]] == [8, 1, 1]
+    assert len(view.says) == 1
+    assert study_view(replace(studies["seeds"], members=(flat,), middle=None), evaluation).chart is None
+
+
+def test_members_stand_side_by_side_with_their_verdicts(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    for kind, last in (("seeds", "average"), ("folds", "pooled"), ("comparison", None)):
+        study = studies[kind]
+        table = study_view(study, evaluation).table
+        labels = [column.label for column in table.columns]
+        names = [member.label for member in study.members] + ([last] if last else [])
+        assert [row.cells[0].text for row in table.rows] == names
+        marked = [i for i, row in enumerate(table.rows) if row.mark == "policy"]
+        assert marked == ([len(names) - 1] if last else [0])
+        for row, member in zip(table.rows, study.members, strict=False):
+            assert row.cells[labels.index("Verdict")].text == f"{member.verdict.outcome} 1/N"
+            assert row.cells[labels.index("Sharpe")].value == member.metrics.sharpe
+            assert row.cells[labels.index("95 % interval")].value == member.verdict.low
+        assert table.columns[labels.index("Verdict")].unit == "against 1/N monthly"
+
+
+def test_the_pooled_row_is_the_verdict_of_the_page(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    pooled = study_view(studies["folds"], evaluation).table.rows[-1]
+    found = evaluation.verdict
+    assert pooled.cells[2].text == f"[{found.low:.2f}, {found.high:.2f}]"
+    assert pooled.cells[4].value == evaluation.metrics["policy"].sharpe
+
+
+def test_opponents_that_differ_are_named_row_by_row(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    first, *rest = studies["folds"].members
+    other = Member(first.label, first.metrics, replace(first.verdict, opponent="1/N daily"))
+    table = study_view(replace(studies["folds"], members=(other, *rest)), evaluation).table
+    assert [row.cells[3].note for row in table.rows[:2]] == ["against 1/N daily", "against 1/N monthly"]
+    assert table.columns[3].unit == ""
+
+
+def test_outcomes_are_counted(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    outcomes = [member.verdict.outcome for member in studies["folds"].members]
+    worse, level = outcomes.count("WORSE THAN"), outcomes.count("INDISTINGUISHABLE FROM")
+    assert worse > 0
+    assert worse + level == 4
+    says = study_view(studies["folds"], evaluation).says
+    assert says[1] == f"Each on its own: {worse} × WORSE THAN 1/N, {level} × INDISTINGUISHABLE FROM 1/N."
+
+
+def test_the_title_says_what_was_stitched(
+    study_files: dict[str, Path], studies: dict[str, Study], small: Evaluation, facts: RunFacts
+) -> None:
+    page = study_files["folds"].read_text(encoding="utf-8")
+    title = re.search(r"<title>(.*?)</title>", page)
+    assert title
+    assert title[1] == f"INDISTINGUISHABLE FROM 1/N · {facts.title}, walk-forward, stitched · FinFlow"
+    assert "test windows from 2000-01-03 to" in page
+    assert "s-costs" not in page
+    assert study_view(studies["seeds"], small).subject == "average of 9 seeds"
+    assert study_view(studies["comparison"], small).subject == "first of 3 runs compared"
+
+
+@pytest.mark.parametrize("kind", ["seeds", "folds", "comparison"])
+def test_markup_in_a_label_stays_text(small: Evaluation, studies: dict[str, Study], brief: RunFacts, kind: str) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    members = tuple(replace(member, label=hostile) for member in studies[kind].members)
+    page = render(small, brief, replace(studies[kind], members=members))
+    assert "<img" not in page.split("<script>")[0]
+    assert "&lt;img src=x" in page
+    assert not set("<>&") & set(page.split('id="chart-data">')[1].split("</script>")[0])
+
+
+def test_the_same_study_gives_the_same_bytes(small: Evaluation, brief: RunFacts, studies: dict[str, Study]) -> None:
+    page = render(small, brief, studies["seeds"])
+    assert page == render(small, brief, studies["seeds"])
+    assert 'id="s-study"' in page
+
+
+def test_every_link_has_its_section_and_every_section_its_link(
+    page_file: Path, study_files: dict[str, Path], small: Evaluation, brief: RunFacts
+) -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (page_file, *study_files.values())]
+    for page in (*pages, render(small, brief)):
+        body = page.split("<body>")[1].split("<script>")[0]
+        sections = re.findall(r'<section id="(s-\w+)"', body)
+        assert re.findall(r'href="#(s-\w+)"', body) == sections
+        assert len(sections) >= 12
+        assert ("s-study" in sections) == (page in pages[1:])
+
+
+def test_the_time_axis_leaves_out_the_months_between_stitched_windows(
+    evaluation: Evaluation, stitched: Evaluation
+) -> None:
+    days = np.array(["2000-03-30", "2000-04-03", "2000-05-31", "2003-11-05", "2003-12-01"], dtype="datetime64[D]")
+    assert theme.seams(days) == [("2000-06-01", "2003-11-01")]
+    assert theme.seams(evaluation.policy.dates) == []
+    for make in (figures.equity_chart, figures.weights_chart, figures.gate_chart, figures.trading_chart):
+        layout = make(stitched).figure.to_plotly_json()["layout"]
+        axes = [axis for name, axis in layout.items() if name.startswith("xaxis")]
+        assert all(len(axis["rangebreaks"]) == 3 for axis in axes)
+        assert tuple(axes[0]["ticktext"]) == ("2000", "2001", "2008", "2009", "2013", "2014", "2018", "2019")
+        assert "rangebreaks" not in make(evaluation).figure.to_plotly_json()["layout"]["xaxis"]
+
+
+def test_regime_bars_end_with_their_window(stitched: Evaluation) -> None:
+    bars = [t for t in figures.gate_chart(stitched).figure.to_plotly_json()["data"] if t["type"] == "bar"]
+    dates = stitched.policy.dates.astype("datetime64[D]")
+    ends = np.flatnonzero(np.diff(dates) > np.timedelta64(90, "D"))
+    first, last = np.r_[0, ends + 1], np.r_[ends, len(dates) - 1]
+    total = int((dates[last] - dates[first]).astype(int).sum()) + len(first)
+    assert sum(sum(t["x"]) for t in bars) == total * 86_400_000
