@@ -18,17 +18,22 @@ EVALUATE_ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 # Each stage is told the folder of the run before it, so that a newer run elsewhere is never taken instead.
-# Of ARGS, evaluate reads where outputs go and the hardware; the rest it reads from the run.
+# Of ARGS, evaluate reads where outputs go and the hardware; the rest it reads from the run. The shell splits ARGS,
+# not make: a value may be quoted, with blanks in it. `ours` are those words; quotes within a path are escaped.
 define pipeline
 log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 last() { sed -n "s/^$$1: //p" "$$log" | tail -n 1; }; \
+quoted() { printf "'%s'" "$$(last "$$1" | sed "s/'/\\\\'/g")"; }; \
+ours=(); for word in $(ARGS); do \
+	case "$$word" in output_root=*|hardware=*|hardware.*) ours+=("$$word");; esac; \
+done; \
 $(RUN) experiments/pretrain.py $(1) $(ARGS) $(PRETRAIN_ARGS) | tee "$$log"; \
-made=$$(last 'Run folder'); \
-$(RUN) experiments/finetune.py $(1) $(if $(findstring init.weights=,$(FINETUNE_ARGS)),,"init.weights='$$made'") \
+made=$$(quoted 'Run folder'); \
+$(RUN) experiments/finetune.py $(1) $(if $(findstring init.weights=,$(FINETUNE_ARGS)),,"init.weights=$$made") \
 	$(ARGS) $(FINETUNE_ARGS) | tee "$$log"; \
-made=$$(last 'Run folder'); \
-$(RUN) experiments/evaluate.py $(1) "run='$$made'" \
-	$(filter output_root=% hardware=% hardware.%,$(ARGS)) $(EVALUATE_ARGS) | tee "$$log"; \
+made=$$(quoted 'Run folder'); \
+$(RUN) experiments/evaluate.py $(1) "run=$$made" \
+	$${ours[@]+"$${ours[@]}"} $(EVALUATE_ARGS) | tee "$$log"; \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
@@ -80,10 +85,10 @@ $(BIN)/python:
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Setting up .venv"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(DEV): $(RUNTIME)
 	@echo "Setting up the tools for tests"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import entry
-import judged  # noqa: F401  (a resolver)
+import judged
 import tables
 from finflow.schema import Config
 
 if TYPE_CHECKING:
     from finflow.stages.results import Trade
 
+judged.register()
 EXAMPLES = {
     "run=DIR": "a fine-tuning run (default: the newest finished one)",
     "output_root=DIR": "where runs are looked for and written (default outputs)",

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import entry
-import judged  # noqa: F401  (a resolver)
+import judged
 import tables
 from finflow.schema import Config
 
+judged.register()
 EXAMPLES = {
     "run=DIR": "a run folder (default: the newest finished one)",
     "audit=true": "look for leaks in data, features and fold; the test window stays shut",

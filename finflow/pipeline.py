@@ -1,5 +1,6 @@
-"""The Python API: `pretrain`, `finetune`, `evaluate`, `collect`, `decide`; `experiments/` are thin mains over it."""
+"""The Python API, a function a stage; `experiments/` are thin mains over it."""
 
+from finflow.stages.audit import audit
 from finflow.stages.collect import collect
 from finflow.stages.decide import decide
 from finflow.stages.environment import make_env, make_vector_env
@@ -7,4 +8,4 @@ from finflow.stages.evaluate import evaluate
 from finflow.stages.finetune import finetune
 from finflow.stages.pretrain import pretrain
 
-__all__ = ["collect", "decide", "evaluate", "finetune", "make_env", "make_vector_env", "pretrain"]
+__all__ = ["audit", "collect", "decide", "evaluate", "finetune", "make_env", "make_vector_env", "pretrain"]

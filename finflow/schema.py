@@ -291,8 +291,8 @@ class Config(Schema):
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": ("bcell",)}
 """Algorithms of each training stage; the first is the default."""
 
-_SHARED = ("stage", "name", "output_root")
-_TRAINING = (*_SHARED, "seed", "fold", "env", "hardware", "offline")
+_SHARED = ("stage", "output_root")
+_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline")
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
         *_TRAINING, "tracking", "algo", "market_regime", "reward", "budget.collect_episodes",
@@ -304,7 +304,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
         "evaluation.every_episodes", "evaluation.objective",
     ),
-    "collect": (*_SHARED, "seed", "fold", "env", "hardware", "episodes", "out",
+    "collect": (*_SHARED, "name", "seed", "fold", "env", "hardware", "episodes", "out",
                 "offline.bootstrap_fraction", "budget.collect_episodes"),
     "evaluate": (*_SHARED, "run", "audit", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
     "decide": (*_SHARED, "run", "hardware"),

@@ -1,5 +1,7 @@
 """The trained actor without exploration: what validation, evaluation and the desk see."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,14 +14,26 @@ Floats = NDArray[np.float64]
 
 
 class GreedyPolicy:
-    """Acts by the policy's mean; arrays in, arrays out."""
+    """Acts by the policy's mean; arrays in, arrays out.
 
-    def __init__(self, actor: Actor, world: World) -> None:
-        self.actor, self.world = actor, world
+    Parameters
+    ----------
+    entries : rows at which a window begins. There, holding nothing but cash, it buys its whole aim at once, as every
+        baseline does: else a slow trading rate would be judged by its months in cash.
+    """
+
+    def __init__(self, actor: Actor, world: World, entries: Iterable[int] = ()) -> None:
+        self.actor, self.world, self.entries = actor, world, frozenset(entries)
 
     def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E]."""
-        return self.decide(rows, drifted, drawdown).mean.double().cpu().numpy()
+        return self.target(self.decide(rows, drifted, drawdown), rows, drifted)
+
+    def target(self, decision: Decision, rows: NDArray[np.int64], drifted: Floats) -> Floats:
+        """What a decision asks for: its mean, or its aim where a window is entered from cash."""
+        entering = np.array([int(row) in self.entries for row in rows]) & (drifted[:, -1] >= 1.0)
+        mean, aim = (part.double().cpu().numpy() for part in (decision.mean, decision.aim))
+        return np.where(entering[:, None], aim, mean)
 
     def explain(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
         """Gate [E, K] and trading rate [E] of the same decisions."""

@@ -31,8 +31,8 @@ def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
     @torch.no_grad()
     def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         policy.actor.eval()
-        mean = policy.actor(policy.observe(rows, drifted, drawdown), keep=keep.expand(len(rows), -1)).mean
-        return mean.double().cpu().numpy()
+        decision = policy.actor(policy.observe(rows, drifted, drawdown), keep=keep.expand(len(rows), -1))
+        return policy.target(decision, rows, drifted)
 
     return act
 
@@ -46,8 +46,8 @@ def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generato
         state = policy.observe(rows, drifted, drawdown)
         elsewhere = policy.observe(np.array([drawn[int(row)] for row in rows]), drifted, drawdown)
         experts = policy.actor(state).experts
-        mean = policy.actor.combine(state, experts, policy.actor.gate_weights(elsewhere)).mean
-        return mean.double().cpu().numpy()
+        decision = policy.actor.combine(state, experts, policy.actor.gate_weights(elsewhere))
+        return policy.target(decision, rows, drifted)
 
     return act
 
@@ -59,7 +59,7 @@ def _frozen(policy: GreedyPolicy) -> Act:
         state = policy.observe(rows, drifted, drawdown)
         priors = state.priors * state.tradable[:, None]
         priors = priors / priors.sum(-1, keepdim=True)
-        mean = policy.actor.combine(state, priors, policy.actor.gate_weights(state)).mean
-        return mean.double().cpu().numpy()
+        decision = policy.actor.combine(state, priors, policy.actor.gate_weights(state))
+        return policy.target(decision, rows, drifted)
 
     return act

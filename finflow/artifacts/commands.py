@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from finflow.config import load
@@ -15,14 +16,16 @@ _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 # Bare, these would be read as a float, null, a bool; a whole number reads back as the text that it was.
 _OTHER = re.compile(r"(?![1-9]\d*$)-?[\d_.]+(e-?\d+)?|null|true|false|nan|-?inf", re.IGNORECASE)
 
+_BEFORE_QUOTE = re.compile(r'(\\+)(?="|$)')
 
-def command_for(stage: str, config: Config, *overrides: str) -> str:
+
+def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = None) -> str:
     """Shortest command for `stage` whose data, folds, budgets and network are those of `config`.
 
     Parameters
     ----------
     config : of a run of any stage.
-    overrides : what the command shall say besides, for example `run=PATH`, already in Hydra's grammar.
+    values : what the command shall say besides, by key, for example `{"run": folder}`; quoted here.
 
     Returns
     -------
@@ -36,8 +39,17 @@ def command_for(stage: str, config: Config, *overrides: str) -> str:
         env.append(f"env.path={_hydra(config.env.path)}")
     bases = [[*preset, *env] for preset in ([], ["experiment=demo"])]
     shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
-    words = [f"python experiments/{stage}.py", *(shlex.quote(word) for word in [*shortest, *overrides])]
-    return " ".join(words)
+    return _line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
+
+
+def command_under(stage: str, output_root: str | Path) -> str:
+    """Command for `stage` with its own settings, under `output_root`."""
+    own = load(stage).output_root
+    return _line(stage, [] if str(output_root) == own else [f"output_root={_hydra(output_root)}"])
+
+
+def _line(stage: str, overrides: list[str]) -> str:
+    return " ".join([f"python experiments/{stage}.py", *(shlex.quote(word) for word in overrides)])
 
 
 def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str]:
@@ -69,9 +81,13 @@ def _hydra(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return "[" + ",".join(_hydra(part) for part in value) + "]"
-    if isinstance(value, str):
+    if isinstance(value, str | Path):
         # A text that reads as a number, a bool or null must stay a text.
-        return (
-            value if _PLAIN.fullmatch(value) and not _OTHER.fullmatch(value) else '"' + value.replace('"', '\\"') + '"'
-        )
+        text = str(value)
+        return text if _PLAIN.fullmatch(text) and not _OTHER.fullmatch(text) else _quoted(text)
     return str(value)
+
+
+def _quoted(text: str) -> str:
+    """`text` between double quotes: backslashes count before a quote alone, and `${` would be looked up."""
+    return '"' + _BEFORE_QUOTE.sub(r"\1\1", text).replace('"', r"\"").replace("${", r"\${") + '"'

@@ -2,7 +2,8 @@
 
 What a parent was made of is a plain dict of facts, kept in the metadata of its weights:
 `data_fingerprint`, `feature_spec`, `network`, `fold`, `budget` (the key of a match), and `algo`, `seed`,
-`train`, `validation`, `test` (first and last date of each window).
+`env` (the rules behind the fingerprint, to name what differs), `train`, `validation`, `test` (first and last date
+of each window). Weights are published by key and seed, so that the jobs of a sweep do not replace each other's.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,14 +17,17 @@ from finflow.artifacts.files import atomic_json, read_json, sha256_of
 from finflow.artifacts.provenance import SUMMARY, WEIGHTS, now, read_summary
 from finflow.artifacts.weights import load_weights
 from finflow.config import digest
+from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.errors import ParentError, StorageError
-from finflow.schema import Config
+from finflow.schema import Config, Env
 
 FACTS = "facts"
 KEY = ("data_fingerprint", "feature_spec", "network", "fold", "budget")
 FIT = ("feature_spec", "network")
 """What any parent must share; data, fold and budget may differ where the user names the weights."""
 
+_NEEDED = {*KEY, "train", "validation", "test"}
+_RULES = {"source", "start", "delist_return", "min_history", "stale_run", "rebalance", "synthetic"}
 _SHAPELESS = {"dropout", "state_noise"}
 _PRETRAIN = "python experiments/pretrain.py"
 _SHOWN = 4
@@ -40,6 +44,7 @@ class Parent:
     facts : what it was made of.
     tensors : by name, on the CPU.
     metadata : all of the file's metadata, the facts included.
+    stand_in : whether `latest` had to take another seed's, since none of the run's own are published.
     """
 
     weights: Path
@@ -47,10 +52,12 @@ class Parent:
     facts: Mapping[str, Any]
     tensors: Mapping[str, torch.Tensor] = field(repr=False)
     metadata: Mapping[str, Any] = field(repr=False)
+    stand_in: bool
 
-    def record(self) -> dict[str, Any]:
-        """What `run.json` says of the parent; it holds a path, so `summary.json` takes only the hash."""
-        return {"weights": str(self.weights), "sha256": self.sha256, "facts": dict(self.facts)}
+    def record(self, output_root: str | Path) -> dict[str, Any]:
+        """What `run.json` says of the parent; it holds paths, so `summary.json` takes only the hash."""
+        paths = {"weights": _stored(output_root, self.weights), "path": str(self.weights.resolve())}
+        return {**paths, "sha256": self.sha256, FACTS: dict(self.facts)}
 
 
 def parent_facts(
@@ -70,6 +77,7 @@ def parent_facts(
         "network": config.algo.network.model_dump(exclude=_SHAPELESS),
         "fold": dates["name"],
         "budget": budget.model_dump(include={"collect_episodes", "epochs", "updates_per_epoch"}),
+        "env": _rules(config.env),
         "algo": config.algo.name,
         "seed": config.seed,
         **{window: list(dates[window]) for window in ("train", "validation", "test")},
@@ -81,7 +89,7 @@ def publish_parent(output_root: str | Path, weights: Path, sha256: str, facts: M
 
     Returns
     -------
-    The record, `output_root/pretrain/latest/<key>.json`; an older one of the same key is replaced.
+    The record, `output_root/pretrain/latest/<key>-s<seed>.json`; an older one of the same key and seed is replaced.
 
     Raises
     ------
@@ -90,10 +98,8 @@ def publish_parent(output_root: str | Path, weights: Path, sha256: str, facts: M
     """
     if sha256_of(weights) != sha256:
         raise StorageError(f"{weights}: not what was saved (its SHA-256 differs); check the disk and train again")
-    root, whole = Path(output_root).resolve(), weights.resolve()
-    stored = whole.relative_to(root) if whole.is_relative_to(root) else whole
-    record = _folder(output_root) / f"{_key(facts)}.json"
-    content = {"weights": stored.as_posix(), "sha256": sha256, "published": now(), FACTS: dict(facts)}
+    record = _record_of(output_root, facts)
+    content = {"weights": _stored(output_root, weights), "sha256": sha256, "published": now(), FACTS: dict(facts)}
     atomic_json(record, content)
     return record
 
@@ -117,30 +123,49 @@ def find_parent(
     StorageError
         If the weights are damaged or their hash does not match.
     """
+    latest = weights == "latest"
     try:
-        path, expected = _latest(output_root, wanted) if weights == "latest" else _named(weights)
+        path, expected = _published(output_root, _latest(output_root, wanted)) if latest else _named(weights)
         sha256 = sha256_of(path) if expected is None else expected
         tensors, metadata = load_weights(path, sha256)
         facts = _fitting(path, metadata.get(FACTS), wanted)
     except ParentError as error:
         raise ParentError(f"init.weights={weights}: {error}; run: {command()}") from None
-    return Parent(path, sha256, facts, tensors, metadata)
+    return Parent(path, sha256, facts, tensors, metadata, latest and facts.get("seed") != wanted["seed"])
 
 
-def _latest(output_root: str | Path, wanted: Mapping[str, Any]) -> tuple[Path, str]:
-    """Weights file and hash that are published under the key of `wanted`."""
-    folder = _folder(output_root)
-    exact = folder / f"{_key(wanted)}.json"
-    if not exact.exists():
-        raise ParentError(_why_not(folder, wanted))
-    record = read_json(exact)
+def weights_of(record: Mapping[str, Any], output_root: str | Path) -> Path:
+    """Weights file that a `Parent.record` names, wherever it is read from and although `output_root` was moved."""
+    inside = Path(output_root) / str(record["weights"])
+    return inside if inside.exists() else Path(str(record.get("path", record["weights"])))
+
+
+def _latest(output_root: str | Path, wanted: Mapping[str, Any]) -> Path:
+    """Record published under the key of `wanted`: of its own seed, else the newest of any."""
+    own = _record_of(output_root, wanted)
+    if own.exists():
+        return own
+    published: dict[Path, str] = {}
+    for path in _folder(output_root).glob(f"{_key(wanted)}*.json"):
+        try:
+            published[path] = str(read_json(path).get("published"))
+        except StorageError:
+            continue  # of another seed: one that is whole will do
+    if not published:
+        raise ParentError(_why_not(_folder(output_root), wanted))
+    return max(published, key=lambda path: (published[path], path.name))
+
+
+def _published(output_root: str | Path, path: Path) -> tuple[Path, str]:
+    """Weights file and hash that a published record holds."""
+    record = read_json(path)
     stored, sha256 = record.get("weights"), record.get("sha256")
     if not isinstance(stored, str) or not isinstance(sha256, str):
-        raise StorageError(f"{exact}: damaged (no weights or hash in it); remove it and pretrain again")
-    path = Path(output_root) / stored
-    if not path.exists():
-        raise ParentError(f"{path} is published but gone")
-    return path, sha256
+        raise StorageError(f"{path}: damaged (no weights or hash in it); remove it and pretrain again")
+    weights = Path(output_root) / stored
+    if not weights.exists():
+        raise ParentError(f"{weights} is published but gone")
+    return weights, sha256
 
 
 def _why_not(folder: Path, wanted: Mapping[str, Any]) -> str:
@@ -154,13 +179,22 @@ def _why_not(folder: Path, wanted: Mapping[str, Any]) -> str:
         facts = record.get(FACTS)
         if not isinstance(facts, dict):
             continue
-        differing = _differences(_chosen(wanted, KEY), _chosen(facts, KEY))
+        differing = _named_differences(wanted, facts)
         candidate = (-len(differing), str(record.get("published")), differing)
         if best is None or candidate[:2] > best[:2]:
             best = candidate
     if best is None:
         return f"nothing is published under {folder}"
     return "no pretrained weights with " + _listing(f"{n}={o!r} (nearest has {t!r})" for n, o, t in best[2])
+
+
+def _named_differences(wanted: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Differences of the key; where other rules made other data, the rules instead of the fingerprint."""
+    differing = _differences(_chosen(wanted, KEY), _chosen(facts, KEY))
+    rules = _differences(_chosen(wanted, ("env",)), _chosen(facts, ("env",))) if "env" in facts else []
+    if rules and differing and differing[0][0] == KEY[0]:
+        return rules + differing[1:]
+    return differing
 
 
 def _named(weights: str) -> tuple[Path, str | None]:
@@ -178,7 +212,7 @@ def _named(weights: str) -> tuple[Path, str | None]:
 
 def _fitting(path: Path, facts: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Facts of loaded weights, if the networks fit and this run is judged by days that they never saw."""
-    if not isinstance(facts, dict) or not set(wanted) <= set(facts):
+    if not isinstance(facts, dict) or not set(facts) >= _NEEDED:
         raise ParentError(f"{path} does not say what it was trained on; use other weights")
     differing = _differences(_chosen(wanted, FIT), _chosen(facts, FIT))
     if differing:
@@ -195,6 +229,24 @@ def _fitting(path: Path, facts: Any, wanted: Mapping[str, Any]) -> dict[str, Any
 
 def _folder(output_root: str | Path) -> Path:
     return Path(output_root) / "pretrain" / "latest"
+
+
+def _record_of(output_root: str | Path, facts: Mapping[str, Any]) -> Path:
+    return _folder(output_root) / f"{_key(facts)}-s{facts.get('seed')}.json"
+
+
+def _stored(output_root: str | Path, weights: Path) -> str:
+    """Path relative to `output_root`, so that the whole can be moved; absolute where the file lies elsewhere."""
+    root, whole = Path(output_root).resolve(), weights.resolve()
+    return (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()
+
+
+def _rules(env: Env) -> dict[str, Any]:
+    """What shapes a market beside its files, which have no place in weights: their paths differ between machines."""
+    return env.model_dump(include=_RULES) | {
+        "cash_yield": "file" if isinstance(env.cash_yield, str) else env.cash_yield,
+        "benchmark": EQUAL_WEIGHT if env.benchmark == EQUAL_WEIGHT else "file",
+    }
 
 
 def _key(facts: Mapping[str, Any]) -> str:

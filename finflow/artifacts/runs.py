@@ -1,12 +1,16 @@
 """Finding a finished run: the newest of a stage, or the one that the user names."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from finflow.artifacts.commands import command_under
 from finflow.artifacts.files import read_json
-from finflow.artifacts.provenance import RUN, SUMMARY
+from finflow.artifacts.provenance import CONFIG, RUN, SUMMARY
+from finflow.config import from_yaml, run_folder
 from finflow.errors import ConfigError, StorageError
 
+HEAD = "test_ledger_head"
 TRAINED = ("finetune", "pretrain")
 """Stages whose runs hold a policy; a pretrained one can be evaluated as well."""
 
@@ -22,15 +26,10 @@ def newest_run(output_root: str | Path, *stages: str) -> Path:
         If there is none, with the command to run.
     """
     root = Path(output_root)
-    found = [
-        summary.parent
-        for stage in stages
-        for pattern in ("*/*/", "*/*/*/")
-        for summary in (root / stage).glob(pattern + SUMMARY)
-    ]
+    found = [summary.parent for stage in stages for summary in _files(root, stage, SUMMARY)]
     if not found:
         places = " or ".join(str(root / stage) for stage in stages)
-        raise ConfigError(f"run=latest: no finished run under {places}; run: python experiments/{stages[0]}.py")
+        raise ConfigError(f"run=latest: no finished run under {places}; run: {command_under(stages[0], output_root)}")
     return max(found, key=lambda folder: (_finished(folder), str(folder)))
 
 
@@ -50,12 +49,43 @@ def resolve_run(output_root: str | Path, run: str, *stages: str) -> Path:
     if run == "latest":
         return newest_run(output_root, *stages)
     folder = Path(run)
-    command = f"python experiments/{stages[0]}.py"
+    command = command_under(stages[0], output_root)
     if not folder.is_dir():
         raise ConfigError(f"run={run}: no such folder; name a run folder, or make one: {command}")
     if not (folder / SUMMARY).exists():
         raise ConfigError(f"run={run}: not a finished run (it has no {SUMMARY}); name another, or make one: {command}")
     return folder
+
+
+def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str]) -> Path:
+    """New folder of a stage that judges a trained run, named as that run is: the first, where there are several.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such finished run, or its `config.yaml` cannot be read.
+    """
+    first = run if isinstance(run, str) else run[0]
+    own = from_yaml(resolve_run(output_root, first) / CONFIG)
+    return Path(run_folder(str(output_root), stage, own.name, own.seed))
+
+
+def noted_openings(output_root: str | Path) -> dict[str, str]:
+    """Head hash of the log of test-window openings that each earlier evaluation noted, by its folder."""
+    noted: dict[str, str] = {}
+    for path in _files(Path(output_root), "evaluate", RUN):
+        try:
+            head = read_json(path).get(HEAD)
+        except StorageError:
+            continue
+        if isinstance(head, str):
+            noted[str(path.parent)] = head
+    return noted
+
+
+def _files(root: Path, stage: str, name: str) -> list[Path]:
+    """Files `name` of the runs of `stage`, sweep jobs included."""
+    return [path for pattern in ("*/*/", "*/*/*/") for path in (root / stage).glob(pattern + name)]
 
 
 def _finished(folder: Path) -> str:

@@ -1,10 +1,13 @@
 """Returns that a portfolio is measured against or earns when idle: 1/N, a user's own benchmark, cash."""
 
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.csv_source import check_range
 from finflow.data.csv_table import CsvTable, read_table
 from finflow.errors import ConfigError, DataError
 from finflow.schema import Env
@@ -37,19 +40,25 @@ def own_benchmark(path: Path, dates: NDArray[np.datetime64]) -> NDArray[np.float
     Raises
     ------
     DataError
-        If a level is missing, not positive, or a date of the market is not in the file.
+        If a level is missing, not positive or absurd, or a date of the market is not in the file; it names the
+        key `env.benchmark`.
     """
-    table = _series(path, "level")
+    with _read_as("env.benchmark"):
+        return _benchmark_returns(_series(path, "level"), dates)
+
+
+def _benchmark_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
     levels = table.values[:, 0]
     wrong = np.flatnonzero(levels <= 0)
     if len(wrong):
         raise table.error(int(wrong[0]), 0, f"level {levels[wrong[0]]:g} is not positive; correct it")
+    check_range(table, "level")
     at = np.minimum(np.searchsorted(table.dates, dates), len(table.dates) - 1)
     missing = np.flatnonzero(table.dates[at] != dates)
     if len(missing):
         line = table.lines[at[missing[0]]]
         raise DataError(
-            f"{path}:{line}:{table.header[1]}: no level for {dates[missing[0]]}, a day of the market "
+            f"{table.path}:{line}:{table.header[1]}: no level for {dates[missing[0]]}, a day of the market "
             f"({len(missing)} missing); add a row per trading day"
         )
     series = np.zeros(len(dates))
@@ -66,15 +75,20 @@ def cash_returns(cash_yield: float | str, dates: NDArray[np.datetime64]) -> NDAr
     Raises
     ------
     ConfigError, DataError
-        If the rate is no yearly fraction, or none was published by the first day.
+        If the rate is no yearly fraction, or none was published by the first day; it names the key
+        `env.cash_yield`.
     """
-    series = np.zeros(len(dates))
     if not isinstance(cash_yield, str):
         if not -1 < cash_yield < 1:
             raise ConfigError(f"env.cash_yield={cash_yield:g}: not a yearly fraction; write 5 % as 0.05")
+        series = np.zeros(len(dates))
         series[1:] = (1 + cash_yield) ** (1 / TRADING_DAYS) - 1
         return series
-    table = _series(Path(cash_yield), "rate")
+    with _read_as("env.cash_yield"):
+        return _published_returns(_series(Path(cash_yield), "rate"), dates)
+
+
+def _published_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
     rates = table.values[:, 0]
     wrong = np.flatnonzero((rates <= -1) | (rates >= 1))
     if len(wrong):
@@ -82,14 +96,25 @@ def cash_returns(cash_yield: float | str, dates: NDArray[np.datetime64]) -> NDAr
     at = np.searchsorted(table.dates, dates, side="right") - 1
     if at[0] < 0:
         raise table.error(0, 0, f"no rate on or before {dates[0]}, the market's first day; add an earlier row")
+    series = np.zeros(len(dates))
     series[1:] = (1 + rates[at[:-1]]) ** (1 / TRADING_DAYS) - 1
     return series
 
 
-def series_files(env: Env) -> tuple[Path, ...]:
-    """Files beside the prices that shape a market; their content is part of its fingerprint."""
-    named = (env.benchmark if env.benchmark != EQUAL_WEIGHT else None, env.cash_yield)
-    return tuple(Path(name) for name in named if isinstance(name, str))
+def series_files(env: Env) -> dict[str, Path]:
+    """Files beside the prices that shape a market, by key; their content is part of its fingerprint."""
+    benchmark = env.benchmark if env.benchmark != EQUAL_WEIGHT else None
+    named = {"env.benchmark": benchmark, "env.cash_yield": env.cash_yield}
+    return {key: Path(name) for key, name in named.items() if isinstance(name, str)}
+
+
+@contextlib.contextmanager
+def _read_as(key: str) -> Generator[None]:
+    """Put `key=` before what is wrong with its file: a user may never have meant to name one."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{key}={error}") from error
 
 
 def _series(path: Path, name: str) -> CsvTable:

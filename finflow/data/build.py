@@ -124,11 +124,11 @@ def _fingerprint(prices: Prices, env: Env) -> str:
     if prices.volume is not None:
         arrays["volume"] = prices.volume
     arrays |= {f"{SIGNAL_PREFIX}{name}": values for name, values in prices.signals.items()}
-    for number, path in enumerate(series_files(env)):
+    for number, (key, path) in enumerate(series_files(env).items()):
         try:
             arrays[f"file:{number}"] = np.frombuffer(path.read_bytes(), dtype=np.uint8)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+            raise DataError(f"{key}={path}: cannot be read ({error.strerror}); check the path") from None
     return _hash((*prices.tickers, json.dumps(shape)), arrays)
 
 

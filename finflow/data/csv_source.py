@@ -12,6 +12,9 @@ from finflow.data.prices import Prices
 from finflow.errors import DataError
 from finflow.schema import Env
 
+LOWEST, HIGHEST = 1e-6, 1e9
+"""Prices outside are a slip or a broken export; ratios of any two inside stay far from the limits of float64."""
+
 
 def load_csv(env: Env) -> Prices:
     """Prices of the CSV at `env.path`.
@@ -67,6 +70,26 @@ def _check_levels(table: CsvTable) -> None:
         row, column = (int(i) for i in wrong[0])
         raise table.error(
             row, column, f"price {table.values[row, column]:g} is not positive; correct it, or leave the cell blank"
+        )
+    check_range(table, "price")
+
+
+def check_range(table: CsvTable, name: str) -> None:
+    """Refuse a value that no market shows; blanks pass.
+
+    Raises
+    ------
+    DataError
+        Naming its cell.
+    """
+    wrong = np.argwhere((table.values < LOWEST) | (table.values > HIGHEST))
+    if len(wrong):
+        row, column = (int(i) for i in wrong[0])
+        raise table.error(
+            row,
+            column,
+            f"{name} {table.values[row, column]:g} is outside {LOWEST:g} ... {HIGHEST:g}; correct it, or multiply the "
+            "whole column by one factor (returns stay the same)",
         )
 
 

@@ -84,3 +84,8 @@ class Fold:
     train: Window
     validation: Window
     test: Window
+
+    @property
+    def entries(self) -> tuple[int, int, int]:
+        """Row of the first decision of each window."""
+        return self.train.start - 1, self.validation.start - 1, self.test.start - 1

@@ -1,6 +1,8 @@
 """Offline data: behaviours live through training days; what they held and did is kept, nothing else."""
 
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,11 +108,12 @@ def collect(
     return Dataset(**joined, facts=facts)
 
 
-def save_dataset(path: Path, dataset: Dataset) -> None:
-    """Write an .npz without objects; its `facts` are one JSON string."""
-    with path.open("wb") as file:
-        arrays: dict[str, Any] = dataset.arrays()
-        np.savez(file, facts=np.array(json.dumps(dataset.facts, sort_keys=True)), **arrays)
+def dataset_bytes(dataset: Dataset) -> bytes:
+    """An .npz without objects, the same bytes for the same data; its `facts` are one JSON string."""
+    file = io.BytesIO()
+    arrays: dict[str, Any] = dataset.arrays()
+    np.savez(file, facts=np.array(json.dumps(dataset.facts, sort_keys=True)), **arrays)
+    return file.getvalue()
 
 
 def load_dataset(path: Path, market: Market, train: Window, wanted: dict[str, Any]) -> Dataset:
@@ -122,25 +125,47 @@ def load_dataset(path: Path, market: Market, train: Window, wanted: dict[str, An
         If the file is missing, damaged, holds objects, or was made from other data (the field is named).
     """
     key = f"offline.dataset={path}"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            facts: Any = json.loads(str(file["facts"]))
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _FIELDS}
-    except FileNotFoundError:
-        raise DataError(f"{key}: no such file; make one with experiments/collect.py") from None
-    except Exception as error:  # a damaged archive fails in dozens of ways, each of its own kind
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{key}: not a dataset of FinFlow ({reason}); make one with experiments/collect.py") from error
+    facts, arrays = _read(key, path)
     if not isinstance(facts, dict):
         raise DataError(f"{key}: its facts are damaged; make it again with experiments/collect.py")
     for name, value in wanted.items():
         if facts.get(name) != value:
+            leaf, there, here = _difference(name, facts.get(name), value)
             raise DataError(
-                f"{key}: made with {name}={facts.get(name)!r}, this run has {value!r};"
-                " make it again with experiments/collect.py"
+                f"{key}: made with {leaf}={there}, this run has {here}; make it again with experiments/collect.py"
             )
     _check_arrays(key, arrays, market, train)
     return Dataset(**arrays, facts=facts)
+
+
+def _read(key: str, path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """Facts and arrays of a file, neither checked yet."""
+    remedy = "make one with experiments/collect.py"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ("facts", *_FIELDS) if name not in file.files]
+            if not missing:
+                return json.loads(str(file["facts"])), {name: file[name] for name in _FIELDS}
+    except FileNotFoundError:
+        raise DataError(f"{key}: no such file; {remedy}") from None
+    except Exception as error:  # a damaged archive fails in dozens of ways, each of its own kind
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror.lower()
+        else:
+            reason = "damaged, or holding objects" if zipfile.is_zipfile(path) else "no .npz archive, or cut short"
+        raise DataError(f"{key}: not a dataset of FinFlow ({reason}); {remedy}") from error
+    raise DataError(f"{key}: not a dataset of FinFlow (without an array {missing[0]}); {remedy}")
+
+
+def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:
+    """Dotted name of the first fact that differs, and its two values as text."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for part in sorted({*there, *here}):
+            if there.get(part) != here.get(part):
+                return _difference(f"{name}.{part}", there.get(part), here.get(part))
+    texts = [repr(value) for value in (there, here)]
+    first, second = (text if len(text) <= 80 else f"{text[:77]}..." for text in texts)
+    return name, first, second
 
 
 def _check_arrays(key: str, arrays: dict[str, NDArray[Any]], market: Market, train: Window) -> None:

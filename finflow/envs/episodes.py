@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Market, Window
+from finflow.data.regimes import stretches
 from finflow.errors import DataError
 
 Rows = NDArray[np.int64]
@@ -50,20 +51,46 @@ def in_regime(
     DataError
         If the window has no such stretch.
     """
-    rows = np.arange(window.decisions.start, window.decisions.stop)
-    carries = labels(market)[rows] == REGIMES.index(regime)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], carries.astype(np.int8), [0]])))
-    pairs = [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-    stretches = [(int(rows[a]), int(rows[b - 1]) + 1) for a, b in pairs if b - a >= SHORTEST]
-    if not stretches:
-        raise DataError(
-            f"market_regime={regime}: no stretch of {SHORTEST} days with this label among the {len(rows)} training"
-            " days; choose another regime or a longer history"
-        )
-    starts = np.concatenate([np.arange(a, b - SHORTEST + 1) for a, b in stretches])
-    ends = np.concatenate([np.full(b - SHORTEST + 1 - a, b) for a, b in stretches])
+    starts, ends = _starts(market, window, regime)
     picks = rng.integers(len(starts), size=count)
     return [np.arange(int(starts[p]), min(int(ends[p]), int(starts[p]) + days)) for p in picks]
+
+
+def bootstrapped_in_regime(
+    market: Market, window: Window, regime: str, days: int, count: int, rng: np.random.Generator
+) -> list[Rows]:
+    """`count` endless episodes of one regime: blocks of mean length 63 of days with its label, each [days].
+
+    A block ends at the latest where its stretch does.
+
+    Raises
+    ------
+    DataError
+        If the window has no stretch of 21 days with the label.
+    """
+    starts, ends = _starts(market, window, regime)
+    episodes: list[Rows] = []
+    for _ in range(count):
+        blocks: list[Rows] = []
+        while sum(len(block) for block in blocks) < days:
+            pick = int(rng.integers(len(starts)))
+            length = int(rng.geometric(1.0 / MEAN_BLOCK))
+            blocks.append(np.arange(int(starts[pick]), min(int(starts[pick]) + length, int(ends[pick]))))
+        episodes.append(np.concatenate(blocks)[:days])
+    return episodes
+
+
+def _starts(market: Market, window: Window, regime: str) -> tuple[Rows, Rows]:
+    """Every day an episode of `regime` may start at, and where its stretch ends (exclusive)."""
+    long = [(a, b) for a, b in stretches(market.regime, window.decisions, regime) if b - a >= SHORTEST]
+    if not long:
+        raise DataError(
+            f"market_regime={regime}: no stretch of {SHORTEST} days with this label among the {len(window)} training"
+            " days; choose another regime or a longer history"
+        )
+    starts = np.concatenate([np.arange(a, b - SHORTEST + 1) for a, b in long])
+    ends = np.concatenate([np.full(b - SHORTEST + 1 - a, b) for a, b in long])
+    return starts, ends
 
 
 def padded(episodes: list[Rows]) -> NDArray[np.int64]:

@@ -14,6 +14,9 @@ import torch
 from finflow.data.market import ABSENT, TRADABLE
 from finflow.schema import Env
 
+ROUNDING = 1e-9
+"""Cash between this below zero and zero is what rounding left; cash below that is borrowed."""
+
 
 @dataclass(frozen=True)
 class Accounting:
@@ -73,7 +76,8 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
 
     Parameters
     ----------
-    target : [..., n] wanted weights, non-negative, any positive sum.
+    target : [..., n] wanted weights, non-negative, any positive sum; one that borrows (cash below 0) sums to 1 and
+        is not spread anew over what frozen names leave: they stay, the others get their weights, cash the rest.
     drifted : [..., n] weights before the decision, summing to 1.
     status : [..., n] int, `ABSENT`, `FROZEN` or `TRADABLE`; cash is always tradable.
     decide : [...] bool, whether the portfolio may be changed.
@@ -81,18 +85,14 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
 
     Returns
     -------
-    [..., n] executed weights, non-negative, summing to 1.
+    [..., n] executed weights summing to 1, non-negative but for cash that was borrowed before or is in the target.
     """
     xp = namespace(target)
     held = xp.where(status == ABSENT, 0.0, drifted)
-    held[..., -1] = (held[..., -1] + (1.0 - held.sum(-1))).clip(0.0)  # rounding may leave -1e-17
+    cash = held[..., -1] + (1.0 - held.sum(-1))
+    held[..., -1] = xp.where((cash < 0) & (cash > -ROUNDING), 0.0, cash)
     free = status == TRADABLE
-    wanted = xp.where(free, target, 0.0)
-    stuck = xp.where(free, 0.0, held)
-    room = (1.0 - stuck.sum(-1)).clip(0.0)
-    total = wanted.sum(-1)
-    executed = stuck + wanted * (room / xp.where(total > 0, total, 1.0))[..., None]
-    executed[..., -1] += xp.where(total > 0, 0.0, room)
+    executed = _spread(target, held, free)
     if accounting.max_weight is not None:
         excess = xp.where(free[..., :-1], (executed[..., :-1] - accounting.max_weight).clip(0.0), 0.0)
         executed[..., :-1] -= excess
@@ -112,6 +112,21 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
         part = accounting.max_turnover / xp.where(turnover > 0, turnover, 1.0)
         executed = held + (executed - held) * xp.where(turnover > accounting.max_turnover, part, 1.0)[..., None]
     return xp.where(decide[..., None], executed, held)
+
+
+def _spread(target: Any, held: Any, free: Any) -> Any:
+    """Weights [..., n] of a target where names that are not `free` stay as they are held; summing to 1."""
+    xp = namespace(target)
+    wanted = xp.where(free, target, 0.0)
+    stuck = xp.where(free, 0.0, held)
+    left, total = 1.0 - stuck.sum(-1), wanted.sum(-1)
+    room = left.clip(0.0)
+    borrows = target[..., -1] < -ROUNDING
+    share = xp.where(borrows, 1.0, room / xp.where(total > 0, total, 1.0))
+    executed = stuck + wanted * share[..., None]
+    cash = executed[..., -1] + xp.where(total > 0, 0.0, room) + xp.where(left < -ROUNDING, left, 0.0)
+    executed[..., -1] = xp.where(borrows, 1.0 - executed[..., :-1].sum(-1), cash)
+    return executed
 
 
 def book(executed: Any, drifted: Any, returns_next: Any, cost_rate: float) -> Booked:

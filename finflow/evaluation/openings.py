@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,17 +70,17 @@ def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, whe
     return Opening(len(same) + 1, entry["hash"])
 
 
-def verify_openings(output_root: Path, head: str | None = None) -> int:
+def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -> int:
     """Check the chain and return how many openings it holds; a missing log holds none.
 
     Parameters
     ----------
-    head : a head hash that a run noted down; the chain must still contain it.
+    noted : head hashes that runs noted down, by run; the chain must still contain each.
 
     Raises
     ------
     AuditError
-        If a line was changed, removed or reordered, or `head` is gone.
+        If a line was changed, removed or reordered, or a noted head is gone.
     StorageError
         If the log cannot be read.
     """
@@ -90,8 +90,13 @@ def verify_openings(output_root: Path, head: str | None = None) -> int:
         with storage_errors(path, "read"):
             text = path.read_bytes()
     entries = _verified(path, text[: text.rfind(b"\n") + 1])
-    if head is not None and head != START and all(e["hash"] != head for e in entries):
-        raise AuditError(f"{path}: the opening {head[:12]} that a run noted is gone; restore the file from a copy")
+    known = {START, *(entry["hash"] for entry in entries)}
+    for run, head in (noted or {}).items():
+        if head not in known:
+            raise AuditError(
+                f"{path}: the opening {head[:12]} that {run} noted is gone; restore the file from a copy,"
+                " or move that run away if it stems from elsewhere"
+            )
     return len(entries)
 
 

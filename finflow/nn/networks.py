@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import PATH_SCALARS
+from finflow.errors import DivergedError
 from finflow.nn.actor import Actor
 from finflow.nn.critic import Critic
 from finflow.schema import Network
@@ -61,6 +62,18 @@ class Networks(nn.Module):
         self.actor = actor
         self.critic = critic
         self.target = copy.deepcopy(critic).requires_grad_(False)
+
+    def check_finite(self, where: str) -> None:
+        """Look at every weight, before a policy is judged or kept.
+
+        Raises
+        ------
+        DivergedError
+            Naming the first tensor that holds a NaN or infinity.
+        """
+        for name, tensor in self.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
 
     @torch.no_grad()
     def polyak(self, tau: float) -> None:

@@ -55,7 +55,7 @@ FINETUNE = (
 )  # fmt: skip
 EXPERTS = (
     Curve("validation_gate_entropy", "Gate entropy", "nats", "On validation days; 0: one expert alone."),
-    Curve("validation_expert_distance", "Expert distance", "mean pairwise", "On validation days; 0: copies of each other."),
+    Curve("validation_expert_distance", "Expert distance", "mean pairwise", "On validation days; 0: copies."),
 )
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import storage_errors
+from finflow.artifacts.files import atomic_write, storage_errors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder
-from finflow.envs.collect import save_dataset
+from finflow.envs.collect import dataset_bytes
 from finflow.schema import Config
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.prepare import prepare, use_hardware
@@ -30,9 +30,7 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     write_config(folder, config)
     with stopwatch.phase("collect"):
         dataset = collected(config, prepared, config.episodes)
-    with storage_errors(path, "written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_dataset(path, dataset)
+    atomic_write(path, dataset_bytes(dataset))
     facts = {"dataset": str(path), "dataset_facts": dataset_facts(config, prepared)}
     record = run_record(
         config,
@@ -46,5 +44,5 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     )
     write_run(folder, record)
     write_summary(folder, {"stage": "collect", "transitions": len(dataset), "episodes": config.episodes})
-    following = command_for("pretrain", config, f"offline.dataset={path}")
+    following = command_for("pretrain", config, {"offline.dataset": str(path)})
     return CollectResult(folder, path, len(dataset), following)

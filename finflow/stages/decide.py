@@ -1,6 +1,5 @@
 """Target weights and trades for the latest date in the data; no return is shown."""
 
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,10 @@ from finflow.artifacts.provenance import Stopwatch, run_record, write_config, wr
 from finflow.config import run_folder
 from finflow.data.market import Window
 from finflow.envs.ledger import book, execute
-from finflow.errors import DataError
 from finflow.evaluation.backtest import backtest
 from finflow.schema import Config
 from finflow.stages.results import DecideResult, Trade
-from finflow.stages.trained import Trained, load_trained, single_run
+from finflow.stages.trained import Trained, judging, load_trained, single_run
 from finflow.tracking.console import warn
 
 SMALLEST = 5e-5  # trades below half a basis point are left out
@@ -32,23 +30,27 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         trained = load_trained(config, single_run(config))
-    _same_past(trained)
+    if trained.past.changed is not None:
+        warn(f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since")
     with stopwatch.phase("decide"):
         day, trades = latest_decision(trained)
-    prepared, own = trained.prepared, trained.config
-    folder = run_dir or Path(run_folder(config.output_root, config.stage, own.name, own.seed))
+    prepared, own = trained.prepared, judging(config, trained)
+    folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, own)
     rows = ["asset,held,target,trade", *(f"{t.asset},{t.held:.6f},{t.target:.6f},{t.trade:.6f}" for t in trades)]
     table = folder / "decision.csv"
     atomic_write(table, ("\n".join(rows) + "\n").encode())
+    new_days = 0 if trained.past.changed else trained.past.new_days
+    facts = {"run": str(trained.folder), "settings": {"run": config.run}, "as_of": day, "new_days": new_days}
     record = run_record(
         own, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
-        finished=True, facts={"run": str(trained.folder), "as_of": day},
+        finished=True, facts=facts,
     )  # fmt: skip
     write_run(folder, record)
     write_summary(folder, {"stage": "decide", "as_of": day, "targets": {t.asset: t.target for t in trades}})
-    return DecideResult(folder, day, trades, table, command_for("evaluate", own, f"run={trained.folder}"))
+    following = command_for("evaluate", trained.config, {"run": trained.folder})
+    return DecideResult(folder, day, trades, table, trained.folder, new_days, following)
 
 
 def latest_decision(trained: Trained) -> tuple[str, tuple[Trade, ...]]:
@@ -64,15 +66,3 @@ def latest_decision(trained: Trained) -> tuple[str, tuple[Trade, ...]]:
     executed = execute(target, held, market.status[rows], market.decision[rows], accounting)[0]
     pairs = zip(market.assets, held[0], executed, strict=True)
     return str(market.dates[last]), tuple(Trade(name, float(h), float(t)) for name, h, t in pairs)
-
-
-def _same_past(trained: Trained) -> None:
-    """Prices may have grown since training; where their past changed, the user is told."""
-    market, record = trained.prepared.market, trained.record
-    if market.fingerprint == record.get("data_fingerprint"):
-        return
-    if list(trained.stored.spec.features) != list(market.feature_names):
-        raise DataError(f"run={trained.folder}: trained on other features than the data have now; train again")
-    until = date.fromisoformat(str(record["fold"]["test"][1]))
-    days = int((market.dates > np.datetime64(until, "D")).sum())
-    warn(f"run={trained.folder.name}: the data are not those of training ({days} days after its test window)")

@@ -7,18 +7,20 @@ from typing import Any
 
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
-from finflow.artifacts.parents import FACTS
+from finflow.artifacts.parents import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
+from finflow.artifacts.runs import HEAD, noted_openings
 from finflow.config import run_folder, to_yaml
-from finflow.errors import DataError
+from finflow.errors import ConfigError, DataError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
+from finflow.evaluation.openings import verify_openings
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
 from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
 from finflow.stages.study import kind_of
-from finflow.stages.trained import Trained, load_trained
+from finflow.stages.trained import Trained, judging, load_trained
 from finflow.tracking.console import warn
 
 
@@ -31,21 +33,24 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     Raises
     ------
     ConfigError
-        If there is no such finished run, or several do not belong together.
+        If there is no such finished run, several do not belong together, or an audit was asked for.
     DataError
-        If the prices are no longer those that a run was trained on.
+        If the data up to the last day that a run was trained on are no longer the same; they may have grown.
     StorageError, AuditError
-        If a file is damaged, cannot be written, or the log of openings was tampered with.
+        If a file is damaged, cannot be written, or the log of openings was tampered with or cut.
     """
+    if config.audit:
+        raise ConfigError("audit=true: keeps the test window shut; call finflow.audit, or evaluate without it")
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         runs = [load_trained(config, run) for run in _named(config)]
         for run in runs:
-            _same_data(run)
+            _same_past(run)
         kind = kind_of(runs)
+        verify_openings(Path(config.output_root), noted_openings(config.output_root))
     first = runs[0]
-    own = first.config
-    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, own.seed))
+    own = judging(config, first)
+    folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
     with stopwatch.phase("evaluate"):
         judged = judge_runs(config, runs, kind, stopwatch.started)
@@ -54,12 +59,14 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         warn(line)
     write_config(folder, own)
     _write_tables(folder, judged)
-    following = command_for("decide", own, f"run={first.folder}")
+    following = command_for("decide", first.config, {"run": first.folder})
     facts = {
         "run": [str(run.folder) for run in runs],
         "kind": kind,
+        "settings": {"run": config.run, **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"})},
+        "new_days": first.past.new_days,
         "window_opened": evaluation.window_opened,
-        "test_ledger_head": judged.head,
+        HEAD: judged.head,
     }
     record = run_record(
         own, first.prepared.market.fingerprint, first.prepared.dates, own.seed, first.record.get("parent"), stopwatch,
@@ -70,7 +77,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     write_run(folder, record)
     members = [] if judged.study is None else [plain(asdict(member)) for member in judged.study.members]
     write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "members": members})
-    return EvaluateResult(folder, report, evaluation, judged.study, following)
+    folders = tuple(run.folder for run in runs)
+    return EvaluateResult(folder, report, evaluation, judged.study, folders, first.past.new_days, following)
 
 
 def _named(config: Config) -> list[str]:
@@ -92,25 +100,25 @@ def _write_tables(folder: Path, judged: Judged) -> None:
     atomic_json(folder / "metrics.json", figures(judged.evaluation))
 
 
-def _same_data(trained: Trained) -> None:
-    now, then = trained.prepared.market.fingerprint, trained.record.get("data_fingerprint")
-    if now != then:
+def _same_past(trained: Trained) -> None:
+    if trained.past.changed is not None:
         raise DataError(
-            f"run={trained.folder}: trained on other data (fingerprint {then}, now {now});"
-            " restore the prices it was trained on, or train again"
+            f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since;"
+            " restore them, or train again"
         )
 
 
 def _run_facts(trained: Trained, record: dict[str, Any], following: str) -> RunFacts:
     dates = trained.prepared.dates
     parent = trained.record.get("parent")
-    pretraining = _history(Path(parent["weights"]).parent / METRICS) if isinstance(parent, dict) else []
+    root = trained.config.output_root
+    pretraining = _history(weights_of(parent, root).parent / METRICS) if isinstance(parent, dict) else []
     own = _history(trained.folder / METRICS)
     pretrained = trained.config.stage == "pretrain"
     kept = ("seed", "data_fingerprint", "parent", "threads", "device", "versions", "git", "window_opened")
     provenance = {name: record[name] for name in kept if record.get(name) is not None}
     if isinstance(provenance.get("parent"), dict):
-        provenance["parent"] = {k: v for k, v in provenance["parent"].items() if k != FACTS}
+        provenance["parent"] = {k: v for k, v in provenance["parent"].items() if k not in (FACTS, "path")}
     return RunFacts(
         title=f"{trained.config.stage} / {trained.config.name}",
         folder=trained.folder.name,

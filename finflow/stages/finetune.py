@@ -12,7 +12,14 @@ from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
 from finflow.data.market import REGIMES
 from finflow.envs.collect import Dataset
-from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
+from finflow.envs.episodes import (
+    bootstrapped,
+    bootstrapped_in_regime,
+    historical,
+    in_regime,
+    labels,
+    starting_portfolios,
+)
 from finflow.envs.simulator import Simulator
 from finflow.errors import ConfigError
 from finflow.nn.networks import Networks, build_networks
@@ -25,6 +32,7 @@ from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
 from finflow.stages.validation import Selection, summarise_episode
+from finflow.tracking.console import warn
 from finflow.training.batches import Batcher
 from finflow.training.online import Episode, OnlinePlan, share_out, train_online
 from finflow.training.refit import refit
@@ -52,10 +60,11 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
         policy = None if parent is None else read_policy(parent.tensors, parent.metadata)
         if policy is not None:
             prepared = _as_trained(config, prepared, policy)
+    with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
+        episodes = _episodes(config, algo, prepared)
+        dataset = _of_regime(config, prepared, offline_data(config, prepared))
     run = open_run(config, run_dir, prepared, stopwatch)
     run.record(parent)
-    with stopwatch.phase("collect"):
-        dataset = _of_regime(config, prepared, offline_data(config, prepared))
     torch.manual_seed(stream_seed(config.seed, "dropout"))
     world = prepared.world
     networks = build_networks(prepared.spec, algo.network, config.seed, device)
@@ -75,6 +84,7 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     scores = [handover]
 
     def evaluate_at(episode: int) -> dict[str, float | None]:
+        networks.check_finite(f"episode {episode}")
         score = validate()
         scores.append(score)
         if selection.consider(episode, score):
@@ -91,7 +101,7 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
             agent,
             Simulator(prepared.market, prepared.accounting, world.reward),
             world,
-            _plan(config, algo, prepared, networks, memory),
+            _plan(config, algo, episodes, prepared, networks, memory),
             memory,
             Batcher(
                 world,
@@ -127,10 +137,7 @@ def _close(
     dip = None
     if len(objectives) > 1 and all(value is not None for value in objectives):
         dip = min(float(v or 0.0) for v in objectives[1:]) - float(objectives[0] or 0.0)
-    diagnostics = {name: end[name] for name in ("gate_entropy", "expert_distance", "rate", "effective_assets")} | {
-        f"{name}_change": float(end[name] or 0) - float(first[name] or 0)
-        for name in ("gate_entropy", "expert_distance")
-    }
+    diagnostics, trained = alive(selection.score, first), alive(end, first)
     summary = {
         "stage": "finetune",
         "weights_sha256": sha256,
@@ -141,6 +148,7 @@ def _close(
         "handover": first,
         "dip": dip,
         "diagnostics": diagnostics,
+        "diagnostics_at_end": trained,
         "last": dict(last),
     }
     write_summary(run.folder, summary)
@@ -152,15 +160,31 @@ def _close(
         dip=dip,
         metrics=dict(selection.score),
         diagnostics=diagnostics,
-        next_command=command_for("evaluate", run.config, f"run={run.folder}"),
+        diagnostics_at_end=trained,
+        next_command=command_for("evaluate", run.config, {"run": run.folder}),
     )
+
+
+def alive(score: Mapping[str, float | None], handover: Mapping[str, float | None]) -> dict[str, float]:
+    """Gate entropy (nats) and mean distance of the experts' portfolios, and how they changed since the hand-over.
+
+    Both on validation days, holding 1/N.
+    """
+    found: dict[str, float] = {}
+    for name in ("gate_entropy", "expert_distance"):
+        now, then = (float(s[f"validation_{name}"] or 0.0) for s in (score, handover))
+        found |= {name: now, f"{name}_change": now - then}
+    return found
 
 
 def _parent(config: Config, prepared: Prepared) -> Parent | None:
     if config.init.weights is None:
         return None
     wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
-    return find_parent(config.output_root, config.init.weights, wanted, lambda: command_for("pretrain", config))
+    found = find_parent(config.output_root, config.init.weights, wanted, lambda: command_for("pretrain", config))
+    if found.stand_in:
+        warn(f"init.weights=latest: none were pretrained with seed={config.seed}; took seed={found.facts['seed']}'s")
+    return found
 
 
 def _as_trained(config: Config, prepared: Prepared, policy: StoredPolicy) -> Prepared:
@@ -176,23 +200,33 @@ def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:
     return dataset.only(labels(prepared.market)[dataset.row] == wanted)
 
 
-def _plan(config: Config, algo: BCellConfig, prepared: Prepared, networks: Networks, memory: Replay) -> OnlinePlan:
-    """Draw every episode beforehand; the entropy target starts at the parent's own width, sigma[0] at most."""
+def _episodes(config: Config, algo: BCellConfig, prepared: Prepared) -> list[Episode]:
+    """Every episode of the run, drawn beforehand, with the weights held at its start."""
     rng = numpy_stream(config.seed, "finetune/episodes")
     market, train, count = prepared.market, prepared.fold.train, config.budget.episodes
     days, regime = config.env.episode_days, config.market_regime.name
+    resampled = round(count * algo.bootstrap_fraction)
     if regime == "all":
-        rows = historical(train, days, count, rng)
+        rows = historical(train, days, count - resampled, rng) + bootstrapped(train, days, resampled, rng)
     else:
-        rows = in_regime(market, train, regime, days, count, rng)
+        rows = in_regime(market, train, regime, days, count - resampled, rng)
+        rows += bootstrapped_in_regime(market, train, regime, days, resampled, rng)
+    rows = [rows[k] for k in rng.permutation(count)]
     starts = starting_portfolios(market, prepared.priors, rows, rng)
-    slots = share_out([Episode(r, s) for r, s in zip(rows, starts, strict=True)], config.env.parallel)
+    return [Episode(r, s) for r, s in zip(rows, starts, strict=True)]
+
+
+def _plan(
+    config: Config, algo: BCellConfig, episodes: list[Episode], prepared: Prepared, networks: Networks, memory: Replay
+) -> OnlinePlan:
+    """What phase 2 lives through; the entropy target starts at the parent's own width, sigma[0] at most."""
+    slots = share_out(episodes, config.env.parallel)
     start, end = algo.entropy.sigma
     if config.init.weights is not None:
         start = min(start, _own_sigma(networks, prepared, memory, config.seed))
     return OnlinePlan(
         slots=slots,
-        frozen_steps=-(-config.budget.frozen_episodes * days // len(slots)),
+        frozen_steps=-(-config.budget.frozen_episodes * config.env.episode_days // len(slots)),
         critic_updates=config.budget.critic_updates,
         sigma=(start, end),
         evaluate_every=config.evaluation.every_episodes,

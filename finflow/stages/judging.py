@@ -70,7 +70,9 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
 def _open(config: Config, run: Trained, when: str) -> tuple[int, str]:
     prepared = run.prepared
     name = f"{run.folder.parent.name}/{run.folder.name}"
-    opening = record_opening(Path(config.output_root), prepared.market.fingerprint, prepared.fold.name, name, when)
+    # Counted by the data of training: the days of a window stay the same where a file has grown since.
+    fingerprint = str(run.record["data_fingerprint"])
+    opening = record_opening(Path(config.output_root), fingerprint, prepared.fold.name, name, when)
     return opening.count, opening.head
 
 

@@ -45,13 +45,19 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     agent, memory = IQL(networks, algo), Replay.of(dataset, world.device)
     generator = torch_stream(config.seed, "pretrain/batches", world.device)
     batcher = Batcher(world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
+    validator = run.validator(networks)
+
+    def validate() -> dict[str, float | None]:
+        networks.check_finite("pretraining")
+        return validator()
+
     with stopwatch.phase("train"):
         row = train_offline(
             agent,
             memory,
             batcher,
             run.tracker,
-            run.validator(networks),
+            validate,
             epochs=config.budget.epochs,
             updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
             evaluate_every=config.evaluation.every_epochs,

@@ -29,8 +29,8 @@ class PretrainResult:
 class FinetuneResult:
     """Phase 2: figures of the selected checkpoint, the episode it stems from (0: the hand-over) and diagnostics.
 
-    `diagnostics` compares gate and experts at the end of training with the hand-over; `dip` is the worst
-    validation objective after the hand-over minus that at the hand-over.
+    `diagnostics` compares gate and experts of the selected checkpoint with the hand-over, `diagnostics_at_end` those
+    at the end of training; `dip` is the worst validation objective after the hand-over minus that at the hand-over.
     """
 
     run_dir: Path
@@ -40,17 +40,23 @@ class FinetuneResult:
     dip: float | None
     metrics: Figures
     diagnostics: Figures
+    diagnostics_at_end: Figures
     next_command: str
 
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The test window: everything the report says, and where it lies; `study` where several runs were named."""
+    """The test window: everything the report says, and where it lies; `study` where several runs were named.
+
+    `runs` are the folders judged; `new_days` counts what the data have gained since the first was trained.
+    """
 
     run_dir: Path
     report: Path
     evaluation: Evaluation
     study: Study | None
+    runs: tuple[Path, ...]
+    new_days: int
     next_command: str
 
 
@@ -111,10 +117,15 @@ class Trade:
 
 @dataclass(frozen=True)
 class DecideResult:
-    """Target weights for the latest date in the data."""
+    """Target weights for the latest date in the data, by the policy of `run`.
+
+    `new_days` counts what the data have gained since it was trained, their past being the same (0 where it is not).
+    """
 
     run_dir: Path
     date: str
     trades: tuple[Trade, ...]
     table: Path
+    run: Path
+    new_days: int
     next_command: str

@@ -18,6 +18,7 @@ from finflow.nn.networks import Networks
 from finflow.replay import Replay
 from finflow.schema import Config
 from finflow.seeding import torch_stream
+from finflow.stages.past import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import Tracker, make_tracker
@@ -50,16 +51,17 @@ class Run:
                 self.prepared.market.fingerprint,
                 self.prepared.dates,
                 self.config.seed,
-                None if parent is None else parent.record(),
+                None if parent is None else parent.record(self.config.output_root),
                 self.stopwatch,
                 finished=finished,
+                facts={PAST: past_facts(self.prepared.market)},
             ),
         )
 
     def validator(self, networks: Networks) -> Validator:
         """Validation of the greedy policy of `networks`."""
         prepared = self.prepared
-        policy = GreedyPolicy(networks.actor, prepared.world)
+        policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
         return Validator(policy, prepared.market, prepared.fold, prepared.accounting, self.config.env.rebalance)
 
     def save(self, weights: Mapping[str, torch.Tensor], scales: tuple[float, float] | None) -> str:

@@ -1,4 +1,4 @@
-"""A finished run, loaded again: its configuration, its policy and the market it was trained on."""
+"""A finished run, loaded again: its configuration, its policy, and the market as it is now."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,19 @@ from finflow.artifacts.provenance import CONFIG, RUN, WEIGHTS, read_summary
 from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
 from finflow.config import from_yaml
-from finflow.errors import ConfigError, StorageError
+from finflow.errors import ConfigError, DataError, StorageError
 from finflow.schema import Config
+from finflow.stages.past import Past, compare_past
 from finflow.stages.prepare import Prepared, prepare, use_hardware
+from finflow.tracking.console import warn
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One run: `config` is the run's own, with the hardware and output root of the stage that loads it."""
+    """One run: `config` is the run's own, with the hardware and output root of the stage that loads it.
+
+    `past` compares the data that `prepared` holds with those of training.
+    """
 
     folder: Path
     config: Config
@@ -27,6 +32,7 @@ class Trained:
     stored: StoredPolicy
     prepared: Prepared
     policy: GreedyPolicy
+    past: Past
 
 
 def load_trained(config: Config, run: str) -> Trained:
@@ -36,6 +42,8 @@ def load_trained(config: Config, run: str) -> Trained:
     ------
     ConfigError
         If there is no such finished run.
+    DataError
+        If it was trained on other features than there are now.
     StorageError
         If its files are damaged.
     """
@@ -49,7 +57,18 @@ def load_trained(config: Config, run: str) -> Trained:
     device = use_hardware(config.hardware)
     prepared = prepare(own, device, dates=dates, scaling=stored.scaling, reward=stored.reward)  # pyright: ignore[reportArgumentType]
     networks = stored.build(device)
-    return Trained(folder, own, record, summary, stored, prepared, GreedyPolicy(networks.actor, prepared.world))
+    if list(stored.spec.features) != list(prepared.market.feature_names):
+        raise DataError(f"run={folder}: trained on other features than the data have now; train again")
+    policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
+    if run == "latest" and own.stage == "pretrain":
+        warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")
+    past = compare_past(record, prepared.market)
+    return Trained(folder, own, record, summary, stored, prepared, policy, past)
+
+
+def judging(config: Config, first: Trained) -> Config:
+    """Configuration of a stage that judges runs, under the name and seed of the first: its draws use that seed."""
+    return config.model_copy(update={"name": first.config.name, "seed": first.config.seed})
 
 
 def single_run(config: Config) -> str:

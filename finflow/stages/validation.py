@@ -30,10 +30,10 @@ class Validator:
         self._states = (rows, equal_weight_plan(market).targets[rows], np.zeros(len(rows)))
 
     def __call__(self) -> dict[str, float | None]:
-        """Figures of the policy as it stands, each `validation_...`, and how alive gate and experts are."""
+        """Figures of the policy as it stands, and how alive gate and experts are; each `validation_...`."""
         track = backtest(self.market, self.fold.validation, self.accounting, {_POLICY: self.policy.act})[_POLICY]
-        score = {f"validation_{name}": value for name, value in validation_score(track, self.benchmark).items()}
-        return score | self.diagnose()
+        score = validation_score(track, self.benchmark) | self.diagnose()
+        return {f"validation_{name}": value for name, value in score.items()}
 
     def diagnose(self) -> dict[str, float | None]:
         """`agents.greedy.describe` over the validation rows, holding 1/N."""

@@ -46,8 +46,11 @@ class Batcher:
         executed = torch.where(relabelled[:, None], world.execute(proposal, state), logged.executed)
         outcome = world.outcome(executed, state)
         next_state = world.observe(logged.next_row, outcome.drifted, outcome.drawdown)
-        fresh = world.execute(self._behave(next_state), next_state)
-        next_weights = torch.where(relabelled[:, None], fresh, logged.next_executed)
+        next_weights, has_next = logged.next_executed, logged.has_next & ~relabelled
+        if self.act is None:  # phase 2 asks its policy for the next action, not a behaviour
+            fresh = world.execute(self._behave(next_state), next_state)
+            next_weights = torch.where(relabelled[:, None], fresh, next_weights)
+            has_next = relabelled | logged.has_next
         return Batch(
             self._blur(state),
             executed.float(),
@@ -55,7 +58,7 @@ class Batcher:
             torch.where(outcome.ruined, 0.0, self.gamma).float(),
             self._blur(next_state),
             next_weights.float(),
-            relabelled | logged.has_next,
+            has_next,
         )
 
     def _uniform(self, count: int) -> Tensor:

@@ -1,8 +1,9 @@
 import shlex
+from pathlib import Path
 
 import pytest
 
-from finflow.artifacts.commands import command_for
+from finflow.artifacts.commands import command_for, command_under
 from finflow.config import load
 
 SHORT = [
@@ -32,5 +33,31 @@ def test_odd_texts_come_back_through_the_shell_and_hydra() -> None:
     assert (again.env, again.fold, again.output_root) == (config.env, "007", "null")
 
 
-def test_more_words() -> None:
-    assert command_for("evaluate", load("finetune"), "run=a b") == "python experiments/evaluate.py 'run=a b'"
+ODD = [
+    "my dir/run (1)/a=b",
+    "it's",
+    'say "hi"',
+    "back\\",
+    'both\\"',
+    "${HOME}/x",
+    "1e3",
+    "a,b",
+    "[x] {k:v}",
+    " é ~ ",
+]
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_paths_are_read_back_as_they_were(path: str) -> None:
+    line = command_for("evaluate", load("finetune"), {"run": Path(path)})
+    assert load("evaluate", shlex.split(line)[2:]).run == path
+    assert load("evaluate", shlex.split(command_for("evaluate", load("finetune"), {"run": [path, "b"]}))[2:]).run == [
+        path,
+        "b",
+    ]
+    assert load("evaluate", shlex.split(command_under("evaluate", path))[2:]).output_root == path
+
+
+def test_a_plain_command_stays_plain() -> None:
+    assert command_for("evaluate", load("finetune"), {"run": "a/b-s0"}) == "python experiments/evaluate.py run=a/b-s0"
+    assert command_under("evaluate", "outputs") == "python experiments/evaluate.py"

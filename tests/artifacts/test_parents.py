@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from finflow.artifacts.parents import find_parent, parent_facts, publish_parent
+from finflow.artifacts.parents import find_parent, parent_facts, publish_parent, weights_of
 from finflow.artifacts.provenance import write_summary
 from finflow.artifacts.weights import save_weights
 from finflow.config import load
@@ -63,14 +63,48 @@ def test_latest_is_found_checked_and_loaded(tmp_path: Path) -> None:
     assert parent.weights == folder / "weights.safetensors"
     assert parent.tensors["a"].tolist() == [1, 1, 1]
     assert parent.facts == facts_of()
-    assert parent.record()["sha256"] == parent.sha256
-    json.dumps(parent.record())
+    assert parent.record(tmp_path)["sha256"] == parent.sha256
+    json.dumps(parent.record(tmp_path))
 
 
 def test_a_later_one_of_the_same_key_replaces_it(tmp_path: Path) -> None:
     pretrain(tmp_path)
     pretrain(tmp_path, name="second", value=2.0)
     assert find_parent(tmp_path, "latest", facts_of()).tensors["a"].tolist() == [2, 2, 2]
+
+
+def test_each_seed_finds_its_own(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        pretrain(tmp_path, lambda f, seed=seed: f.update(seed=seed), f"s{seed}", float(seed))
+    for seed in (0, 1):
+        parent = find_parent(tmp_path, "latest", facts_of(lambda f, seed=seed: f.update(seed=seed)))
+        assert parent.tensors["a"][0] == seed
+        assert not parent.stand_in
+
+
+@pytest.mark.parametrize("newest", [1, 2])
+def test_without_its_own_seed_the_newest_stands_in(tmp_path: Path, newest: int) -> None:
+    for seed in (3 - newest, newest):
+        pretrain(tmp_path, lambda f, seed=seed: f.update(seed=seed), f"s{seed}", float(seed))
+    next((tmp_path / "pretrain" / "latest").glob("*.json")).with_stem("00-s9").write_text("{")
+    parent = find_parent(tmp_path, "latest", facts_of())
+    assert parent.tensors["a"][0] == newest
+    assert parent.facts["seed"] == newest
+    assert parent.stand_in
+
+
+def test_a_parent_is_found_again_from_another_folder_and_after_a_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    pretrain(Path("../out"))
+    record = find_parent("../out", "latest", facts_of()).record("../out")
+    monkeypatch.chdir(tmp_path)
+    assert weights_of(record, "out").samefile("out/pretrain/iql/run/weights.safetensors")
+    assert weights_of(record, "elsewhere").exists()  # by its absolute path
+    Path("out").rename("moved")
+    assert weights_of(record, "moved").exists()
 
 
 def test_phase_2_wants_what_phase_1_gives_whatever_its_own_settings() -> None:
@@ -129,6 +163,31 @@ def test_the_nearest_candidate_speaks_and_of_equals_the_newest(tmp_path: Path, o
     pretrain(tmp_path, lambda f: (f.update(fold="2000"), f["network"].update(hidden_dim=2)), "far and newest")
     (tmp_path / "pretrain" / "latest" / "zz.json").write_text("{")  # a damaged record hides nothing
     assert f"no pretrained weights with network.hidden_dim=256 (nearest has {newer});" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("env.rebalance=weekly", "env.rebalance='weekly' (nearest has 'daily')"),
+        ("env.cash_yield=0.02", "env.cash_yield=0.02 (nearest has 0.0)"),
+        ("env.cash_yield=rates.csv", "env.cash_yield='file' (nearest has 0.0)"),
+        ("env.benchmark=own.csv", "env.benchmark='file' (nearest has 'equal_weight')"),
+        ("env.min_history=300", "env.min_history=300 (nearest has "),
+        ("env=csv", "env.source='csv' (nearest has 'sp500'), env.start=None (nearest has '1995-01-03')"),
+    ],
+)
+def test_a_rule_that_differs_is_named_instead_of_the_fingerprint(tmp_path: Path, line: str, named: str) -> None:
+    pretrain(tmp_path)
+    config = load("finetune", [line, *(["env.path=p.csv"] if line == "env=csv" else [])])
+    with pytest.raises(ParentError) as error:
+        find_parent(tmp_path, "latest", parent_facts(config, "other data", SPEC, DATES))
+    assert f"no pretrained weights with {named}" in str(error.value)
+    assert "data_fingerprint" not in str(error.value)
+
+
+def test_paths_stay_out_of_the_facts() -> None:
+    config = load("pretrain", ["env=csv", "env.path=/secret/p.csv", "env.benchmark=/secret/b.csv"])
+    assert "secret" not in json.dumps(parent_facts(config, "data0", SPEC, DATES))
 
 
 def test_many_differences_stay_one_readable_line(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
 from finflow.artifacts.files import atomic_json
-from finflow.artifacts.runs import newest_run, resolve_run
+from finflow.artifacts.runs import judged_folder, newest_run, noted_openings, resolve_run
+from finflow.config import load, to_yaml
 from finflow.errors import ConfigError
 
 
@@ -52,7 +54,13 @@ def test_nothing_finished_names_the_command(tmp_path: Path) -> None:
         newest_run(tmp_path, "finetune")
     assert str(error.value) == (
         f"run=latest: no finished run under {tmp_path / 'finetune'}; run: python experiments/finetune.py"
+        f" {shlex.quote(f'output_root={tmp_path}')}"
     )
+    odd = tmp_path / "my dir (1)"
+    with pytest.raises(ConfigError) as error:
+        newest_run(odd, "finetune")
+    words = shlex.split(str(error.value).split("; run: python ")[1])
+    assert load("finetune", words[1:]).output_root == str(odd)
 
 
 def test_resolve(root: Path) -> None:
@@ -64,3 +72,22 @@ def test_resolve(root: Path) -> None:
         resolve_run(root, str(root / "finetune/a/2024-09-09-s0"))
     with pytest.raises(ConfigError, match="no such folder"):
         resolve_run(root, str(root / "nowhere"))
+
+
+def test_what_judges_a_run_is_named_as_the_run_is(root: Path) -> None:
+    run = root / "finetune/b/2024-01-01-s0"
+    (run / "config.yaml").write_text(to_yaml(load("finetune", ["name=mine", "seed=4"])))
+    for named in (str(run), [str(run), "another"]):
+        folder = judged_folder(root, "evaluate", named)
+        assert folder.parent == root / "evaluate" / "mine"
+        assert folder.name.endswith("-s4")
+
+
+def test_heads_that_evaluations_noted(tmp_path: Path) -> None:
+    atomic_json(tmp_path / "evaluate/a/1/run.json", {"test_ledger_head": "aa"})
+    atomic_json(tmp_path / "evaluate/sweep/x/0/run.json", {"test_ledger_head": "bb"})
+    atomic_json(tmp_path / "evaluate/a/2/run.json", {"audit": "audit.json"})
+    (tmp_path / "evaluate/a/3").mkdir()
+    (tmp_path / "evaluate/a/3/run.json").write_text("{")
+    noted = noted_openings(tmp_path)
+    assert noted == {str(tmp_path / "evaluate/a/1"): "aa", str(tmp_path / "evaluate/sweep/x/0"): "bb"}

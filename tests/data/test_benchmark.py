@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finflow.config import load
 from finflow.data.benchmark import cash_returns, equal_weight, own_benchmark
 from finflow.data.build import market_of
 from finflow.data.decisions import decision_days
@@ -52,6 +53,7 @@ def test_own_benchmark_is_aligned_by_date(tmp_path: Path, listing_prices: Prices
         ("date,level\n2020-01-02,1\n2020-01-03,\n", "3:level", "a blank level"),
         ("date,level,other\n2020-01-02,1,1\n", "1:other", "more than two columns"),
         ("date,level\n2020-01-02,x\n", "2:level", "'x' is not a number"),
+        ("date,level\n2020-01-02,1e308\n", "2:level", "level 1e+308 is outside 1e-06 ... 1e+09"),
     ],
 )
 def test_malformed_benchmark(text: str, place: str, wrong: str, tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_malformed_benchmark(text: str, place: str, wrong: str, tmp_path: Path) 
     path.write_text(text)
     with pytest.raises(DataError) as caught:
         own_benchmark(path, DATES)
-    assert str(caught.value).startswith(f"{path}:{place}: {wrong}")
+    assert str(caught.value).startswith(f"env.benchmark={path}:{place}: {wrong}")
     assert "; " in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -91,7 +93,26 @@ def test_malformed_cash_yield(text: str, message: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(DataError) as caught:
         cash_returns(str(path), DATES)
-    assert str(caught.value).startswith(f"{path}:{message}")
+    assert str(caught.value).startswith(f"env.cash_yield={path}:{message}")
+
+
+def test_a_whole_number_is_a_rate_and_never_a_file() -> None:
+    for text in ("0", "5", "-1"):
+        cash_yield = load("pretrain", [f"env.cash_yield={text}"]).env.cash_yield
+        assert type(cash_yield) is float
+        assert cash_yield == float(text)
+    assert (cash_returns(load("pretrain", ["env.cash_yield=0"]).env.cash_yield, DATES) == 0).all()
+    for text in ("5", "-1"):
+        with pytest.raises(ConfigError, match=rf"^env\.cash_yield={text}: not a yearly fraction"):
+            cash_returns(load("pretrain", [f"env.cash_yield={text}"]).env.cash_yield, DATES)
+
+
+def test_a_missing_file_is_named_with_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "none.csv"
+    with pytest.raises(DataError, match=r"^env\.cash_yield=.*none\.csv: no such file"):
+        cash_returns(str(path), DATES)
+    with pytest.raises(DataError, match=r"^env\.benchmark=.*none\.csv: no such file"):
+        own_benchmark(path, DATES)
 
 
 def test_cash_column_earns_the_yield(listing_prices: Prices, small_env: Env) -> None:

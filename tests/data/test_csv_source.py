@@ -40,6 +40,10 @@ MALFORMED: dict[str, tuple[str | bytes, str, str, str]] = {
     "many digits": (line("11", "1" * 400), "3:BB", "beyond the range", "correct it"),
     "zero": (line("1.6", "0"), "3:AA", "price 0 is not positive", "correct it"),
     "negative": (line("12", "-12"), "4:BB", "price -12 is not positive", "correct it"),
+    "huge": (line("11", "1e308"), "3:BB", "price 1e+308 is outside 1e-06 ... 1e+09", "multiply the whole column"),
+    "just too high": (line("11", "1.1e9"), "3:BB", "is outside 1e-06 ... 1e+09", "correct it"),
+    "denormal": (line("1.6", "1e-320"), "3:AA", "is outside 1e-06 ... 1e+09", "correct it"),
+    "just too low": (line("1.6", "0.0000009"), "3:AA", "price 9e-07 is outside", "correct it"),
     "underscore": (line("11", "1_1"), "3:BB", "'1_1' is not a number", "write a number"),
     "other digits": (line("11", "\uff11\uff12"), "3:BB", "is not a number", "write a number"),
     "currency": (line("11", "$11"), "3:BB", "'$11' is not a number", "write a number"),
@@ -127,6 +131,11 @@ def test_line_ends_trailing_lines_and_quotes_are_fine(text: str, write_csv: Writ
 def test_numbers_are_read_exactly(write_csv: Write) -> None:
     path = write_csv(line("1.6", " 1.6e0 ").replace("11", "0.1234567890123456789"))
     assert read_prices(path, 3, TODAY).close[1].tolist() == [1.6, 0.1234567890123456789]
+
+
+def test_the_ends_of_the_range_are_prices(write_csv: Write) -> None:
+    prices = read_prices(write_csv(line("1.6", "0.000001").replace("11", "1000000000")), 3, TODAY)
+    assert prices.close[1].tolist() == [1e-6, 1e9]
 
 
 def test_blanks_before_the_first_and_after_the_last_price_are_kept(write_csv: Write) -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+import finflow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 STAGE = """#!/bin/bash
 echo "$@" >> calls
+printf '%s\\n' "$@" >> words
 name=$(basename "$1" .py)
 [[ " $* " == *" fail=$name "* ]] && exit 5
-echo "Run folder: out of/$name run"; echo "Next: nothing"
+echo "Run folder: ${PLACE:-out of}/$name run"; echo "Next: nothing"
 [[ $name == evaluate ]] && echo "Report: out of/report.html"
 exit 0
 """
@@ -34,9 +37,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+def make(folder: Path, *args: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     outer = re.compile(r"MAKE|MFLAGS|(\w+_)?ARGS$|PYTHON$")
-    env = {key: value for key, value in os.environ.items() if not outer.match(key)}
+    env = {key: value for key, value in os.environ.items() if not outer.match(key)} | variables
     return subprocess.run(["make", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -67,6 +70,26 @@ def test_train_hands_options_to_the_stages_that_read_them(checkout: Path) -> Non
         "experiments/finetune.py market_regime=volatile output_root=x init.weights=null",
         "experiments/evaluate.py run='out of/finetune run' output_root=x",
     ]
+
+
+def test_quoted_values_reach_every_stage_whole(checkout: Path) -> None:
+    root = "output_root=/tmp/my dir (1)/a=b"
+    done = make(checkout, "train", f"ARGS='{root}' hardware.threads=1 'seed=range(2)'")
+    assert done.returncode == 0, done.stderr
+    words = (checkout / "words").read_text().splitlines()
+    assert words.count(root) == 3
+    assert words.count("hardware.threads=1") == 3
+    assert words.count("seed=range(2)") == 2
+
+
+@pytest.mark.parametrize("place", ["it's (mine)", "a=b, c", "plain"])
+def test_the_folder_of_a_run_may_have_any_name(checkout: Path, place: str) -> None:
+    assert make(checkout, "train", PLACE=place).returncode == 0
+    words = (checkout / "words").read_text().splitlines()
+    weights = next(word for word in words if word.startswith("init.weights="))
+    judged = next(word for word in words if word.startswith("run="))
+    assert finflow.load("finetune", [weights]).init.weights == f"{place}/pretrain run"
+    assert finflow.load("evaluate", [judged]).run == f"{place}/finetune run"
 
 
 @pytest.mark.parametrize(("stage", "made"), [("pretrain", 1), ("finetune", 2), ("evaluate", 3)])

@@ -49,6 +49,8 @@ def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
         }
     assert following.startswith("python experiments/evaluate.py ")
     lines, judged, following = run(place, f"{following} evaluation.bootstrap_samples=100")
+    assert judged.parent == place / "outputs" / "evaluate" / tuned.parent.name
+    assert place / lines[0].removeprefix("Run judged: ") == tuned
     number = r"-?\d+\.\d+"
     verdict = (
         rf"Verdict: (BEATS|WORSE THAN|INDISTINGUISHABLE FROM) 1/N \(difference {number}, 95 % \[{number}, {number}\]\)"
@@ -59,6 +61,7 @@ def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
     assert report.stat().st_size > 100_000
     lines, decided, _ = run(place, following)
     assert (place / lines[-1].removeprefix("Table: ")).parent == decided
+    assert decided.parent == place / "outputs" / "decide" / tuned.parent.name
     assert {p.name for p in place.iterdir()} == {"experiments", "outputs"}
 
 

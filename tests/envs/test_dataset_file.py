@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from finflow.data.market import Market, Window
-from finflow.envs.collect import Dataset, collect, load_dataset, save_dataset
+from finflow.envs.collect import Dataset, collect, dataset_bytes, load_dataset
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 
@@ -27,7 +28,7 @@ def dataset(lively: Market, make_world: Any, train: Window) -> Dataset:
 
 @pytest.fixture
 def path(tmp_path: Path, dataset: Dataset) -> Path:
-    save_dataset(tmp_path / "data.npz", dataset)
+    (tmp_path / "data.npz").write_bytes(dataset_bytes(dataset))
     return tmp_path / "data.npz"
 
 
@@ -83,7 +84,13 @@ def test_other_files(path: Path, refused: Any) -> None:
     np.save(single, np.arange(3))
     for content in (b"date,A\n2020-01-01,1\n", b"\x80\x04\x95", pickle.dumps({"row": 1}), single.getvalue()):
         path.write_bytes(content)
-        refused(path)
+        assert "not a dataset of FinFlow (no .npz archive, or cut short)" in refused(path)
+
+
+def test_the_same_data_are_the_same_bytes(dataset: Dataset) -> None:
+    assert dataset_bytes(dataset) == dataset_bytes(dataset)
+    with zipfile.ZipFile(io.BytesIO(dataset_bytes(dataset))) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}  # of no clock
 
 
 class Trap:
@@ -100,7 +107,9 @@ def _spring() -> int:
 
 @pytest.mark.parametrize("name", ["row", "executed", "facts"])
 def test_objects_are_never_unpickled(path: Path, refused: Any, name: str) -> None:
-    refused(rewritten(path, **{name: np.array([Trap()], dtype=object)}))
+    text = refused(rewritten(path, **{name: np.array([Trap()], dtype=object)}))
+    assert "holding objects" in text
+    assert "pickle" not in text
     assert not Trap.sprung
 
 
@@ -140,7 +149,6 @@ def test_facts_that_are_none(path: Path, refused: Any, facts: str) -> None:
     [
         ("data_fingerprint", "other"),
         ("train", ["2015-01-01", "2017-01-01"]),
-        ("accounting", {"cost_rate": 0.0}),
         ("rebalance", "weekly"),
     ],
 )
@@ -148,6 +156,21 @@ def test_made_for_another_market_window_or_accounting(path: Path, refused: Any, 
     text = refused(path, {**FACTS, name: value})
     assert f"made with {name}={FACTS.get(name)!r}" in text
     assert repr(value) in text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"cost_rate": 0.002}, "made with accounting.cost_rate=0.0015, this run has 0.002; make it again"),
+        ({"cost_rate": 0.0015, "min_cash": 0.1}, "made with accounting.min_cash=None, this run has 0.1; make it again"),
+    ],
+)
+def test_only_the_rule_that_differs_is_named(path: Path, refused: Any, wanted: dict[str, float], said: str) -> None:
+    assert said in refused(path, {**FACTS, "accounting": wanted})
+
+
+def test_long_facts_are_cut_short(path: Path, refused: Any) -> None:
+    assert len(refused(path, {"assets": [f"T{i}" for i in range(500)]})) < 250 + len(str(path))
 
 
 def test_the_facts_are_compared_as_json_keeps_them(path: Path, lively: Market, train: Window) -> None:
@@ -211,5 +234,5 @@ def test_two_transitions_after_one(path: Path, refused: Any) -> None:
 
 
 def test_an_empty_dataset(path: Path, refused: Any, dataset: Dataset) -> None:
-    save_dataset(path, dataset.only(np.zeros(len(dataset), dtype=np.bool_)))
+    path.write_bytes(dataset_bytes(dataset.only(np.zeros(len(dataset), dtype=np.bool_))))
     refused(path)

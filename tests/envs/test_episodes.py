@@ -13,6 +13,7 @@ from finflow.envs.episodes import (
     MEAN_BLOCK,
     SHORTEST,
     bootstrapped,
+    bootstrapped_in_regime,
     historical,
     in_regime,
     labels,
@@ -134,3 +135,16 @@ def test_starts_are_cash_equal_weight_or_a_prior_a_third_each(lively: Market, pr
     assert (cash.astype(int) + equal + prior == 1).all()
     assert_allclose([cash.mean(), equal.mean(), prior.mean()], 1 / 3, rtol=0, atol=0.03)
     assert_array_equal(found, starting_portfolios(lively, rounded, episodes, rng()))
+
+
+@pytest.mark.parametrize("regime", ["stable", "volatile"])
+def test_resampled_regime_episodes_are_full_length_and_of_one_label(lively: Market, regime: str) -> None:
+    window = Window(31, 596)
+    found = bootstrapped_in_regime(lively, window, regime, 252, 100, rng())
+    assert all(len(rows) == 252 for rows in found)
+    lived = np.concatenate(found)
+    assert (labels(lively)[lived] == REGIMES.index(regime)).all()
+    assert lived.min() >= window.decisions.start
+    assert lived.max() < window.decisions.stop
+    follows = np.concatenate([np.diff(rows) == 1 for rows in found])
+    assert 0.8 < follows.mean() < 1.0  # blocks, not single days, and more than one of them

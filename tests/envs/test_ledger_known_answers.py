@@ -163,6 +163,34 @@ def test_all_rules_together_in_their_order() -> None:
     assert_allclose(after, [0.1, 0.2 + 0.3 * part, 0.3 - 0.21 * part, 0.4 - 0.09 * part], rtol=0, atol=1e-15)
 
 
+BORROWED = [0.8, 0.7, 0.0, -0.5]
+
+
+def test_borrowed_cash_is_charged_the_cash_yield_and_stays_borrowed() -> None:
+    held = executed(BORROWED, CASH_ONLY)
+    assert_allclose(held, BORROWED, rtol=0, atol=1e-15)
+    day = book(held, np.array(BORROWED), np.array([0.02, -0.01, 0.0, 0.01]), 0.001)
+    assert_allclose(day.gross, 0.8 * 0.02 - 0.7 * 0.01 - 0.5 * 0.01, rtol=0, atol=1e-15)  # .004: .005 for the loan
+    assert_allclose(day.drifted, np.array([0.816, 0.693, 0.0, -0.505]) / 1.004, rtol=0, atol=1e-15)
+    still = executed([0.0, 0.0, 1.0, 0.0], day.drifted, decide=np.array(False))
+    assert_allclose(still, day.drifted, rtol=0, atol=1e-15)
+    assert_allclose(still.sum(), 1.0, rtol=0, atol=1e-15)
+
+
+def test_borrowing_beside_frozen_and_ended_names_still_sums_to_one() -> None:
+    after = executed([0.6, 0.9, 0.0, -0.5], BORROWED, status(A=FROZEN))
+    assert_allclose(after, [0.8, 0.9, 0.0, -0.7], rtol=0, atol=1e-15)
+    after = executed([0.6, 0.9, 0.0, -0.5], BORROWED, status(A=ABSENT))
+    assert_allclose(after, [0.0, 0.9, 0.0, 0.1], rtol=0, atol=1e-15)
+    after = executed([0.0, 0.5, 0.0, 0.5], [1.3, 0.2, 0.0, -0.5], status(A=FROZEN))  # the frozen name is on credit
+    assert_allclose(after, [1.3, 0.0, 0.0, -0.3], rtol=0, atol=1e-15)
+
+
+def test_what_rounding_leaves_below_zero_is_no_loan() -> None:
+    held = np.array([0.5, 0.5, 0.0, -1e-12])
+    assert executed([1.0, 0.0, 0.0, 0.0], held, decide=np.array(False))[-1] == 0.0
+
+
 def test_the_rules_of_a_configuration() -> None:
     rules = ["env.limits.max_weight=0.2", "env.limits.min_cash=0.01", "env.limits.no_trade_band=0.02"]
     env = load("pretrain", [*rules, "env.limits.max_turnover=0.5", "env.cost_bps=7", "env.slippage_bps=2"]).env

@@ -83,6 +83,26 @@ def test_rules_hold_where_they_can(rules: Accounting, seed: int) -> None:
         assert ((after[:, -1] >= rules.min_cash - 1e-12) | (invested < 1e-12))[moved].all()
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32), scale=st.floats(0.5, 4.0))
+def test_borrowing_adds_up_whatever_is_frozen_or_ends(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((8, 6))
+    weights[:, -1] = 1.0
+    for _ in range(20):
+        _, status, returns = draw_day(rng, 8, 6)
+        target = scale * rng.dirichlet(np.ones(6), size=8)
+        target[:, -1] = 1.0 - target[:, :-1].sum(-1)
+        decide = rng.random(8) < 0.5
+        held = execute(target, weights, status, decide, Accounting(0.001))
+        assert_allclose(held.sum(-1), 1.0, rtol=0, atol=1e-12)
+        twin = execute(*(torch.from_numpy(a) for a in (target, weights, status, decide)), Accounting(0.001))
+        assert_allclose(twin.numpy(), held, rtol=0, atol=1e-14)
+        day = book(held, weights, returns.clip(-0.02, 0.02), 0.001)
+        assert_allclose(day.drifted.sum(-1), 1.0, rtol=0, atol=1e-12)
+        weights = day.drifted
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32), cap=st.floats(0.2, 1.0), cash=st.floats(0.0, 0.3))
 def test_every_point_that_the_rules_allow_is_reached(seed: int, cap: float, cash: float) -> None:

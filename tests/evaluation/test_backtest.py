@@ -244,6 +244,25 @@ def test_scaling_uses_train_volatility_cash_and_marked_leverage(make_market) -> 
     assert volatility_scale(made("cash", np.zeros(50)), train["full"]) == 1.0
 
 
+def test_leverage_is_paid_for_on_days_without_a_trade(make_market) -> None:
+    status = np.full((60, 4), TRADABLE, dtype=np.int8)
+    status[20:26, 0], status[45:, 2] = FROZEN, ABSENT
+    market = make_market(random_returns(60, 3), status=status, rebalance="monthly")
+    market.returns[1:, -1] = 0.01
+    window = Window(5, 60)
+    plan = Plan(np.tile([0.4, 0.35, 0.25, 0.0], (60, 1)), market.decision)
+    policy = backtest(market, window, Accounting(0.001), {"policy": plan})["policy"]
+    double = scaled_track(policy, market, window, 0.001, 2.0)
+    assert (policy.turnover == 0).sum() > 40
+    assert (double.weights[:, -1] < -0.4).all()
+    np.testing.assert_allclose(double.weights.sum(1), 1.0, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(double.drifted.sum(1), 1.0, rtol=0, atol=1e-12)
+    risky = (double.weights[:, :-1] * market.returns[5:60, :-1]).sum(1)
+    np.testing.assert_allclose(double.gross, risky + 0.01 * double.weights[:, -1], rtol=0, atol=1e-12)
+    start, quiet = double.weights[0], 1 + market.returns[5]
+    np.testing.assert_allclose(double.weights[1], start * quiet / (start @ quiet), rtol=0, atol=1e-12)
+
+
 def test_ruin_ends_a_track_and_nothing_is_invented(make_market) -> None:
     returns = np.full((20, 1), 0.01)
     returns[10] = -1.0

@@ -21,7 +21,7 @@ def fill(root: Path) -> list[str]:
 def test_openings_are_counted_and_chained(tmp_path: Path) -> None:
     heads = fill(tmp_path / "outputs")
     assert verify_openings(tmp_path / "outputs") == 4
-    assert all(verify_openings(tmp_path / "outputs", head) == 4 for head in heads)
+    assert all(verify_openings(tmp_path / "outputs", {"run": head}) == 4 for head in heads)
     last = json.loads((tmp_path / "outputs" / FILE_NAME).read_text().splitlines()[-1])
     assert last["hash"] == heads[-1]
     assert last["previous"] == heads[-2]
@@ -45,9 +45,10 @@ def test_tampering_is_named_by_line(tmp_path: Path, line: int, how: str) -> None
     path.write_text("\n".join(lines) + "\n")
     content = path.read_bytes()
     with pytest.raises(AuditError) as caught:
-        verify_openings(tmp_path, heads[-1])
+        verify_openings(tmp_path, {"earlier": heads[0], "the last": heads[-1]})
     assert caught.value.exit_code == 6
     assert "\n" not in str(caught.value)
+    assert (how, line) != ("remove", 3) or "that the last noted is gone" in str(caught.value)
     if (how, line) != ("remove", 3):  # a cut-off tail shows by the head alone
         with pytest.raises(AuditError, match=rf"{FILE_NAME}:\d: the log of test-window openings was changed"):
             record_opening(tmp_path, "aa", "2018", "run", "now")

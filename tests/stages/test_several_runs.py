@@ -75,7 +75,7 @@ def test_every_opening_is_counted(root: Path, seeds: list[Path]) -> None:
     entry = json.loads(lines[0])
     lines[0] = lines[0].replace(entry["run"], "some/other")
     (root / "test_ledger.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(Exception, match="test_ledger.jsonl") as refused:
+    with pytest.raises(Exception, match=r"test_ledger\.jsonl") as refused:
         evaluate(root, seeds[0])
     assert refused.value.exit_code == 6  # type: ignore[attr-defined]
     (root / "test_ledger.jsonl").unlink()
@@ -117,3 +117,9 @@ def test_folds_are_stitched_end_to_end(tmp_path: Path) -> None:
 
 def rows(path: Path) -> list[str]:
     return path.read_text().splitlines()[1:]
+
+
+def test_an_audit_never_opens_the_window(root: Path, seeds: list[Path]) -> None:
+    line = [f"output_root={root}", f"run='{seeds[0]}'", "audit=true"]
+    with pytest.raises(ConfigError, match=r"finflow\.audit"):
+        finflow.evaluate(finflow.load("evaluate", line))

@@ -12,11 +12,12 @@ from finflow.artifacts.policy_file import read_policy
 from finflow.artifacts.weights import load_weights
 from finflow.data.market import REGIMES
 from finflow.envs.episodes import labels
-from finflow.errors import ConfigError, DataError, ParentError
+from finflow.errors import ConfigError, DataError, DivergedError, ParentError
 from finflow.replay import Replay
 from finflow.stages import finetune as finetune_stage
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import FinetuneResult, PretrainResult
+from finflow.stages.trained import load_trained
 
 from .conftest import TINY, TUNE
 
@@ -79,9 +80,11 @@ def test_phase_two_starts_from_phase_one_to_the_bit(
 
 
 def test_gate_and_residuals_move_in_phase_two(pretrained: PretrainResult, tuned: FinetuneResult) -> None:
-    assert tuned.diagnostics["gate_entropy_change"] != 0
-    assert tuned.diagnostics["expert_distance_change"] != 0
+    assert tuned.diagnostics_at_end["gate_entropy_change"] != 0
+    assert tuned.diagnostics_at_end["expert_distance_change"] != 0
     assert {"gate_entropy", "expert_distance"} <= set(tuned.diagnostics)
+    if tuned.selected_episode == 0:
+        assert tuned.diagnostics["gate_entropy_change"] == 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_numbers(root: Path, tuned: FinetuneResult) -> None:
@@ -171,3 +174,32 @@ def test_a_stage_refuses_the_algorithm_of_another(root: Path) -> None:
     config = finflow.load("pretrain", [*MARKET, f"output_root={root}"])
     with pytest.raises(ConfigError, match="not an algorithm of finetune"):
         finflow.finetune(config)
+
+
+def test_a_regime_without_days_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    line = [*TINY, *TUNE, f"output_root={tmp_path}", "fold=2000", "market_regime=crisis", "init.weights=null"]
+    with pytest.raises(DataError, match="market_regime=crisis: no stretch"):
+        finflow.finetune(finflow.load("finetune", line))
+    assert not (tmp_path / "finetune").exists()
+
+
+def test_an_infinite_weight_is_found_before_it_is_judged(root: Path) -> None:
+    """One update is too few for the look at the losses; the weights themselves are looked at."""
+    line = [*MARKET, f"output_root={root}", "budget.updates_per_epoch=1", "budget.epochs=1", "algo.critic_lr=1e38"]
+    with pytest.raises(DivergedError, match="not finite"):
+        finflow.pretrain(finflow.load("pretrain", line))
+
+
+def test_a_window_is_entered_from_cash_at_once(pretrained: PretrainResult, root: Path) -> None:
+    trained = load_trained(finflow.load("evaluate", [f"output_root={root}"]), str(pretrained.run_dir))
+    policy, fold = trained.policy, trained.prepared.fold
+    cash = np.eye(trained.prepared.market.n)[-1:]
+    entry, later = (np.array([row]) for row in (fold.test.start - 1, fold.test.start))
+    decision = policy.decide(entry, cash, np.zeros(1))
+    np.testing.assert_array_equal(policy.act(entry, cash, np.zeros(1)), decision.aim.double().numpy())
+    slow = policy.act(later, cash, np.zeros(1))
+    assert slow[0, -1] > policy.act(entry, cash, np.zeros(1))[0, -1]
+    held = np.full_like(cash, 1 / cash.shape[1])
+    np.testing.assert_array_equal(
+        policy.act(entry, held, np.zeros(1)), policy.decide(entry, held, np.zeros(1)).mean.double().numpy()
+    )

@@ -69,7 +69,7 @@ def test_validation_looks_at_validation_rows_alone(iql: IQL, prepared: Prepared)
     other = Validator(policy, replace(market, returns=wild), fold, prepared.accounting, "monthly")()
     assert other == first
     assert first["validation_sharpe"] is not None
-    assert first["gate_entropy"] == pytest.approx(np.log(5), rel=1e-5)
+    assert first["validation_gate_entropy"] == pytest.approx(np.log(5), rel=1e-5)
 
 
 def test_episode_figures_by_hand() -> None:
