@@ -137,7 +137,7 @@ def test_from_scratch_needs_no_parent(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ("algo.network.hidden_dim=8", "hidden_dim"),
-        ("env.synthetic.seed=9", "data_fingerprint"),
+        ("env.synthetic.seed=9", r"env\.synthetic\.seed=9"),
         ("budget.epochs=3", "budget.epochs"),
     ],
 )
