@@ -153,7 +153,7 @@ def gate_chart(evaluation: Evaluation) -> Chart:
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="expert share", tickformat=".0%", range=[0, 1], row=1, col=1)
     figure.update_yaxes(title="", showticklabels=False, showgrid=False, ticks="", range=[-0.5, 0.5], row=2, col=1)
-    figure.update_yaxes(title="trading rate", tickformat=".0%", rangemode="tozero", row=3, col=1)
+    figure.update_yaxes(title="trading rate", tickformat=".2~%", rangemode="tozero", row=3, col=1)
     figure.update_xaxes(type="date", range=[x[0], x[-1]])
     figure.update_xaxes(ticks="", row=2, col=1)
     figure.update_layout(legend={"traceorder": "normal"}, barmode="overlay")

@@ -17,11 +17,28 @@ def track(name: str, net: np.ndarray, first: str = "2020-01-01") -> Track:
     return Track(name, dates, still, still, zero, zero, net, net, 0)
 
 
-def test_a_lagged_decision_is_executed_a_day_later() -> None:
-    said = iter([np.array([[float(k)]]) for k in range(4)])
+def test_a_lagged_trade_is_executed_a_day_later() -> None:
+    """Enters at .6/.4; the trade decided on day 1 (+.1) is executed on day 2, whatever has drifted meanwhile."""
+    said = iter([np.array([[w, 1 - w]]) for w in (0.6, 0.7, 0.5, 0.5)])
     act = lagged(lambda _rows, _drifted, _drawdown: next(said))
-    seen = [float(act(np.array([k]), np.zeros((1, 1)), np.zeros(1))[0, 0]) for k in range(4)]
-    assert seen == [0.0, 0.0, 1.0, 2.0]
+    held = [np.array([[w, 1 - w]]) for w in (0.0, 0.6, 0.65, 0.9)]
+    seen = [float(act(np.array([k]), h, np.zeros(1))[0, 0]) for k, h in enumerate(held)]
+    assert seen == pytest.approx([0.6, 0.6, 0.65 + 0.1, 0.9 - 0.15], abs=1e-12)
+
+
+def test_a_lagged_hold_trades_nothing() -> None:
+    act = lagged(lambda _rows, drifted, _drawdown: drifted)
+    for share in (0.2, 0.5, 0.4):
+        held = np.array([[share, 1 - share]])
+        np.testing.assert_allclose(act(np.array([0]), held, np.zeros(1)), held, rtol=0, atol=1e-15)
+
+
+def test_a_sale_that_drift_has_overtaken_stops_at_nothing() -> None:
+    said = iter([np.array([[0.5, 0.5]]), np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]])])
+    act = lagged(lambda _rows, _drifted, _drawdown: next(said))
+    for share in (0.5, 0.5):
+        act(np.array([0]), np.array([[share, 1 - share]]), np.zeros(1))
+    np.testing.assert_allclose(act(np.array([2]), np.array([[0.3, 0.7]]), np.zeros(1)), [[0.0, 1.0]], atol=1e-15)
 
 
 def test_losing_more_than_half_to_lag_is_flagged() -> None:
