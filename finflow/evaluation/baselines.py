@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finflow.allocators.baselines import EQUAL, baseline_targets
+from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets
 from finflow.data.decisions import decision_days
 from finflow.data.market import TRADABLE, Market, Window
 from finflow.envs.ledger import Accounting
@@ -45,4 +45,22 @@ def baseline_tracks(market: Market, window: Window, accounting: Accounting, freq
     always = np.ones(len(market.dates), dtype=np.bool_)
     for name, targets in baseline_targets(market, rows).items():
         plans[MONTHLY if name == EQUAL else name] = Plan(targets, always)
+    return backtest(market, window, accounting, plans)
+
+
+def frequent_tracks(market: Market, window: Window, accounting: Accounting, frequency: str) -> dict[str, Track]:
+    """The baselines of `baseline_tracks` once more, rebalanced as often as the policy: "minimum variance, daily".
+
+    1/N is there already, buy and hold never rebalances. Nothing where the policy itself is monthly.
+    """
+    if frequency == "monthly":
+        return {}
+    decisions = np.asarray(window.decisions, dtype=np.intp)
+    rows = decisions[market.decision[decisions] | (decisions == decisions[0])]
+    always = np.ones(len(market.dates), dtype=np.bool_)
+    plans = {
+        f"{name}, {frequency}": Plan(targets, always)
+        for name, targets in baseline_targets(market, rows).items()
+        if name not in (EQUAL, HOLD)
+    }
     return backtest(market, window, accounting, plans)

@@ -9,7 +9,13 @@ from finflow.allocators.baselines import HOLD
 from finflow.data.market import Fold, Market
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Rows, Strategy, backtest
-from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
+from finflow.evaluation.baselines import (
+    MONTHLY,
+    baseline_tracks,
+    equal_weight_name,
+    equal_weight_track,
+    frequent_tracks,
+)
 from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.metrics import YEAR, measure
 from finflow.evaluation.regimes import by_regime, decision_regimes
@@ -72,7 +78,7 @@ def evaluate_policy(
         equal_weight_track(market, fold.train, accounting, frequency),
     )
     scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
-    rivals = {**baselines, **(others or {})}
+    rivals = {**baselines, **frequent_tracks(market, window, accounting, frequency), **(others or {})}
     tracks = {POLICY: track, **rivals}
     metrics = {name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()}
     regime = decision_regimes(market, window)

@@ -224,6 +224,29 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What picking the best of several compared runs is worth, on their active returns against 1/N.
+
+    Attributes
+    ----------
+    best : label of the run with the highest active Sharpe ratio.
+    probabilistic : probability that its active Sharpe ratio is above 0, taken alone.
+    deflated, deflated_effective : the same against the best that so many trials reach by luck (Bailey & Lopez de
+        Prado 2014), counting runs, and counting effective runs.
+    trials, effective_trials : runs, and runs after their correlation.
+    overfitting : probability that the best of one half of the days is below the median of the other (CSCV).
+    """
+
+    best: str
+    probabilistic: float | None
+    deflated: float | None
+    deflated_effective: float | None
+    trials: int
+    effective_trials: float | None
+    overfitting: float | None
+
+
+@dataclass(frozen=True)
 class Study:
     """Several runs on one page.
 
@@ -234,9 +257,11 @@ class Study:
     members : the runs, each judged on its own.
     middle : of "seeds": interquartile mean of the members' Sharpe ratios with its 95 % bootstrap interval.
     underpowered : fewer than 10 seeds.
+    selection : of "comparison": what its best run is worth.
     """
 
     kind: Literal["seeds", "folds", "comparison"]
     members: tuple[Member, ...]
     middle: tuple[float, float, float] | None
     underpowered: bool
+    selection: Selection | None = None

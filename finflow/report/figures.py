@@ -47,7 +47,8 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     figure = make_subplots(
         rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.56, 0.24, 0.2], figure=blank()
     )
-    others = [track for key, track in evaluation.baselines.items() if key != name]
+    # The tables hold the baselines at the policy's frequency too; as lines they would only cover the monthly ones.
+    others = [t for key, t in evaluation.baselines.items() if key != name and not key.endswith((", daily", ", weekly"))]
     for i, track in enumerate(others):
         dash = ("solid", "dot", "dash")[i // len(OTHERS) % 3]
         _add_track(figure, track, x, rows, {"width": 1, "color": OTHERS[i % len(OTHERS)], "dash": dash}, rank=3 + i)

@@ -67,14 +67,31 @@ def study_view(study: Study, evaluation: Evaluation) -> StudyView:
     label = study.members[0].label if study.members else "none"
     first = f"The rest of the page is about the first of these {count} runs, {label}. {tally}"
     caution = "" if count < 2 else "The best of several runs is partly the luckiest: its lead is smaller than it looks."
+    says = (first, *_selection(study))
     return StudyView(
-        f"first of {count} runs compared", "Runs", "Run by run", (first,), caution, None, _table(study, evaluation)
+        f"first of {count} runs compared", "Runs", "Run by run", says, caution, None, _table(study, evaluation)
     )
 
 
 def _tally(members: Sequence[Member]) -> str:
     outcomes = [member.verdict.outcome for member in members]
     return ", ".join(f"{outcomes.count(kind)} × {kind} 1/N" for kind in CLASSES if kind in outcomes)
+
+
+def _selection(study: Study) -> tuple[str, ...]:
+    """What the best of the compared runs is worth, in words; what is undefined is left out."""
+    chosen = study.selection
+    if chosen is None or chosen.probabilistic is None:
+        return ()
+    alone = f"Probability that its active Sharpe ratio is above 0: {chosen.probabilistic:.2f} alone"
+    says = f"Best against 1/N: {chosen.best}. {alone}"
+    if chosen.deflated is not None:
+        says += f", {chosen.deflated:.2f} deflated for {chosen.trials} runs"
+    if chosen.deflated_effective is not None and chosen.effective_trials is not None:
+        says += f", {chosen.deflated_effective:.2f} for the {chosen.effective_trials:.1f} that they amount to"
+    if chosen.overfitting is None:
+        return (f"{says}.",)
+    return (f"{says}.", f"Probability that picking the best overfits (CSCV): {chosen.overfitting:.2f}.")
 
 
 def _middle(study: Study) -> tuple[str, ...]:

@@ -75,8 +75,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     report = folder / "report.html"
     write_report(report, evaluation, _run_facts(first, record, following), judged.study)
     write_run(folder, record)
-    members = [] if judged.study is None else [plain(asdict(member)) for member in judged.study.members]
-    write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "members": members})
+    study = None if judged.study is None else plain(asdict(judged.study))
+    write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study})
     folders = tuple(run.folder for run in runs)
     return EvaluateResult(folder, report, evaluation, judged.study, folders, first.past.new_days, following)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from finflow.agents.variants import variants
 from finflow.evaluation.backtest import backtest
+from finflow.evaluation.choosing import selection_of
 from finflow.evaluation.evaluate import Policy, evaluate_policy
 from finflow.evaluation.metrics import measure
 from finflow.evaluation.openings import record_opening
@@ -64,7 +65,8 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
     others = dict(list(tracks.items())[1:])
     part = _part(config, first, first.policy, opened, others)
     members = _members(config, tracks, part.evaluation, first.config.seed)
-    return Judged(part.evaluation, [part], Study("comparison", members, None, False), head)
+    chosen = selection_of(tracks, part.evaluation.baselines[part.evaluation.verdict.opponent])
+    return Judged(part.evaluation, [part], Study("comparison", members, None, False, chosen), head)
 
 
 def _open(config: Config, run: Trained, when: str) -> tuple[int, str]:

@@ -65,6 +65,14 @@ def test_other_runs_stand_side_by_side(root: Path, seeds: list[Path]) -> None:
     labels = [member.label for member in result.study.members]
     assert any("risk_weight=0.5" in label for label in labels)
     assert labels[1] in result.evaluation.baselines
+    chosen = result.study.selection
+    assert chosen is not None
+    assert (chosen.trials, chosen.best in labels) == (2, True)
+    assert chosen.probabilistic is not None
+    assert chosen.deflated is not None
+    assert chosen.deflated <= chosen.probabilistic
+    assert "deflated for 2 runs" in result.report.read_text()
+    assert "minimum variance, daily" in result.evaluation.metrics
 
 
 def test_every_opening_is_counted(root: Path, seeds: list[Path]) -> None:
