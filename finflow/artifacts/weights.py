@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
-import safetensors
-import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from finflow.artifacts.files import atomic_write, storage_errors
 from finflow.errors import StorageError
@@ -60,7 +60,7 @@ def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
         "tensors_sha256": content_hash(plain),
     }
     # One string, because the order of several would differ from run to run.
-    data = safetensors.torch.save(plain, {_KEY: _canonical(stored)})
+    data = save(plain, {_KEY: _canonical(stored)})
     atomic_write(path, data)
     return _sha256(data)
 
@@ -89,8 +89,8 @@ def load_weights(path: Path, expected_sha256: str | None = None) -> tuple[dict[s
         _refuse(path, f"damaged or replaced: its SHA-256 is not the expected {expected_sha256[:16]}...")
     metadata, tensors_sha256 = _open_text(path, header.text)
     try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).split("\n")[0]
         _refuse(path, f"damaged: {first}", error)
     if content_hash(tensors) != tensors_sha256:
