@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, READS, Config, Schema
+from finflow.schema import ALGORITHMS, READS, Config
+from finflow.schema.fields import Schema
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 

@@ -21,7 +21,7 @@ from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_ta
 from finflow.nn.critic import Embedding
 from finflow.nn.networks import Networks
 from finflow.nn.policy import Decision, dimensions, entropy, sample
-from finflow.schema import BCell as BCellConfig
+from finflow.schema.algo import BCell as BCellConfig
 
 ADVANTAGE_FLOOR = 0.1  # of s_A, in units of the reward: a critic that has learnt nothing must not be amplified
 

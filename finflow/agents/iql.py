@@ -10,7 +10,7 @@ from finflow.losses.awr import advantage_weight, effective_sample_share, weighte
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import lower_mean, quantile_huber_loss
 from finflow.nn.networks import Networks
-from finflow.schema import IQL as IQLConfig
+from finflow.schema.algo import IQL as IQLConfig
 
 
 class ImplicitLosses(NamedTuple):

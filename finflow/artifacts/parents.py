@@ -19,7 +19,8 @@ from finflow.artifacts.weights import load_weights
 from finflow.config import digest
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.errors import ParentError, StorageError
-from finflow.schema import Config, Env
+from finflow.schema import Config
+from finflow.schema.env import Env
 
 FACTS = "facts"
 KEY = ("data_fingerprint", "feature_spec", "network", "fold", "budget")

@@ -11,7 +11,7 @@ from finflow.data.scaling import FeatureScaling
 from finflow.envs.reward import RewardModel
 from finflow.errors import StorageError
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
-from finflow.schema import Network
+from finflow.schema.algo import Network
 
 _SCALING = "scaling."
 _NETWORKS = "networks."

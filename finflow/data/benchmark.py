@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from finflow.data.csv_source import check_range
 from finflow.data.csv_table import CsvTable, read_table
 from finflow.errors import ConfigError, DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 TRADING_DAYS = 252
 EQUAL_WEIGHT = "equal_weight"

@@ -23,7 +23,7 @@ from finflow.data.regimes import label_regimes
 from finflow.data.sources import load_prices
 from finflow.data.status import Trading, simple_returns, trading
 from finflow.errors import DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 FEATURE_VERSION = 1
 """Raised whenever a formula of features or labels changes: weights then know that they were trained on others."""

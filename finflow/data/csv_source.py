@@ -10,7 +10,7 @@ from finflow.data.folds import minimum_rows
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
 from finflow.errors import DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 LOWEST, HIGHEST = 1e-6, 1e9
 """Prices outside are a slip or a broken export; ratios of any two inside stay far from the limits of float64."""

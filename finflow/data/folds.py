@@ -11,7 +11,7 @@ import numpy as np
 from finflow.config import check_day
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
 from finflow.errors import ConfigError, DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 PURGE = 21
 SP500_FOLDS = {"2000": (2000, 2002), "2008": (2008, 2009), "2013": (2013, 2017), "2018": (2018, 2022)}

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from finflow.data.prices import Prices
 from finflow.data.status import equal_run
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 
 def price_warnings(prices: Prices, env: Env) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
 from finflow.data.synthetic import load_synthetic
 from finflow.errors import ConfigError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 
 def load_sp500(env: Env) -> Prices:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from finflow.data.prices import Prices
-from finflow.schema import Env, Synthetic
+from finflow.schema.env import Env, Synthetic
 from finflow.seeding import numpy_stream
 
 FIRST_DAY = np.datetime64("2000-01-03", "D")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from finflow.data.market import ABSENT, TRADABLE
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 ROUNDING = 1e-9
 """Cash between this below zero and zero is what rounding left; cash below that is borrowed."""

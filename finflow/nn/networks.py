@@ -12,7 +12,7 @@ from finflow.envs.world import PATH_SCALARS
 from finflow.errors import DivergedError
 from finflow.nn.actor import Actor
 from finflow.nn.critic import Critic
-from finflow.schema import Network
+from finflow.schema.algo import Network
 from finflow.seeding import stream_seed
 
 EXPERT_GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -24,8 +24,8 @@ from finflow.envs.simulator import Simulator
 from finflow.errors import ConfigError
 from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
-from finflow.schema import BCell as BCellConfig
 from finflow.schema import Config
+from finflow.schema.algo import BCell as BCellConfig
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware

@@ -11,8 +11,8 @@ from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
-from finflow.schema import IQL as IQLConfig
 from finflow.schema import Config
+from finflow.schema.algo import IQL as IQLConfig
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import prepare, use_hardware

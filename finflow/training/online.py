@@ -13,7 +13,7 @@ from finflow.agents.bcell import BCell
 from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
 from finflow.replay import Replay, join
-from finflow.schema import BCell as BCellConfig
+from finflow.schema.algo import BCell as BCellConfig
 from finflow.tracking.progress import progress
 from finflow.tracking.tracker import Tracker
 from finflow.training.averages import Averages

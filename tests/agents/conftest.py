@@ -17,8 +17,8 @@ from finflow.envs.reward import RewardModel
 from finflow.envs.world import World
 from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_networks
 from finflow.replay import Logged
-from finflow.schema import IQL as IQLConfig
-from finflow.schema import BCell as BCellConfig
+from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import BCell as BCellConfig
 from finflow.training.batches import Batcher
 
 CPU = torch.device("cpu")

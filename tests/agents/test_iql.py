@@ -11,7 +11,7 @@ from finflow.agents.iql import IQL, implicit_losses
 from finflow.envs.world import State, World
 from finflow.losses.quantile import midpoints
 from finflow.nn.networks import Networks
-from finflow.schema import Network
+from finflow.schema.algo import Network
 
 MakeIQL = Callable[..., IQL]
 MakeBatch = Callable[..., Batch]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.envs.world import World
-from finflow.schema import Network
+from finflow.schema.algo import Network
 
 MEAN = np.array([0.04, -0.02])
 COVARIANCE = np.array([[0.09, 0.02], [0.02, 0.04]])

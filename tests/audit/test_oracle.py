@@ -12,7 +12,7 @@ from finflow.errors import DataError
 from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name
 from finflow.evaluation.oracle import Oracle, fit_oracle, planted_signal, tilt
 from finflow.evaluation.verdict import judge
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ import pytest
 from finflow.config import from_yaml, load, to_yaml
 from finflow.errors import ConfigError
 from finflow.refusals import CONF_DIR, group_choices
-from finflow.schema import ALGORITHMS, READS, STAGES, BCell, Config, Schema
+from finflow.schema import ALGORITHMS, READS, STAGES, Config
+from finflow.schema.algo import BCell
+from finflow.schema.fields import Schema
 
 NEEDS = {"env=csv": ["env.path=prices.csv"]}
 CHOICES = [(s, g, c) for s in STAGES for g, choices in group_choices(s).items() for c in choices]

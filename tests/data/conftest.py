@@ -11,7 +11,7 @@ from finflow.data.build import build_market, market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
 from finflow.data.sources import load_prices
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 
 @pytest.fixture(scope="session")

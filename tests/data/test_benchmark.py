@@ -13,7 +13,7 @@ from finflow.data.decisions import decision_days
 from finflow.data.market import TRADABLE, Market
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 DATES = np.array(["2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07"], dtype="datetime64[D]")
 

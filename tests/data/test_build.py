@@ -14,7 +14,7 @@ from finflow.data.cache import cached_arrays
 from finflow.data.market import Market
 from finflow.data.prices import Prices
 from finflow.errors import StorageError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 
 @pytest.mark.parametrize(

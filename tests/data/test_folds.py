@@ -12,7 +12,7 @@ from finflow.data.folds import PURGE, fold_dates, fold_from_dates, make_fold, mi
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 SP500 = {
     "2000": ((1266, 1750), (1771, 2507), (2528, 3280), "2000-01-03", "2002-12-31"),

@@ -9,7 +9,7 @@ from finflow.data.folds import make_fold
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market
 from finflow.data.scaling import FeatureScaling
 from finflow.errors import DataError
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 
 @pytest.fixture(scope="module")

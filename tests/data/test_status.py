@@ -7,7 +7,7 @@ from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
 from finflow.data.price_warnings import price_warnings
 from finflow.data.prices import Prices
 from finflow.data.status import equal_run, simple_returns, trading
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 NAN = np.nan
 

@@ -6,7 +6,7 @@ import pytest
 from finflow.config import load
 from finflow.data.build import market_of
 from finflow.data.synthetic import make_prices
-from finflow.schema import Env, Synthetic
+from finflow.schema.env import Env, Synthetic
 
 
 def spec(**changes: float) -> Synthetic:

@@ -7,7 +7,7 @@ import torch
 
 from finflow.envs.world import State
 from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_networks
-from finflow.schema import Network
+from finflow.schema.algo import Network
 
 MakeState = Callable[..., State]
 MakeNetworks = Callable[..., Networks]

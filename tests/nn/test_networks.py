@@ -11,7 +11,7 @@ from finflow.artifacts.weights import load_weights, save_weights
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.world import State
 from finflow.nn.networks import Networks, ObservationSpec
-from finflow.schema import Network
+from finflow.schema.algo import Network
 
 MakeState = Callable[..., State]
 MakeNetworks = Callable[..., Networks]

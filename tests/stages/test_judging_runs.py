@@ -14,7 +14,7 @@ from finflow.config import from_yaml
 from finflow.data.build import build_market
 from finflow.errors import AuditError, DataError, ParentError
 from finflow.report.page import RunFacts
-from finflow.schema import Env
+from finflow.schema.env import Env
 from finflow.stages import evaluate as stage
 from finflow.stages.past import PAST, compare_past, past_facts
 from finflow.stages.results import EvaluateResult

@@ -13,9 +13,9 @@ from finflow.config import load
 from finflow.envs.collect import Dataset
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
-from finflow.schema import IQL as IQLConfig
-from finflow.schema import BCell as BCellConfig
 from finflow.schema import Config
+from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import BCell as BCellConfig
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare
 from finflow.tracking.tracker import Row

@@ -12,7 +12,7 @@ from finflow.data.prices import Prices
 from finflow.evaluation.audit.changes import JITTER
 from finflow.evaluation.audit.findings import Findings, Watched
 from finflow.evaluation.audit.future import Rows
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 CHECK = "prices file"
 

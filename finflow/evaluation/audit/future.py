@@ -20,7 +20,7 @@ from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_plan
 from finflow.nn.actor import Actor
-from finflow.schema import Env
+from finflow.schema.env import Env
 
 Rows = NDArray[np.int64]
 

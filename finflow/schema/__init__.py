@@ -1,0 +1,139 @@
+"""What a configuration holds: typed sections without defaults; values live in `conf/`, once."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from finflow.errors import ConfigError
+from finflow.schema.algo import IQL, BCell
+from finflow.schema.env import Env
+from finflow.schema.fields import Count, Fraction, NonNegative, Positive, Schema, Text, number_as_text
+
+STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide")
+
+
+class Budget(Schema):
+    """How much work a run does; `experiment=demo` shrinks these."""
+
+    collect_episodes: Count
+    epochs: Count
+    updates_per_epoch: Count | None
+    episodes: Count
+    frozen_episodes: Annotated[int, Field(ge=0)]
+    critic_updates: Annotated[int, Field(ge=0)]
+    refit_updates: Annotated[int, Field(ge=0)]
+
+
+class Reward(Schema):
+    """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/reward.py`)."""
+
+    lambda_cvar: NonNegative
+    lambda_turn: NonNegative
+    lambda_dd: NonNegative
+
+
+class MarketRegime(Schema):
+    """One market regime: its label and the values that the training guide gives it."""
+
+    name: Literal["all", "stable", "normal", "volatile", "crisis"]
+    alpha_init: Positive
+    cql_alpha: NonNegative
+    lambda_cvar: NonNegative
+    lambda_turn: NonNegative
+
+
+class Hardware(Schema):
+    """Where tensors live and how many threads work on them."""
+
+    device: Literal["auto", "cpu"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+
+
+class Tracking(Schema):
+    """Sinks beside `metrics.jsonl`, which is always written."""
+
+    tensorboard: bool
+
+
+class Init(Schema):
+    """What fine-tuning starts from: `latest`, a run folder or weights file, or null (from scratch)."""
+
+    weights: Text | None
+
+
+class Offline(Schema):
+    """Offline data: collected and cached by default, or read from a file made by `collect.py`."""
+
+    dataset: Text | None
+    bootstrap_fraction: Fraction
+
+
+class Evaluation(Schema):
+    """Validation during training, and the verdict's bootstrap."""
+
+    every_epochs: Count
+    every_episodes: Count
+    objective: Literal["sharpe", "active_ir"]
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    block_days: Count
+
+
+class Config(Schema):
+    """Root of every stage's configuration."""
+
+    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide"]
+    name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    fold: Text
+    output_root: Text
+    run: Text | Annotated[list[Text], Field(min_length=1)]
+    audit: bool
+    episodes: Count
+    out: Text
+    budget: Budget
+    reward: Reward
+    init: Init
+    offline: Offline
+    evaluation: Evaluation
+    market_regime: MarketRegime
+    env: Env
+    hardware: Hardware
+    tracking: Tracking
+    algo: Annotated[IQL | BCell, Field(discriminator="name")]
+
+    @model_validator(mode="after")
+    def _memory_holds_a_batch(self) -> Self:
+        """A memory smaller than a batch would never be learnt from; one of few days would cut its episodes' links."""
+        if isinstance(self.algo, BCell):
+            least = max(self.algo.batch_size, 2 * self.env.parallel)
+            if self.algo.memory_capacity < least:
+                raise ConfigError(
+                    f"algo.memory_capacity={self.algo.memory_capacity}: should be at least {least}"
+                    " (algo.batch_size, and twice env.parallel)"
+                )
+        return self
+
+
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": ("bcell",)}
+"""Algorithms of each training stage; the first is the default."""
+
+_SHARED = ("stage", "output_root")
+_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline")
+READS: Mapping[str, tuple[str, ...]] = {
+    "pretrain": (
+        *_TRAINING, "tracking", "algo", "market_regime", "reward", "budget.collect_episodes",
+        "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs",
+    ),
+    "finetune": (
+        *_TRAINING, "tracking", "algo", "market_regime", "reward", "init", "budget.collect_episodes",
+        "budget.epochs", "budget.updates_per_epoch",  # of the parent that is looked for
+        "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
+        "evaluation.every_episodes", "evaluation.objective",
+    ),
+    "collect": (*_SHARED, "name", "seed", "fold", "env", "hardware", "episodes", "out",
+                "offline.bootstrap_fraction", "budget.collect_episodes"),
+    "evaluate": (*_SHARED, "run", "audit", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
+    "decide": (*_SHARED, "run", "hardware"),
+}  # fmt: skip
+"""What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""

@@ -1,0 +1,38 @@
+"""What every section is built of: the base of all sections, and the kinds of values."""
+
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Schema(BaseModel):
+    """Base of every section: frozen, no coercion, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _calendar_day(value: str) -> str:
+    try:
+        written = date.fromisoformat(value).isoformat()
+    except ValueError:
+        written = ""
+    if written != value:
+        raise ValueError("not a calendar day; write it as YYYY-MM-DD")
+    return value
+
+
+def number_as_text(value: Any) -> Any:
+    """`fold=2008` arrives as a number; where text is asked for, it is the text that was typed."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Discount = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, BeforeValidator(number_as_text), Field(min_length=1)]
+Day = Annotated[str, AfterValidator(_calendar_day)]
+Schedule = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
+"""Value at the start and at the end of training; linear between them."""
