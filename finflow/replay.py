@@ -1,6 +1,7 @@
 """Replay memory that stores indices into the market and weights, never observations, rewards or next states."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ class Logged(NamedTuple):
     drawdown: Tensor
     next_executed: Tensor
     has_next: Tensor
+
+
+_STORED = ("row", "next_row", "drifted", "executed", "drawdown", "follows")
 
 
 class Replay:
@@ -101,6 +105,16 @@ class Replay:
             self._simplex(self.executed[follows.clamp_min(0)]),
             follows >= 0,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every transition held, and where the next one goes."""
+        return {**{name: getattr(self, name)[: self.size] for name in _STORED}, "size": self.size, "at": self.at}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, of a memory of the same capacity."""
+        self.size, self.at = state["size"], state["at"]
+        for name in _STORED:
+            getattr(self, name)[: self.size] = state[name]
 
     @staticmethod
     def _simplex(weights: Tensor) -> Tensor:

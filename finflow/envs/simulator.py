@@ -1,5 +1,6 @@
 """Many portfolios stepped side by side through one market."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from finflow.envs.ledger import Accounting, Booked, book, execute
 from finflow.envs.reward import RUIN, RewardModel, next_drawdown
 
 Array = NDArray[np.float64]
+_STATE = ("_rows", "_length", "_at", "drifted", "drawdown", "nav")
 
 
 class Step(NamedTuple):
@@ -64,7 +66,10 @@ class Simulator:
         self.nav = np.ones(len(rows))
 
     def restart(self, slot: int, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
-        """Start another episode in `slot`; rows [l] with l <= L, drifted [n]."""
+        """Start another episode in `slot`; rows [l], drifted [n]."""
+        missing = len(rows) - self._rows.shape[1]
+        if missing > 0:
+            self._rows = np.pad(self._rows, ((0, 0), (0, missing)), constant_values=-1)
         self._rows[slot] = -1
         self._rows[slot, : len(rows)] = rows
         self._length[slot], self._at[slot] = len(rows), 0
@@ -109,3 +114,12 @@ class Simulator:
         return Step(
             row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, active & done & ~ruined
         )
+
+    def state_dict(self) -> dict[str, NDArray[np.generic]]:
+        """Where every episode stands, the rows still to come included."""
+        return {name: getattr(self, name).copy() for name in _STATE}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Restore what `state_dict` gave, of as many episodes."""
+        for name in _STATE:
+            setattr(self, name, np.array(state[name]))

@@ -34,8 +34,8 @@ from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
 from finflow.stages.validation import Selection, summarise_episode
 from finflow.tracking.console import warn
 from finflow.training.batches import Batcher
-from finflow.training.online import Episode, OnlinePlan, share_out, train_online
-from finflow.training.refit import refit
+from finflow.training.online import Episode, OnlinePlan, OnlineState, share_out, train_online
+from finflow.training.refit import RefitState, refit
 
 
 def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
@@ -74,19 +74,15 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     if policy is not None:
         networks.load_state_dict(policy.networks, strict=True)
         agent.scales = policy.scales
-        if dict(policy.reward_facts) != reward_facts(config, prepared):
-            with stopwatch.phase("refit"):
-                refit(agent, memory, world, run.tracker, config.budget.refit_updates, generator)
-            agent.scales = cql_scales(networks, prepared, memory, config.seed)
+    plan = _plan(config, algo, episodes, prepared, networks, memory)
+    lived = Replay(algo.memory_capacity, prepared.market.n, device)
+    simulator = Simulator(prepared.market, prepared.accounting, world.reward)
+    state, refitted = OnlineState.start(simulator, lived, plan), RefitState()
     validate, selection = run.validator(networks), Selection(networks, config.evaluation.objective)
-    handover = validate()
-    selection.consider(0, handover)
-    scores = [handover]
 
     def evaluate_at(episode: int) -> dict[str, float | None]:
         networks.check_finite(f"episode {episode}")
         score = validate()
-        scores.append(score)
         if selection.consider(episode, score):
             run.save(selection.weights, agent.scales)
         return score
@@ -95,45 +91,41 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
         if agent.scales is None:
             agent.scales = cql_scales(networks, prepared, memory, config.seed)
 
-    run.save(selection.weights, agent.scales)
+    def pause() -> None:
+        pass
+
+    if selection.at is None:
+        if policy is not None and dict(policy.reward_facts) != reward_facts(config, prepared):
+            updates = config.budget.refit_updates
+            with stopwatch.phase("refit"):
+                refit(agent, memory, world, run.tracker, updates, refitted, pause=pause, generator=generator)
+            agent.scales = cql_scales(networks, prepared, memory, config.seed)
+        evaluate_at(0)
+    behaviour = Batcher(
+        world,
+        algo.relabel_fraction,
+        algo.network.state_noise,
+        algo.gamma,
+        generator,
+        lambda state: agent.act(state, agent.generator),
+    )
     with stopwatch.phase("train"):
         last = train_online(
-            agent,
-            Simulator(prepared.market, prepared.accounting, world.reward),
-            world,
-            _plan(config, algo, episodes, prepared, networks, memory),
-            memory,
-            Batcher(
-                world,
-                algo.relabel_fraction,
-                algo.network.state_noise,
-                algo.gamma,
-                generator,
-                lambda state: agent.act(state, agent.generator),
-            ),
-            run.tracker,
-            evaluate_at,
-            summarise_episode,
-            before_cql=before_cql,
-            generator=generator,
-        )
-    return _close(run, parent, agent, selection, scores, last)
+            agent, world, plan, state, memory, behaviour, run.tracker, evaluate_at, summarise_episode,
+            before_cql=before_cql, pause=pause, generator=generator,
+        )  # fmt: skip
+    return _close(run, parent, agent, selection, last)
 
 
 def _close(
-    run: Run,
-    parent: Parent | None,
-    agent: BCell,
-    selection: Selection,
-    scores: list[dict[str, float | None]],
-    last: Mapping[str, float | None],
+    run: Run, parent: Parent | None, agent: BCell, selection: Selection, last: Mapping[str, float | None]
 ) -> FinetuneResult:
     """Write the selected weights, `run.json` and, last, `summary.json`."""
     sha256 = run.save(selection.weights, agent.scales)
     run.tracker.close()
     run.record(parent, finished=True)
-    first, end = scores[0], scores[-1]
-    objectives = [score[selection.objective] for score in scores]
+    first, end = selection.scores[0], selection.scores[-1]
+    objectives = [score[selection.objective] for score in selection.scores]
     dip = None
     if len(objectives) > 1 and all(value is not None for value in objectives):
         dip = min(float(v or 0.0) for v in objectives[1:]) - float(objectives[0] or 0.0)

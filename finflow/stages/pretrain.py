@@ -19,7 +19,7 @@ from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import PretrainResult
 from finflow.stages.run import METRICS, cql_scales, open_run
 from finflow.training.batches import Batcher
-from finflow.training.offline import train_offline
+from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 
 
 def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
@@ -47,21 +47,22 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     batcher = Batcher(world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
     validator = run.validator(networks)
 
-    def validate() -> dict[str, float | None]:
-        networks.check_finite("pretraining")
+    plan = OfflinePlan(
+        epochs=config.budget.epochs,
+        updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
+        evaluate_every=config.evaluation.every_epochs,
+    )
+
+    def validate(epoch: int) -> dict[str, float | None]:
+        networks.check_finite(f"epoch {epoch}")
         return validator()
+
+    def pause() -> None:
+        pass
 
     with stopwatch.phase("train"):
         row = train_offline(
-            agent,
-            memory,
-            batcher,
-            run.tracker,
-            validate,
-            epochs=config.budget.epochs,
-            updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
-            evaluate_every=config.evaluation.every_epochs,
-            generator=generator,
+            agent, memory, batcher, run.tracker, validate, plan, OfflineState(), pause=pause, generator=generator
         )
     scales = cql_scales(networks, prepared, memory, config.seed)
     sha256 = run.save(networks.state_dict(), scales)

@@ -1,6 +1,7 @@
 """Validation during training: the greedy policy's backtest on validation rows, and the choice of a checkpoint."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,22 +42,39 @@ class Validator:
 
 
 class Selection:
-    """Keeps the weights that scored best; an undefined score never wins over a defined one."""
+    """Keeps the weights that scored best; an undefined score never wins over a defined one.
+
+    Attributes
+    ----------
+    at : step of the best so far, None before the first score; `score` and `weights` are its own.
+    scores : every score considered, in order.
+    """
 
     def __init__(self, networks: Networks, objective: str) -> None:
         self.networks, self.objective = networks, OBJECTIVES[objective]
         self.at: int | None = None
         self.score: Mapping[str, float | None] = {}
+        self.scores: list[dict[str, float | None]] = []
         self.weights: dict[str, Tensor] = {}
 
     def consider(self, step: int, score: Mapping[str, float | None]) -> bool:
         """Take the networks as they stand if `score` beats the best so far; whether it did."""
+        self.scores.append(dict(score))
         new, best = score[self.objective], self.score.get(self.objective)
         if self.at is not None and (new is None or (best is not None and new <= best)):
             return False
         self.at, self.score = step, dict(score)
         self.weights = {name: tensor.detach().clone() for name, tensor in self.networks.state_dict().items()}
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best so far and every score."""
+        return {"at": self.at, "score": dict(self.score), "scores": self.scores, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.at, self.score, self.scores = state["at"], dict(state["score"]), list(state["scores"])
+        self.weights = dict(state["weights"])
 
 
 def summarise_episode(net: NDArray[np.float64], turnover: NDArray[np.float64]) -> dict[str, float | None]:

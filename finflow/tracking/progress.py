@@ -1,6 +1,7 @@
 """How far a loop is: a bar where someone watches, a line every tenth where no one does. Always on stderr."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
@@ -20,7 +21,7 @@ class Advance(Protocol):
 
 
 @contextlib.contextmanager
-def progress(total: int, label: str) -> Generator[Advance]:
+def progress(total: int, label: str, done: int = 0) -> Generator[Advance]:
     """Show the progress of `total` steps: how many, how fast, how long still, and the figures of the moment.
 
     stdout is left alone, so that its last lines are what scripts read.
@@ -29,17 +30,19 @@ def progress(total: int, label: str) -> Generator[Advance]:
     ----------
     total : number of steps.
     label : what the steps are, for example "fine-tuning (episodes)".
+    done : steps of an earlier process, which count neither for the speed nor for the time that is left.
     """
     console = Console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
-        with _bar(total, label, console) as advance:
+        with _bar(total, label, done, console) as advance:
             yield advance
     else:
-        yield _lines(total, label, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+        show = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        yield _lines(total, label, done, show)
 
 
 @contextlib.contextmanager
-def _bar(total: int, label: str, console: Console) -> Generator[Advance]:
+def _bar(total: int, label: str, done: int, console: Console) -> Generator[Advance]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -50,7 +53,7 @@ def _bar(total: int, label: str, console: Console) -> Generator[Advance]:
     )
     # rich would send what others print on stdout through this console, that is to stderr.
     with Progress(*columns, console=console, refresh_per_second=4, redirect_stdout=False) as display:
-        task = display.add_task(label, total=total, figures="")
+        task = display.add_task(label, total=total, completed=done, figures="")
 
         def advance(steps: int = 1, /, **figures: SupportsFloat | None) -> None:
             if figures:
@@ -61,8 +64,8 @@ def _bar(total: int, label: str, console: Console) -> Generator[Advance]:
         yield advance
 
 
-def _lines(total: int, label: str, emit: Callable[[str], None]) -> Advance:
-    begin, done, tenths = time.monotonic(), 0, 0
+def _lines(total: int, label: str, done: int, emit: Callable[[str], None]) -> Advance:
+    begin, start, tenths = time.monotonic(), done, 10 * done // max(total, 1)
 
     def advance(steps: int = 1, /, **figures: SupportsFloat | None) -> None:
         nonlocal done, tenths
@@ -71,7 +74,7 @@ def _lines(total: int, label: str, emit: Callable[[str], None]) -> Advance:
         if reached <= tenths:
             return
         tenths = reached
-        rate = done / max(time.monotonic() - begin, 1e-9)
+        rate = (done - start) / max(time.monotonic() - begin, 1e-9)
         left = timedelta(seconds=round(max(total - done, 0) / rate))
         parts = [f"{label}: {done}/{total}", _rate(rate), f"{left} left", _shown(figures)]
         emit("  ".join(part for part in parts if part))

@@ -1,5 +1,7 @@
 """Means of detached metrics, kept on the device until somebody looks."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,17 +31,33 @@ class Averages:
             self._counts[name] = self._counts.get(name, 0) + 1
         self._added += 1
         if self._added % CHECK_EVERY == 0:
-            self._check("training")
+            self.check("training")
 
     def means(self, where: str) -> dict[str, float]:
         """Mean of every metric so far."""
-        self._check(where)
+        self.check(where)
         return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
 
-    def _check(self, where: str) -> None:
+    def check(self, where: str) -> None:
+        """Look for a NaN or infinity in what was added.
+
+        Raises
+        ------
+        DivergedError
+            Naming the metric that is not finite.
+        """
         if not self._sums:
             return
         finite = torch.isfinite(torch.stack(list(self._sums.values())))
         if not bool(finite.all()):
             name = list(self._sums)[int((~finite).nonzero()[0])]
             raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was added so far."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts), "added": self._added}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._added = state["added"]

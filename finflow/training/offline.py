@@ -1,6 +1,8 @@
 """Phase 1's loop: epochs over the offline data."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -14,42 +16,77 @@ from finflow.training.batches import Batcher
 from finflow.training.schedules import cosine
 
 
+@dataclass(frozen=True)
+class OfflinePlan:
+    """How long phase 1 learns, and every how many epochs it is validated."""
+
+    epochs: int
+    updates_per_epoch: int
+    evaluate_every: int
+
+    @property
+    def updates(self) -> int:
+        """Updates in all."""
+        return self.epochs * self.updates_per_epoch
+
+
+@dataclass
+class OfflineState:
+    """How far phase 1 has come: updates done, means of the epoch under way, the last epoch's row."""
+
+    updates: int = 0
+    averages: Averages = field(default_factory=Averages)
+    row: dict[str, float | None] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs beside the agent and the generators."""
+        return {"updates": self.updates, "averages": self.averages.state_dict(), "row": dict(self.row)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.updates, self.row = state["updates"], dict(state["row"])
+        self.averages.load_state_dict(state["averages"])
+
+
 def train_offline(
     agent: IQL,
     memory: Replay,
     batcher: Batcher,
     tracker: Tracker,
-    evaluate: Callable[[], Mapping[str, float | None]],
+    evaluate: Callable[[int], Mapping[str, float | None]],
+    plan: OfflinePlan,
+    state: OfflineState,
     *,
-    epochs: int,
-    updates_per_epoch: int,
-    evaluate_every: int,
+    pause: Callable[[], None],
     generator: torch.Generator,
 ) -> dict[str, float | None]:
-    """Train `agent` for `epochs`; returns the last epoch's row.
+    """Train `agent` from `state` to the end of `plan`; returns the last epoch's row.
 
     Parameters
     ----------
-    evaluate : validation figures of the agent as it stands, logged every `evaluate_every` epochs and at the end.
+    evaluate : (epochs finished) -> validation figures of the agent as it stands, logged every
+        `plan.evaluate_every` epochs and at the end.
+    pause : called after every update, where the run can be left and taken up again.
 
     Raises
     ------
     DivergedError
         At the first epoch whose losses are not finite.
     """
-    total = epochs * updates_per_epoch
-    row: dict[str, float | None] = {}
-    with progress(total, "IQL pretraining") as advance:
-        for epoch in range(1, epochs + 1):
-            averages = Averages()
-            for update in range(updates_per_epoch):
-                done = (epoch - 1) * updates_per_epoch + update
-                batch = batcher.complete(memory.sample(agent.config.batch_size, generator))
-                averages.add(agent.update(batch, OfflineCoefficients(lr_factor=cosine(done / total))))
-                advance(1)
-            row = {"updates": epoch * updates_per_epoch, **averages.means(f"epoch {epoch}")}
-            if epoch % evaluate_every == 0 or epoch == epochs:
-                row |= evaluate()
-            tracker.log("epoch", epoch, row)
-            advance(0, v_loss=row["v_loss"], q_loss=row["q_loss"], policy_loss=row["policy_loss"])
-    return row
+    with progress(plan.updates, "IQL pretraining", state.updates) as advance:
+        while state.updates < plan.updates:
+            now = OfflineCoefficients(lr_factor=cosine(state.updates / plan.updates))
+            batch = batcher.complete(memory.sample(agent.config.batch_size, generator))
+            state.averages.add(agent.update(batch, now))
+            state.updates += 1
+            advance(1)
+            epoch, rest = divmod(state.updates, plan.updates_per_epoch)
+            if rest == 0:
+                state.row = {"updates": state.updates, **state.averages.means(f"epoch {epoch}")}
+                state.averages = Averages()
+                if epoch % plan.evaluate_every == 0 or epoch == plan.epochs:
+                    state.row |= evaluate(epoch)
+                tracker.log("epoch", epoch, state.row)
+                advance(0, **{name: state.row[name] for name in ("v_loss", "q_loss", "policy_loss")})
+            pause()
+    return state.row

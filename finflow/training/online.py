@@ -1,8 +1,8 @@
 """Phase 2's loop: act, step, store, update; episodes side by side in one simulator."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -69,21 +69,74 @@ def share_out(episodes: list[Episode], slots: int) -> list[list[Episode]]:
 
 
 @dataclass
-class _Slots:
-    """Episodes as they are lived: queue, link to the last stored transition, and what was earned."""
+class Slots:
+    """Episodes as they are lived, by slot [E]: which one, link to its last stored transition, what it earned."""
 
-    queue: list[list[Episode]]
+    lap: NDArray[np.int64]
     previous: NDArray[np.int64]
+    reward: NDArray[np.float64]
     net: list[list[float]]
     turnover: list[list[float]]
-    reward: NDArray[np.float64]
+
+
+@dataclass
+class OnlineState:
+    """How far phase 2 has come, with all that an exact continuation needs beside the agent and the generators.
+
+    step : vector steps taken; finished : episodes; updates : of the agent; means : of the last period's metrics;
+    row : of the last episode.
+    """
+
+    simulator: Simulator
+    memory: Replay
+    slots: Slots
+    averages: Averages = field(default_factory=Averages)
+    means: dict[str, float | None] = field(default_factory=lambda: {"critic_loss": None, "actor_loss": None})
+    row: dict[str, float | None] = field(default_factory=dict)
+    step: int = 0
+    finished: int = 0
+    updates: int = 0
+
+    @classmethod
+    def start(cls, simulator: Simulator, memory: Replay, plan: OnlinePlan) -> Self:
+        """Before the first step: every slot at the start of its first episode, `memory` empty."""
+        count = len(plan.slots)
+        longest = max(len(episode.rows) for slot in plan.slots for episode in slot)
+        simulator.reset(np.full((count, longest), -1, dtype=np.int64))
+        for slot, episodes in enumerate(plan.slots):
+            simulator.restart(slot, *episodes[0])
+        lap, previous = np.zeros(count, dtype=np.int64), np.full(count, -1, dtype=np.int64)
+        slots = Slots(lap, previous, np.zeros(count), [[] for _ in plan.slots], [[] for _ in plan.slots])
+        return cls(simulator, memory, slots)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data, arrays and tensors, nested."""
+        counters = {name: getattr(self, name) for name in ("step", "finished", "updates")}
+        return {
+            "simulator": self.simulator.state_dict(),
+            "memory": self.memory.state_dict(),
+            "slots": vars(self.slots),
+            "averages": self.averages.state_dict(),
+            "means": self.means,
+            "row": self.row,
+            **counters,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.simulator.load_state_dict(state["simulator"])
+        self.memory.load_state_dict(state["memory"])
+        self.averages.load_state_dict(state["averages"])
+        self.slots = Slots(**state["slots"])
+        self.means, self.row = dict(state["means"]), dict(state["row"])
+        self.step, self.finished, self.updates = state["step"], state["finished"], state["updates"]
 
 
 def train_online(
     agent: BCell,
-    simulator: Simulator,
     world: World,
     plan: OnlinePlan,
+    state: OnlineState,
     offline: Replay,
     batcher: Batcher,
     tracker: Tracker,
@@ -91,15 +144,17 @@ def train_online(
     summarise: Summarise,
     *,
     before_cql: Callable[[], None],
+    pause: Callable[[], None],
     generator: torch.Generator,
 ) -> dict[str, float | None]:
-    """Fine-tune `agent` through the episodes of `plan`; returns the last episode's row.
+    """Fine-tune `agent` from `state` through the episodes of `plan`; returns the last episode's row.
 
     Parameters
     ----------
     evaluate : (episodes finished) -> validation figures of the agent as it stands.
     summarise : (net [L], turnover [L]) of an episode -> its return, Sharpe ratio, CVaR, turnover.
     before_cql : called once when the critic-only warm-up ends (from scratch, it measures the scale of CQL).
+    pause : called after every step, where the run can be left and taken up again.
     generator : of the offline and online samples.
 
     Raises
@@ -107,39 +162,36 @@ def train_online(
     DivergedError
         Within 50 updates of a loss that is not finite.
     """
-    config = agent.config
-    memory = Replay(config.memory_capacity, simulator.market.n, world.device)
-    slots = _start(simulator, plan)
-    averages, row = Averages(), {}
-    means: dict[str, float | None] = {"critic_loss": None, "actor_loss": None}
-    finished = updates = 0
-    with progress(plan.episodes, "B-Cell fine-tuning (episodes)") as advance:
-        for step_number in range(plan.steps):
+    config, simulator, memory, slots = agent.config, state.simulator, state.memory, state.slots
+    with progress(plan.episodes, "B-Cell fine-tuning (episodes)", state.finished) as advance:
+        while simulator.active.any():
+            reached = state.step / plan.steps
             _live(agent, simulator, world, memory, slots)
-            if step_number >= plan.frozen_steps and memory.size >= config.batch_size:
-                if updates == plan.critic_updates:
+            if state.step >= plan.frozen_steps and memory.size >= config.batch_size:
+                if state.updates == plan.critic_updates:
                     before_cql()
-                now = _coefficients(config, plan, step_number / plan.steps, updates >= plan.critic_updates)
-                share = linear(config.offline_fraction, step_number / plan.steps)
-                old = round(share * config.batch_size)
+                now = _coefficients(config, plan, reached, state.updates >= plan.critic_updates)
+                old = round(linear(config.offline_fraction, reached) * config.batch_size)
                 logged = join(offline.sample(old, generator), memory.sample(config.batch_size - old, generator))
-                averages.add(agent.update(batcher.complete(logged), now))
-                updates += 1
+                state.averages.add(agent.update(batcher.complete(logged), now))
+                state.updates += 1
+            state.step += 1
             done = np.flatnonzero(~simulator.active & (slots.previous >= 0))
-            if len(done) == 0:
-                continue
-            means |= averages.means(f"episode {finished + 1}")
-            averages = Averages()
+            if len(done) > 0:
+                state.means |= state.averages.means(f"episode {state.finished + 1}")
+                state.averages = Averages()
             for slot in done:
-                finished += 1
+                state.finished += 1
                 figures = summarise(np.array(slots.net[slot]), np.array(slots.turnover[slot]))
-                row = {**figures, "reward": float(slots.reward[slot]), "updates": updates, **means}
-                if finished % plan.evaluate_every == 0 or finished == plan.episodes:
-                    row |= evaluate(finished)
-                tracker.log("episode", finished, row)
-                advance(1, sharpe=row["sharpe"], critic_loss=row["critic_loss"], actor_loss=row["actor_loss"])
-                _next_episode(simulator, slots, int(slot))
-    return row
+                own = {"reward": float(slots.reward[slot]), "updates": state.updates}
+                state.row = {**figures, **own, **state.means}
+                if state.finished % plan.evaluate_every == 0 or state.finished == plan.episodes:
+                    state.row |= evaluate(state.finished)
+                tracker.log("episode", state.finished, state.row)
+                advance(1, **{name: state.row[name] for name in ("sharpe", "critic_loss", "actor_loss")})
+                _next_episode(simulator, slots, plan, int(slot))
+            pause()
+    return state.row
 
 
 def _coefficients(config: BCellConfig, plan: OnlinePlan, progress: float, learn_policy: bool) -> OnlineCoefficients:
@@ -153,22 +205,7 @@ def _coefficients(config: BCellConfig, plan: OnlinePlan, progress: float, learn_
     )
 
 
-def _start(simulator: Simulator, plan: OnlinePlan) -> _Slots:
-    count = len(plan.slots)
-    longest = max(len(episode.rows) for slot in plan.slots for episode in slot)
-    simulator.reset(np.full((count, longest), -1, dtype=np.int64))
-    for slot, episodes in enumerate(plan.slots):
-        simulator.restart(slot, *episodes[0])
-    return _Slots(
-        [list(episodes[1:]) for episodes in plan.slots],
-        np.full(count, -1, dtype=np.int64),
-        [[] for _ in plan.slots],
-        [[] for _ in plan.slots],
-        np.zeros(count),
-    )
-
-
-def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slots: _Slots) -> None:
+def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slots: Slots) -> None:
     """One day in every active slot: observe, draw from the policy, book, store."""
     device = world.device
     active = np.flatnonzero(simulator.active)
@@ -198,8 +235,9 @@ def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slot
         slots.turnover[slot].append(float(step.booked.turnover[slot]))
 
 
-def _next_episode(simulator: Simulator, slots: _Slots, slot: int) -> None:
+def _next_episode(simulator: Simulator, slots: Slots, plan: OnlinePlan, slot: int) -> None:
     slots.previous[slot], slots.reward[slot] = -1, 0.0
     slots.net[slot], slots.turnover[slot] = [], []
-    if slots.queue[slot]:
-        simulator.restart(slot, *slots.queue[slot].pop(0))
+    slots.lap[slot] += 1
+    if slots.lap[slot] < len(plan.slots[slot]):
+        simulator.restart(slot, *plan.slots[slot][slots.lap[slot]])

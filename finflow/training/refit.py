@@ -1,5 +1,9 @@
 """At the hand-over: values are fitted to a reward that differs from the parent's, the actor frozen."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 
 from finflow.agents.bcell import BCell
@@ -11,16 +15,47 @@ from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 
 
+@dataclass
+class RefitState:
+    """How far the refit has come."""
+
+    updates: int = 0
+    averages: Averages = field(default_factory=Averages)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs beside the agent and the generators."""
+        return {"updates": self.updates, "averages": self.averages.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.updates = state["updates"]
+        self.averages.load_state_dict(state["averages"])
+
+
 def refit(
-    agent: BCell, memory: Replay, world: World, tracker: Tracker, updates: int, generator: torch.Generator
+    agent: BCell,
+    memory: Replay,
+    world: World,
+    tracker: Tracker,
+    updates: int,
+    state: RefitState,
+    *,
+    pause: Callable[[], None],
+    generator: torch.Generator,
 ) -> None:
-    """Run `updates` of IQL's value and critic losses on offline data under the new reward; logged as an alert."""
+    """Run IQL's value and critic losses on offline data under the new reward, `updates` in all; logged as an alert.
+
+    Parameters
+    ----------
+    pause : called after every update, where the run can be left and taken up again.
+    """
     config = agent.config
     batcher = Batcher(world, config.relabel_fraction, config.network.state_noise, config.gamma, generator)
-    averages = Averages()
-    with progress(updates, "refitting values to the changed reward") as advance:
-        for _ in range(updates):
-            averages.add(agent.refit(batcher.complete(memory.sample(config.batch_size, generator))))
+    with progress(updates, "refitting values to the changed reward", state.updates) as advance:
+        while state.updates < updates:
+            state.averages.add(agent.refit(batcher.complete(memory.sample(config.batch_size, generator))))
+            state.updates += 1
             advance(1)
-    losses = ", ".join(f"{name} {value:.3g}" for name, value in averages.means("refit").items())
+            pause()
+    losses = ", ".join(f"{name} {value:.3g}" for name, value in state.averages.means("refit").items())
     tracker.alert("episode", 0, f"reward differs from the parent's: values refitted for {updates} updates ({losses})")

@@ -9,7 +9,7 @@ from finflow.replay import Replay
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared
 from finflow.training.batches import Batcher
-from finflow.training.offline import train_offline
+from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.schedules import cosine
 
 EPOCHS, UPDATES = 5, 4
@@ -19,15 +19,15 @@ def _train(agent: IQL, prepared: Prepared, memory: Replay, recorder: object, eva
     generator = torch_stream(0, "test")
     batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator)
     return train_offline(
-        agent, memory, batcher, recorder, evaluate,  # type: ignore[arg-type]
-        epochs=EPOCHS, updates_per_epoch=UPDATES, evaluate_every=2, generator=generator,
+        agent, memory, batcher, recorder, evaluate, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(),  # type: ignore[arg-type]
+        pause=lambda: None, generator=generator,
     )  # fmt: skip
 
 
 def test_one_row_an_epoch_and_validation_when_due(
     iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
 ) -> None:
-    row = _train(iql, prepared, memory, recorder, lambda: figures)
+    row = _train(iql, prepared, memory, recorder, lambda _: figures)
     rows = recorder.rows  # type: ignore[attr-defined]
     assert [(name, step) for name, step, _ in rows] == [("epoch", epoch) for epoch in range(1, EPOCHS + 1)]
     assert [step for _, step, kept in rows if "validation_sharpe" in kept] == [2, 4, 5]
@@ -47,7 +47,7 @@ def test_learning_rate_follows_the_cosine(
         step()
 
     iql.optimiser.step = note  # type: ignore[method-assign, assignment]
-    _train(iql, prepared, memory, recorder, lambda: figures)
+    _train(iql, prepared, memory, recorder, lambda _: figures)
     total = EPOCHS * UPDATES
     assert rates == pytest.approx([iql.config.critic_lr * cosine(done / total) for done in range(total)])
 
@@ -58,4 +58,4 @@ def test_divergence_names_the_epoch_and_the_loss(
     with torch.no_grad():
         iql.networks.critic.value_head[3].bias.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"^epoch 1: v_loss is not finite"):
-        _train(iql, prepared, memory, recorder, lambda: figures)
+        _train(iql, prepared, memory, recorder, lambda _: figures)

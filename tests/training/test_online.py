@@ -18,7 +18,7 @@ from finflow.replay import Replay
 from finflow.stages.prepare import Prepared
 from finflow.stages.validation import summarise_episode
 from finflow.training.batches import Batcher
-from finflow.training.online import Episode, OnlinePlan, share_out, train_online
+from finflow.training.online import Episode, OnlinePlan, OnlineState, share_out, train_online
 
 MakeBCell = Callable[..., BCell]
 Rows = list[NDArray[np.int64]]
@@ -56,9 +56,11 @@ def train(
         simulator = Watched(prepared.market, prepared.accounting, prepared.world.reward)
         generator = torch.Generator().manual_seed(3)
         batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator, lambda state: agent.act(state, agent.generator))
+        lived = Replay(agent.config.memory_capacity, prepared.market.n, prepared.world.device)
+        state = OnlineState.start(simulator, lived, plan)
         train_online(
-            agent, simulator, prepared.world, plan, memory, batcher, recorder, lambda _: figures, summarise_episode,
-            before_cql=before_cql, generator=generator,
+            agent, prepared.world, plan, state, memory, batcher, recorder, lambda _: figures, summarise_episode,
+            before_cql=before_cql, pause=lambda: None, generator=generator,
         )  # fmt: skip
         return simulator
 

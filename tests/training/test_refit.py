@@ -6,7 +6,7 @@ from finflow.agents.bcell import BCell
 from finflow.replay import Replay
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared
-from finflow.training.refit import refit
+from finflow.training.refit import RefitState, refit
 
 
 def test_refit_changes_values_alone_and_says_so(
@@ -14,7 +14,12 @@ def test_refit_changes_values_alone_and_says_so(
 ) -> None:
     agent = make_bcell()
     before = {name: tensor.clone() for name, tensor in agent.networks.state_dict().items()}
-    refit(agent, memory, prepared.world, recorder, 5, torch_stream(0, "test"))  # type: ignore[arg-type]
+    state, pauses, generator = RefitState(), list[int](), torch_stream(0, "test")
+    refit(
+        agent, memory, prepared.world, recorder, 5, state,  # type: ignore[arg-type]
+        pause=lambda: pauses.append(state.updates), generator=generator,
+    )  # fmt: skip
+    assert pauses == [1, 2, 3, 4, 5]
     changed = {name for name, t in agent.networks.state_dict().items() if not torch.equal(t, before[name])}
     assert {name.split(".")[0] for name in changed} == {"critic", "target"}
     (alert,) = recorder.alerts  # type: ignore[attr-defined]
