@@ -9,6 +9,7 @@ BIN := .venv/bin
 RUN := PYTHONUNBUFFERED=1 $(BIN)/python
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
+PARITY := .venv-parity/ready.stamp
 ARGS ?=
 PRETRAIN_ARGS ?=
 FINETUNE_ARGS ?=
@@ -37,7 +38,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide test lint clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide test lint parity clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -70,8 +71,14 @@ lint: $(DEV) ## style, types and the direction of imports
 	@$(BIN)/pyright
 	@NO_COLOR=1 $(BIN)/lint-imports --no-logo
 
-clean: ## remove caches and .venv; outputs stay
-	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+parity: $(PARITY) ## losses and learning beside d3rlpy's, in a venv of their own; PENDULUM=1 trains as well
+	@OMP_NUM_THREADS=1 .venv-parity/bin/python -m pytest tests/parity $(ARGS)
+ifdef PENDULUM
+	@OMP_NUM_THREADS=1 .venv-parity/bin/python -m tests.parity.pendulum
+endif
+
+clean: ## remove caches and every venv; outputs stay
+	@rm -rf .venv .venv-parity .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -91,4 +98,13 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): $(RUNTIME)
 	@echo "Setting up the tools for tests"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# d3rlpy wants a Gymnasium of its own; everything else is what FinFlow pins.
+$(PARITY): tests/parity/requirements.txt constraints.txt | $(BIN)/python
+	@echo "Setting up .venv-parity"
+	@$(BIN)/python -m venv .venv-parity
+	@grep -v '^gymnasium==' constraints.txt > .venv-parity/constraints.txt
+	@PYTHONWARNINGS=ignore .venv-parity/bin/python -m pip install --quiet -r tests/parity/requirements.txt \
+		-c .venv-parity/constraints.txt
 	@touch $@
