@@ -12,6 +12,9 @@ from finflow.schema import READS, Config
 _CARRIED = ("env", "fold", "seed", "output_root", "budget", "algo.network", "offline", "hardware")
 """What one stage hands to the next; the regime and the algorithm are the stage's own."""
 
+_OPTIONS = {"yahoo": ("dow30", "etf")}
+"""Options of the group `env` by their source, where they are not named like it."""
+
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 # Bare, these would be read as a float, null, a bool; a whole number reads back as the text that it was.
 _OTHER = re.compile(r"(?![1-9]\d*$)-?[\d_.]+(e-?\d+)?|null|true|false|nan|-?inf", re.IGNORECASE)
@@ -32,12 +35,7 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`.
     """
     wanted = _leaves(config.model_dump())
-    env: list[str] = []
-    if "env" in READS[stage] and config.env.source != load(stage).env.source:
-        env = [f"env={config.env.source}"]
-    if "env" in READS[stage] and config.env.path is not None:
-        env.append(f"env.path={_hydra(config.env.path)}")
-    bases = [[*preset, *env] for preset in ([], ["experiment=demo"])]
+    bases = [[*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)]
     shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
     return _line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
 
@@ -46,6 +44,17 @@ def command_under(stage: str, output_root: str | Path) -> str:
     """Command for `stage` with its own settings, under `output_root`."""
     own = load(stage).output_root
     return _line(stage, [] if str(output_root) == own else [f"output_root={_hydra(output_root)}"])
+
+
+def _env_choices(stage: str, config: Config) -> list[list[str]]:
+    """Each choice of the group `env` that reads from the same source."""
+    if "env" not in READS[stage]:
+        return [[]]
+    source = config.env.source
+    path = [] if config.env.path is None else [f"env.path={_hydra(config.env.path)}"]
+    if source == load(stage).env.source:
+        return [path]
+    return [[f"env={option}", *path] for option in _OPTIONS.get(source, (source,))]
 
 
 def _line(stage: str, overrides: list[str]) -> str:

@@ -28,7 +28,7 @@ FIT = ("feature_spec", "network")
 """What any parent must share; data, fold and budget may differ where the user names the weights."""
 
 _NEEDED = {*KEY, "train", "validation", "test"}
-_RULES = {"source", "start", "delist_return", "min_history", "stale_run", "rebalance", "synthetic"}
+_RULES = {"source", "tickers", "start", "end", "delist_return", "min_history", "stale_run", "rebalance", "synthetic"}
 _SHAPELESS = {"dropout", "state_noise"}
 _PRETRAIN = "python experiments/pretrain.py"
 _SHOWN = 4

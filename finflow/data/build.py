@@ -34,14 +34,14 @@ def build_market(env: Env, cache_dir: Path | None = None) -> Market:
 
     Parameters
     ----------
-    cache_dir : folder where features and labels are kept between runs; None computes them anew.
+    cache_dir : folder where downloads, features and labels are kept between runs; None computes them anew.
 
     Raises
     ------
     ConfigError, DataError
         If a setting or the data cannot be used.
     """
-    return market_of(load_prices(env), env, cache_dir)
+    return market_of(load_prices(env, cache_dir), env, cache_dir)
 
 
 def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market:

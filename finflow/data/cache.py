@@ -44,8 +44,13 @@ def cached_arrays(folder: Path | None, key: str, build: Callable[[], Arrays]) ->
             return found
         warnings.warn(f"{path}: damaged, its content does not match its hash; built anew", stacklevel=2)
     arrays = {name: np.ascontiguousarray(array) for name, array in build().items()}
-    _write(path, save(arrays, {_METADATA: _seal(key, arrays)}))
+    write_whole(path, save(arrays, {_METADATA: _seal(key, arrays)}))
     return arrays
+
+
+def read_cached(path: Path) -> Arrays | None:
+    """Arrays of a file that `cached_arrays` wrote, its name unchanged; None where it is damaged."""
+    return _read(path, path.stem)
 
 
 def content_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -73,8 +78,14 @@ def _seal(key: str, arrays: Arrays) -> str:
     return json.dumps({"key": key, "sha256": content_hash(arrays)})
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Put `content` at `path` at once: no reader ever sees half of it, no failure leaves a file behind."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` at once: no reader ever sees half of it, no failure leaves a file behind.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

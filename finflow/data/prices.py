@@ -1,7 +1,8 @@
 """Daily prices as every source hands them over: what was read, nothing filled, nothing repaired."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,20 @@ class Prices:
     volume: NDArray[np.float64] | None = None
     signals: Mapping[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
     warnings: tuple[str, ...] = ()
+
+    def of(self, tickers: Sequence[str]) -> "Prices":
+        """The same days of some of the names, in the order of `tickers`."""
+        columns = [self.tickers.index(ticker) for ticker in tickers]
+        return replace(self._each(lambda values: values[:, columns]), tickers=tuple(tickers))
+
+    def until(self, rows: int) -> "Prices":
+        """The first `rows` days."""
+        return replace(self._each(lambda values: values[:rows]), dates=self.dates[:rows])
+
+    def _each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Prices":
+        return replace(
+            self,
+            close=change(self.close),
+            volume=None if self.volume is None else change(self.volume),
+            signals={name: change(values) for name, values in self.signals.items()},
+        )

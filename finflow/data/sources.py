@@ -1,12 +1,15 @@
 """Where prices come from: one function per source, found by the name that `env.source` gives."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from finflow.config import check_day
 from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
 from finflow.data.synthetic import load_synthetic
+from finflow.data.yahoo_source import load_yahoo
 from finflow.errors import ConfigError
 from finflow.schema.env import Env
 
@@ -23,23 +26,45 @@ def load_sp500(env: Env) -> Prices:
     return Prices(dates, tuple(str(c) for c in table.columns), np.ascontiguousarray(table.to_numpy(np.float64)))
 
 
-SOURCES: dict[str, Callable[[Env], Prices]] = {
-    "sp500": load_sp500,
-    "csv": load_csv,
-    "synthetic": load_synthetic,
+Source = Callable[[Env, Path | None], Prices]
+"""Settings, and the folder where a download may be kept (None: nowhere) -> prices, all names and days there are."""
+
+SOURCES: dict[str, Source] = {
+    "sp500": lambda env, _: load_sp500(env),
+    "yahoo": load_yahoo,
+    "csv": lambda env, _: load_csv(env),
+    "synthetic": lambda env, _: load_synthetic(env),
 }
 
 
-def load_prices(env: Env) -> Prices:
-    """Read the prices that `env` names.
+def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
+    """Read the prices that `env` names: its tickers, up to its last day.
+
+    Parameters
+    ----------
+    cache_dir : folder where downloads are kept between runs.
 
     Raises
     ------
     ConfigError
         If there is no such source, or a key that the source needs is missing.
     DataError
-        If the prices cannot be believed.
+        If the prices cannot be believed, or not be had.
     """
     if env.source not in SOURCES:
         raise ConfigError(f"env.source={env.source!r}: no such source; choose one of {', '.join(SOURCES)}")
-    return SOURCES[env.source](env)
+    prices = SOURCES[env.source](env, cache_dir)
+    if env.tickers is not None:
+        unknown = [ticker for ticker in env.tickers if ticker not in prices.tickers]
+        if unknown:
+            known = ", ".join(prices.tickers)
+            raise ConfigError(f"env.tickers: {unknown[0]} is not in the prices; choose among {known}")
+        prices = prices.of(env.tickers)
+    return prices if env.end is None else prices.until(_last_row(prices, env.end))
+
+
+def _last_row(prices: Prices, end: str) -> int:
+    rows = int(np.searchsorted(prices.dates, np.datetime64(check_day("env.end", end), "D"), side="right"))
+    if rows == 0:
+        raise ConfigError(f"env.end={end}: the prices begin on {prices.dates[0]}; set it later")
+    return rows

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
 from finflow.schema.fields import Count, Day, NonNegative, Positive, Schema, Text
@@ -12,6 +12,14 @@ def _benchmark(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("should be equal_weight or the path of a CSV with a level per date")
     return value
+
+
+def _each_once(tickers: list[str]) -> list[str]:
+    folded = [ticker.casefold() for ticker in tickers]
+    twice = next((ticker for i, ticker in enumerate(tickers) if folded[i] in folded[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} stands twice; keep one")
+    return tickers
 
 
 class Limits(Schema):
@@ -36,9 +44,11 @@ class Synthetic(Schema):
 class Env(Schema):
     """Where prices come from, and how a portfolio of them is accounted for."""
 
-    source: Literal["sp500", "csv", "synthetic"]
+    source: Literal["sp500", "yahoo", "csv", "synthetic"]
     path: Text | None
+    tickers: Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None
     start: Day | None
+    end: Day | None
     delist_return: Annotated[float, Field(ge=-1)]
     min_history: Annotated[int, Field(ge=22)]
     stale_run: Annotated[int, Field(ge=2)]
@@ -60,6 +70,11 @@ class Env(Schema):
             raise ConfigError("env.path: env=csv needs the file of prices; write env.path=prices.csv")
         if self.source != "csv" and self.path is not None:
             raise ConfigError(f"env.path={self.path}: env={self.source} does not read it; add env=csv or leave it out")
+        for key in ("tickers", "start"):
+            if self.source == "yahoo" and getattr(self, key) is None:
+                raise ConfigError(f"env.{key}=null: Yahoo has to be asked for something; leave it out or give a value")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ConfigError(f"env.start={self.start}: not before env.end={self.end}; set one of them otherwise")
         if (self.source == "synthetic") != (self.synthetic is not None):
             raise ConfigError("env.synthetic: belongs to env=synthetic alone; choose that env or leave its keys out")
         return self

@@ -76,7 +76,7 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
 
 def _checks(trained: Trained, rows: Rows) -> tuple[Check, ...]:
     own, prepared, findings = trained.config, trained.prepared, Findings()
-    prices = load_prices(own.env)
+    prices = load_prices(own.env, prepared.cache)
     subject = Subject(
         prices=prices,
         env=own.env,

@@ -12,6 +12,8 @@ SHORT = [
     ("finetune", ["experiment=demo"], "pretrain", "experiment=demo"),
     ("pretrain", ["experiment=demo", "env=csv", "env.path=../p.csv"], "finetune", None),
     ("pretrain", ["env=synthetic", "env.synthetic.ic=0.1", "seed=3"], "finetune", None),
+    ("pretrain", ["env=etf", "env.end=null"], "finetune", None),
+    ("pretrain", ["env=dow30", "env.tickers=[AAPL,BRK-B]"], "finetune", None),
     ("pretrain", ["experiment=demo", "env=csv", "env.path=p.csv", "output_root=o"], "evaluate", "output_root=o"),
     ("finetune", ["algo.network.hidden_dim=512", "fold=2013"], "pretrain", "fold=2013 algo.network.hidden_dim=512"),
 ]

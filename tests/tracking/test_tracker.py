@@ -184,7 +184,7 @@ def test_turning_a_sink_off_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_tensorboard_files_read_back(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: TID251
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     drive(TensorBoardTracker(tmp_path))
     events = EventAccumulator(str(tmp_path)).Reload()
