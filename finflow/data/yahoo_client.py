@@ -97,7 +97,7 @@ class Yahoo:
 def yahoo() -> Generator[Yahoo]:
     """A client that raises what goes wrong and prints nothing; its settings are put back afterwards."""
     with warnings.catch_warnings():  # importing it changes the filters
-        import yfinance
+        import yfinance  # pyright: ignore[reportMissingImports]
 
         warnings.simplefilter("ignore")
         log, hidden = logging.getLogger("yfinance"), yfinance.config.debug.hide_exceptions
@@ -120,9 +120,9 @@ def client_version() -> str:
 
 def _session() -> Any:
     """A session whose requests end by a deadline, and which notes what the chart service said last."""
-    from curl_cffi import requests
+    from curl_cffi import requests  # pyright: ignore[reportMissingImports]
 
-    class Session(requests.Session[Any]):
+    class Session(requests.Session[Any]):  # pyright: ignore[reportUntypedBaseClass]
         deadline = 0.0
         _chart: Any = None
 
