@@ -37,7 +37,8 @@ class OnlineCoefficients:
     """Phase 2, as reached by the schedules.
 
     sigma: standard deviation of a logit whose entropy is the target; anchor: eta of KL(aim || priors);
-    temperature and balance of the gate; cql: factor on the CQL weight; learn_policy is off at the hand-over.
+    temperature and balance of the gate; cql: factor on the CQL weight; learn_policy is off at the hand-over;
+    lr_factor multiplies the learning rates.
     """
 
     sigma: float
@@ -46,3 +47,4 @@ class OnlineCoefficients:
     balance: float
     cql: float
     learn_policy: bool = True
+    lr_factor: float = 1.0

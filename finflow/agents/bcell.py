@@ -51,6 +51,8 @@ class BCell:
             ],
             fused=True,
         )
+        groups = [group for o in (self.critic_optimiser, self.actor_optimiser) for group in o.param_groups]
+        self.base_lr = [group["lr"] for group in groups]
 
     @torch.no_grad()
     def act(self, state: State, generator: torch.Generator | None = None) -> Decision:
@@ -65,6 +67,7 @@ class BCell:
     def update(self, batch: Batch, coefficients: OnlineCoefficients) -> dict[str, Tensor]:
         """One update of critic, actor and temperature on values from before it; returns detached scalars."""
         networks, config = self.networks, self.config
+        self._set_learning_rates(coefficients.lr_factor)
         embedding = networks.critic.embed(batch.state)
         critic_loss, metrics = self._critic_loss(batch, embedding, coefficients)
         self.critic_optimiser.zero_grad(set_to_none=True)
@@ -116,6 +119,11 @@ class BCell:
             loss = loss + weight * penalty
             metrics["cql"] = penalty
         return loss, metrics
+
+    def _set_learning_rates(self, factor: float) -> None:
+        groups = [*self.critic_optimiser.param_groups, *self.actor_optimiser.param_groups]
+        for group, lr in zip(groups, self.base_lr, strict=True):
+            group["lr"] = lr * factor
 
     def _advantage_scale(self) -> float:
         """Unit of value in the actor's loss: s_A, so that alpha and eta mean the same whatever the reward's scale."""

@@ -71,9 +71,14 @@ class Networks(nn.Module):
         DivergedError
             Naming the first tensor that holds a NaN or infinity.
         """
-        for name, tensor in self.state_dict().items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
+        if (name := self.unsound()) is not None:
+            raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
+
+    def unsound(self) -> str | None:
+        """Name of the first tensor that holds a NaN or infinity."""
+        tensors = self.state_dict()
+        finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+        return next((name for name, good in zip(tensors, finite, strict=True) if not good), None)
 
     @torch.no_grad()
     def polyak(self, tau: float) -> None:

@@ -9,6 +9,7 @@ from finflow.errors import ConfigError
 from finflow.schema.algo import IQL, BCell
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Fraction, NonNegative, Positive, Schema, Text, number_as_text
+from finflow.schema.monitor import Monitor
 
 STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide")
 
@@ -100,6 +101,7 @@ class Config(Schema):
     env: Env
     hardware: Hardware
     tracking: Tracking
+    monitor: Monitor
     algo: Annotated[IQL | BCell, Field(discriminator="name")]
 
     @model_validator(mode="after")
@@ -122,11 +124,11 @@ _SHARED = ("stage", "output_root")
 _TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline")
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
-        *_TRAINING, "tracking", "algo", "market_regime", "reward", "budget.collect_episodes",
+        *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "budget.collect_episodes",
         "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs",
     ),
     "finetune": (
-        *_TRAINING, "tracking", "algo", "market_regime", "reward", "init", "budget.collect_episodes",
+        *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "init", "budget.collect_episodes",
         "budget.epochs", "budget.updates_per_epoch",  # of the parent that is looked for
         "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
         "evaluation.every_episodes", "evaluation.objective",

@@ -78,10 +78,10 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     lived = Replay(algo.memory_capacity, prepared.market.n, device)
     simulator = Simulator(prepared.market, prepared.accounting, world.reward)
     state, refitted = OnlineState.start(simulator, lived, plan), RefitState()
+    monitor = run.monitor(agent, "episode", conservative=algo.cql.alpha > 0)
     validate, selection = run.validator(networks), Selection(networks, config.evaluation.objective)
 
     def evaluate_at(episode: int) -> dict[str, float | None]:
-        networks.check_finite(f"episode {episode}")
         score = validate()
         if selection.consider(episode, score):
             run.save(selection.weights, agent.scales)
@@ -100,7 +100,9 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
             with stopwatch.phase("refit"):
                 refit(agent, memory, world, run.tracker, updates, refitted, pause=pause, generator=generator)
             agent.scales = cql_scales(networks, prepared, memory, config.seed)
-        evaluate_at(0)
+        score = evaluate_at(0)
+        if policy is not None:
+            monitor.handed_over(score)
     behaviour = Batcher(
         world,
         algo.relabel_fraction,
@@ -111,8 +113,8 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     )
     with stopwatch.phase("train"):
         last = train_online(
-            agent, world, plan, state, memory, behaviour, run.tracker, evaluate_at, summarise_episode,
-            before_cql=before_cql, pause=pause, generator=generator,
+            agent, world, plan, state, memory, behaviour, run.tracker, monitor, evaluate_at,
+            summarise_episode, before_cql=before_cql, pause=pause, generator=generator,
         )  # fmt: skip
     return _close(run, parent, agent, selection, last)
 

@@ -46,24 +46,22 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     generator = torch_stream(config.seed, "pretrain/batches", world.device)
     batcher = Batcher(world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
     validator = run.validator(networks)
-
     plan = OfflinePlan(
         epochs=config.budget.epochs,
         updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
         evaluate_every=config.evaluation.every_epochs,
     )
 
-    def validate(epoch: int) -> dict[str, float | None]:
-        networks.check_finite(f"epoch {epoch}")
-        return validator()
+    monitor = run.monitor(agent, "epoch", conservative=False)
 
     def pause() -> None:
         pass
 
     with stopwatch.phase("train"):
         row = train_offline(
-            agent, memory, batcher, run.tracker, validate, plan, OfflineState(), pause=pause, generator=generator
-        )
+            agent, memory, batcher, run.tracker, monitor, lambda _: validator(), plan, OfflineState(),
+            pause=pause, generator=generator,
+        )  # fmt: skip
     scales = cql_scales(networks, prepared, memory, config.seed)
     sha256 = run.save(networks.state_dict(), scales)
     run.tracker.close()
@@ -71,7 +69,7 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     summary = {"stage": "pretrain", "weights_sha256": sha256, "transitions": len(dataset), "metrics": row}
     write_summary(run.folder, summary | {"advantage_std": scales[0], "atom_std": scales[1]})
     publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
-    losses = {name: float(row[name] or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
+    losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
     following = command_for("finetune", config)
     return PretrainResult(
         run.folder, run.folder / WEIGHTS, run.folder / METRICS, **losses, metrics=row, next_command=following

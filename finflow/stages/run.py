@@ -22,6 +22,8 @@ from finflow.stages.past import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import Tracker, make_tracker
+from finflow.training.measures import Learner
+from finflow.training.monitor import Monitor
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 METRICS = "metrics.jsonl"
@@ -63,6 +65,13 @@ class Run:
         prepared = self.prepared
         policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
         return Validator(policy, prepared.market, prepared.fold, prepared.accounting, self.config.env.rebalance)
+
+    def monitor(self, agent: Learner, step_name: str, *, conservative: bool) -> Monitor:
+        """Stability monitor of the run's training loop, which counts `step_name`s."""
+        names = self.prepared.market.n - 1
+        return Monitor(
+            self.config.monitor, agent, self.tracker, step_name=step_name, names=names, conservative=conservative
+        )
 
     def save(self, weights: Mapping[str, torch.Tensor], scales: tuple[float, float] | None) -> str:
         """Write `weights.safetensors` with all that belongs to it; returns its SHA-256."""

@@ -13,6 +13,7 @@ from finflow.tracking.progress import progress
 from finflow.tracking.tracker import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
+from finflow.training.monitor import Monitor
 from finflow.training.schedules import cosine
 
 
@@ -53,6 +54,7 @@ def train_offline(
     memory: Replay,
     batcher: Batcher,
     tracker: Tracker,
+    monitor: Monitor,
     evaluate: Callable[[int], Mapping[str, float | None]],
     plan: OfflinePlan,
     state: OfflineState,
@@ -71,22 +73,25 @@ def train_offline(
     Raises
     ------
     DivergedError
-        At the first epoch whose losses are not finite.
+        At the first update whose losses are not finite, or where the monitor's measures were not enough.
     """
     with progress(plan.updates, "IQL pretraining", state.updates) as advance:
         while state.updates < plan.updates:
-            now = OfflineCoefficients(lr_factor=cosine(state.updates / plan.updates))
+            now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
             batch = batcher.complete(memory.sample(agent.config.batch_size, generator))
-            state.averages.add(agent.update(batch, now))
+            metrics = agent.update(batch, now)
+            if monitor.add(metrics, batch.reward):
+                state.averages.add(metrics)
             state.updates += 1
             advance(1)
             epoch, rest = divmod(state.updates, plan.updates_per_epoch)
             if rest == 0:
+                monitor.ended(epoch)
                 state.row = {"updates": state.updates, **state.averages.means(f"epoch {epoch}")}
                 state.averages = Averages()
                 if epoch % plan.evaluate_every == 0 or epoch == plan.epochs:
-                    state.row |= evaluate(epoch)
+                    state.row |= monitor.judge(evaluate, epoch)
                 tracker.log("epoch", epoch, state.row)
-                advance(0, **{name: state.row[name] for name in ("v_loss", "q_loss", "policy_loss")})
+                advance(0, **{name: state.row.get(name) for name in ("v_loss", "q_loss", "policy_loss")})
             pause()
     return state.row

@@ -18,6 +18,7 @@ from finflow.tracking.progress import progress
 from finflow.tracking.tracker import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
+from finflow.training.monitor import Monitor
 from finflow.training.schedules import linear
 
 Evaluate = Callable[[int], Mapping[str, float | None]]
@@ -140,6 +141,7 @@ def train_online(
     offline: Replay,
     batcher: Batcher,
     tracker: Tracker,
+    monitor: Monitor,
     evaluate: Evaluate,
     summarise: Summarise,
     *,
@@ -160,33 +162,38 @@ def train_online(
     Raises
     ------
     DivergedError
-        Within 50 updates of a loss that is not finite.
+        At an update whose losses are not finite, or where the monitor's measures were not enough.
     """
     config, simulator, memory, slots = agent.config, state.simulator, state.memory, state.slots
     with progress(plan.episodes, "B-Cell fine-tuning (episodes)", state.finished) as advance:
         while simulator.active.any():
             reached = state.step / plan.steps
-            _live(agent, simulator, world, memory, slots)
+            _live(agent, simulator, world, memory, slots, monitor)
             if state.step >= plan.frozen_steps and memory.size >= config.batch_size:
                 if state.updates == plan.critic_updates:
                     before_cql()
-                now = _coefficients(config, plan, reached, state.updates >= plan.critic_updates)
+                now = _coefficients(config, plan, reached, state.updates >= plan.critic_updates, monitor)
                 old = round(linear(config.offline_fraction, reached) * config.batch_size)
                 logged = join(offline.sample(old, generator), memory.sample(config.batch_size - old, generator))
-                state.averages.add(agent.update(batcher.complete(logged), now))
+                batch = batcher.complete(logged)
+                metrics = agent.update(batch, now)
+                if monitor.add(metrics, batch.reward):
+                    state.averages.add(metrics)
                 state.updates += 1
             state.step += 1
             done = np.flatnonzero(~simulator.active & (slots.previous >= 0))
             if len(done) > 0:
+                monitor.read()
                 state.means |= state.averages.means(f"episode {state.finished + 1}")
                 state.averages = Averages()
             for slot in done:
                 state.finished += 1
                 figures = summarise(np.array(slots.net[slot]), np.array(slots.turnover[slot]))
+                monitor.ended(state.finished, figures["sharpe"])
                 own = {"reward": float(slots.reward[slot]), "updates": state.updates}
                 state.row = {**figures, **own, **state.means}
                 if state.finished % plan.evaluate_every == 0 or state.finished == plan.episodes:
-                    state.row |= evaluate(state.finished)
+                    state.row |= monitor.judge(evaluate, state.finished)
                 tracker.log("episode", state.finished, state.row)
                 advance(1, **{name: state.row[name] for name in ("sharpe", "critic_loss", "actor_loss")})
                 _next_episode(simulator, slots, plan, int(slot))
@@ -194,18 +201,21 @@ def train_online(
     return state.row
 
 
-def _coefficients(config: BCellConfig, plan: OnlinePlan, progress: float, learn_policy: bool) -> OnlineCoefficients:
+def _coefficients(
+    config: BCellConfig, plan: OnlinePlan, progress: float, learn_policy: bool, monitor: Monitor
+) -> OnlineCoefficients:
     return OnlineCoefficients(
         sigma=linear(plan.sigma, progress),
         anchor=linear(config.anchor, progress),
         temperature=linear(config.gate.temperature, progress),
         balance=linear(config.gate.balance, progress),
-        cql=linear(config.cql.anneal, progress),
+        cql=monitor.cql_factor * linear(config.cql.anneal, progress),
         learn_policy=learn_policy,
+        lr_factor=monitor.lr_factor,
     )
 
 
-def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slots: Slots) -> None:
+def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slots: Slots, monitor: Monitor) -> None:
     """One day in every active slot: observe, draw from the policy, book, store."""
     device = world.device
     active = np.flatnonzero(simulator.active)
@@ -214,7 +224,7 @@ def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slot
         torch.as_tensor(simulator.drifted, device=device),
         torch.as_tensor(simulator.drawdown, device=device),
     )
-    decision = agent.act(state, agent.generator)
+    decision = monitor.sound(lambda: agent.act(state, agent.generator))
     step: Step = simulator.step(decision.mean.double().cpu().numpy())
 
     def put(values: NDArray[np.generic]) -> torch.Tensor:

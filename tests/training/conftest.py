@@ -1,6 +1,7 @@
 """One small synthetic market, prepared as a run would prepare it, and what the loops are handed."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from finflow.schema.algo import BCell as BCellConfig
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare
 from finflow.tracking.tracker import Row
+from finflow.training.measures import Learner
+from finflow.training.monitor import Monitor
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -93,6 +96,17 @@ def make_bcell(config: Config, prepared: Prepared) -> Callable[..., BCell]:
         algo = config.algo.model_copy(update=changes)
         networks = build_networks(prepared.spec, algo.network, seed, CPU)
         return BCell(networks, algo, prepared.world, torch.Generator().manual_seed(seed))
+
+    return make
+
+
+@pytest.fixture
+def make_monitor(recorder: Recorder, prepared: Prepared) -> Callable[..., Monitor]:
+    def make(agent: Learner, *settings: str, step_name: str = "episode", **kwargs: Any) -> Monitor:
+        """Watches `agent`, under settings such as "monitor=act"."""
+        section = load("finetune", settings).monitor
+        defaults = {"step_name": step_name, "names": prepared.market.n - 1, "conservative": True}
+        return Monitor(section, agent, recorder, **(defaults | kwargs))
 
     return make
 

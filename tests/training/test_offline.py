@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -9,25 +9,35 @@ from finflow.replay import Replay
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared
 from finflow.training.batches import Batcher
+from finflow.training.monitor import Monitor
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.schedules import cosine
 
 EPOCHS, UPDATES = 5, 4
 
 
-def _train(agent: IQL, prepared: Prepared, memory: Replay, recorder: object, evaluate: object) -> object:
+@pytest.fixture
+def train(
+    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, make_monitor: Callable[..., Monitor]
+) -> Callable[[object], object]:
+    return lambda evaluate: _train(iql, prepared, memory, recorder, make_monitor(iql, step_name="epoch"), evaluate)
+
+
+def _train(
+    agent: IQL, prepared: Prepared, memory: Replay, recorder: object, monitor: Monitor, evaluate: object
+) -> object:
     generator = torch_stream(0, "test")
     batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator)
     return train_offline(
-        agent, memory, batcher, recorder, evaluate, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(),  # type: ignore[arg-type]
+        agent, memory, batcher, recorder, monitor, evaluate, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(),  # type: ignore[arg-type]
         pause=lambda: None, generator=generator,
     )  # fmt: skip
 
 
 def test_one_row_an_epoch_and_validation_when_due(
-    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
+    iql: IQL, train: Callable[[object], object], recorder: object, figures: Mapping[str, float]
 ) -> None:
-    row = _train(iql, prepared, memory, recorder, lambda _: figures)
+    row = train(lambda _: figures)
     rows = recorder.rows  # type: ignore[attr-defined]
     assert [(name, step) for name, step, _ in rows] == [("epoch", epoch) for epoch in range(1, EPOCHS + 1)]
     assert [step for _, step, kept in rows if "validation_sharpe" in kept] == [2, 4, 5]
@@ -37,7 +47,7 @@ def test_one_row_an_epoch_and_validation_when_due(
 
 
 def test_learning_rate_follows_the_cosine(
-    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
+    iql: IQL, train: Callable[[object], object], recorder: object, figures: Mapping[str, float]
 ) -> None:
     rates: list[float] = []
     step = iql.optimiser.step
@@ -47,15 +57,15 @@ def test_learning_rate_follows_the_cosine(
         step()
 
     iql.optimiser.step = note  # type: ignore[method-assign, assignment]
-    _train(iql, prepared, memory, recorder, lambda _: figures)
+    train(lambda _: figures)
     total = EPOCHS * UPDATES
     assert rates == pytest.approx([iql.config.critic_lr * cosine(done / total) for done in range(total)])
 
 
 def test_divergence_names_the_epoch_and_the_loss(
-    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float]
+    iql: IQL, train: Callable[[object], object], recorder: object, figures: Mapping[str, float]
 ) -> None:
     with torch.no_grad():
         iql.networks.critic.value_head[3].bias.fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"^epoch 1: v_loss is not finite"):
-        _train(iql, prepared, memory, recorder, lambda _: figures)
+    with pytest.raises(DivergedError, match=r"^epoch 1, update 1: v_loss is not finite, nor is actor\."):
+        train(lambda _: figures)

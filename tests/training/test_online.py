@@ -18,6 +18,7 @@ from finflow.replay import Replay
 from finflow.stages.prepare import Prepared
 from finflow.stages.validation import summarise_episode
 from finflow.training.batches import Batcher
+from finflow.training.monitor import Monitor
 from finflow.training.online import Episode, OnlinePlan, OnlineState, share_out, train_online
 
 MakeBCell = Callable[..., BCell]
@@ -50,17 +51,23 @@ def rows(prepared: Prepared) -> Rows:
 
 @pytest.fixture
 def train(
-    prepared: Prepared, memory: Replay, recorder: Any, figures: Mapping[str, float | None]
+    prepared: Prepared,
+    memory: Replay,
+    recorder: Any,
+    figures: Mapping[str, float | None],
+    make_monitor: Callable[..., Monitor],
 ) -> Callable[..., Watched]:
-    def run(agent: BCell, plan: OnlinePlan, before_cql: Callable[[], None] = lambda: None) -> Watched:
+    def run(
+        agent: BCell, plan: OnlinePlan, before_cql: Callable[[], None] = lambda: None, monitor: Monitor | None = None
+    ) -> Watched:
         simulator = Watched(prepared.market, prepared.accounting, prepared.world.reward)
         generator = torch.Generator().manual_seed(3)
         batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator, lambda state: agent.act(state, agent.generator))
         lived = Replay(agent.config.memory_capacity, prepared.market.n, prepared.world.device)
         state = OnlineState.start(simulator, lived, plan)
         train_online(
-            agent, prepared.world, plan, state, memory, batcher, recorder, lambda _: figures, summarise_episode,
-            before_cql=before_cql, pause=lambda: None, generator=generator,
+            agent, prepared.world, plan, state, memory, batcher, recorder, monitor or make_monitor(agent),
+            lambda _: figures, summarise_episode, before_cql=before_cql, pause=lambda: None, generator=generator,
         )  # fmt: skip
         return simulator
 
@@ -241,7 +248,7 @@ def test_divergence_stops_the_run_and_names_the_loss(
     agent = make_bcell()
     with torch.no_grad():
         agent.networks.critic.out_bias.fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"^episode 1: critic_loss is not finite"):
+    with pytest.raises(DivergedError, match=r"^episode 1, update 1: critic_loss is not finite, nor is actor\."):
         train(agent, _plan(prepared, rows))
 
 

@@ -1,0 +1,109 @@
+"""What `monitor=act` does about a finding: lower the learning rate, raise CQL, or go back to the last good state."""
+
+import copy
+from typing import Any, Protocol
+
+from finflow.errors import DivergedError
+from finflow.nn.networks import Networks
+from finflow.schema.monitor import Act
+from finflow.training.rules import ADVICE, Finding
+
+
+class Learner(Protocol):
+    """What the monitor needs of an agent."""
+
+    @property
+    def networks(self) -> Networks:
+        """All networks, targets included."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
+class Measures:
+    """Takes measures, at most `act.most` in a run, and holds the factors on the loop's coefficients.
+
+    A rule is answered by its own gentle measure `act.patience` times, then by going back. Going back also lowers the
+    learning rate: the same steps would lead to the same place.
+
+    Parameters
+    ----------
+    conservative : whether there is a CQL term; without one the learning rate is lowered where CQL would be raised.
+    """
+
+    def __init__(self, config: Act, agent: Learner, *, conservative: bool) -> None:
+        self.config, self.agent, self.conservative = config, agent, conservative
+        self.lr_factor = self.cql_factor = 1.0
+        self.taken = 0
+        self._tried: dict[str, int] = {}
+        self._last: int | None = None
+        self._good: dict[str, Any] = {}
+        self._good_at = ""
+
+    def keep(self, where: str) -> None:
+        """Remember the agent as it stands: this is what a rollback goes back to."""
+        self._good, self._good_at = copy.deepcopy(self.agent.state_dict()), where
+
+    def settling(self, update: int) -> bool:
+        """Whether the latest measure is still given time to take effect."""
+        return self._last is not None and update - self._last < self.config.settle
+
+    def take(self, finding: Finding, update: int, where: str) -> str:
+        """Answer a finding at this update, `where` for people; says what was done.
+
+        Raises
+        ------
+        DivergedError
+            Once `act.most` measures have not been enough.
+        """
+        if self.taken >= self.config.most:
+            raise DivergedError(
+                f"{where}: {finding.wrong}, after {self.taken} measures of monitor=act; {ADVICE[finding.remedy]}"
+            )
+        tried = self._tried.get(finding.rule, 0)
+        self._tried[finding.rule] = tried + 1
+        self.taken += 1
+        self._last = update
+        said = self._gentle(finding) if tried < self.config.patience else self._roll_back()
+        return f"{said} (measure {self.taken} of {self.config.most})"
+
+    def _gentle(self, finding: Finding) -> str:
+        if finding.remedy == "roll_back":
+            return self._roll_back()
+        if finding.remedy == "raise_cql" and self.conservative:
+            self.cql_factor *= self.config.cql_factor
+            return f"CQL raised to {self.cql_factor:g} times its schedule"
+        return self._lower_lr()
+
+    def _lower_lr(self) -> str:
+        self.lr_factor *= self.config.lr_factor
+        return f"learning rate lowered to {self.lr_factor:g} times its schedule"
+
+    def _roll_back(self) -> str:
+        # Copied: an optimiser takes over the tensors it is handed, and would write on what is kept.
+        self.agent.load_state_dict(copy.deepcopy(self._good))
+        return f"back to {self._good_at}, {self._lower_lr()}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Factors, counts and the state that is gone back to (the agent's own), for a checkpoint."""
+        return {
+            "lr_factor": self.lr_factor,
+            "cql_factor": self.cql_factor,
+            "taken": self.taken,
+            "tried": dict(self._tried),
+            "last": self._last,
+            "good": self._good,
+            "good_at": self._good_at,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.lr_factor, self.cql_factor = state["lr_factor"], state["cql_factor"]
+        self.taken, self._tried, self._last = state["taken"], dict(state["tried"]), state["last"]
+        self._good, self._good_at = state["good"], state["good_at"]

@@ -1,0 +1,261 @@
+"""The stability monitor: reads what updates and validation produce, says what is wrong, and under `act` mends it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finflow.errors import DivergedError
+from finflow.nn.policy import Decision
+from finflow.schema.monitor import Monitor as MonitorConfig
+from finflow.tracking.console import warn
+from finflow.tracking.tracker import Tracker
+from finflow.training.measures import Learner, Measures
+from finflow.training.rules import (
+    ADVICE,
+    Figures,
+    Finding,
+    Moments,
+    after_updates,
+    after_validation,
+    entropy,
+    entropy_per_name,
+    reward_outlier,
+    sharpe,
+)
+
+EPISODES = 64  # latest episodes whose Sharpe ratios are judged together
+UNREAD = 10  # updates whose metrics may stay on the device unread; where the monitor acts, none
+REWARD = ("reward mean", "reward variance", "reward minimum", "reward maximum")
+NOTHING = (math.inf, -math.inf)
+
+
+class Monitor:
+    """Watches one training run; with `mode` off it does nothing but stop at a NaN or infinity.
+
+    The loop hands it every update and every validation, and multiplies its coefficients by `lr_factor` and
+    `cql_factor`, which stay at 1 unless it acts: `warn` and `off` change no result.
+
+    Parameters
+    ----------
+    step_name : what the loop counts, "epoch" or "episode".
+    names : risky names, the dimension of the policy's density.
+    conservative : whether there is a CQL term that can be raised.
+    """
+
+    def __init__(
+        self,
+        config: MonitorConfig,
+        agent: Learner,
+        tracker: Tracker,
+        *,
+        step_name: str,
+        names: int,
+        conservative: bool,
+    ) -> None:
+        self.config, self.agent, self.tracker = config, agent, tracker
+        self.step_name, self.names = step_name, names
+        self.measures = Measures(config.act, agent, conservative=conservative)
+        self._handover: float | None = None
+        self._step = self._updates = 0
+        self._unread: list[tuple[int, int, tuple[str, ...], Tensor]] = []
+        self._window: dict[str, tuple[float, int]] = {}
+        self._entropy: tuple[float, float] | None = None
+        self._past, self._rewards, self._extremes = Moments(), Moments(), NOTHING
+        self._sharpes: list[float] = []
+        self._spoke: dict[str, int] = {}
+        self._clean = True
+        if self.acts:
+            self.measures.keep("the start")
+
+    @property
+    def acts(self) -> bool:
+        """Whether findings have consequences."""
+        return self.config.mode == "act"
+
+    @property
+    def lr_factor(self) -> float:
+        """Factor on every learning rate."""
+        return self.measures.lr_factor
+
+    @property
+    def cql_factor(self) -> float:
+        """Factor on the weight of CQL."""
+        return self.measures.cql_factor
+
+    def sound(self, decide: Callable[[], Decision]) -> Decision:
+        """What `decide` says, if it is finite: no environment is handed a NaN.
+
+        Raises
+        ------
+        DivergedError
+            If it is not, unless the monitor acts.
+        """
+        decision = decide()
+        while not bool(torch.isfinite(decision.mean).all()):
+            if self.read():  # else the update that spoilt it has been found, and answered
+                self._diverged(self._updates, "the policy's action")
+            decision = decide()
+        return decision
+
+    def add(self, metrics: Mapping[str, Tensor], reward: Tensor) -> bool:
+        """Take one update's metrics and its batch's rewards [B]; False where that update was undone.
+
+        Raises
+        ------
+        DivergedError
+            At a loss or gradient that is not finite, naming the update, unless the monitor acts; and where acting
+            has not helped.
+        """
+        self._updates += 1
+        spread = (reward.mean(), reward.var(correction=0), reward.min(), reward.max())
+        row = torch.stack([value.float() for value in (*metrics.values(), *spread)])
+        self._unread.append((self._updates, len(reward), (*metrics, *REWARD), row))
+        due = self._updates % self.config.every == 0
+        if (due or self.acts or len(self._unread) >= UNREAD) and not self.read():
+            return False
+        if due and self.config.mode != "off":
+            self._look()
+        return True
+
+    def read(self) -> bool:
+        """Read the updates that lie unread on the device; False where one was not finite and was undone."""
+        unread, self._unread = self._unread, []
+        for names, group in groupby(unread, key=lambda update: update[2]):
+            updates = list(group)
+            rows = torch.stack([row for *_, row in updates]).double().cpu()
+            bad = (~torch.isfinite(rows)).nonzero()
+            if len(bad):
+                first, name = (int(index) for index in bad[0])
+                self._diverged(updates[first][0], names[name])
+                return False
+            for (_, batch, _, _), row in zip(updates, rows.tolist(), strict=True):
+                figures = dict(zip(names, row, strict=True))
+                mean, variance, low, high = (figures.pop(name) for name in REWARD)
+                self._rewards = self._rewards.merged(Moments(batch, mean, variance * batch))
+                self._extremes = (min(low, self._extremes[0]), max(high, self._extremes[1]))
+                for key, value in figures.items():
+                    total, count = self._window.get(key, (0.0, 0))
+                    self._window[key] = (total + value, count + 1)
+        return True
+
+    def ended(self, step: int, sharpe_ratio: float | None = None) -> None:
+        """An epoch or episode has ended, the latter with this Sharpe ratio."""
+        self.read()
+        self._step = step
+        if sharpe_ratio is None or self.config.mode == "off":
+            return
+        self._sharpes = [*self._sharpes, sharpe_ratio][-EPISODES:]
+        self._report([sharpe(self._sharpes, self.config)])
+
+    def handed_over(self, score: Figures) -> None:
+        """Phase 1 has handed over with this validation score: a dip is measured from it."""
+        self._handover = score.get("validation_sharpe")
+        if self.acts:
+            self.measures.keep("the hand-over")
+
+    def judge(self, validate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
+        """Validation figures after `step`, all weights being finite; what they show is reported.
+
+        Raises
+        ------
+        DivergedError
+            Naming the first weight that is not finite, unless the monitor acts; and where acting has not helped.
+        """
+        if self.read() and (weight := self.agent.networks.unsound()) is not None:
+            self._diverged(self._updates, weight)
+        score = dict(validate(step))
+        if self.config.mode == "off":
+            return score
+        self._report(after_validation(score, self._handover, self.config))
+        if self.acts:
+            if self._clean:
+                self.measures.keep(f"{self.step_name} {step}")
+            score |= {"lr_factor": self.lr_factor, "cql_factor": self.cql_factor}
+        self._clean = True
+        return score
+
+    def _look(self) -> None:
+        """Judge the updates since the last look."""
+        figures = {name: total / count for name, (total, count) in self._window.items()}
+        found: list[Finding | None] = [*after_updates(figures, self.config)]
+        now = entropy_per_name(figures, self.names)
+        if now is not None:
+            found.append(entropy(now, self._entropy, self.config))
+        found.append(reward_outlier(*self._extremes, self._past, self.config))
+        self._entropy, self._past = now, self._past.merged(self._rewards)
+        self._forget()
+        self._report(found)
+
+    def _forget(self) -> None:
+        """Begin a new look."""
+        self._window, self._rewards, self._extremes = {}, Moments(), NOTHING
+
+    def _report(self, found: Sequence[Finding | None]) -> None:
+        """Say what was found, each rule once in `repeat` updates, and answer the first that can be mended."""
+        findings = [finding for finding in found if finding is not None]
+        curable = [finding for finding in findings if finding.remedy is not None]
+        self._clean = self._clean and not curable
+        if self.acts and curable and not self.measures.settling(self._updates):
+            self._answer(curable[0])
+            findings.remove(curable[0])
+        for finding in findings:
+            last = self._spoke.get(finding.rule)
+            if last is None or self._updates - last >= self.config.repeat:
+                self._spoke[finding.rule] = self._updates
+                self._say(finding.line())
+
+    def _answer(self, finding: Finding) -> None:
+        done = self.measures.take(finding, self._updates, self._where(self._updates))
+        self._spoke[finding.rule] = self._updates
+        self._forget()
+        self._entropy = None
+        self._say(f"{finding.wrong}: {done}")
+
+    def _diverged(self, update: int, name: str) -> None:
+        """Stop at what is not finite or, where the monitor acts, go back to the last good state."""
+        weight = self.agent.networks.unsound()
+        wrong = f"{name} is not finite" if weight in (None, name) else f"{name} is not finite, nor is {weight}"
+        if not self.acts:
+            raise DivergedError(f"{self._where(update)}: {wrong}; {ADVICE['roll_back']}")
+        self._unread = []
+        self._answer(Finding("finite", wrong, "roll_back"))
+
+    def _where(self, update: int) -> str:
+        return f"{self.step_name} {self._step + 1}, update {update}"
+
+    def _say(self, text: str) -> None:
+        self.tracker.alert(self.step_name, self._step, f"monitor: {text} (update {self._updates})")
+        warn(f"{self._where(self._updates)}: {text}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers, and of `measures` the agent's state that is gone back to, for a checkpoint."""
+        self.read()
+        return {
+            "step": self._step,
+            "updates": self._updates,
+            "handover": self._handover,
+            "window": dict(self._window),
+            "entropy": self._entropy,
+            "past": tuple(self._past),
+            "rewards": tuple(self._rewards),
+            "extremes": self._extremes,
+            "sharpes": list(self._sharpes),
+            "spoke": dict(self._spoke),
+            "clean": self._clean,
+            "measures": self.measures.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave; lists may stand for tuples, as JSON gives them back."""
+        self._step, self._updates, self._handover = state["step"], state["updates"], state["handover"]
+        self._window = {name: (total, count) for name, (total, count) in state["window"].items()}
+        self._entropy = None if state["entropy"] is None else (state["entropy"][0], state["entropy"][1])
+        self._past, self._rewards = Moments(*state["past"]), Moments(*state["rewards"])
+        self._extremes = (state["extremes"][0], state["extremes"][1])
+        self._sharpes, self._spoke, self._clean = list(state["sharpes"]), dict(state["spoke"]), state["clean"]
+        self._unread = []
+        self.measures.load_state_dict(state["measures"])
