@@ -31,14 +31,10 @@ class Measures:
 
     A rule is answered by its own gentle measure `act.patience` times, then by going back. Going back also lowers the
     learning rate: the same steps would lead to the same place.
-
-    Parameters
-    ----------
-    conservative : whether there is a CQL term; without one the learning rate is lowered where CQL would be raised.
     """
 
-    def __init__(self, config: Act, agent: Learner, *, conservative: bool) -> None:
-        self.config, self.agent, self.conservative = config, agent, conservative
+    def __init__(self, config: Act, agent: Learner) -> None:
+        self.config, self.agent = config, agent
         self.lr_factor = self.cql_factor = 1.0
         self.taken = 0
         self._tried: dict[str, int] = {}
@@ -76,7 +72,7 @@ class Measures:
     def _gentle(self, finding: Finding) -> str:
         if finding.remedy == "roll_back":
             return self._roll_back()
-        if finding.remedy == "raise_cql" and self.conservative:
+        if finding.remedy == "raise_cql":
             self.cql_factor *= self.config.cql_factor
             return f"CQL raised to {self.cql_factor:g} times its schedule"
         return self._lower_lr()

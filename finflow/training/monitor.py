@@ -58,7 +58,8 @@ class Monitor:
     ) -> None:
         self.config, self.agent, self.tracker = config, agent, tracker
         self.step_name, self.names = step_name, names
-        self.measures = Measures(config.act, agent, conservative=conservative)
+        self.conservative = conservative
+        self.measures = Measures(config.act, agent)
         self._handover: float | None = None
         self._step = self._updates = 0
         self._unread: list[tuple[int, int, tuple[str, ...], Tensor]] = []
@@ -196,7 +197,7 @@ class Monitor:
 
     def _report(self, found: Sequence[Finding | None]) -> None:
         """Say what was found, each rule once in `repeat` updates, and answer the first that can be mended."""
-        findings = [finding for finding in found if finding is not None]
+        findings = [self._fitting(finding) for finding in found if finding is not None]
         curable = [finding for finding in findings if finding.remedy is not None]
         self._clean = self._clean and not curable
         if self.acts and curable and not self.measures.settling(self._updates):
@@ -207,6 +208,11 @@ class Monitor:
             if last is None or self._updates - last >= self.config.repeat:
                 self._spoke[finding.rule] = self._updates
                 self._say(finding.line())
+
+    def _fitting(self, finding: Finding) -> Finding:
+        """Where there is no CQL term to raise, the learning rate is lowered instead."""
+        raised = finding.remedy == "raise_cql" and not self.conservative
+        return finding._replace(remedy="lower_lr") if raised else finding
 
     def _answer(self, finding: Finding) -> None:
         done = self.measures.take(finding, self._updates, self._where(self._updates))

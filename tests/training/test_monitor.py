@@ -160,6 +160,8 @@ def test_acting_raises_cql(make_bcell: MakeBCell, make_monitor: MakeMonitor, rec
     without = make_monitor(make_bcell(), *QUICK, "monitor=act", conservative=False)
     _feed(without, 2, q_mean=500.0)
     assert (without.cql_factor, without.lr_factor) == (1.0, 0.5)
+    _feed(make_monitor(make_bcell(), *QUICK, conservative=False), 2, q_mean=500.0)
+    assert "raise algo.cql" not in recorder.alerts[-1]
 
 
 def test_more_cql_is_more_conservative(make_bcell: MakeBCell, batch: Batch) -> None:
@@ -257,11 +259,11 @@ def test_an_outlier_is_said_and_changes_nothing(
         monitor.add(_metrics(), torch.randn(1000, generator=generator))
     assert recorder.alerts == []
     reward = torch.randn(1000, generator=generator)
-    reward[7] = -90.0
+    reward[7] = -200.0
     monitor.add(_metrics(), reward)
     monitor.add(_metrics(), torch.randn(1000, generator=generator))
     assert len(recorder.alerts) == 1
-    assert recorder.alerts[0].startswith("monitor: reward -90 is ")
+    assert recorder.alerts[0].startswith("monitor: reward -200 is ")
     assert monitor.measures.taken == 0
 
 
