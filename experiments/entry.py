@@ -14,14 +14,15 @@ from typing import NoReturn, Protocol
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from finflow.config import compose_stage, parse
 from finflow.errors import ConfigError, FinFlowError, StorageError
-from finflow.refusals import CONF_DIR, group_choices, parse_override
+from finflow.refusals import CONF_DIR, group_choices
 from finflow.schema import Config
+from finflow.sweeps.jobs import follow_parent
+from multirun import params_of, sweep
 
 STORAGE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG,
@@ -95,10 +96,14 @@ def tell(message: str) -> None:
 
 
 def launch(stage: str, argv: Sequence[str], run: Run) -> int:
-    """Check the command line, then hand it to Hydra: one run, or with `-m` several."""
-    multirun, overrides = read_line(argv)
-    configs = [parse(compose_stage(stage, line)) for line in command_lines(overrides, multirun)]
-    kept = nearest_folder(check_folder(stage, overrides, multirun) or Path(configs[0].output_root))
+    """Check the command line, then hand it to Hydra: one run, or with `-m` or a preset that sweeps several."""
+    follow_parent()
+    typed, overrides = read_line(argv)
+    params = params_of(stage, overrides, typed)
+    if params is not None:
+        return sweep(stage, overrides, params)
+    config = parse(compose_stage(stage, overrides))
+    kept = nearest_folder(check_folder(stage, overrides) or Path(config.output_root))
     failures: list[BaseException] = []
 
     def job(cfg: DictConfig) -> None:
@@ -106,34 +111,20 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
         try:
             result = run(parse(cfg), Path(shown(folder)))
             print(f"Run folder: {shown(result.run_dir)}\nNext: {result.next_command}", flush=True)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (raised below, past what Hydra would say of it)
             remove_empty(folder, kept)
             failures.append(error)
-            if multirun:  # Hydra goes on with the other jobs, and needs to see that this one failed
-                tell_job(error)
-                raise
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
-    sys.argv[1:] = [*(["--multirun"] if multirun else []), *overrides]
+    sys.argv[1:] = overrides
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
     except OSError as error:
         if not failures:
             raise StorageError(f"{error.filename}: {error.strerror}; choose another output_root") from error
-    except Exception as error:
-        if not multirun or isinstance(error, HydraException):
-            raise
-        return 1
-    if failures and not multirun:
+    if failures:
         raise failures[0]
-    return 1 if failures else 0
-
-
-def tell_job(error: BaseException) -> None:
-    """Say which job of a sweep failed, and why."""
-    if not isinstance(error, FinFlowError):
-        traceback.print_exception(error)
-    tell(f"{' '.join(HydraConfig.get().overrides.task)}: {error or type(error).__name__}")
+    return 0
 
 
 def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
@@ -145,29 +136,10 @@ def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
     return bool(flags), [arg for arg in argv if arg not in flags]
 
 
-def command_lines(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """Command lines to check: all of a sweep's values, each once, beside the first of the others."""
-    if not multirun:
-        return [list(overrides)]
-    choices: list[list[str]] = []
-    for text in overrides:
-        override = parse_override(text)
-        if not override.is_sweep_override():
-            choices.append([text])
-        elif not override.is_discrete_sweep():
-            raise ConfigError(f"{text}: a grid needs values; write them as a,b,c or range(start,stop)")
-        elif override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
-            choices.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-    first = [values[0] for values in choices]
-    return [first] + [[*first[:i], value, *first[i + 1 :]] for i, values in enumerate(choices) for value in values[1:]]
-
-
-def check_folder(stage: str, overrides: Sequence[str], multirun: bool) -> Path | None:
+def check_folder(stage: str, overrides: Sequence[str]) -> Path | None:
     """Folder asked for by `hydra.run.dir`; refused where it holds anything, so that no run is overwritten."""
     for text in overrides:
-        if multirun and text.startswith("hydra.run."):
-            raise ConfigError(f"{text}: not read with -m; write hydra.sweep.dir=DIR")
-        if not multirun and text.startswith("hydra.sweep."):
+        if text.startswith("hydra.sweep."):
             raise ConfigError(f"{text}: read with -m alone; write hydra.run.dir=DIR")
     if not any(text.startswith("hydra.run.dir=") for text in overrides):
         return None

@@ -23,7 +23,7 @@ EXAMPLES = {
 
 def run(config: Config, folder: Path) -> entry.Result:
     """Fine-tune in `folder`."""
-    from finflow.pipeline import finetune
+    from finflow.stages.finetune import finetune  # alone: the pipeline loads every stage
 
     result = finetune(config, folder)
     print(f"Kept from episode {result.selected_episode} (0 is the hand-over), by validation")

@@ -22,7 +22,7 @@ EXAMPLES = {
 
 def run(config: Config, folder: Path) -> entry.Result:
     """Pretrain in `folder`."""
-    from finflow.pipeline import pretrain
+    from finflow.stages.pretrain import pretrain  # alone: the pipeline loads every stage
 
     result = pretrain(config, folder)
     losses = {"v_loss": result.v_loss, "q_loss": result.q_loss, "policy_loss": result.policy_loss}

@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from finflow.schema.fields import Schema
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 
-HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose")
+HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose", "hydra.mode")
 """Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""
 
 
@@ -38,6 +38,30 @@ def parse_override(text: str) -> Override:
     if not override.key_or_group:
         raise ConfigError(f"{text}: has no key; write key=value")
     return override
+
+
+def sweep_values(stage: str, text: str) -> tuple[str, ...] | None:
+    """Values, as typed, that `key=a,b,c`, a range or a `glob(*)` of a group asks for; None where it is one value.
+
+    Raises
+    ------
+    ConfigError
+        If they have no end, or a glob fits nothing.
+    """
+    override = parse_override(text)
+    if not override.is_sweep_override():
+        return None
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{text}: a grid needs values; write them as a,b,c or range(start,stop)")
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        glob, choices = override.value(), group_choices(stage).get(override.key_or_group, ())
+        assert isinstance(glob, Glob)
+        values = tuple(glob.filter(list(choices)))
+    else:
+        values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        raise ConfigError(f"{text}: no value; write them as a,b,c or range(start,stop)")
+    return values
 
 
 def group_choices(stage: str) -> dict[str, tuple[str, ...]]:

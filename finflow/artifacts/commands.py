@@ -34,7 +34,7 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     -------
     For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`.
     """
-    wanted = _leaves(config.model_dump())
+    wanted = leaves(config.model_dump())
     bases = [[*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)]
     shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
     return _line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
@@ -44,6 +44,11 @@ def command_under(stage: str, output_root: str | Path) -> str:
     """Command for `stage` with its own settings, under `output_root`."""
     own = load(stage).output_root
     return _line(stage, [] if str(output_root) == own else [f"output_root={_hydra(output_root)}"])
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as a word of a command line, the value quoted for Hydra where it needs to be."""
+    return f"{key}={_hydra(value)}"
 
 
 def _env_choices(stage: str, config: Config) -> list[list[str]]:
@@ -63,7 +68,7 @@ def _line(stage: str, overrides: list[str]) -> str:
 
 def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str]:
     """Overrides that take the stage's own values, with `base`, to those wanted, as far as the stage reads them."""
-    own = _leaves(load(stage, base).model_dump())
+    own = leaves(load(stage, base).model_dump())
     return [
         f"{key}={_hydra(wanted[key])}"
         for key in own
@@ -75,10 +80,11 @@ def _under(key: str, prefixes: tuple[str, ...]) -> bool:
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested plain data by dotted key."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from finflow.artifacts.files import atomic_json, read_json, sha256_of
-from finflow.artifacts.provenance import SUMMARY, WEIGHTS, now, read_summary
+from finflow.artifacts.names import SUMMARY, WEIGHTS
+from finflow.artifacts.provenance import now, read_summary
 from finflow.artifacts.weights import load_weights
 from finflow.config import digest
 from finflow.data.benchmark import EQUAL_WEIGHT

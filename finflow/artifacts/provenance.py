@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from finflow.artifacts.files import atomic_json, atomic_write, read_json
+from finflow.artifacts.names import CONFIG, RUN, SUMMARY
 from finflow.config import to_yaml
 from finflow.data.market import Fold, Market, Window
 from finflow.schema import Config
 
-CONFIG, RUN, SUMMARY, WEIGHTS = "config.yaml", "run.json", "summary.json", "weights.safetensors"
 _PACKAGES = ("finflow", "torch", "numpy", "safetensors", "pandas", "skfolio", "hydra-core", "gymnasium")
 _CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from finflow.artifacts.commands import command_under
 from finflow.artifacts.files import read_json
-from finflow.artifacts.provenance import CONFIG, RUN, SUMMARY
+from finflow.artifacts.names import CONFIG, RUN, SUMMARY
 from finflow.config import from_yaml, run_folder
 from finflow.errors import ConfigError, StorageError
 

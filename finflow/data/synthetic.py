@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from finflow.data.prices import Prices
 from finflow.schema.env import Env, Synthetic
@@ -67,4 +66,6 @@ def _autoregression(spec: Synthetic) -> NDArray[np.float64]:
     """[T, d] stationary AR(1) of unit variance."""
     noise = numpy_stream(spec.seed, "synthetic/signal").standard_normal((spec.days, spec.assets))
     noise[1:] *= math.sqrt(1 - spec.persistence**2)
-    return np.asarray(lfilter([1.0], [1.0, -spec.persistence], noise, axis=0), dtype=np.float64)
+    for t in range(1, spec.days):  # scipy.signal would do it, and take a second to import
+        noise[t] += spec.persistence * noise[t - 1]
+    return noise

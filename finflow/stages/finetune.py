@@ -7,9 +7,10 @@ import torch
 
 from finflow.agents.bcell import BCell
 from finflow.artifacts.commands import command_for
+from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import Parent, find_parent, parent_facts
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
-from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
+from finflow.artifacts.provenance import Stopwatch, write_summary
 from finflow.data.market import REGIMES
 from finflow.envs.collect import Dataset
 from finflow.envs.episodes import (

@@ -40,7 +40,7 @@ class Prepared:
 def use_hardware(hardware: Hardware) -> torch.device:
     """Set torch's threads and choose the device; results are the same from run to run on one machine."""
     torch.set_num_threads(hardware.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without a second of its imports
     # A debugging aid that costs a tenth of an update.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     if hardware.device == "auto" and torch.cuda.is_available():

@@ -6,8 +6,9 @@ import torch
 
 from finflow.agents.iql import IQL
 from finflow.artifacts.commands import command_for
+from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import publish_parent
-from finflow.artifacts.provenance import WEIGHTS, Stopwatch, write_summary
+from finflow.artifacts.provenance import Stopwatch, write_summary
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay

@@ -9,9 +9,10 @@ import torch
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.scales import measure_scales
+from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
-from finflow.artifacts.provenance import WEIGHTS, Stopwatch, run_record, write_config, write_run
+from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
 from finflow.config import run_folder
 from finflow.nn.networks import Networks

@@ -6,8 +6,9 @@ from typing import Any
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.files import read_json
+from finflow.artifacts.names import CONFIG, RUN, WEIGHTS
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
-from finflow.artifacts.provenance import CONFIG, RUN, WEIGHTS, read_summary
+from finflow.artifacts.provenance import read_summary
 from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
 from finflow.config import from_yaml

@@ -29,7 +29,7 @@ def stage(command: Command) -> Command:
 
 
 @pytest.fixture
-def stub(command: Command) -> Command:
+def stub(command: Command, tmp_path: Path) -> Command:
     """Run the door of pretrain around a stage of a few lines; `body` sees `config` and `folder`."""
 
     def call(body: str, *args: str) -> "subprocess.CompletedProcess[str]":
@@ -41,6 +41,8 @@ def stub(command: Command) -> Command:
             "    return SimpleNamespace(run_dir=folder, next_command='python next.py')\n"
             "entry.main('pretrain', 'a stub', {}, run)\n"
         )
-        return command("-c", program, *args)
+        path = tmp_path.with_name(f"{tmp_path.name}-stub.py")  # the jobs of a sweep start it again
+        path.write_text(program)
+        return command(str(path), *args)
 
     return call

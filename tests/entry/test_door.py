@@ -124,14 +124,3 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(stub: Command, tmp_pa
     done = stub("pass", "output_root=file/below")
     assert done.returncode == 3
     assert "output_root" in one_line(done.stderr)
-
-
-def test_a_sweep_runs_every_job_and_ends_with_1_if_one_failed(stub: Command, tmp_path: Path) -> None:
-    body = "(folder / str(config.seed)).touch()\nif config.seed == 1: raise DivergedError('nan at 3')"
-    done = stub(body, "-m", "seed=0,1,2", "hydra.sweep.dir=sweep")
-    assert done.returncode == 1
-    assert "error: seed=1: nan at 3" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert sorted(p.name for p in tmp_path.glob("sweep/*/[0-9]")) == ["0", "1", "2"]
-    assert done.stdout.splitlines()[-1] == "Next: python next.py"
-    assert stub("pass", "-m", "seed=0,1").returncode == 0

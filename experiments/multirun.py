@@ -1,0 +1,192 @@
+"""Several runs from one command line: the jobs of a sweep, handed to Hydra's launcher by their names.
+
+Hydra launches, nothing else: what the jobs are is decided here, so that the same command finds its folder again and
+only the jobs that are not finished are launched. Each runs in a process of its own (`finflow.sweeps.jobs`).
+"""
+
+import contextlib
+import itertools
+import os
+import shlex
+import sys
+import threading
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from finflow.artifacts.commands import leaves, override
+from finflow.config import compose_stage, parse
+from finflow.errors import ConfigError
+from finflow.refusals import CONF_DIR, parse_override
+from finflow.schema import Config
+from finflow.sweeps.folder import Manifest, Status, SweepFolder
+from finflow.sweeps.jobs import JobError, run_job
+from finflow.sweeps.plan import Plan, plan_of
+
+LAUNCHERS = {
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
+    "ray": ("hydra_ray_launcher", "ray"),
+}
+"""Launcher -> its plugin, and the extra that installs it."""
+WATCHED = 0.5
+"""Seconds between looks at how far the jobs are."""
+
+
+def params_of(stage: str, overrides: Sequence[str], typed: bool) -> dict[str, str] | None:
+    """What a preset sweeps over, key -> values; None where the command line is a single run.
+
+    typed : whether `-m` was.
+    """
+    deciding = [text for text in overrides if text.split("=")[0] in ("experiment", "hydra.mode")]
+    if not deciding:
+        return {} if typed else None
+    node = compose_stage(stage, deciding, with_hydra=True).hydra
+    if not typed and getattr(node.mode, "name", None) != "MULTIRUN":
+        return None
+    return {str(key): str(values) for key, values in (node.sweeper.params or {}).items()}
+
+
+def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
+    """Run the jobs that are not finished; 1 if any is not finished then."""
+    _check_hydra(overrides)
+    plan = plan_of(stage, overrides, params)
+    # Every value once, beside the first of the others.
+    configs = [parse(compose_stage(stage, job.overrides)) for job in plan.jobs if _departures(plan, job.values) <= 1]
+    launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(("hydra/", "hydra.launcher"))]
+    compose_stage(stage, [*plan.jobs[0].overrides, *launcher], with_hydra=True)
+    folder = SweepFolder(_place(stage, plan, configs, overrides))
+    if not folder.exists:
+        folder.begin(_manifest(stage, plan, configs[0]))
+    _check_same(folder, plan, configs[0])
+    names = [job.name for job in plan.jobs if folder.status(job.name).state != "finished"]
+    print(f"Sweep of {len(plan.jobs)} jobs, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
+    if names:
+        with _watched(folder, names, len(plan.jobs)):
+            _launch(stage, folder.path, names, [*plan.jobs[0].overrides, *launcher])
+    return _close(folder, plan)
+
+
+def _check_hydra(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.startswith("hydra.run."):
+            raise ConfigError(f"{text}: not read by a sweep; write hydra.sweep.dir=DIR")
+        if key.startswith("hydra.sweep.") and key != "hydra.sweep.dir":
+            raise ConfigError(f"{text}: a sweep names its jobs itself; leave it out")
+        if key == "hydra/launcher" and value in LAUNCHERS and find_spec(f"hydra_plugins.{LAUNCHERS[value][0]}") is None:
+            raise ConfigError(f"{text}: not installed; python -m pip install -e '.[{LAUNCHERS[value][1]}]'")
+
+
+def _departures(plan: Plan, values: Mapping[str, str]) -> int:
+    """How many keys have another value than their first."""
+    return sum(values[key] != choices[0] for key, choices in plan.swept.items())
+
+
+def _place(stage: str, plan: Plan, configs: Sequence[Config], overrides: Sequence[str]) -> Path:
+    """Folder of the sweep: as asked for, or named by its command line."""
+    typed = [text for text in overrides if text.startswith("hydra.sweep.dir=")]
+    if typed:
+        value = str(parse_override(typed[-1]).value())
+        if not value.strip():
+            raise ConfigError("hydra.sweep.dir='': should not be empty; name a folder")
+        if Path(value).is_dir() and any(Path(value).iterdir()) and not SweepFolder(Path(value)).exists:
+            raise ConfigError(f"hydra.sweep.dir={value}: not empty, and no sweep's; name a new folder")
+        return Path(value)
+    return Path(configs[0].output_root) / stage / _common_name([c.name for c in configs]) / f"sweep-{plan.id}"
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """What the names of all jobs begin with, in whole parts: bcell-sp500 of bcell-sp500-all and bcell-sp500-crisis."""
+    parts = zip(*(name.split("-") for name in names), strict=False)
+    return "-".join(same[0] for same in itertools.takewhile(lambda same: len(set(same)) == 1, parts)) or "mixed"
+
+
+def _manifest(stage: str, plan: Plan, first: Config) -> Manifest:
+    command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
+    return Manifest(stage, plan.id, command, first.hardware.threads, first.model_dump(), plan.jobs, {})
+
+
+def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
+    """Refuse a folder whose jobs were other ones, or were made with other settings."""
+    found = folder.manifest()
+    if found.id != plan.id:
+        raise ConfigError(f"{folder.path}: holds the sweep of another command line; name another hydra.sweep.dir")
+    before, now = leaves(dict(found.settings)), leaves(first.model_dump())
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key) and key.split(".")[0] not in ("output_root", "sweep"):
+            was = f"{key}={before.get(key)}, now {now.get(key)}"
+            raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
+
+
+def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Have Hydra's launcher call `run_job` for every name; a job that fails is in its status."""
+    program = (sys.executable, str(Path(sys.argv[0]).resolve()))
+    place = str(path)
+
+    def job(cfg: DictConfig) -> None:  # within a function, so that workers need no module of experiments/
+        with contextlib.suppress(JobError):  # its status says so; raised, Hydra would print its own word about it
+            run_job(Path(place), cfg.job, program)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
+    jobs = ",".join(f"'{name}'" for name in names)
+    own = [f"+job={jobs}", "hydra.sweeper.params=null", override("hydra.sweep.dir", path), "hydra.sweep.subdir=."]
+    sys.argv[1:] = ["--multirun", *overrides, *own]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
+    finally:
+        (path / "multirun.yaml").unlink(missing_ok=True)  # Hydra's; all of it stands in the manifest
+
+
+@contextlib.contextmanager
+def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator[None]:
+    """Say when a job begins and when it ends, wherever it runs."""
+    over = threading.Event()
+    seen: dict[str, str] = {}
+
+    def look() -> None:
+        for name in names:
+            status = folder.status(name)
+            if status.state not in ("waiting", seen.get(name)) and (status.started or "") >= begun:
+                seen[name] = status.state
+                print(f"Job {name} of {total}: {_told(folder, name, status)}", flush=True)
+
+    def watch() -> None:
+        while not over.wait(WATCHED):
+            look()
+
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
+
+
+def _told(folder: SweepFolder, name: str, status: Status) -> str:
+    if status.state == "running":
+        return f"running on {status.host}, see {folder.log(name)}"
+    took = "" if status.seconds is None else f" after {status.seconds:.0f} s"
+    return f"{status.state}{took}" + (f": {status.reason}" if status.reason else "")
+
+
+def _close(folder: SweepFolder, plan: Plan) -> int:
+    """Say how it went and what to type next."""
+    states = Counter(folder.status(job.name).state for job in plan.jobs)
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    print(f"Jobs: {counts}\nRun folder: {folder.path}")
+    print(f"Next: python experiments/sweep.py {shlex.quote(override('dir', folder.path))}", flush=True)
+    if states["finished"] == len(plan.jobs):
+        return 0
+    left = len(plan.jobs) - states["finished"]
+    print(f"error: {left} of {len(plan.jobs)} jobs not finished; the same command runs these again", file=sys.stderr)
+    return 1

@@ -1,0 +1,3 @@
+"""Names of the files in a run folder."""
+
+CONFIG, RUN, SUMMARY, WEIGHTS = "config.yaml", "run.json", "summary.json", "weights.safetensors"

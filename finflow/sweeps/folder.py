@@ -1,0 +1,141 @@
+"""The folder of a sweep: what it consists of, and how far each job is. Jobs share nothing else.
+
+`sweep.json`           the manifest, written before the first job and never again
+`<job>/`               a run folder each
+`status/<job>.json`    how the job's last attempt went; `.log` is what it printed, `.lock` is held while it runs
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from finflow.artifacts.files import atomic_json, read_json, storage_errors
+from finflow.artifacts.names import SUMMARY
+from finflow.errors import ConfigError, StorageError
+from finflow.sweeps.plan import Job
+
+MANIFEST = "sweep.json"
+State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a sweep consists of.
+
+    Attributes
+    ----------
+    stage, id : of the sweep; `id` is that of its command line.
+    command : `key=value` as typed, the launcher's left out.
+    threads : for the numerical libraries of one job.
+    settings : configuration of the first job, to notice when presets or defaults have changed since.
+    jobs : all of them.
+    pins : job -> the parent it starts from and the data it is made on, fixed for the whole sweep.
+    """
+
+    stage: str
+    id: str
+    command: tuple[str, ...]
+    threads: int
+    settings: Mapping[str, Any]
+    jobs: tuple[Job, ...]
+    pins: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job's last attempt went; `reason` is empty unless it failed, the figures are None until it ended."""
+
+    state: State
+    reason: str = ""
+    exit_code: int | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None
+    started: str | None = None
+    host: str | None = None
+    pid: int | None = None
+
+
+class SweepFolder:
+    """Reads and writes one sweep's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run_dir(self, job: str) -> Path:
+        """Run folder of a job."""
+        return self.path / job
+
+    def log(self, job: str) -> Path:
+        """What the job's last attempt printed."""
+        return self.path / "status" / f"{job}.log"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a sweep was begun here."""
+        return (self.path / MANIFEST).exists()
+
+    def begin(self, manifest: Manifest) -> None:
+        """Write the manifest."""
+        atomic_json(self.path / MANIFEST, asdict(manifest))
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises
+        ------
+        ConfigError
+            If this is no sweep's folder.
+        StorageError
+            If the manifest is damaged.
+        """
+        if not self.exists:
+            raise ConfigError(f"{self.path}: no sweep's folder (it has no {MANIFEST}); name one made with -m")
+        found = read_json(self.path / MANIFEST)
+        try:
+            jobs = tuple(Job(j["name"], j["values"], tuple(j["overrides"])) for j in found["jobs"])
+            return Manifest(
+                found["stage"], found["id"], tuple(found["command"]), found["threads"], found["settings"], jobs,
+                found["pins"],
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise StorageError(f"{self.path / MANIFEST}: damaged ({error}); restore it from a copy") from error
+
+    def record(self, job: str, status: Status) -> None:
+        """Write a job's status."""
+        atomic_json(self.path / "status" / f"{job}.json", asdict(status))
+
+    def status(self, job: str) -> Status:
+        """How far a job is; one whose process is gone without a word was killed."""
+        done = (self.run_dir(job) / SUMMARY).exists()
+        path = self.path / "status" / f"{job}.json"
+        if not path.exists():
+            return Status("finished" if done else "waiting")
+        status = Status(**read_json(path))
+        if status.state == "running":
+            with self.lock(job) as free:
+                if free is None:
+                    return status
+            status = replace(status, state="killed", reason="its process is gone")
+        return replace(status, state="finished", reason="", exit_code=0) if done else status
+
+    @contextlib.contextmanager
+    def lock(self, job: str) -> Generator[int | None]:
+        """Hold a job: the lock's descriptor, for a child to share, or None where another process holds it."""
+        path = self.path / "status" / f"{job}.lock"
+        with storage_errors(path, "written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)  # frees it once no child holds it either

@@ -1,0 +1,77 @@
+"""Which jobs a command line stands for: every combination of the values written as `a,b,c` or `range(5)`.
+
+The same command line, in whatever order and by whichever launcher, gives the same sweep and the same jobs.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from finflow.config import digest
+from finflow.errors import ConfigError
+from finflow.refusals import parse_override, sweep_values
+
+ONE_VALUE = ("output_root", "name", "experiment")
+"""One value each for a whole sweep: they say where it lies, or what it is."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its folder's name, the value of each swept key as typed, and its whole command line."""
+
+    name: str
+    values: Mapping[str, str]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it runs.
+
+    Attributes
+    ----------
+    id : hash of the sorted command line.
+    fixed : `key=value` of what all jobs share.
+    swept : key -> its values, as typed, keys sorted.
+    jobs : every combination, the last key turning fastest.
+    """
+
+    id: str
+    fixed: tuple[str, ...]
+    swept: Mapping[str, tuple[str, ...]]
+    jobs: tuple[Job, ...]
+
+
+def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> Plan:
+    """Jobs of a command line for `stage`; keys of `hydra` and `sweep` are not the jobs' business and left out.
+
+    Parameters
+    ----------
+    overrides : as typed; of a key typed twice the last counts.
+    params : key -> values that a preset sweeps over; a typed key takes their place.
+
+    Raises
+    ------
+    ConfigError
+        If values have no end, or there are several of what a whole sweep shares.
+    """
+    lines = [*(f"{key}={values}" for key, values in (params or {}).items()), *overrides]
+    typed = dict(sorted({parse_override(text).key_or_group: text for text in lines}.items()))
+    typed = {key: text for key, text in typed.items() if key.split(".")[0].split("/")[0] not in ("hydra", "sweep")}
+    swept: dict[str, tuple[str, ...]] = {}
+    for key, text in typed.items():
+        values = sweep_values(stage, text)
+        if values is not None:
+            swept[key] = values
+            if key in ONE_VALUE:
+                raise ConfigError(f"{text}: a whole sweep shares one; give it one value")
+    fixed = tuple(text for key, text in typed.items() if key not in swept)
+    identity = [text for text in fixed if not text.startswith("output_root=")]
+    combinations = list(itertools.product(*swept.values()))
+    width = len(str(len(combinations) - 1))
+    jobs: list[Job] = []
+    for number, chosen in enumerate(combinations):
+        values = dict(zip(swept, chosen, strict=True))
+        own = [f"{key}={value}" for key, value in values.items()]
+        jobs.append(Job(f"{number:0{width}d}-{digest([*identity, *own])[:8]}", values, (*fixed, *own)))
+    return Plan(digest([stage, identity, list(swept.items())])[:12], fixed, swept, tuple(jobs))
