@@ -92,6 +92,7 @@ def validation_score(track: Track, benchmark: Track) -> dict[str, float | None]:
         "active_information_ratio": active_information_ratio(track.net, benchmark.net),
         "cvar95": figures.cvar95,
         "turnover": figures.turnover,
+        "effective_assets": figures.effective_assets,
     }
 
 

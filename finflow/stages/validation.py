@@ -33,7 +33,7 @@ class Validator:
     def __call__(self) -> dict[str, float | None]:
         """Figures of the policy as it stands, and how alive gate and experts are; each `validation_...`."""
         track = backtest(self.market, self.fold.validation, self.accounting, {_POLICY: self.policy.act})[_POLICY]
-        score = validation_score(track, self.benchmark) | self.diagnose()
+        score = self.diagnose() | validation_score(track, self.benchmark)
         return {f"validation_{name}": value for name, value in score.items()}
 
     def diagnose(self) -> dict[str, float | None]:

@@ -74,5 +74,6 @@ def test_validation_score_is_active_against_the_benchmark() -> None:
     score = validation_score(track(NET), track(benchmark))
     assert score["active_information_ratio"] == pytest.approx(active.mean() / active.std(ddof=1) * math.sqrt(252))
     assert score["sharpe"] == sharpe_ratio(NET)
-    assert set(score) == {"sharpe", "active_information_ratio", "cvar95", "turnover"}
+    assert set(score) == {"sharpe", "active_information_ratio", "cvar95", "turnover", "effective_assets"}
+    assert score["effective_assets"] == pytest.approx(np.mean(1 / np.sum(WEIGHTS**2, axis=1)))
     assert active_information_ratio(NET, NET) is None

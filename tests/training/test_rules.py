@@ -102,7 +102,7 @@ def test_entropy_is_judged_a_name_against_its_target() -> None:
     now = entropy_per_name({"entropy": target - 1.0, "entropy_target": target}, 20)
     assert now is not None
     assert entropy(now, None, LIMITS) is None
-    low = entropy_per_name({"entropy": target - 11.0, "entropy_target": target}, 20)
+    low = entropy_per_name({"entropy": target - 21.0, "entropy_target": target}, 20)
     assert low is not None
     assert _rule(entropy(low, None, LIMITS)) == "entropy_gap"
     assert entropy(low, None, _without("entropy_gap")) is None
@@ -110,11 +110,11 @@ def test_entropy_is_judged_a_name_against_its_target() -> None:
 
 
 def test_entropy_is_judged_against_its_own_history() -> None:
-    assert _rule(entropy((-0.4, -0.1), (0.2, -0.1), LIMITS)) == "entropy_fall"
-    assert entropy((-0.4, -0.1), (0.2, -0.1), _without("entropy_fall")) is None
-    assert entropy((-0.4, -0.1), (0.0, -0.1), LIMITS) is None, "a fall of .4"
+    assert _rule(entropy((-0.4, -0.1), (0.7, -0.1), LIMITS)) == "entropy_fall"
+    assert entropy((-0.4, -0.1), (0.7, -0.1), _without("entropy_fall")) is None
+    assert entropy((-0.4, -0.1), (0.5, -0.1), LIMITS) is None, "a fall of .9"
     assert entropy((0.2, -0.1), (1.2, -0.1), LIMITS) is None, "still above its target"
-    assert entropy((-0.4, -0.3), (0.2, 0.1), LIMITS) is None, "the target fell as well"
+    assert entropy((-0.4, -0.3), (0.7, 0.1), LIMITS) is None, "the target fell as well"
 
 
 def test_a_reward_outlier_is_told_from_a_fat_tail() -> None:
