@@ -34,12 +34,16 @@ class _Core:
         count: int,
     ) -> None:
         days = len(market.dates)
-        self._fixed = np.concatenate([features.reshape(days, -1), market_features], axis=1)
+        known, own = features[0].size + market_features.shape[1], market.n + 2
+        # What every portfolio sees of a day, with room for what it alone sees: an observation is one row copied.
+        self._table = np.zeros((days, known + own), dtype=np.float32)
+        self._table[:, :known] = np.concatenate([features.reshape(days, -1), market_features], axis=1)
+        self._table[:, -1] = market.decision
+        self._held, self._dates = slice(known, known + market.n), market.dates.astype(np.int64)
         self._window, self._days, self.count = window, min(episode_days, len(window)), count
         self.simulator = Simulator(market, accounting, reward)
         self.simulator.reset(np.full((count, self._days), -1, dtype=np.int64))
-        size = self._fixed.shape[1] + market.n + 2
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (known + own,), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (market.n,), np.float32)
 
     def draw(self, slot: int, rng: np.random.Generator) -> None:
@@ -48,25 +52,22 @@ class _Core:
 
     def observe(self) -> Obs:
         """[E, d F + M + n + 2]: features, market features, w-, own log drawdown, whether today decides."""
-        simulator = self.simulator
-        row = simulator.row
-        own = (simulator.drifted, simulator.drawdown[:, None], simulator.market.decision[row][:, None])
-        return np.concatenate([self._fixed[row], *own], axis=1, dtype=np.float32)
+        found = self._table.take(self.simulator.row, axis=0)
+        found[:, self._held] = self.simulator.drifted
+        found[:, -2] = self.simulator.drawdown
+        return found
 
     def step(self, action: NDArray[np.floating[Any]]) -> Step:
-        """Book scores [E, n], normalised to weights; one below 0 counts as 0, all zeros is all cash."""
+        """Book scores [E, n], which the ledger makes weights of; one below 0 counts as 0, all zeros is all cash."""
         if not np.isfinite(action).all():
             raise DataError("action: a score is not finite; the learner may have diverged, return finite numbers")
-        target = np.clip(action, 0.0, None).astype(np.float64)
-        total = target.sum(1, keepdims=True)
-        return self.simulator.step(target / np.where(total > 0, total, 1.0))
+        return self.simulator.step(np.maximum(action, 0.0, dtype=np.float64))
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
         """What the ledger says of the day, each [E] (executed [E, n])."""
         booked = step.booked
-        following = np.minimum(step.row + 1, len(self.simulator.market.dates) - 1)
         return {
-            "date": self.simulator.market.dates[following].astype(np.int64),
+            "date": self._dates.take(step.row + 1, mode="clip"),
             "net": booked.net,
             "gross": booked.gross,
             "cost": booked.cost,
@@ -166,14 +167,13 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         """Step every portfolio; those that had finished start anew instead, with reward 0."""
         fresh = self._done
         step = self._core.step(actions)
-        facts = self._core.facts(step)
-        for slot in np.flatnonzero(fresh):
-            self._core.draw(int(slot), self._draws[slot])
-        terminated, truncated = step.terminated & ~fresh, step.truncated & ~fresh
-        reward = np.where(fresh, 0.0, step.reward)
-        self._done = terminated | truncated
-        info: dict[str, Any] = {}
-        for name, values in facts.items() if not fresh.all() else ():
-            info[name] = np.where(fresh.reshape(-1, *[1] * (values.ndim - 1)), 0, values)
-            info[f"_{name}"] = ~fresh
+        reward, terminated, truncated, facts = step.reward, step.terminated, step.truncated, self._core.facts(step)
+        if fresh.any():
+            for slot in np.flatnonzero(fresh):
+                self._core.draw(int(slot), self._draws[slot])
+            reward, terminated, truncated = np.where(fresh, 0.0, reward), terminated & ~fresh, truncated & ~fresh
+            kept = {} if fresh.all() else facts
+            facts = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
+        self._done, lived = terminated | truncated, ~fresh
+        info: dict[str, Any] = {**facts, **{f"_{name}": lived for name in facts}}
         return self._core.observe(), reward, terminated, truncated, info

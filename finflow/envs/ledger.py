@@ -79,7 +79,8 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
     target : [..., n] wanted weights, non-negative, any positive sum; one that borrows (cash below 0) sums to 1 and
         is not spread anew over what frozen names leave: they stay, the others get their weights, cash the rest.
     drifted : [..., n] weights before the decision, summing to 1.
-    status : [..., n] int, `ABSENT`, `FROZEN` or `TRADABLE`; cash is always tradable.
+    status : [..., n] int, `ABSENT`, `FROZEN` or `TRADABLE`; cash is always tradable. None says that every name is
+        tradable and every portfolio decides: the same numbers to the bit, for a third of the work.
     decide : [...] bool, whether the portfolio may be changed.
     accounting : the rules.
 
@@ -88,17 +89,19 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
     [..., n] executed weights summing to 1, non-negative but for cash that was borrowed before or is in the target.
     """
     xp = namespace(target)
-    held = xp.where(status == ABSENT, 0.0, drifted)
-    cash = held[..., -1] + (1.0 - held.sum(-1))
-    held[..., -1] = xp.where((cash < 0) & (cash > -ROUNDING), 0.0, cash)
-    free = status == TRADABLE
+    held, free, tradable = drifted, None, 1.0
+    if status is not None:
+        held, free = _settle(drifted * (status != ABSENT)), status == TRADABLE
+        tradable = free[..., :-1]
+    elif accounting.no_trade_band > 0 or accounting.max_turnover is not None:
+        held = _settle(drifted * 1.0)
     executed = _spread(target, held, free)
     if accounting.max_weight is not None:
-        excess = xp.where(free[..., :-1], (executed[..., :-1] - accounting.max_weight).clip(0.0), 0.0)
+        excess = (executed[..., :-1] - accounting.max_weight).clip(0.0) * tradable
         executed[..., :-1] -= excess
         executed[..., -1] += excess.sum(-1)
     if accounting.min_cash > 0:
-        risky = xp.where(free[..., :-1], executed[..., :-1], 0.0)
+        risky = executed[..., :-1] * tradable
         missing = (accounting.min_cash - executed[..., -1]).clip(0.0)
         invested = risky.sum(-1)
         share = (missing / xp.where(invested > 0, invested, 1.0)).clip(0.0, 1.0)
@@ -111,22 +114,27 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
         turnover = traded(executed, held)
         part = accounting.max_turnover / xp.where(turnover > 0, turnover, 1.0)
         executed = held + (executed - held) * xp.where(turnover > accounting.max_turnover, part, 1.0)[..., None]
-    return xp.where(decide[..., None], executed, held)
+    return executed if status is None else xp.where(decide[..., None], executed, held)
+
+
+def _settle(weights: Any) -> Any:
+    """Weights [..., n], changed in place, whose cash is what the others leave: they sum to 1 whatever was rounded."""
+    xp = namespace(weights)
+    cash = 1.0 - weights[..., :-1].sum(-1)
+    weights[..., -1] = xp.where((cash < 0) & (cash > -ROUNDING), 0.0, cash)
+    return weights
 
 
 def _spread(target: Any, held: Any, free: Any) -> Any:
-    """Weights [..., n] of a target where names that are not `free` stay as they are held; summing to 1."""
+    """Weights [..., n] of a target where names that are not `free` (None: all are) stay as held; summing to 1."""
     xp = namespace(target)
-    wanted = xp.where(free, target, 0.0)
-    stuck = xp.where(free, 0.0, held)
-    left, total = 1.0 - stuck.sum(-1), wanted.sum(-1)
-    room = left.clip(0.0)
-    borrows = target[..., -1] < -ROUNDING
-    share = xp.where(borrows, 1.0, room / xp.where(total > 0, total, 1.0))
-    executed = stuck + wanted * share[..., None]
-    cash = executed[..., -1] + xp.where(total > 0, 0.0, room) + xp.where(left < -ROUNDING, left, 0.0)
-    executed[..., -1] = xp.where(borrows, 1.0 - executed[..., :-1].sum(-1), cash)
-    return executed
+    wanted, stuck, room = target, 0.0, 1.0
+    if free is not None:
+        wanted, stuck = target * free, held * ~free
+        room = (1.0 - stuck.sum(-1)).clip(0.0)
+    total = wanted.sum(-1)
+    share = xp.where(target[..., -1] < -ROUNDING, 1.0, room / (total + (total <= 0)))
+    return _settle(stuck + wanted * share[..., None])
 
 
 def book(executed: Any, drifted: Any, returns_next: Any, cost_rate: float) -> Booked:
@@ -143,7 +151,9 @@ def book(executed: Any, drifted: Any, returns_next: Any, cost_rate: float) -> Bo
     xp = namespace(executed)
     turnover = traded(executed, drifted)
     cost = cost_rate * turnover
-    growth = 1.0 + (executed * returns_next).sum(-1)
-    alive = growth > 0  # a portfolio of -100 % has no weights left to drift
-    after = executed * (1.0 + returns_next) / xp.where(alive, growth, 1.0)[..., None]
-    return Booked(turnover, cost, growth - 1.0, (1.0 - cost) * growth - 1.0, after)
+    earned = executed * returns_next
+    gross = earned.sum(-1)
+    growth = 1.0 + gross
+    left = xp.where(growth > 0, growth, 1.0)  # a portfolio of -100 % has no weights left to drift
+    after = (executed + earned) / left[..., None]
+    return Booked(turnover, cost, gross, (1.0 - cost) * growth - 1.0, after)

@@ -45,10 +45,10 @@ class RewardModel:
         """
         xp = namespace(net)
         log_net = xp.log((1.0 + net).clip(RUIN))
-        after = next_drawdown(drawdown, net)
+        after = (drawdown - log_net).clip(0.0)
         terms = {
             "active": self.scale * (log_net - xp.log1p(benchmark)),
-            "tail": -self.lambda_cvar * (-log_net - self.tail_threshold).clip(0.0),
+            "tail": self.lambda_cvar * (log_net + self.tail_threshold).clip(max=0.0),
             "turnover": -self.lambda_turn * turnover,
             "drawdown": -self.lambda_dd * (after - drawdown).clip(0.0),
         }

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.market import Market
+from finflow.data.market import TRADABLE, Market
 from finflow.envs.ledger import Accounting, Booked, book, execute
 from finflow.envs.reward import RUIN, RewardModel, next_drawdown
 
@@ -38,6 +38,7 @@ class Step(NamedTuple):
 class Simulator:
     """E episodes side by side; an episode is a sequence of decision rows of the market.
 
+    `row` [E] is the row at whose close the next decision is taken; after the last one, the row that follows it.
     Consecutive rows are a stretch of history, jumps make a block bootstrap: the decision at row t always earns
     the market's return of row t + 1, whatever row the episode goes on with.
     """
@@ -46,6 +47,7 @@ class Simulator:
         self.market = market
         self.accounting = accounting
         self.reward = reward
+        self._open = (market.status == TRADABLE).all(1) & market.decision
 
     def reset(self, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
         """Start E episodes.
@@ -55,37 +57,39 @@ class Simulator:
         rows : [E, L] decision rows, each below T - 1; shorter episodes are padded with -1.
         drifted : [E, n] weights held at the start; all in cash by default.
         """
-        self._rows = np.array(rows, dtype=np.int64)
-        self._length = (self._rows >= 0).sum(1)
+        rows = np.pad(np.asarray(rows, dtype=np.int64), ((0, 0), (0, 1)), constant_values=-1)
+        self._length = (rows >= 0).sum(1)
         self._at = np.zeros(len(rows), dtype=np.int64)
+        last = np.take_along_axis(rows, np.maximum(self._length - 1, 0)[:, None], axis=1)
+        self._rows = np.where(rows >= 0, rows, last + 1)
         if drifted is None:
             drifted = np.zeros((len(rows), self.market.n))
             drifted[:, -1] = 1.0
-        self.drifted = np.array(drifted, dtype=np.float64)
+        self.drifted = np.array(drifted, dtype=np.float64, order="C")
         self.drawdown = np.zeros(len(rows))
         self.nav = np.ones(len(rows))
+        self._arrive()
 
     def restart(self, slot: int, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
         """Start another episode in `slot`; rows [l], drifted [n]."""
-        missing = len(rows) - self._rows.shape[1]
+        missing = len(rows) + 1 - self._rows.shape[1]
         if missing > 0:
-            self._rows = np.pad(self._rows, ((0, 0), (0, missing)), constant_values=-1)
-        self._rows[slot] = -1
+            self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
+        self._rows[slot] = rows[-1] + 1
         self._rows[slot, : len(rows)] = rows
         self._length[slot], self._at[slot] = len(rows), 0
+        # Copies: the step that ended handed out what stands here.
+        self.drifted, self.drawdown, self.nav = self.drifted.copy(), self.drawdown.copy(), self.nav.copy()
         self.drifted[slot] = 0.0
         self.drifted[slot, -1] = 1.0
         if drifted is not None:
             self.drifted[slot] = drifted
         self.drawdown[slot], self.nav[slot] = 0.0, 1.0
+        self._arrive()
 
-    @property
-    def row(self) -> NDArray[np.int64]:
-        """[E] row at whose close the next decision is taken; after the last one, the row that follows it."""
-        last = np.maximum(self._length - 1, 0)
-        slots = np.arange(len(self._at))
-        row = self._rows[slots, np.minimum(self._at, last)]
-        return np.maximum(np.where(self._at > last, row + 1, row), 0)
+    def _arrive(self) -> None:
+        """Look up today's row of every episode; beyond its last one `_rows` holds the row that follows it."""
+        self.row = self._rows[np.arange(len(self._at)), self._at]
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -95,25 +99,34 @@ class Simulator:
     def step(self, target: Array) -> Step:
         """Decide `target` [E, n] at the current rows, book the day, move on; finished episodes stand still."""
         market, row, before, active = self.market, self.row, self.drifted, self.active
-        target = np.asarray(target, dtype=np.float64)  # weights in float32 would sum to 1 within 1e-7 only
-        executed = execute(target, before, market.status[row], market.decision[row], self.accounting)
+        # In float32 weights would sum to 1 within 1e-7 only; another layout would be summed in another order.
+        target = np.ascontiguousarray(target, dtype=np.float64)
+        everything = bool(self._open.take(row).all())
+        status, decide = (None, None) if everything else (market.status.take(row, axis=0), market.decision.take(row))
+        executed = execute(target, before, status, decide, self.accounting)
         following = np.minimum(row + 1, len(market.dates) - 1)
-        booked = book(executed, before, market.returns[following], self.accounting.cost_rate)
+        booked = book(executed, before, market.returns.take(following, axis=0), self.accounting.cost_rate)
         terms: dict[str, Array] = {}
-        drawdown_before, reward = self.drawdown, np.zeros(len(row))
-        self.drawdown = np.where(active, next_drawdown(drawdown_before, booked.net), drawdown_before)
-        if self.reward is not None:
-            terms, _ = self.reward.components(booked.net, booked.turnover, market.benchmark[following], drawdown_before)
+        drawdown_before = self.drawdown
+        if self.reward is None:
+            reward, drawdown = np.zeros(len(row)), next_drawdown(drawdown_before, booked.net)
+        else:
+            benchmark = market.benchmark.take(following)
+            terms, drawdown = self.reward.components(booked.net, booked.turnover, benchmark, drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
-        ruined = active & (booked.net <= RUIN - 1.0)
-        self.drifted = np.where(active[:, None], booked.drifted, before)
-        self.nav = np.where(active, self.nav * (1.0 + booked.net), self.nav)
+        drifted, nav = booked.drifted, self.nav * (1.0 + booked.net)
+        if not active.all():
+            drifted = np.where(active[:, None], drifted, before)
+            nav, drawdown = np.where(active, nav, self.nav), np.where(active, drawdown, drawdown_before)
+        self.drifted, self.nav, self.drawdown = drifted, nav, drawdown
         self._at = self._at + active
-        self._length = np.where(ruined, self._at, self._length)  # ruin ends the episode on the day it happens
-        done = self._at >= self._length
-        return Step(
-            row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, active & done & ~ruined
-        )
+        ruined = active & (booked.net <= RUIN - 1.0)
+        if ruined.any():  # it ends the episode on the day it happens
+            self._length = np.where(ruined, self._at, self._length)
+            self._rows[ruined, self._at[ruined]] = row[ruined] + 1
+        self._arrive()
+        truncated = active & (self._at >= self._length) & ~ruined
+        return Step(row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, truncated)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
         """Where every episode stands, the rows still to come included."""
@@ -123,3 +136,4 @@ class Simulator:
         """Restore what `state_dict` gave, of as many episodes."""
         for name in _STATE:
             setattr(self, name, np.array(state[name]))
+        self._arrive()

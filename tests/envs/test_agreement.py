@@ -41,8 +41,7 @@ def lived(open_market: Market, desk: Accounting, reward: RewardModel, scores: ND
 
 
 def weights(score: NDArray[np.float32]) -> NDArray[np.float64]:
-    wide = score.astype(np.float64)
-    return wide / wide.sum()
+    return score.astype(np.float64)
 
 
 def test_the_gymnasium_face_to_the_bit(

@@ -214,3 +214,19 @@ def test_what_was_returned_is_not_written_to_later(several: Make) -> None:
     for result, copies in zip(results, kept, strict=True):
         for array, copy in zip((*result[:4], *result[4].values()), copies, strict=True):
             assert_array_equal(array, copy)
+
+
+def test_what_a_step_handed_out_stays_as_it_was(several: Make) -> None:
+    """Fresh episodes and later steps write into no array that the caller may have kept."""
+    env = several(3, days=3)
+    env.reset(seed=0)
+    scores = np.random.default_rng(0).random((9, 3, env.single_action_space.shape[0]), dtype=np.float32)
+    handed, copies = [], []
+    for score in scores:
+        found, reward, _, _, info = env.step(score)
+        arrays = [found, reward, *info.values()]
+        handed += arrays
+        copies += [array.copy() for array in arrays]
+    env.reset(seed=1)
+    for array, copy in zip(handed, copies, strict=True):
+        assert_array_equal(array, copy)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE
 from finflow.envs.ledger import Accounting, book, execute, traded
@@ -138,3 +138,17 @@ def test_torch_gives_the_same_numbers(rules: Accounting, seed: int, n: int) -> N
     twins = book(torch.from_numpy(here), torch.from_numpy(before), torch.from_numpy(returns), rules.cost_rate)
     for mine, other in zip(days, twins, strict=True):
         assert_allclose(other.numpy(), mine, rtol=1e-12, atol=1e-14)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(rules=Rules, seed=st.integers(0, 2**32), n=st.sampled_from([2, 3, 9, 31]))
+def test_an_open_day_is_the_general_case_to_the_bit(rules: Accounting, seed: int, n: int) -> None:
+    """No status at all says what a status of TRADABLE everywhere says; a target may be empty, or borrow."""
+    rng = np.random.default_rng(seed)
+    target, _, _ = draw_day(rng, 8, n)
+    target[0], target[1] = 0.0, 1.5 / (n - 1)
+    target[1, -1] = -0.5
+    held = rng.dirichlet(np.ones(n), size=8)
+    status = np.full((8, n), TRADABLE, dtype=np.int8)
+    wanted = execute(target, held, status, np.ones(8, dtype=np.bool_), rules)
+    assert_array_equal(execute(target, held, None, None, rules), wanted)
