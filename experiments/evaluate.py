@@ -28,6 +28,7 @@ def run(config: Config, folder: Path) -> entry.Result:
         print(f"Run judged: {entry.shown(one)}")
     tables.show_growth(result.new_days)
     tables.show_metrics(found.metrics)
+    tables.show_parts(found)
     if found.diagnostics:
         print(f"Experts and gate: {entry.figures(found.diagnostics)}")
     print(f"Test window opened {found.window_opened} times")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
-    from finflow.evaluation.result import Metrics
+    from finflow.evaluation.result import Evaluation, Metrics
 
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 
@@ -18,6 +18,20 @@ def show_metrics(metrics: "Mapping[str, Metrics]") -> None:
         values = (getattr(row, name) for name in COLUMNS)
         rows.append([strategy, *("" if value is None else f"{value:.3f}" for value in values)])
     _print("Test window, net of costs", ["strategy", *(name.replace("_", " ") for name in COLUMNS)], rows)
+
+
+def show_parts(evaluation: "Evaluation") -> None:
+    """Print a row a variant of the policy, as in the report, and what the rows say; nothing where there are none."""
+    from finflow.report.reality import reality_says, reality_table
+
+    scrutiny = evaluation.scrutiny
+    if len(scrutiny.reality) < 2:
+        return
+    table = reality_table(scrutiny.reality)
+    rows = [[cell.text for cell in row.cells] for row in table.rows]
+    _print("The policy with one part taken away, on validation rows", [c.label for c in table.columns], rows)
+    for sentence in reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate):
+        print(sentence)
 
 
 def show_growth(days: int) -> None:

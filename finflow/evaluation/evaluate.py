@@ -90,6 +90,7 @@ def evaluate_policy(
         fold,
         accounting,
         policy.act,
+        policy.explain,
         variants or {},
         track,
         rivals,

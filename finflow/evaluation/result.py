@@ -149,12 +149,32 @@ class Reality:
 
     sharpe, active_ratio : of the variant, the latter against 1/N; None where undefined.
     distance : mean half L1 distance of its weights from the policy's own.
+    worth : the policy's Sharpe ratio against the variant's: what the part earns; None of the policy itself.
     """
 
     name: str
     sharpe: float | None
     active_ratio: float | None
     distance: float
+    worth: Comparison | None
+
+
+@dataclass(frozen=True)
+class GateInformation:
+    """Mutual information of gate and market regime, in nats, on validation rows.
+
+    chance : 95 % quantile of the same with the regimes shifted against the gate in time.
+    p_value : share of the shifts that reach what was found.
+    """
+
+    nats: float
+    chance: float
+    p_value: float
+
+    @property
+    def found(self) -> bool:
+        """Whether the gate follows the regime by more than chance explains."""
+        return self.p_value <= 0.05
 
 
 @dataclass(frozen=True)
@@ -168,6 +188,7 @@ class Scrutiny:
     lagged : the policy trading one close later than it decides.
     stress : known crises that the window holds.
     reality : see `Reality`; the first row is the policy itself.
+    gate : see `GateInformation`; None with one expert, or one regime on the validation rows.
     detectable : Sharpe difference that this window could detect with 80 % power at the correlation found.
     """
 
@@ -177,6 +198,7 @@ class Scrutiny:
     lagged: Metrics
     stress: tuple[Stress, ...]
     reality: tuple[Reality, ...]
+    gate: GateInformation | None
     detectable: float | None
 
 

@@ -1,22 +1,27 @@
 """What a sceptic asks beyond the verdict, computed for every evaluation."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from finflow.data.market import Fold, Market
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import Strategy, backtest
+from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import baseline_tracks, equal_weight_track
+from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.lag import lagged
 from finflow.evaluation.metrics import active_information_ratio, measure, sharpe_ratio
 from finflow.evaluation.power import detectable_difference
-from finflow.evaluation.result import Comparison, Metrics, Reality, Scrutiny, Track
+from finflow.evaluation.regimes import decision_regimes
+from finflow.evaluation.result import Comparison, Floats, GateInformation, Metrics, Reality, Scrutiny, Track
 from finflow.evaluation.spa import superior_predictive_ability
 from finflow.evaluation.statistics import sharpe_difference
 from finflow.evaluation.stress import stress_table
 from finflow.seeding import numpy_stream
+
+Explain = Callable[[Rows, Floats, Floats], tuple[Floats, Floats]]
+"""Gate [E, K] and trading rate [E] of decisions at rows [E], holding [E, n], in a drawdown of [E]."""
 
 POLICY = "policy"
 LOST = 0.5  # share of the Sharpe ratio that one day of lag may take before it is a red flag
@@ -27,6 +32,7 @@ def scrutinise(
     fold: Fold,
     accounting: Accounting,
     act: Strategy,
+    explain: Explain,
     variants: Mapping[str, Strategy],
     track: Track,
     baselines: Mapping[str, Track],
@@ -42,10 +48,13 @@ def scrutinise(
     Parameters
     ----------
     act, variants : the policy, and what it is with one part taken away.
+    explain : the policy's gate and rate.
     track, baselines : of the test window.
     opponent : the 1/N of the verdict, one of `baselines`.
     """
     best = best_on_validation(market, fold, accounting, frequency)
+    validated = backtest(market, fold.validation, accounting, {POLICY: act, **variants})
+    benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
     delayed = backtest(market, fold.test, accounting, {POLICY: lagged(act)})[POLICY]
     rivals = dict.fromkeys((opponent, best))
     return Scrutiny(
@@ -56,7 +65,11 @@ def scrutinise(
         spa_p=spa(track, baselines, opponent, samples, block_days, seed),
         lagged=measure(delayed.net, delayed.turnover, delayed.weights),
         stress=stress_table({POLICY: track, **baselines}),
-        reality=reality_table(market, fold, accounting, act, variants, frequency),
+        reality=tuple(
+            reality_row(name, t, validated[POLICY], benchmark, samples=samples, block_days=block_days, seed=seed)
+            for name, t in validated.items()
+        ),
+        gate=gate_on_validation(market, fold, explain, validated[POLICY]),
         detectable=detectable(track, baselines[opponent]),
     )
 
@@ -68,27 +81,25 @@ def best_on_validation(market: Market, fold: Fold, accounting: Accounting, frequ
     return max(ratios, key=lambda name: -math.inf if ratios[name] is None else float(ratios[name] or 0.0))
 
 
-def reality_table(
-    market: Market,
-    fold: Fold,
-    accounting: Accounting,
-    act: Strategy,
-    variants: Mapping[str, Strategy],
-    frequency: str,
-) -> tuple[Reality, ...]:
-    """The policy and its variants on validation rows."""
-    tracks = backtest(market, fold.validation, accounting, {POLICY: act, **variants})
-    benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
-    own = tracks[POLICY].weights
-    return tuple(
-        Reality(
-            name,
-            sharpe_ratio(t.net),
-            active_information_ratio(t.net, benchmark.net),
-            float(0.5 * np.abs(t.weights - own).sum(1).mean()),
-        )
-        for name, t in tracks.items()
+def reality_row(
+    name: str, variant: Track, policy: Track, benchmark: Track, *, samples: int, block_days: int, seed: int
+) -> Reality:
+    """The policy or one of its variants on validation rows, and what the part that it lacks is worth there."""
+    worth = None if variant is policy else compare(policy, variant, samples=samples, block_days=block_days, seed=seed)
+    return Reality(
+        name,
+        sharpe_ratio(variant.net),
+        active_information_ratio(variant.net, benchmark.net),
+        float(0.5 * np.abs(variant.weights - policy.weights).sum(1).mean()),
+        worth,
     )
+
+
+def gate_on_validation(market: Market, fold: Fold, explain: Explain, track: Track) -> GateInformation | None:
+    """Whether the gate follows the regime along the policy's own track of the validation rows."""
+    rows = np.asarray(fold.validation.decisions, dtype=np.int64)
+    gate, _ = explain(rows, track.drifted, track.drawdown_before)
+    return follows_regime(gate, decision_regimes(market, fold.validation))
 
 
 def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:

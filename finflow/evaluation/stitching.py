@@ -119,5 +119,6 @@ def _scrutiny(
         lagged=measure(delayed.net, delayed.turnover, delayed.weights),
         stress=stress_table({POLICY: policy, **baselines}),
         reality=(),
+        gate=None,
         detectable=detectable(policy, baselines[opponent]),
     )

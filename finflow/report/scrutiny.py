@@ -1,11 +1,11 @@
 """What a sceptic asks, as tables and plain sentences: how sure, in which crises, and what each part is worth."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finflow.evaluation.result import Evaluation, Reality, Stress
+from finflow.evaluation.result import Evaluation, Stress
 from finflow.report.figures import opponent_name
+from finflow.report.reality import reality_says, reality_table
 from finflow.report.tables import (
     BY_FIELD,
     Cell,
@@ -20,13 +20,6 @@ from finflow.report.tables import (
 )
 from finflow.report.verdict import common_reach
 
-WITHOUT = "without "
-"""Start of a variant's name that leaves one expert out; the expert's name follows."""
-MEANT = {
-    "shuffled gate": "the gate's timing (shuffled gate)",
-    "experts at their priors": "what the experts learnt (experts at their priors)",
-}
-"""What a variant takes away, where it is not an expert; any other stands under its own name."""
 MOST_LOST = 0.5
 """Share of the Sharpe ratio: when one day of lag costs more, the result is flagged."""
 
@@ -64,7 +57,7 @@ def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
         stress=stress_table(evaluation) if scrutiny.stress else None,
         stress_all=stress_all_table(evaluation) if scrutiny.stress else None,
         reality=reality_table(scrutiny.reality) if scrutiny.reality else None,
-        reality_says=reality_says(scrutiny.reality, evaluation.expert_names),
+        reality_says=reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate),
     )
 
 
@@ -183,65 +176,3 @@ def stress_all_table(evaluation: Evaluation) -> Table:
 def _fall(crisis: Stress, name: str) -> tuple[Cell, Cell]:
     earned, drawdown = crisis.strategies.get(name, (None, None))
     return signed(earned, 1, 100), number(drawdown, 1, 100)
-
-
-def reality_table(reality: Sequence[Reality]) -> Table:
-    """Each variant beside the whole policy, which is the first row."""
-    whole = reality[0]
-    rows = [
-        Row(
-            (
-                Cell(row.name),
-                number(row.sharpe, 2),
-                signed(None if row is whole else _minus(row.sharpe, whole.sharpe), 2),
-                signed(row.active_ratio, 2),
-                signed(None if row is whole else _minus(row.active_ratio, whole.active_ratio), 2),
-                number(None if row is whole else row.distance, 1, 100),
-            ),
-            "policy" if row is whole else "",
-        )
-        for row in reality
-    ]
-    columns = (
-        Column("Variant", "validation rows", numeric=False),
-        Column("Sharpe", "ratio"),
-        Column("Difference", "from the policy"),
-        Column("Active ratio", "against 1/N"),
-        Column("Difference", "from the policy"),
-        Column("Weights moved", "% of wealth"),
-    )
-    return Table("reality-table", columns, tuple(rows))
-
-
-def reality_says(reality: Sequence[Reality], experts: Sequence[str]) -> tuple[str, ...]:
-    """Which experts, and which other parts, add nothing: without them the Sharpe ratio is no lower."""
-    if len(reality) < 2:
-        return ()
-    whole = reality[0].sharpe
-    if whole is None:
-        return ("The policy's Sharpe ratio is undefined on the validation rows, so nothing can be said.",)
-    judged = [(row.name, row.sharpe >= whole) for row in reality[1:] if row.sharpe is not None]
-    left_out = {f"{WITHOUT}{name}": name for name in experts}
-    of_experts = [(left_out[name], idle) for name, idle in judged if name in left_out]
-    idle_experts = [name for name, idle in of_experts if idle]
-    idle_others = [MEANT.get(name, name) for name, idle in judged if idle and name not in left_out]
-    says: list[str] = []
-    if idle_experts:
-        one = len(idle_experts) == 1
-        noun, verb, them = ("expert", "adds", "it") if one else ("experts", "add", "any one of them")
-        says.append(
-            f"The {noun} {_listed(idle_experts)} {verb} nothing here: without {them} the Sharpe ratio is no lower."
-        )
-    elif of_experts:
-        says.append("Each expert adds something here: leaving any one out lowers the Sharpe ratio.")
-    if idle_others:
-        says.append(f"Taken away at no loss of Sharpe ratio: {_listed(idle_others)}.")
-    return tuple(says)
-
-
-def _minus(value: float | None, whole: float | None) -> float | None:
-    return None if value is None or whole is None else value - whole
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -12,7 +12,9 @@ from finflow.data.market import Fold, Market
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
+from finflow.evaluation.gate import gate_information
 from finflow.evaluation.metrics import cvar, sharpe_ratio, validation_score
+from finflow.evaluation.regimes import decision_regimes
 from finflow.nn.networks import Networks
 
 OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
@@ -28,6 +30,7 @@ class Validator:
         self.policy, self.market, self.fold, self.accounting = policy, market, fold, accounting
         self.benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
         rows = np.asarray(fold.validation.decisions, dtype=np.int64)
+        self._regime = decision_regimes(market, fold.validation)
         self._states = (rows, equal_weight_plan(market).targets[rows], np.zeros(len(rows)))
 
     def __call__(self) -> dict[str, float | None]:
@@ -37,8 +40,10 @@ class Validator:
         return {f"validation_{name}": value for name, value in score.items()}
 
     def diagnose(self) -> dict[str, float | None]:
-        """`agents.greedy.describe` over the validation rows, holding 1/N."""
-        return dict(describe(self.policy.decide(*self._states)))
+        """`agents.greedy.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""
+        decision = self.policy.decide(*self._states)
+        shared = gate_information(decision.gate.double().cpu().numpy(), self._regime)
+        return {**describe(decision), "gate_regime_information": shared}
 
 
 class Selection:

@@ -56,6 +56,10 @@ def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
         rf"Verdict: (BEATS|WORSE THAN|INDISTINGUISHABLE FROM) 1/N \(difference {number}, 95 % \[{number}, {number}\]\)"
     )
     assert sum(bool(re.fullmatch(verdict, line)) for line in lines) == 1
+    said = "\n".join(lines)
+    for part in ("without momentum", "without growth", "shuffled gate", "experts at their priors"):
+        assert re.search(rf"{part} +│", said)
+    assert "of wealth" in said
     report = place / lines[-1].removeprefix("Report: ")
     assert report == judged / "report.html"
     assert report.stat().st_size > 100_000

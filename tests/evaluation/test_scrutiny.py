@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from finflow.data.market import Fold, Window
+from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.lag import lagged
-from finflow.evaluation.metrics import measure
+from finflow.evaluation.metrics import measure, sharpe_ratio
 from finflow.evaluation.result import Metrics, Track
-from finflow.evaluation.scrutiny import compare, lag_flags, spa
+from finflow.evaluation.scrutiny import compare, gate_on_validation, lag_flags, reality_row, spa
 from finflow.evaluation.stress import stress_table
 
 
@@ -93,3 +95,43 @@ def test_spa_finds_a_better_strategy_and_none_among_noise() -> None:
     assert able is not None
     assert lucky > 0.05
     assert able < 0.01
+
+
+def test_a_part_is_worth_what_the_policy_loses_without_it() -> None:
+    rng = np.random.default_rng(0)
+    net = rng.normal(0.0006, 0.01, 700)
+    whole, worse = track("policy", net), track("without a", net - 0.0008)
+    settings = {"samples": 300, "block_days": 10, "seed": 0}
+    row = reality_row("without a", worse, whole, track("1/N", net - 0.0004), **settings)
+    assert row.worth is not None
+    ours, theirs = (float(sharpe_ratio(t.net) or 0) for t in (whole, worse))
+    assert row.sharpe == pytest.approx(theirs)
+    assert row.worth.difference == pytest.approx(ours - theirs)
+    assert row.worth.low > 0
+    assert row.distance == 0.0
+    assert reality_row("policy", whole, whole, worse, **settings).worth is None
+    same = reality_row("without b", track("without b", net.copy()), whole, worse, **settings)
+    assert same.worth is not None
+    assert (same.worth.difference, same.worth.low, same.worth.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_gate_is_asked_along_the_policys_own_validation_track(make_market) -> None:
+    """A gate that knows the label of its own day, and one that is told another day's."""
+    rng = np.random.default_rng(2)
+    regime = np.repeat(rng.integers(3, size=70), 10).astype(np.int8)
+    market = make_market(rng.normal(3e-4, 0.01, (700, 3)), regime=regime)
+    fold = Fold("auto", Window(260, 300), Window(320, 620), Window(640, 700))
+    own = track("policy", rng.normal(3e-4, 0.01, 300))
+    asked: list[np.ndarray] = []
+
+    def explain(rows: np.ndarray, drifted: np.ndarray, drawdown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(rows)
+        assert drifted is own.drifted
+        np.testing.assert_array_equal(drawdown, own.drawdown_before)
+        return np.eye(3)[regime[rows]], np.ones(len(rows))
+
+    found = gate_on_validation(market, fold, explain, own)
+    assert found is not None
+    assert found.found
+    assert found == follows_regime(np.eye(3)[regime[319:619]], regime[319:619])
+    assert asked[0].tolist() == list(range(319, 619))

@@ -10,8 +10,6 @@ from finflow.report.page import RunFacts, render
 from finflow.report.scrutiny import (
     comparison_table,
     lag_card,
-    reality_says,
-    reality_table,
     scrutiny_view,
     stress_all_table,
     stress_table,
@@ -123,45 +121,6 @@ def test_a_window_without_a_crisis_has_no_such_section(small: Evaluation, brief:
     assert 'id="s-stress"' in page_file.read_text(encoding="utf-8")
 
 
-def test_what_adds_nothing_is_named() -> None:
-    def says(*rows: tuple[str, float | None], whole: float | None = 0.8) -> str:
-        variants = [Reality(name, sharpe, None, 0.1) for name, sharpe in rows]
-        return " ".join(reality_says([Reality("policy", whole, 0.1, 0.0), *variants], ("momentum", "growth", "value")))
-
-    one = says(("without momentum", 0.8), ("without growth", 0.7999), ("shuffled gate", 0.79))
-    assert one == "The expert momentum adds nothing here: without it the Sharpe ratio is no lower."
-    two = says(("without momentum", 0.9), ("without growth", 0.2), ("without value", 0.81))
-    assert two.startswith("The experts momentum and value add nothing here")
-    fine = says(("without momentum", 0.1), ("shuffled gate", 0.9), ("experts at their priors", 0.8))
-    assert fine.startswith("Each expert adds something here")
-    assert fine.endswith("the gate's timing (shuffled gate) and what the experts learnt (experts at their priors).")
-    assert says(("another way", 0.8)) == "Taken away at no loss of Sharpe ratio: another way."
-    assert says(("without momentum", None)) == ""
-    assert "undefined" in says(("without momentum", 0.1), whole=None)
-    assert says() == ""
-
-
-def test_variants_stand_beside_the_whole_policy() -> None:
-    table = reality_table(
-        [Reality("policy", 0.8, 0.2, 0.0), Reality("without a", 0.75, None, 0.123), Reality("b", None, 0.3, 0.0)]
-    )
-    assert [texts(row.cells) for row in table.rows] == [
-        ["policy", "0.80", DASH, "+0.20", DASH, DASH],
-        ["without a", "0.75", "-0.05", DASH, DASH, "12.3"],
-        ["b", DASH, DASH, "+0.30", "+0.10", "0.0"],
-    ]
-    assert [row.mark for row in table.rows] == ["policy", "", ""]
-
-
-def test_the_page_says_that_the_checks_are_of_validation_rows(
-    page_file: Path, small: Evaluation, brief: RunFacts
-) -> None:
-    page = page_file.read_text(encoding="utf-8")
-    assert "on the <b>validation</b> rows" in page
-    assert "The experts correlation and defensive add nothing here" in page
-    assert "s-reality" not in render(replace(small, scrutiny=replace(small.scrutiny, reality=())), brief)
-
-
 def test_a_flag_reaches_the_page_and_markup_in_names_does_not(
     small: Evaluation, brief: RunFacts, page_file: Path
 ) -> None:
@@ -170,7 +129,7 @@ def test_a_flag_reaches_the_page_and_markup_in_names_does_not(
     scrutiny = replace(
         flagged.scrutiny,
         best_baseline=hostile,
-        reality=(Reality("policy", 0.1, 0.1, 0.0), Reality(hostile, 0.2, 0.1, 0.1)),
+        reality=(Reality("policy", 0.1, 0.1, 0.0, None), replace(flagged.scrutiny.reality[2], name=hostile)),
         comparisons=(replace(flagged.scrutiny.comparisons[0], opponent=hostile),) * 2,
         stress=(Stress(hostile, "2020-02-19", "2020-04-30", {"policy": (-0.1, 0.2)}),),
     )

@@ -49,6 +49,18 @@ def test_selection_by_active_information_ratio(iql: IQL) -> None:
     assert not selection.consider(2, {"validation_sharpe": 9.0, "validation_active_information_ratio": 0.4})
 
 
+def test_validation_says_how_alive_gate_and_experts_are(iql: IQL, prepared: Prepared) -> None:
+    """A fresh gate is the same on every day, so it says nothing of the regime; one that reads it does."""
+    policy = GreedyPolicy(iql.networks.actor, prepared.world)
+    validate = Validator(policy, prepared.market, prepared.fold, prepared.accounting, "daily")
+    fresh = validate()
+    assert {"validation_gate_entropy", "validation_expert_distance"} <= set(fresh)
+    assert fresh["validation_gate_regime_information"] == pytest.approx(0.0, abs=1e-9)
+    with torch.no_grad():
+        iql.networks.actor.gate[2].weight.normal_(std=3.0, generator=torch.Generator().manual_seed(0))
+    assert (validate()["validation_gate_regime_information"] or 0.0) > 0.01
+
+
 def test_validation_looks_at_validation_rows_alone(iql: IQL, prepared: Prepared) -> None:
     """The policy decides on these rows, and returns of the test window may be anything."""
     asked: list[NDArray[np.int64]] = []

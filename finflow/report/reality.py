@@ -1,0 +1,121 @@
+"""What each part of the policy is worth, on validation rows: a table, and what it says in words."""
+
+import math
+from collections.abc import Sequence
+
+from finflow.evaluation.result import Comparison, GateInformation, Reality
+from finflow.report.tables import Cell, Column, Row, Table, interval_cell, number, signed
+from finflow.report.verdict import common_reach
+
+WITHOUT = "without "
+"""Start of a variant's name that leaves one expert out; the expert's name follows."""
+FROZEN = "experts at their priors"
+MEANT = {
+    "shuffled gate": "the gate's timing (shuffled gate)",
+    FROZEN: f"what the experts learnt ({FROZEN})",
+}
+"""What a variant takes away, where it is not an expert; any other stands under its own name."""
+UNMOVED = 0.005
+"""Share of wealth: experts that learnt less than this are still their priors."""
+
+
+def reality_table(reality: Sequence[Reality]) -> Table:
+    """Each variant beside the whole policy, which is the first row; the intervals drawn on one axis."""
+    reach = common_reach([row.worth for row in reality if row.worth is not None])
+    rows = [
+        Row(
+            (
+                Cell(row.name),
+                number(row.sharpe, 2),
+                *_worth(row.worth, reach),
+                signed(row.active_ratio, 2),
+                number(None if row.worth is None else row.distance, 1, 100),
+            ),
+            "policy" if row.worth is None else "",
+        )
+        for row in reality
+    ]
+    columns = (
+        Column("Variant", "validation rows", numeric=False),
+        Column("Sharpe", "ratio"),
+        Column("Worth of the part", "Sharpe lost without it"),
+        Column("95 % interval", "bar: against zero"),
+        Column("Active ratio", "against 1/N"),
+        Column("Weights moved", "% of wealth"),
+    )
+    return Table("reality-table", columns, tuple(rows))
+
+
+def _worth(worth: Comparison | None, reach: float) -> tuple[Cell, Cell]:
+    if worth is None:
+        return signed(None, 2), number(None, 2)
+    return signed(worth.difference, 2), interval_cell(worth, reach)
+
+
+def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateInformation | None) -> tuple[str, ...]:
+    """Which parts earn something, which add nothing, and whether the gate follows the market regime."""
+    if len(reality) < 2:
+        return ()
+    if reality[0].sharpe is None:
+        return ("The policy's Sharpe ratio is undefined on the validation rows, so nothing can be said.",)
+    left_out = {f"{WITHOUT}{name}": name for name in experts}
+    judged = [(row.name, row.worth) for row in reality[1:] if row.worth and math.isfinite(row.worth.difference)]
+    of_experts = [(left_out[name], worth) for name, worth in judged if name in left_out]
+    of_others = [(MEANT.get(name, name), worth) for name, worth in judged if name not in left_out]
+    found = [*_experts_say(of_experts), *_others_say(of_others), _learnt_says(reality), gate_says(gate)]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _experts_say(worths: Sequence[tuple[str, Comparison]]) -> list[str]:
+    idle, unclear, earning = _sorted(worths)
+    says: list[str] = []
+    if idle:
+        noun, verb, them = ("expert", "adds", "it") if len(idle) == 1 else ("experts", "add", "any one of them")
+        says.append(f"The {noun} {_listed(idle)} {verb} nothing here: without {them} the Sharpe ratio is no lower.")
+    if unclear:
+        says.append(f"Leaving out {_listed(unclear, 'or')} lowers the Sharpe ratio, by no more than chance explains.")
+    if earning:
+        says.append(f"Leaving out {_listed(earning, 'or')} lowers the Sharpe ratio by more than chance explains.")
+    return says
+
+
+def _others_say(worths: Sequence[tuple[str, Comparison]]) -> list[str]:
+    idle, unclear, earning = _sorted(worths)
+    says: list[str] = []
+    if idle:
+        says.append(f"Taken away at no loss of Sharpe ratio: {_listed(idle)}.")
+    if unclear:
+        says.append(f"Taken away at a loss that chance explains: {_listed(unclear)}.")
+    if earning:
+        says.append(f"Taken away at a loss that chance does not explain: {_listed(earning)}.")
+    return says
+
+
+def _sorted(worths: Sequence[tuple[str, Comparison]]) -> tuple[list[str], list[str], list[str]]:
+    """Names of the parts that are worth nothing, that may be worth something, and that are beyond the interval."""
+    idle = [name for name, worth in worths if worth.difference <= 0]
+    earning = [name for name, worth in worths if worth.low > 0]
+    return idle, [name for name, _ in worths if name not in (*idle, *earning)], earning
+
+
+def _learnt_says(reality: Sequence[Reality]) -> str:
+    moved = next((row.distance for row in reality if row.name == FROZEN), None)
+    if moved is None:
+        return ""
+    if moved < UNMOVED:
+        return f"The experts are still their priors: what they learnt moves {moved:.1%} of wealth."
+    return f"What the experts learnt moves {moved:.1%} of wealth away from their priors."
+
+
+def gate_says(gate: GateInformation | None) -> str:
+    """Whether the gate follows the regime, in words; nothing where there is no gate, or one regime alone."""
+    if gate is None:
+        return ""
+    limit = f"the {gate.chance:.2g} that chance stays under in 95 of 100 shifts of the regimes"
+    if gate.found:
+        return f"The gate follows the market regime: they share {gate.nats:.2g} nats, above {limit}."
+    return f"The gate does not follow the market regime: they share {gate.nats:.2g} nats, not above {limit}."
+
+
+def _listed(names: Sequence[str], word: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

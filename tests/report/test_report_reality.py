@@ -1,0 +1,93 @@
+"""What each part of the policy is worth: the table, and the sentences for every case."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finflow.evaluation.result import Comparison, Evaluation, GateInformation, Reality
+from finflow.report.page import RunFacts, render
+from finflow.report.reality import reality_says, reality_table
+from finflow.report.tables import DASH, Cell
+
+
+def texts(cells: tuple[Cell, ...]) -> list[str]:
+    return [cell.text for cell in cells]
+
+
+def variant(name: str, sharpe: float | None, low: float, high: float) -> Reality:
+    middle = (low + high) / 2
+    return Reality(name, sharpe, None, 0.1, Comparison(name, None, middle, low, high, None))
+
+
+def says(*rows: Reality, whole: float | None = 0.8, gate: GateInformation | None = None) -> str:
+    policy = Reality("policy", whole, 0.1, 0.0, None)
+    return " ".join(reality_says([policy, *rows], ("momentum", "growth", "value"), gate))
+
+
+def test_what_adds_nothing_is_named() -> None:
+    """Adds nothing: no lower without it. Unclear: lower, and 0 inside the interval. Earns: the interval above 0."""
+    idle, unclear = ("without momentum", 0.8, -0.1, 0.1), ("without growth", 0.7, -0.1, 0.3)
+    earning = ("without value", 0.5, 0.1, 0.5)
+    text = says(variant(*idle), variant(*unclear), variant(*earning))
+    assert text == (
+        "The expert momentum adds nothing here: without it the Sharpe ratio is no lower."
+        " Leaving out growth lowers the Sharpe ratio, by no more than chance explains."
+        " Leaving out value lowers the Sharpe ratio by more than chance explains."
+    )
+    two = says(variant(*idle), variant("without value", 0.9, -0.3, 0.1))
+    assert two.startswith("The experts momentum and value add nothing here: without any one of them")
+    both = says(variant("without momentum", 0.7, -0.1, 0.3), variant(*unclear))
+    assert both == "Leaving out momentum or growth lowers the Sharpe ratio, by no more than chance explains."
+    assert "undefined" in says(variant(*idle), whole=None)
+    assert says(variant("without momentum", None, math.nan, math.nan)) == ""
+    assert says() == ""
+
+
+def test_other_parts_are_judged_alike() -> None:
+    timing = "the gate's timing (shuffled gate)"
+    assert says(variant("shuffled gate", 0.9, -0.3, 0.1)) == f"Taken away at no loss of Sharpe ratio: {timing}."
+    assert says(variant("shuffled gate", 0.7, -0.1, 0.3)) == f"Taken away at a loss that chance explains: {timing}."
+    assert says(variant("another way", 0.5, 0.1, 0.5)).endswith("chance does not explain: another way.")
+
+
+@pytest.mark.parametrize(("moved", "fragment"), [(0.118, "moves 11.8% of wealth away"), (0.001, "still their priors")])
+def test_what_experts_learnt_is_told_by_what_it_moves(moved: float, fragment: str) -> None:
+    frozen = replace(variant("experts at their priors", 0.7, -0.1, 0.3), distance=moved)
+    assert fragment in says(frozen)
+
+
+def test_the_gate_is_told_to_follow_the_regime_or_not() -> None:
+    row = variant("without momentum", 0.7, -0.1, 0.3)
+    follows = says(row, gate=GateInformation(0.021, 0.013, 0.012))
+    assert "The gate follows the market regime: they share 0.021 nats, above the 0.013" in follows
+    blind = says(row, gate=GateInformation(0.004, 0.013, 0.4))
+    assert "The gate does not follow the market regime: they share 0.004 nats, not above the 0.013" in blind
+
+
+def test_variants_stand_beside_the_whole_policy() -> None:
+    table = reality_table(
+        [
+            Reality("policy", 0.8, 0.2, 0.0, None),
+            Reality("without a", 0.75, None, 0.123, Comparison("a", None, 0.05, -0.1, 0.2, None)),
+            Reality("b", None, 0.3, 0.0, Comparison("b", None, math.nan, math.nan, math.nan, None)),
+        ]
+    )
+    assert [texts(row.cells) for row in table.rows] == [
+        ["policy", "0.80", DASH, DASH, "+0.20", DASH],
+        ["without a", "0.75", "+0.05", "[-0.10, 0.20]", DASH, "12.3"],
+        ["b", DASH, DASH, DASH, "+0.30", "0.0"],
+    ]
+    assert [row.mark for row in table.rows] == ["policy", "", ""]
+    assert table.rows[1].cells[3].interval is not None
+
+
+def test_the_page_says_that_the_checks_are_of_validation_rows(
+    page_file: Path, small: Evaluation, brief: RunFacts
+) -> None:
+    page = page_file.read_text(encoding="utf-8")
+    assert "on the <b>validation</b> rows" in page
+    assert "The experts correlation and defensive add nothing here" in page
+    assert "The gate follows the market regime" in page
+    assert "s-reality" not in render(replace(small, scrutiny=replace(small.scrutiny, reality=())), brief)
