@@ -46,9 +46,11 @@ def test_one_row_an_epoch_and_validation_when_due(
     assert {"v_loss", "q_loss", "policy_loss", "effective_sample"} <= set(rows[0][2])
 
 
-def test_learning_rate_follows_the_cosine(
-    iql: IQL, train: Callable[[object], object], recorder: object, figures: Mapping[str, float]
-) -> None:
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_learning_rate_follows_the_cosine_and_the_monitor(
+    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float],
+    make_monitor: Callable[..., Monitor], factor: float,
+) -> None:  # fmt: skip
     rates: list[float] = []
     step = iql.optimiser.step
 
@@ -57,9 +59,11 @@ def test_learning_rate_follows_the_cosine(
         step()
 
     iql.optimiser.step = note  # type: ignore[method-assign, assignment]
-    train(lambda _: figures)
+    monitor = make_monitor(iql, step_name="epoch")
+    monitor.measures.lr_factor = factor
+    _train(iql, prepared, memory, recorder, monitor, lambda _: figures)
     total = EPOCHS * UPDATES
-    assert rates == pytest.approx([iql.config.critic_lr * cosine(done / total) for done in range(total)])
+    assert rates == pytest.approx([factor * iql.config.critic_lr * cosine(done / total) for done in range(total)])
 
 
 def test_divergence_names_the_epoch_and_the_loss(

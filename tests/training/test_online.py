@@ -183,6 +183,22 @@ def test_coefficients_follow_their_schedules(
             assert getattr(now, name) == pytest.approx(ends[0] + (ends[1] - ends[0]) * progress), name
 
 
+def test_the_monitors_factors_reach_every_update(
+    make_bcell: MakeBCell, prepared: Prepared, rows: Rows, train: Train, make_monitor: Callable[..., Monitor]
+) -> None:
+    seen: list[list[OnlineCoefficients]] = []
+    for factor in (1.0, 3.0):
+        agent = make_bcell()
+        monitor, noted = make_monitor(agent), _watch(agent)
+        monitor.measures.cql_factor = monitor.measures.lr_factor = factor
+        train(agent, _plan(prepared, rows), monitor=monitor)
+        seen.append([now for now, _, _ in noted])
+    for plain, raised in zip(*seen, strict=True):
+        assert (plain.lr_factor, raised.lr_factor) == (1.0, 3.0)
+        assert raised.cql == pytest.approx(3 * plain.cql)
+        assert replace(raised, lr_factor=1.0, cql=plain.cql) == plain
+
+
 def test_offline_share_of_a_batch_is_annealed(
     make_bcell: MakeBCell, prepared: Prepared, rows: Rows, train: Train, memory: Replay
 ) -> None:
