@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from finflow.agents.greedy import Floats, GreedyPolicy
 
+BLOCK = 63  # days that stay together when the gate is shuffled
+
 Act = Callable[[NDArray[np.int64], Floats, Floats], Floats]
 
 
@@ -38,7 +40,7 @@ def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
 
 
 def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generator) -> Act:
-    drawn = dict(zip(rows, rng.permutation(np.asarray(rows)).tolist(), strict=True))
+    drawn = dict(zip(rows, elsewhen(rows, rng), strict=True))
 
     @torch.no_grad()
     def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
@@ -50,6 +52,18 @@ def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generato
         return policy.target(decision, rows, drifted)
 
     return act
+
+
+def elsewhen(rows: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """The same rows, blocks of about a quarter changing places: no block stays where it was.
+
+    Single days would make a slow gate jump every day, and its trades, not its timing, would cost the difference.
+    """
+    blocks = np.array_split(np.asarray(rows), max(len(rows) // BLOCK, 2))
+    cycle = rng.permutation(len(blocks))
+    moved = np.empty_like(cycle)
+    moved[cycle] = np.roll(cycle, 1)
+    return np.concatenate([blocks[k] for k in moved]).tolist()
 
 
 def _frozen(policy: GreedyPolicy) -> Act:
