@@ -1,4 +1,4 @@
-"""Tables that `evaluate.py` prints."""
+"""Tables that `evaluate.py` and `explain.py` print."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
     from finflow.evaluation.result import Evaluation, Metrics
+    from finflow.explain.card import Card
 
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 
@@ -38,6 +39,22 @@ def show_growth(days: int) -> None:
     """Say how much newer the data are than those of training, if they are."""
     if days:
         print(f"Data: {days} days newer than at training, the days before them unchanged")
+
+
+def show_cards(cards: "Iterable[Card]") -> None:
+    """Print a row a decision."""
+    rows = [
+        [
+            c.date,
+            *(f"{x:.2f}" for x in (100 * c.turnover, 1e4 * c.cost, 100 * c.rate)),
+            c.focus,
+            c.leader,
+            c.regime.label,
+        ]
+        for c in cards
+    ]
+    columns = ["close of", "turnover %", "cost bp", "rate %", "largest trade", "leading expert", "regime"]
+    _print("Decisions", columns, rows)
 
 
 def show_checks(checks: "Iterable[Check]") -> None:

@@ -5,7 +5,8 @@ from finflow.stages.collect import collect
 from finflow.stages.decide import decide
 from finflow.stages.environment import make_env, make_vector_env
 from finflow.stages.evaluate import evaluate
+from finflow.stages.explain import explain
 from finflow.stages.finetune import finetune
 from finflow.stages.pretrain import pretrain
 
-__all__ = ["audit", "collect", "decide", "evaluate", "finetune", "make_env", "make_vector_env", "pretrain"]
+__all__ = ["audit", "collect", "decide", "evaluate", "explain", "finetune", "make_env", "make_vector_env", "pretrain"]

@@ -10,7 +10,7 @@ from finflow.artifacts.names import CONFIG, RUN, SUMMARY
 from finflow.config import from_yaml, run_folder
 from finflow.errors import ConfigError, StorageError
 
-HEAD = "test_ledger_head"
+HEAD, JUDGED = "test_ledger_head", "weights_judged"
 TRAINED = ("finetune", "pretrain")
 """Stages whose runs hold a policy; a pretrained one can be evaluated as well."""
 
@@ -68,6 +68,33 @@ def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str])
     first = run if isinstance(run, str) else run[0]
     own = from_yaml(resolve_run(output_root, first) / CONFIG)
     return Path(run_folder(str(output_root), stage, own.name, own.seed))
+
+
+def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: list[str]) -> Path | None:
+    """Folder with the tables of the newest evaluation that opened the window of one run alone; None where none did.
+
+    A run is known by the hash of its weights, so that it may have been moved since. An evaluation that averaged
+    several runs followed another portfolio than this run's; of runs compared only the first has its tables stored.
+
+    Parameters
+    ----------
+    fold, test : name of the run's fold, and first and last day of its test window.
+    """
+    found: list[tuple[str, Path]] = []
+    for path in _files(Path(output_root), "evaluate", SUMMARY):
+        try:
+            record = read_json(path.parent / RUN)
+        except StorageError:
+            continue
+        weights, kind = record.get(JUDGED), record.get("kind")
+        if not isinstance(weights, list) or weights_sha256 not in weights or kind == "seeds":
+            continue
+        place = path.parent / f"fold-{fold}" if kind == "folds" else path.parent
+        # Of folds stitched, run.json names the first one's days alone; each has a folder of its own.
+        alone = kind == "folds" or (weights[0] == weights_sha256 and record.get("fold", {}).get("test") == test)
+        if alone and (place / "weights.csv").exists():
+            found.append((_finished(path.parent), place))
+    return max(found)[1] if found else None
 
 
 def noted_openings(output_root: str | Path) -> dict[str, str]:

@@ -78,6 +78,12 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
     )
 
 
+def market_index(prices: Prices, env: Env) -> NDArray[np.float64]:
+    """Simple returns of 1/N by which regimes are labelled, [T], NaN before its first."""
+    state = trading(prices.close, env.stale_run, env.min_history)
+    return _index(simple_returns(prices.close, env.delist_return), state)
+
+
 def prefix_fingerprint(source: Market | Prices, until: date) -> str:
     """Hash of the dates, tickers and closes up to `until`: unchanged where a file has only grown since."""
     tickers = source.assets[:-1] if isinstance(source, Market) else source.tickers

@@ -1,6 +1,7 @@
 """Causal market regimes: volatility of 1/N against its own past, and crisis by drawdown. Nothing is smoothed."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,32 @@ def drawdown(index: NDArray[np.float64]) -> NDArray[np.float64]:
     return -np.expm1(log_wealth - np.maximum(np.maximum.accumulate(log_wealth), 0.0))
 
 
+class Gauges(NamedTuple):
+    """What a label is judged by, each [T], NaN where not yet available.
+
+    volatility of 1/N over `VOLATILITY_DAYS` and its expanding median and upper quantile, fractions a day; loss since
+    the running peak of 1/N, a fraction.
+    """
+
+    volatility: NDArray[np.float64]
+    median: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    loss: NDArray[np.float64]
+
+
+def regime_gauges(index: NDArray[np.float64]) -> Gauges:
+    """Gauges of [T] simple returns of 1/N, NaN before its first."""
+    volatility = pd.Series(index).rolling(VOLATILITY_DAYS).std()
+    past = volatility.expanding(_least_days(volatility.to_numpy()))
+    return Gauges(
+        volatility.to_numpy(), past.median().to_numpy(), past.quantile(ENTER_VOLATILE).to_numpy(), drawdown(index)
+    )
+
+
+def _least_days(volatility: NDArray[np.float64]) -> int:
+    return MIN_DAYS if np.isfinite(volatility).sum() >= MIN_DAYS else SHORT_DAYS
+
+
 def label_regimes(index: NDArray[np.float64]) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Label each day by what its close has shown.
 
@@ -42,20 +69,16 @@ def label_regimes(index: NDArray[np.float64]) -> tuple[NDArray[np.int8], tuple[s
     warnings : one line where the history was too short for `MIN_DAYS`. This choice alone looks at the length of
         the data, never at its values.
     """
-    volatility = pd.Series(index).rolling(VOLATILITY_DAYS).std()
-    observed = int(np.isfinite(volatility.to_numpy()).sum())
-    min_days = MIN_DAYS if observed >= MIN_DAYS else SHORT_DAYS
-    past = volatility.expanding(min_days)
-    median, upper = past.median().to_numpy(), past.quantile(ENTER_VOLATILE).to_numpy()
-    labels = _with_hysteresis(volatility.to_numpy(), median, upper, drawdown(index))
-    if min_days == MIN_DAYS:
+    gauges = regime_gauges(index)
+    labels = _with_hysteresis(gauges)
+    observed = int(np.isfinite(gauges.volatility).sum())
+    if observed >= MIN_DAYS:
         return labels, ()
     return labels, (f"regimes: {observed} days of volatility, under {MIN_DAYS}; labels begin after {SHORT_DAYS}",)
 
 
-def _with_hysteresis(
-    volatility: NDArray[np.float64], median: NDArray[np.float64], upper: NDArray[np.float64], loss: NDArray[np.float64]
-) -> NDArray[np.int8]:
+def _with_hysteresis(gauges: Gauges) -> NDArray[np.int8]:
+    volatility, median, upper, loss = gauges
     labels = np.full(len(volatility), NO_LABEL, dtype=np.int8)
     volatile = crisis = False
     for t in range(len(volatility)):

@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from finflow.errors import ConfigError
 from finflow.schema.algo import IQL, BCell
 from finflow.schema.env import Env
-from finflow.schema.fields import Count, Fraction, NonNegative, Positive, Schema, Text, number_as_text
+from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import Monitor
 
-STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide")
+STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain")
 
 
 class Budget(Schema):
@@ -83,13 +83,15 @@ class Evaluation(Schema):
 class Config(Schema):
     """Root of every stage's configuration."""
 
-    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide"]
+    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain"]
     name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     fold: Text
     output_root: Text
     run: Text | Annotated[list[Text], Field(min_length=1)]
     audit: bool
+    date: Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None
+    top: Count | None
     episodes: Count
     out: Text
     budget: Budget
@@ -137,5 +139,6 @@ READS: Mapping[str, tuple[str, ...]] = {
                 "offline.bootstrap_fraction", "budget.collect_episodes"),
     "evaluate": (*_SHARED, "run", "audit", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
     "decide": (*_SHARED, "run", "hardware"),
+    "explain": (*_SHARED, "run", "date", "top", "hardware"),
 }  # fmt: skip
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""

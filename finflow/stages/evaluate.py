@@ -9,9 +9,9 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
 from finflow.artifacts.parents import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.artifacts.runs import HEAD, noted_openings
+from finflow.artifacts.runs import HEAD, JUDGED, noted_openings
 from finflow.config import run_folder, to_yaml
-from finflow.errors import ConfigError, DataError
+from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
 from finflow.evaluation.openings import verify_openings
 from finflow.report.page import RunFacts, write_report
@@ -20,7 +20,7 @@ from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
 from finflow.stages.study import kind_of
-from finflow.stages.trained import Trained, judging, load_trained
+from finflow.stages.trained import Trained, judging, load_trained, require_same_past
 from finflow.tracking.console import warn
 
 
@@ -45,7 +45,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     with stopwatch.phase("prepare"):
         runs = [load_trained(config, run) for run in _named(config)]
         for run in runs:
-            _same_past(run)
+            require_same_past(run)
         kind = kind_of(runs)
         verify_openings(Path(config.output_root), noted_openings(config.output_root))
     first = runs[0]
@@ -62,6 +62,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     following = command_for("decide", first.config, {"run": first.folder})
     facts = {
         "run": [str(run.folder) for run in runs],
+        JUDGED: [run.summary.get("weights_sha256") for run in runs],
         "kind": kind,
         "settings": {"run": config.run, **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"})},
         "new_days": first.past.new_days,
@@ -98,14 +99,6 @@ def _write_tables(folder: Path, judged: Judged) -> None:
     write_returns(folder / "returns.csv", judged.evaluation)
     write_weights(folder / "weights.csv", judged.evaluation.policy, judged.evaluation.assets)
     atomic_json(folder / "metrics.json", figures(judged.evaluation))
-
-
-def _same_past(trained: Trained) -> None:
-    if trained.past.changed is not None:
-        raise DataError(
-            f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since;"
-            " restore them, or train again"
-        )
 
 
 def _run_facts(trained: Trained, record: dict[str, Any], following: str) -> RunFacts:

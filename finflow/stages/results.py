@@ -7,6 +7,7 @@ from pathlib import Path
 from finflow.errors import AuditError
 from finflow.evaluation.audit.findings import Check
 from finflow.evaluation.result import Evaluation, Study
+from finflow.explain.card import Card
 
 Figures = Mapping[str, float | None]
 
@@ -57,6 +58,18 @@ class EvaluateResult:
     study: Study | None
     runs: tuple[Path, ...]
     new_days: int
+    next_command: str
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """Decision cards of `run`, one a day, and their pages; `index` lists them where there are several."""
+
+    run_dir: Path
+    cards: tuple[Card, ...]
+    pages: tuple[Path, ...]
+    index: Path | None
+    run: Path
     next_command: str
 
 

@@ -13,6 +13,7 @@ from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
 from finflow.config import from_yaml
 from finflow.errors import ConfigError, DataError, StorageError
+from finflow.nn.networks import Networks
 from finflow.schema import Config
 from finflow.stages.past import Past, compare_past
 from finflow.stages.prepare import Prepared, prepare, use_hardware
@@ -32,6 +33,7 @@ class Trained:
     summary: dict[str, Any]
     stored: StoredPolicy
     prepared: Prepared
+    networks: Networks
     policy: GreedyPolicy
     past: Past
 
@@ -64,7 +66,22 @@ def load_trained(config: Config, run: str) -> Trained:
     if run == "latest" and own.stage == "pretrain":
         warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")
     past = compare_past(record, prepared.market)
-    return Trained(folder, own, record, summary, stored, prepared, policy, past)
+    return Trained(folder, own, record, summary, stored, prepared, networks, policy, past)
+
+
+def require_same_past(trained: Trained) -> None:
+    """Refuse data that are no longer those of training; they may have grown.
+
+    Raises
+    ------
+    DataError
+        Saying what changed.
+    """
+    if trained.past.changed is not None:
+        raise DataError(
+            f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since;"
+            " restore them, or train again"
+        )
 
 
 def judging(config: Config, first: Trained) -> Config:

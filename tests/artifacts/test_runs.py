@@ -1,3 +1,4 @@
+import json
 import os
 import shlex
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finflow.artifacts.files import atomic_json
-from finflow.artifacts.runs import judged_folder, newest_run, noted_openings, resolve_run
+from finflow.artifacts.runs import JUDGED, judged_folder, newest_run, noted_openings, opened_by, resolve_run
 from finflow.config import load, to_yaml
 from finflow.errors import ConfigError
 
@@ -91,3 +92,34 @@ def test_heads_that_evaluations_noted(tmp_path: Path) -> None:
     (tmp_path / "evaluate/a/3/run.json").write_text("{")
     noted = noted_openings(tmp_path)
     assert noted == {str(tmp_path / "evaluate/a/1"): "aa", str(tmp_path / "evaluate/sweep/x/0"): "bb"}
+
+
+def evaluation(root: Path, name: str, finished: str, **record: object) -> Path:
+    folder = root / "evaluate" / "x" / name
+    fold = {"name": "2018", "test": ["2018-01-02", "2022-12-28"]}
+    for place in (folder, folder / "fold-2018"):
+        place.mkdir(parents=True)
+        (place / "weights.csv").touch()
+    kept = {"kind": "single", JUDGED: ["aa"], "fold": fold, "finished": finished, **record}
+    (folder / "run.json").write_text(json.dumps(kept))
+    (folder / "summary.json").write_text("{}")
+    return folder
+
+
+def test_the_newest_evaluation_of_one_run_alone_is_found(tmp_path: Path) -> None:
+    test = ["2018-01-02", "2022-12-28"]
+    assert opened_by(tmp_path, "aa", "2018", test) is None
+    evaluation(tmp_path, "averaged", "2026-09", kind="seeds", **{JUDGED: ["aa", "bb"]})
+    evaluation(tmp_path, "second", "2026-08", kind="comparison", **{JUDGED: ["bb", "aa"]})
+    evaluation(tmp_path, "other window", "2026-07", fold={"name": "2018", "test": ["2018-01-02", "2021-01-01"]})
+    evaluation(tmp_path, "written before weights were noted", "2026-06", **{JUDGED: None})
+    assert opened_by(tmp_path, "aa", "2018", test) is None
+    older = evaluation(tmp_path, "older", "2026-01")
+    assert opened_by(tmp_path, "aa", "2018", test) == older
+    first = evaluation(tmp_path, "first of two", "2026-02", kind="comparison", **{JUDGED: ["aa", "bb"]})
+    assert opened_by(tmp_path, "aa", "2018", test) == first
+    folds = evaluation(tmp_path, "folds", "2026-03", kind="folds", fold={"name": "2008"}, **{JUDGED: ["cc", "aa"]})
+    assert opened_by(tmp_path, "aa", "2018", test) == folds / "fold-2018"
+    (folds / "summary.json").unlink()
+    (first / "run.json").write_text("damaged")
+    assert opened_by(tmp_path, "aa", "2018", test) == older

@@ -1,0 +1,278 @@
+"""A decision card as a page of its own, and as a section of the report: words and tables, no script, no picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from finflow.artifacts.files import atomic_write
+from finflow.explain.card import Card, Reason, Reasons
+from finflow.explain.counterfactual import Flip, Move
+from finflow.report.card_tables import (
+    alternatives_table,
+    outcome_names_table,
+    outcome_table,
+    tail_table,
+    trade_table,
+)
+from finflow.report.page import HERE
+from finflow.report.tables import Table, fact_table
+
+SMALL = 5e-5
+"""Trades below half a basis point are not told in words."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A labelled signed bar: `start` and `width` in % of the axis, zero at 50 unless all are positive."""
+
+    label: str
+    text: str
+    note: str
+    start: float
+    width: float
+    negative: bool
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One reading on an axis from 0: the value and its thresholds, in % of the axis."""
+
+    label: str
+    text: str
+    place: float
+    marks: tuple[tuple[float, str], ...]
+    says: str
+
+
+@dataclass(frozen=True)
+class CardView:
+    """What the template writes of one card."""
+
+    card: Card
+    key: str
+    headline: str
+    figures: tuple[tuple[str, str, str], ...]
+    gate: tuple[Bar, ...]
+    gauges: tuple[Gauge, ...]
+    why: tuple[tuple[str, str, tuple[Bar, ...], str], ...]
+    flips: tuple[tuple[str, tuple[str, ...]], ...]
+    leaders: str
+    expects: tuple[str, ...]
+    band: tuple[Bar, ...]
+    familiar: tuple[str, ...]
+    tables: dict[str, Table]
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write the page of one card to `path`, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    atomic_write(path, render_card(card).encode())
+
+
+def render_card(card: Card) -> str:
+    """The page of one card as HTML text."""
+    css = (HERE / "page.css").read_text(encoding="utf-8") + (HERE / "card.css").read_text(encoding="utf-8")
+    return card_templates().get_template("card_page.html.j2").render(view=card_view(card), css=css)
+
+
+def write_index(path: Path, cards: Sequence[Card], pages: Sequence[str]) -> Path:
+    """Write the page that lists several cards, with links; returns `path`.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    css = (HERE / "page.css").read_text(encoding="utf-8") + (HERE / "card.css").read_text(encoding="utf-8")
+    views = [(card_view(card), page) for card, page in zip(cards, pages, strict=True)]
+    text = card_templates().get_template("card_index.html.j2").render(views=views, css=css)
+    atomic_write(path, text.encode())
+    return path
+
+
+def card_templates() -> Environment:
+    """Templates of cards; what is missing in a view is an error, not a blank."""
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    return environment
+
+
+def card_view(card: Card) -> CardView:
+    """Put a card into words, bars and tables."""
+    return CardView(
+        card=card,
+        key=f"card-{card.date}",
+        headline=headline(card),
+        figures=(
+            ("Turnover", percent(card.turnover), "of wealth, two-way"),
+            ("Cost", basis(card.cost), "of wealth"),
+            ("Trading rate", percent(card.rate), "first purchase" if card.entered else "of the way to the aim"),
+            ("Leading expert", card.leader, f"{percent(card.gate[card.leader], 0)} of the gate"),
+            ("Regime", card.regime.label, "known at the close"),
+            ("Unusual day", f"{card.familiarity.percentile:.0f}", "percentile of train days"),
+        ),
+        gate=share_bars(card.gate),
+        gauges=regime_gauges(card),
+        why=(_why("The trade", card.why_trade), _why("The aim", card.why_aim)),
+        flips=tuple((flip.question, _flip_says(flip)) for flip in card.flips),
+        leaders=_leaders_say(card),
+        expects=_expects(card),
+        band=_band(card),
+        familiar=_familiar(card),
+        tables={
+            "trades": trade_table(card),
+            "tail": tail_table(card),
+            "alternatives": alternatives_table(card),
+            "outcome": outcome_table(card),
+            "names": outcome_names_table(card),
+            "provenance": fact_table(f"card-{card.date}-provenance", dict(card.provenance)),
+        },
+    )
+
+
+def percent(value: float, decimals: int = 2) -> str:
+    """A fraction in per cent."""
+    return f"{100 * value + 0.0:.{decimals}f} %"
+
+
+def basis(value: float, decimals: int = 2) -> str:
+    """A fraction in basis points."""
+    return f"{1e4 * value + 0.0:.{decimals}f} bp"
+
+
+def headline(card: Card) -> str:
+    """What was done, in one sentence."""
+    traded = sorted((line for line in card.lines[:-1]), key=lambda line: -abs(line.trade))
+    told = [line for line in traded[:3] if abs(line.trade) >= SMALL]
+    if card.entered:
+        return f"Entered from cash: the whole aim was bought, {percent(card.turnover, 1)} of wealth."
+    if not told:
+        return "Held: no name was traded by as much as half a basis point of wealth."
+    words = [f"{'bought' if line.trade > 0 else 'sold'} {percent(abs(line.trade))} {line.asset}" for line in told]
+    others = sum(1 for line in traded if abs(line.trade) >= SMALL) - len(told)
+    rest = f", and {others} smaller trade{'s' if others > 1 else ''}" if others else ""
+    text = ", ".join(words) + rest
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def share_bars(shares: dict[str, float]) -> tuple[Bar, ...]:
+    """Shares as bars from zero."""
+    return tuple(Bar(name, percent(share, 1), "", 0.0, 100 * share, False) for name, share in shares.items())
+
+
+def signed_bars(rows: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
+    """Signed values (label, value as a fraction, note) as bars on either side of the middle, in basis points."""
+    reach = max((abs(value) for _, value, _ in rows), default=0.0) or 1.0
+    bars: list[Bar] = []
+    for label, value, note in rows:
+        width = 50 * abs(value) / reach
+        text = f"{1e4 * value:+.2f} bp" if abs(value) < 0.01 else f"{100 * value:+.2f} %"
+        bars.append(Bar(label, text, note, 50 - width if value < 0 else 50.0, width, value < 0))
+    return tuple(bars)
+
+
+def regime_gauges(card: Card) -> tuple[Gauge, ...]:
+    """Volatility and loss of 1/N, each with the thresholds of the regimes."""
+    regime, found = card.regime, list[Gauge]()
+    if regime.volatility is not None and regime.enters_volatile is not None:
+        assert regime.leaves_volatile is not None
+        assert regime.median is not None
+        levels = (regime.median, regime.leaves_volatile, regime.enters_volatile)
+        marks = tuple(zip(levels, ("median", "leaves volatile", "enters volatile"), strict=True))
+        ratio = regime.volatility / regime.enters_volatile - 1
+        says = f"{abs(ratio):.0%} {'above' if ratio >= 0 else 'below'} the level at which volatile begins"
+        found.append(_gauge("Volatility of 1/N, 21 days, a year", regime.volatility, marks, says))
+    gap = regime.loss - regime.enters_crisis
+    says = f"{abs(100 * gap):.1f} points {'beyond' if gap > 0 else 'short of'} the loss at which crisis begins"
+    marks = ((regime.leaves_crisis, "leaves crisis"), (regime.enters_crisis, "enters crisis"))
+    found.append(_gauge("Loss of 1/N since its peak", regime.loss, marks, says))
+    return tuple(found)
+
+
+def _gauge(label: str, value: float, marks: Sequence[tuple[float, str]], says: str) -> Gauge:
+    top = 1.25 * max(value, *(mark for mark, _ in marks))
+    placed = tuple((100 * mark / top, f"{name} {percent(mark, 1)}") for mark, name in marks)
+    return Gauge(label, percent(value, 1), 100 * value / top, placed, says)
+
+
+def _why(title: str, reasons: Reasons) -> tuple[str, str, tuple[Bar, ...], str]:
+    rows = [(one.label, one.share, _standing(one)) for one in reasons.top]
+    rows.append(("all other inputs", reasons.rest, ""))
+    average = f"on an average day, with the same holdings, {percent(reasons.average)}"
+    says = f"{reasons.subject}: {percent(reasons.value)}; {average}."
+    foot = f"Completeness residual {1e4 * reasons.residual:+.5f} bp, {reasons.steps} points of the integral."
+    return title, f"{says[0].upper()}{says[1:]}", signed_bars(rows), foot
+
+
+def _standing(one: Reason) -> str:
+    return "" if one.value is None else f"at {one.value:+.1f} σ"
+
+
+def _flip_says(flip: Flip) -> tuple[str, ...]:
+    if flip.single is None and flip.joint is None:
+        return ("No move of the features within ±5 σ does it: priors and holdings decide here.",)
+    said: list[str] = []
+    if flip.single is None:
+        said.append("No single feature does it within ±5 σ.")
+    else:
+        said.append(f"Alone: {_move(flip.single)}, {flip.single.size:.1f} σ away.")
+    if flip.joint is not None:
+        moves = "; ".join(_move(move) for move in flip.parts[:3])
+        said.append(f"Together: {flip.joint:.2f} σ away, above all {moves}.")
+    return tuple(said)
+
+
+def _move(move: Move) -> str:
+    return f"{move.label} from {move.before:+.1f} to {move.after:+.1f} σ"
+
+
+def _leaders_say(card: Card) -> str:
+    leaders = set(card.leaders.values())
+    if len(leaders) == 1:
+        return f"Under any regime label {next(iter(leaders))} would lead the gate, all else equal."
+    told = ", ".join(f"{leader} under {regime}" for regime, leader in card.leaders.items())
+    return f"Another label, all else equal, would give the lead to: {told}."
+
+
+def _expects(card: Card) -> tuple[str, ...]:
+    found, calibration = card.outlook, card.calibration
+    low, middle, high = found.quantiles.values()
+    says = [
+        f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} days): "
+        f"5 % {low:+.1f}, median {middle:+.1f}, 95 % {high:+.1f}, mean {found.mean:+.2f}. "
+        f"{found.scale:.0f} units are an active log return of 100 %."
+    ]
+    if calibration is None:
+        return (*says, "The window is too short to say how well the critic was calibrated.")
+    ratio = calibration.spread_ratio
+    held = f"{calibration.coverage:.0%} of what {calibration.horizon} days brought (90 % if calibrated)"
+    judged = f"Its 5 to 95 % band held {held}"
+    if ratio is not None:
+        word = "too sure of itself" if ratio > 1.1 else "not sure enough" if ratio < 0.9 else "about right in width"
+        judged += f"; surprises were {ratio:.1f} times as large as it expected: it was {word}"
+    sign = "" if calibration.bias_low <= 0 <= calibration.bias_high else ", which is not zero"
+    interval = f"[{calibration.bias_low:+.2f}, {calibration.bias_high:+.2f}]"
+    return (*says, f"{judged}. Mean surprise {calibration.bias:+.2f} {interval}{sign}.")
+
+
+def _band(card: Card) -> tuple[Bar, ...]:
+    low, middle, high = card.outlook.quantiles.values()
+    reach = 1.2 * max(abs(low), abs(high), 1e-9)
+    start, end = (50 + 50 * value / reach for value in (low, high))
+    band = Bar("5 to 95 %", f"{low:+.1f} to {high:+.1f}", "", start, end - start, False)
+    return (band, Bar("median", f"{middle:+.1f}", "", 50 + 50 * middle / reach, 0.6, middle < 0))
+
+
+def _familiar(card: Card) -> tuple[str, ...]:
+    found = card.familiarity
+    odd = ", ".join(f"{name.replace('_', ' ')} {value:+.1f} σ" for name, value in found.unusual)
+    like = ", ".join(found.nearest)
+    rank = f"Further from its like than {found.percentile:.0f} % of the days it was trained on are from theirs."
+    return rank, f"Most like: {like}.", f"Furthest from the train mean: {odd}."

@@ -1,0 +1,137 @@
+"""Tables of a decision card."""
+
+from collections.abc import Sequence
+
+from finflow.explain.card import Card, Line
+from finflow.report.tables import Cell, Column, Row, Table, number, signed
+
+LINES = 12
+"""Names that a table lists; the others are summed in one row."""
+
+
+def trade_table(card: Card) -> Table:
+    """Weights before, asked for and after; trade and cost; and the parts that sum to the trade, experts first."""
+    experts = tuple(card.gate)
+    order = sorted(card.lines[:-1], key=lambda line: (-abs(line.trade), -line.after))
+    shown, rest = order[:LINES], order[LINES:]
+    rows = [_trade_row(line.asset, [line]) for line in shown]
+    if rest:
+        rows.append(_trade_row(f"{len(rest)} other names", rest))
+    rows.append(_trade_row(card.lines[-1].asset, [card.lines[-1]], mark="group"))
+    columns = (
+        Column("Name", numeric=False),
+        Column("Before", "%, drifted"),
+        Column("Asked for", "%"),
+        Column("After", "%"),
+        Column("Trade", "bp of wealth"),
+        Column("Cost", "bp"),
+        *(Column(name, "bp of the trade") for name in experts),
+        Column("execution", "bp of the trade"),
+    )
+    return Table(f"card-{card.date}-trades", columns, tuple(rows))
+
+
+def _trade_row(name: str, lines: Sequence[Line], mark: str = "") -> Row:
+    def total(field: str) -> float:
+        return sum(getattr(line, field) for line in lines)
+
+    parts = [sum(line.experts[k] for line in lines) for k in range(len(lines[0].experts))]
+    cells = (
+        Cell(name),
+        *(number(total(field), 2, 100) for field in ("before", "target", "after")),
+        signed(total("trade"), 2, 1e4),
+        number(total("cost"), 3, 1e4),
+        *(signed(part, 2, 1e4) for part in (*parts, total("execution"))),
+    )
+    return Row(cells, group=mark == "group")
+
+
+def tail_table(card: Card) -> Table:
+    """Names by their part of the portfolio's CVaR."""
+    order = sorted(card.lines[:-1], key=lambda line: -line.tail)[:8]
+    whole = card.tail.cvar
+    rows = [
+        Row(
+            (
+                Cell(line.asset),
+                number(line.after, 1, 100),
+                number(line.marginal, 2, 100),
+                number(line.tail, 3, 100),
+                number(line.tail / whole if whole > 0 else None, 0, 100),
+            )
+        )
+        for line in order
+    ]
+    columns = (
+        Column("Name", numeric=False),
+        Column("Weight", "%"),
+        Column("Marginal CVaR", "% a day"),
+        Column("Part", "% a day"),
+        Column("Share", "% of the CVaR"),
+    )
+    return Table(f"card-{card.date}-tail", columns, tuple(rows))
+
+
+def alternatives_table(card: Card) -> Table:
+    """What else could have been done in the same state."""
+    focus = next(i for i, line in enumerate(card.lines) if line.asset == card.focus)
+    rows = [
+        Row(
+            (
+                Cell(one.name),
+                number(one.turnover, 2, 100),
+                number(one.cost, 3, 1e4),
+                number(one.weights[focus], 2, 100),
+                number(one.distance, 2, 100),
+                signed(None if i == 0 else one.advantage, 3),
+            ),
+            "policy" if i == 0 else "",
+        )
+        for i, one in enumerate(card.alternatives)
+    ]
+    columns = (
+        Column("What", numeric=False),
+        Column("Turnover", "%"),
+        Column("Cost", "bp"),
+        Column(card.focus, "weight, %"),
+        Column("Distance", "% of wealth moved"),
+        Column("Critic", "mean, minus the policy's"),
+    )
+    return Table(f"card-{card.date}-alternatives", columns, tuple(rows))
+
+
+def outcome_table(card: Card) -> Table:
+    """Returns of what was done and of what else could have been, left alone."""
+    rows = [
+        Row((Cell(name), signed(one, 2, 100), signed(later, 2, 100)), "policy" if i == 0 else "")
+        for i, (name, (one, later)) in enumerate(card.outcome.alternatives.items())
+    ]
+    columns = (
+        Column("What", numeric=False),
+        Column("Next day", "%"),
+        Column(f"{card.outcome.days} days", "%, left alone"),
+    )
+    return Table(f"card-{card.date}-outcome", columns, tuple(rows))
+
+
+def outcome_names_table(card: Card) -> Table:
+    """Returns of the names that were traded most."""
+    places = sorted(range(len(card.lines) - 1), key=lambda i: -abs(card.lines[i].trade))[:8]
+    rows = [
+        Row(
+            (
+                Cell(card.lines[i].asset),
+                signed(card.lines[i].trade, 2, 1e4),
+                signed(card.outcome.next[i], 2, 100),
+                signed(card.outcome.later[i], 2, 100),
+            )
+        )
+        for i in places
+    ]
+    columns = (
+        Column("Name", numeric=False),
+        Column("Trade", "bp of wealth"),
+        Column("Next day", "%"),
+        Column(f"{card.outcome.days} days", "%"),
+    )
+    return Table(f"card-{card.date}-names", columns, tuple(rows))

@@ -1,0 +1,96 @@
+"""What explanations need of trained runs: their windows as lived, and the facts that identify them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finflow.artifacts.runs import opened_by
+from finflow.config import digest
+from finflow.data.build import market_index
+from finflow.data.market import Window
+from finflow.data.regimes import Gauges, regime_gauges
+from finflow.data.sources import load_prices
+from finflow.evaluation.backtest import backtest
+from finflow.evaluation.result import Track
+from finflow.evaluation.stored import POLICY, read_track
+from finflow.explain.card import Explainer
+from finflow.explain.overview import Overview, overview
+from finflow.explain.scene import Subject, make_scene
+from finflow.stages.study import Kind
+from finflow.stages.trained import Trained
+
+CARDS = 3
+"""Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
+_ELSEWHERE = {"output_root", "hardware", "tracking", "run", "out", "episodes", "audit", "date", "top"}
+"""Keys that say where and how a run was made, not what it is."""
+
+
+def subject_of(trained: Trained) -> Subject:
+    """The run's policy on its market."""
+    prepared = trained.prepared
+    return Subject(
+        prepared.market, prepared.fold, prepared.world, prepared.spec, trained.networks, trained.policy,
+        trained.config.algo.gamma,
+    )  # fmt: skip
+
+
+def gauges_of(trained: Trained) -> Gauges:
+    """What the market's regimes were labelled by."""
+    env = trained.config.env
+    return regime_gauges(market_index(load_prices(env), env))
+
+
+def provenance_of(trained: Trained) -> dict[str, Any]:
+    """Facts of a card that stay the same wherever and whenever it is made."""
+    own, market = trained.config, trained.prepared.market
+    return {
+        "run": f"{own.stage}/{trained.folder.parent.name}/{trained.folder.name}",
+        "data": f"{own.env.source}, {market.dates[0]} to {market.dates[-1]}",
+        "data_fingerprint": market.fingerprint,
+        "config_hash": digest(own.model_dump(exclude=_ELSEWHERE)),
+        "weights_sha256": trained.summary.get("weights_sha256"),
+        "fold": trained.prepared.fold.name,
+        "seed": own.seed,
+    }
+
+
+def window_track(trained: Trained, name: str) -> Track | None:
+    """Track of a window: as an evaluation stored it for the test window, None where none did; else followed anew."""
+    prepared = trained.prepared
+    window: Window = getattr(prepared.fold, name)
+    if name != "test":
+        return backtest(prepared.market, window, prepared.accounting, {POLICY: trained.policy.act})[POLICY]
+    digest_of = str(trained.summary.get("weights_sha256"))
+    folder = opened_by(trained.config.output_root, digest_of, prepared.fold.name, list(prepared.dates["test"]))
+    return None if folder is None else read_track(folder, prepared.market, window, prepared.accounting.cost_rate)
+
+
+def explainer_of(trained: Trained, name: str, track: Track, gauges: Gauges) -> Explainer:
+    """Explains decisions of one window as `track` holds them."""
+    scene = make_scene(subject_of(trained), getattr(trained.prepared.fold, name), track)
+    return Explainer(scene, name, gauges, provenance_of(trained), trained.config.seed)
+
+
+def explain_judged(runs: Sequence[Trained], kind: Kind, tracks: Sequence[Track], labels: Sequence[str]) -> Overview:
+    """Explain what an evaluation has just judged.
+
+    Parameters
+    ----------
+    tracks : of each window, the policy's: one, or as many as folds were stitched.
+    labels : short names of the runs.
+    """
+    if kind == "seeds":
+        scenes = [make_scene(subject_of(run), run.prepared.fold.test, tracks[0], check=False) for run in runs]
+        return overview([scenes], {}, 0)
+    judged = list(runs) if kind == "folds" else [runs[0]]
+    gauges = gauges_of(runs[0])
+    explainers = {
+        label: explainer_of(run, "test", track, gauges)
+        for label, run, track in zip(labels, judged, tracks, strict=False)
+    }
+    return overview([[one.scene] for one in explainers.values()], explainers, CARDS)
+
+
+def card_paths(folder: Path, date: str) -> tuple[Path, Path]:
+    """Page and data of the card of one day."""
+    return folder / f"card-{date}.html", folder / f"card-{date}.json"

@@ -1,0 +1,158 @@
+"""Cards of a finished run: which days may be asked for, the shut test window, the same bytes, and damaged files."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import finflow
+from finflow.errors import ConfigError, StorageError
+from finflow.pipeline import explain
+from finflow.stages.explain import chosen_places
+from finflow.stages.explaining import explainer_of, gauges_of, window_track
+from finflow.stages.results import EvaluateResult, ExplainResult
+from finflow.stages.trained import load_trained
+
+from .conftest import TINY, TUNE
+
+MARKET = ["env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=4", *TINY]
+FEW = "evaluation.bootstrap_samples=100"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("explained")
+
+
+@pytest.fixture(scope="module")
+def run(root: Path) -> Path:
+    line = [*MARKET, f"output_root={root}", "init.weights=null", *TUNE]
+    return finflow.finetune(finflow.load("finetune", line)).run_dir
+
+
+@pytest.fixture(scope="module")
+def shut(root: Path, run: Path) -> str:
+    """What explain says of the test window before anyone has opened it."""
+    with pytest.raises(ConfigError) as refused:
+        cards(root, run, "top=1")
+    assert not (root / "explain").exists()
+    return str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def judged(root: Path, run: Path, shut: str) -> EvaluateResult:
+    return finflow.evaluate(finflow.load("evaluate", [f"output_root={root}", f"run={run}", FEW]))
+
+
+def cards(root: Path, run: Path, *asked: str) -> ExplainResult:
+    return explain(finflow.load("explain", [f"output_root={root}", f"run={run}", *asked]))
+
+
+def test_a_window_that_nobody_opened_stays_shut(run: Path, shut: str) -> None:
+    assert "has not been opened for this run; run: python experiments/evaluate.py" in shut
+    assert str(run) in shut
+
+
+def test_cards_are_not_an_opening(root: Path, run: Path, judged: EvaluateResult) -> None:
+    log = (root / "test_ledger.jsonl").read_bytes()
+    result = cards(root, run, "top=2")
+    assert (root / "test_ledger.jsonl").read_bytes() == log
+    turnover = judged.evaluation.policy.turnover.copy()
+    turnover[0] = 0.0
+    order = np.argsort(-turnover, kind="stable")[:2]
+    market_days = [str(judged.evaluation.policy.dates[place - 1]) for place in order]
+    assert [card.date for card in result.cards] == market_days  # decided at the close before the return
+    assert [card.turnover for card in result.cards] == turnover[order].tolist()
+    assert result.index is not None
+    assert all(page.name in result.index.read_text() for page in result.pages)
+    summary = json.loads((result.run_dir / "summary.json").read_text())
+    assert [one["date"] for one in summary["cards"]] == market_days
+    assert result.run_dir.parent.parent == root / "explain"
+
+
+def test_a_card_recomputed_has_the_same_bytes(root: Path, run: Path, judged: EvaluateResult) -> None:
+    first = cards(root, run, "top=1")
+    newest = max((root / "evaluate").glob("*/*"))
+    shutil.copytree(newest, newest.with_name(f"{newest.name}-again"))
+    second = cards(root, run, f"date={first.cards[0].date}")
+    assert first.run_dir != second.run_dir
+    for page in (first.pages[0], first.pages[0].with_suffix(".json")):
+        assert (second.run_dir / page.name).read_bytes() == page.read_bytes()
+    data = json.loads(first.pages[0].with_suffix(".json").read_text())
+    assert data["provenance"]["weights_sha256"] == json.loads((run / "summary.json").read_text())["weights_sha256"]
+    assert data["window"] == "test"
+    assert first.index is None
+
+
+def test_days_of_other_windows_need_no_evaluation(root: Path, run: Path, judged: EvaluateResult) -> None:
+    dates = json.loads((run / "run.json").read_text())["fold"]
+    day = dates["validation"][0]
+    result = cards(root, run, f"date={day}")
+    assert (result.cards[0].date, result.cards[0].window) == (day, "validation")
+    first, last = str(np.datetime64(day) + 0), str(np.datetime64(day) + 6)
+    several = cards(root, run, f"date=[{first},{last}]")
+    assert len(several.cards) >= 4
+    assert [card.date for card in several.cards] == sorted(card.date for card in several.cards)
+    best = cards(root, run, f"date=[{first},{last}]", "top=1")
+    assert best.cards[0].turnover == max(card.turnover for card in several.cards)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fragment"),
+    [
+        ("date=2006-01-07", "no trading day of the prices; the nearest is 2006-01-06 or 2006-01-09"),
+        ("date=1990-01-01", "no trading day of the prices; the nearest is 2000-01-03"),
+        ("date=2000-02-01", "not inside one window's decisions; those of this run are train"),
+        ("date=[2004-06-01,2007-01-01]", "not inside one window's decisions"),
+        ("date=[2006-01-07,2006-01-08]", "no trading day in it"),
+        ("date=[2006-02-01,2006-01-01]", "no trading day in it"),
+    ],
+)
+def test_days_that_cannot_be_explained(
+    root: Path, run: Path, judged: EvaluateResult, asked: str, fragment: str
+) -> None:
+    before = sorted((root / "explain").glob("*/*")) if (root / "explain").exists() else []
+    with pytest.raises(ConfigError, match=re.escape(fragment)):
+        cards(root, run, asked)
+    assert sorted((root / "explain").glob("*/*")) == before
+
+
+def test_an_evaluation_that_was_edited_is_refused(root: Path, run: Path, judged: EvaluateResult) -> None:
+    folder = max((root / "evaluate").glob("*/*"))  # the newest, which explain reads
+    kept = {name: (folder / name).read_text() for name in ("weights.csv", "returns.csv")}
+    lines = kept["weights.csv"].splitlines()
+    date, first, second, *rest = lines[5].split(",")
+    swapped = [*lines[:5], ",".join([date, second, first, *rest]), *lines[6:]]
+    for name, text in (
+        ("weights.csv", "\n".join(swapped)),
+        ("weights.csv", "\n".join(lines[:-1])),
+        ("weights.csv", "not a table"),
+        ("returns.csv", kept["returns.csv"].replace("policy", "someone")),
+    ):
+        (folder / name).write_text(text)
+        with pytest.raises(StorageError, match="evaluate again"):
+            cards(root, run, "top=1")
+        (folder / name).write_text(kept[name])
+    cards(root, run, "top=1")
+
+
+def test_days_without_a_decision(root: Path, run: Path, judged: EvaluateResult) -> None:
+    """With rarer decisions only theirs have cards, and the nearest are named for another day."""
+    config = finflow.load("explain", [f"output_root={root}", f"run={run}"])
+    trained = load_trained(config, str(run))
+    track = window_track(trained, "test")
+    assert track is not None
+    explainer = explainer_of(trained, "test", track, gauges_of(trained))
+    rare = np.zeros(len(track.dates), dtype=bool)
+    rare[[0, 20, 40]] = True
+    explainer.scene = replace(explainer.scene, decided=rare)
+    first = int(explainer.scene.rows[0])
+    assert sorted(chosen_places(config.model_copy(update={"top": 5}), explainer, first, first + 60)) == [20, 40]
+    dates = trained.prepared.market.dates[explainer.scene.rows]
+    asked = config.model_copy(update={"date": str(dates[25])})
+    with pytest.raises(ConfigError, match=f"no decision is taken there; the nearest are those of {dates[20]} and "):
+        chosen_places(asked, explainer, first + 25, first + 25)
