@@ -146,7 +146,7 @@ def test_other_stages_refuse(stage: str, overrides: list[str], key: str, fragmen
     [
         ("pretrain", "init.weights=latest", "finetune"),
         ("pretrain", "budget.episodes=3", "finetune"),
-        ("pretrain", "run=latest", "evaluate, decide"),
+        ("pretrain", "run=latest", "evaluate, decide, explain"),
         ("finetune", "evaluation.every_epochs=3", "pretrain"),
         ("pretrain", "evaluation.bootstrap_samples=200", "evaluate"),
         ("finetune", "out=x.npz", "collect"),
@@ -156,7 +156,7 @@ def test_other_stages_refuse(stage: str, overrides: list[str], key: str, fragmen
         ("decide", "algo.lr=1", "pretrain, finetune"),
         ("decide", "fold=2008", "pretrain, finetune, collect"),
         ("collect", "reward.lambda_cvar=1", "pretrain, finetune"),
-        ("collect", "run=latest", "evaluate, decide"),
+        ("collect", "run=latest", "evaluate, decide, explain"),
     ],
 )
 def test_a_key_that_the_stage_would_ignore_is_refused(stage: str, override: str, readers: str) -> None:

@@ -16,7 +16,7 @@ from finflow.evaluation.backtest import backtest
 from finflow.explain.scene import Scene, Subject, make_scene
 from finflow.nn.networks import Networks, build_networks
 from finflow.nn.policy import Decision
-from finflow.schema import Network
+from finflow.schema.algo import Network
 from finflow.stages.prepare import Prepared, prepare
 
 MakeSubject = Callable[..., Subject]
