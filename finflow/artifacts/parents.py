@@ -29,7 +29,10 @@ FIT = ("feature_spec", "network")
 """What any parent must share; data, fold and budget may differ where the user names the weights."""
 
 _NEEDED = {*KEY, "train", "validation", "test"}
-_RULES = {"source", "tickers", "start", "end", "delist_return", "min_history", "stale_run", "rebalance", "synthetic"}
+_RULES = {
+    "source", "tickers", "start", "end", "signals_lag", "delist_return", "min_history", "stale_run", "rebalance",
+    "synthetic",
+}  # fmt: skip
 _SHAPELESS = {"dropout", "state_noise"}
 _PRETRAIN = "python experiments/pretrain.py"
 _SHOWN = 4

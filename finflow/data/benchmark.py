@@ -1,19 +1,19 @@
 """Returns that a portfolio is measured against or earns when idle: 1/N, a user's own benchmark, cash."""
 
-import contextlib
-from collections.abc import Generator
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.csv_source import check_range
-from finflow.data.csv_table import CsvTable, read_table
+from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 
 TRADING_DAYS = 252
 EQUAL_WEIGHT = "equal_weight"
+BENCHMARK, CASH_YIELD = "env.benchmark", "env.cash_yield"
 
 
 def equal_weight(
@@ -34,8 +34,8 @@ def equal_weight(
     return series
 
 
-def own_benchmark(path: Path, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    """Returns [T] on the market's `dates` of a CSV `date,level`; row 0 is 0.
+def own_benchmark(path: Path, dates: NDArray[np.datetime64], raw: bytes | None = None) -> NDArray[np.float64]:
+    """Returns [T] on the market's `dates` of a CSV `date,level`, read before where `raw` is given; row 0 is 0.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def own_benchmark(path: Path, dates: NDArray[np.datetime64]) -> NDArray[np.float
         If a level is missing, not positive or absurd, or a date of the market is not in the file; it names the
         key `env.benchmark`.
     """
-    with _read_as("env.benchmark"):
-        return _benchmark_returns(_series(path, "level"), dates)
+    with read_as(BENCHMARK):
+        return _benchmark_returns(_series(path, "level", raw), dates)
 
 
 def _benchmark_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
@@ -66,7 +66,9 @@ def _benchmark_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArra
     return series
 
 
-def cash_returns(cash_yield: float | str, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+def cash_returns(
+    cash_yield: float | str, dates: NDArray[np.datetime64], raw: bytes | None = None
+) -> NDArray[np.float64]:
     """Yield of cash from t-1 to t, [T]; row 0 is 0.
 
     A yearly rate y earns (1 + y)^(1/252) - 1 a day. From a CSV `date,rate` the day t-1 to t earns the rate last
@@ -84,8 +86,8 @@ def cash_returns(cash_yield: float | str, dates: NDArray[np.datetime64]) -> NDAr
         series = np.zeros(len(dates))
         series[1:] = (1 + cash_yield) ** (1 / TRADING_DAYS) - 1
         return series
-    with _read_as("env.cash_yield"):
-        return _published_returns(_series(Path(cash_yield), "rate"), dates)
+    with read_as(CASH_YIELD):
+        return _published_returns(_series(Path(cash_yield), "rate", raw), dates)
 
 
 def _published_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
@@ -104,21 +106,27 @@ def _published_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArra
 def series_files(env: Env) -> dict[str, Path]:
     """Files beside the prices that shape a market, by key; their content is part of its fingerprint."""
     benchmark = env.benchmark if env.benchmark != EQUAL_WEIGHT else None
-    named = {"env.benchmark": benchmark, "env.cash_yield": env.cash_yield}
+    named = {BENCHMARK: benchmark, CASH_YIELD: env.cash_yield}
     return {key: Path(name) for key, name in named.items() if isinstance(name, str)}
 
 
-@contextlib.contextmanager
-def _read_as(key: str) -> Generator[None]:
-    """Put `key=` before what is wrong with its file: a user may never have meant to name one."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{key}={error}") from error
+def read_series(env: Env) -> Mapping[str, bytes]:
+    """Contents of `series_files`.
+
+    Raises
+    ------
+    DataError
+        If one cannot be read; it names the key.
+    """
+    found: dict[str, bytes] = {}
+    for key, path in series_files(env).items():
+        with read_as(key):
+            found[key] = read_bytes(path)
+    return found
 
 
-def _series(path: Path, name: str) -> CsvTable:
-    table = read_table(path)
+def _series(path: Path, name: str, raw: bytes | None) -> CsvTable:
+    table = read_table(path, raw=raw)
     if table.values.shape[1] != 1:
         raise DataError(f"{path}:1:{table.header[2]}: more than two columns; keep the date and the {name}")
     blank = np.flatnonzero(np.isnan(table.values[:, 0]))

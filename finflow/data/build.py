@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finflow.data.benchmark import EQUAL_WEIGHT, cash_returns, equal_weight, own_benchmark, series_files
+from finflow.data.benchmark import (
+    BENCHMARK,
+    CASH_YIELD,
+    EQUAL_WEIGHT,
+    cash_returns,
+    equal_weight,
+    own_benchmark,
+    read_series,
+    series_files,
+)
 from finflow.data.cache import Arrays, cached_arrays, content_hash
 from finflow.data.decisions import decision_days
 from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names
@@ -22,7 +32,6 @@ from finflow.data.prices import Prices
 from finflow.data.regimes import label_regimes
 from finflow.data.sources import load_prices
 from finflow.data.status import Trading, simple_returns, trading
-from finflow.errors import DataError
 from finflow.schema.env import Env
 
 FEATURE_VERSION = 1
@@ -47,14 +56,15 @@ def build_market(env: Env, cache_dir: Path | None = None) -> Market:
 def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market:
     """The market of `prices` under the rules of `env`."""
     state = trading(prices.close, env.stale_run, env.min_history)
-    cash = cash_returns(env.cash_yield, prices.dates)
+    files = prices.files or read_series(env)
+    cash = cash_returns(env.cash_yield, prices.dates, files.get(CASH_YIELD))
     risky = simple_returns(prices.close, env.delist_return)
     if env.benchmark == EQUAL_WEIGHT:
         benchmark = equal_weight(risky, state.status == TRADABLE, cash)
     else:
-        benchmark = own_benchmark(Path(env.benchmark), prices.dates)
+        benchmark = own_benchmark(Path(env.benchmark), prices.dates, files.get(BENCHMARK))
     index = _index(risky, state)
-    fingerprint = _fingerprint(prices, env)
+    fingerprint = _fingerprint(prices, env, files)
     regime, regime_warnings = label_regimes(index)
     arrays = cached_arrays(
         cache_dir, f"features-{fingerprint}-{_code_hash()}", lambda: _features(prices, state, index, regime)
@@ -120,7 +130,7 @@ def _features(prices: Prices, state: Trading, index: NDArray[np.float64], regime
     }
 
 
-def _fingerprint(prices: Prices, env: Env) -> str:
+def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes]) -> str:
     """Hash of everything that shapes the arrays of a market."""
     rules = [env.delist_return, env.min_history, env.stale_run, env.rebalance, env.benchmark == EQUAL_WEIGHT]
     if not isinstance(env.cash_yield, str):
@@ -130,11 +140,8 @@ def _fingerprint(prices: Prices, env: Env) -> str:
     if prices.volume is not None:
         arrays["volume"] = prices.volume
     arrays |= {f"{SIGNAL_PREFIX}{name}": values for name, values in prices.signals.items()}
-    for number, (key, path) in enumerate(series_files(env).items()):
-        try:
-            arrays[f"file:{number}"] = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-        except OSError as error:
-            raise DataError(f"{key}={path}: cannot be read ({error.strerror}); check the path") from None
+    for number, key in enumerate(series_files(env)):
+        arrays[f"file:{number}"] = np.frombuffer(files[key], dtype=np.uint8)
     return _hash((*prices.tickers, json.dumps(shape)), arrays)
 
 

@@ -1,10 +1,11 @@
 """A CSV of dates and numbers, read without a single guess: every cell is a number, blank, or refused by name."""
 
+import contextlib
 import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -46,19 +47,29 @@ class CsvTable:
         return DataError(f"{self.path}:{self.lines[row]}:{self.header[column + 1]}: {problem}")
 
 
-def read_table(path: Path, today: date | None = None) -> CsvTable:
+@contextlib.contextmanager
+def read_as(key: str) -> Generator[None]:
+    """Put `key=` before what is wrong with its file: a user may never have meant to name one."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{key}={error}") from error
+
+
+def read_table(path: Path, today: date | None = None, raw: bytes | None = None) -> CsvTable:
     """Read a CSV with a header, dates (YYYY-MM-DD) in its first column and numbers in the others.
 
     Parameters
     ----------
     today : dates after it are refused; None for the day of the call.
+    raw : content of the file, where it was read before.
 
     Raises
     ------
     DataError
         One line `file:row:column: what is wrong; what to do` for the first problem in the file.
     """
-    records = _records(path, _decoded(path))
+    records = _records(path, _decoded(path, read_bytes(path) if raw is None else raw))
     _, first = next(records, (1, [""]))
     header = _header(path, first)
     last_day = today or date.today()
@@ -87,15 +98,25 @@ def read_table(path: Path, today: date | None = None) -> CsvTable:
     return CsvTable(path, header, np.array(lines), np.array(days, dtype="datetime64[D]"), np.array(rows))
 
 
-def _decoded(path: Path) -> str:
+def read_bytes(path: Path) -> bytes:
+    """Content of a user's file.
+
+    Raises
+    ------
+    DataError
+        If it is missing, a directory, or not to be read.
+    """
     if path.is_dir():
         raise DataError(f"{path}: a directory, not a file; name a CSV file")
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _decoded(path: Path, raw: bytes) -> str:
     if not raw.strip():
         raise DataError(f"{path}:1:1: the file is empty; write a header row and a row per trading day")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -19,6 +19,7 @@ class Prices:
     close : [T, d] float64, adjusted closes; NaN where there is no price.
     volume : [T, d] float64, or None where the source has none.
     signals : name -> [T, d] float64, a user's own signals, row t known at the close of t; NaN where missing.
+    files : contents of the user's files beside the prices, by key; empty where they still have to be read.
     warnings : one line each.
     """
 
@@ -27,6 +28,7 @@ class Prices:
     close: NDArray[np.float64]
     volume: NDArray[np.float64] | None = None
     signals: Mapping[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
+    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     warnings: tuple[str, ...] = ()
 
     def of(self, tickers: Sequence[str]) -> "Prices":

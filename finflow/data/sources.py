@@ -1,13 +1,17 @@
 """Where prices come from: one function per source, found by the name that `env.source` gives."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from finflow.config import check_day
+from finflow.data.benchmark import read_series
 from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
+from finflow.data.signals import add_signals
+from finflow.data.snapshot import frozen
 from finflow.data.synthetic import load_synthetic
 from finflow.data.yahoo_source import load_yahoo
 from finflow.errors import ConfigError
@@ -38,7 +42,7 @@ SOURCES: dict[str, Source] = {
 
 
 def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
-    """Read the prices that `env` names: its tickers, up to its last day.
+    """Read the prices that `env` names, its tickers up to its last day, with the user's signals and files.
 
     Parameters
     ----------
@@ -50,7 +54,15 @@ def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
         If there is no such source, or a key that the source needs is missing.
     DataError
         If the prices cannot be believed, or not be had.
+    StorageError
+        If a snapshot is damaged, or it or the cache cannot be written.
     """
+    if env.snapshot is not None:
+        return frozen(env, lambda: _load(env, cache_dir))
+    return _load(env, cache_dir)
+
+
+def _load(env: Env, cache_dir: Path | None) -> Prices:
     if env.source not in SOURCES:
         raise ConfigError(f"env.source={env.source!r}: no such source; choose one of {', '.join(SOURCES)}")
     prices = SOURCES[env.source](env, cache_dir)
@@ -60,7 +72,11 @@ def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
             known = ", ".join(prices.tickers)
             raise ConfigError(f"env.tickers: {unknown[0]} is not in the prices; choose among {known}")
         prices = prices.of(env.tickers)
-    return prices if env.end is None else prices.until(_last_row(prices, env.end))
+    if env.end is not None:
+        prices = prices.until(_last_row(prices, env.end))
+    if env.signals is not None:
+        prices = add_signals(prices, env)
+    return replace(prices, files=read_series(env))
 
 
 def _last_row(prices: Prices, end: str) -> int:

@@ -9,6 +9,7 @@ from finflow.data.prices import Prices
 from finflow.schema.env import Env, Synthetic
 from finflow.seeding import numpy_stream
 
+PLANTED = "planted"
 FIRST_DAY = np.datetime64("2000-01-03", "D")
 STAY = (0.992, 0.95)
 """Daily probability of staying calm, of staying turbulent: spells of 125 and 20 days on average."""
@@ -44,7 +45,7 @@ def make_prices(spec: Synthetic) -> Prices:
     if spec.ic > 0:
         signal = _autoregression(spec)
         own[1:] = spec.ic * signal[:-1] + math.sqrt(1 - spec.ic**2) * own[1:]
-        signals["planted"] = signal
+        signals[PLANTED] = signal
     log_returns = beta * factor[:, None] + volatility * own - 0.5 * volatility**2
     log_returns[0] = 0.0
     dates = np.busday_offset(FIRST_DAY, np.arange(days), roll="forward").astype("datetime64[D]")

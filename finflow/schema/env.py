@@ -49,6 +49,9 @@ class Env(Schema):
     tickers: Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None
     start: Day | None
     end: Day | None
+    signals: Text | None
+    signals_lag: Annotated[int, Field(ge=0)]
+    snapshot: Text | None
     delist_return: Annotated[float, Field(ge=-1)]
     min_history: Annotated[int, Field(ge=22)]
     stale_run: Annotated[int, Field(ge=2)]

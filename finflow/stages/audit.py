@@ -10,10 +10,12 @@ from finflow.artifacts.files import atomic_json
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.config import run_folder
 from finflow.data.sources import load_prices
+from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
 from finflow.evaluation.audit.artefacts import compare_artefacts
-from finflow.evaluation.audit.file import perturb_file
+from finflow.evaluation.audit.file import perturb_file, perturb_signals
 from finflow.evaluation.audit.findings import Check, Findings
+from finflow.evaluation.audit.foresight import compare_foresight
 from finflow.evaluation.audit.future import Rows, Subject, perturb_futures, spread_rows
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
@@ -87,9 +89,15 @@ def _checks(trained: Trained, rows: Rows) -> tuple[Check, ...]:
         device=prepared.world.device,
     )
     rng = numpy_stream(own.seed, "audit/changes")
-    if own.env.source == "csv":
-        some = rows[np.linspace(0, len(rows) - 1, min(FILE_DATES, len(rows))).astype(np.int64)]
-        perturb_file(findings, prices, own.env, some, rng)
+    some = rows[np.linspace(0, len(rows) - 1, min(FILE_DATES, len(rows))).astype(np.int64)]
+    if own.env.snapshot is None:  # which is read as it is: the files it was made of may be gone
+        if own.env.source == "csv":
+            perturb_file(findings, prices, own.env, some, rng)
+        if own.env.signals is not None:
+            perturb_signals(findings, prices, own.env, some, rng)
+    if own.env.signals is not None:
+        names = [name for name in prices.signals if name != PLANTED]
+        compare_foresight(findings, prices, prepared.market, prepared.fold, names)
     perturb_futures(findings, subject, rows, DEEP_DATES, rng)
     compare_artefacts(findings, subject, own, prepared.fold, own.seed)
     return findings.checks()

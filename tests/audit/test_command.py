@@ -152,8 +152,8 @@ def test_a_loader_that_back_fills_is_caught_by_rewriting_the_file(
 ) -> None:
     load = sources.SOURCES["csv"]
 
-    def filled(env: Env) -> Prices:
-        prices = load(env)
+    def filled(env: Env, cache_dir: Path | None) -> Prices:
+        prices = load(env, cache_dir)
         return replace(prices, close=pd.DataFrame(prices.close).bfill().to_numpy())
 
     monkeypatch.setitem(sources.SOURCES, "csv", filled)

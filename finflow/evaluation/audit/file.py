@@ -1,20 +1,21 @@
-"""The file itself: reading a CSV whose later rows say something else gives the same prices for the earlier ones."""
+"""The files themselves: CSVs whose later rows say something else give the same past, prices and signals alike."""
 
 import csv
 import io
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from finflow.data import sources
+from finflow.data import signals, sources
 from finflow.data.prices import Prices
 from finflow.evaluation.audit.changes import JITTER
 from finflow.evaluation.audit.findings import Findings, Watched
 from finflow.evaluation.audit.future import Rows
 from finflow.schema.env import Env
 
-CHECK = "prices file"
+CHECK, SIGNALS = "prices file", "signals files"
 
 
 def perturb_file(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: np.random.Generator) -> None:
@@ -31,6 +32,28 @@ def perturb_file(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: 
             dates = Watched(CHECK, prices.dates.astype(np.int64), "date")
             findings.compare(close, read.close, t + 1, prices.dates, cause)
             findings.compare(dates, read.dates.astype(np.int64), t + 1, prices.dates, cause)
+
+
+def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: np.random.Generator) -> None:
+    """Write the files of `env.signals` anew with the rows after each of `rows` scaled, read them, compare the past.
+
+    The lag is part of what is compared: up to the close of a day, signals say what rows up to that day say.
+    """
+    assert env.signals is not None, "asked for only then"
+    texts = {
+        name: path.read_text(encoding="utf-8-sig") for name, path in signals.signal_files(Path(env.signals)).items()
+    }
+    bare = replace(prices, signals={name: v for name, v in prices.signals.items() if name not in texts})
+    with tempfile.TemporaryDirectory() as folder:
+        for t in rows.tolist():
+            for name, text in texts.items():
+                later = scaled_text(text, str(prices.dates[t]), rng)
+                (Path(folder) / f"{name}.csv").write_text(later, encoding="utf-8")
+            read = signals.add_signals(bare, env.model_copy(update={"signals": folder}))
+            cause = f"the rows of signals after {prices.dates[t]} are scaled in the files"
+            for name in texts:
+                watched = Watched(SIGNALS, prices.signals[name], f"signal {name} of", prices.tickers)
+                findings.compare(watched, read.signals[name], t + 1, prices.dates, cause)
 
 
 def scaled_text(text: str, day: str, rng: np.random.Generator) -> str:
