@@ -10,6 +10,7 @@ RUN := PYTHONUNBUFFERED=1 $(BIN)/python
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 PARITY := .venv-parity/ready.stamp
+PEERS_VENV := .venv-peers/ready.stamp
 ARGS ?=
 PRETRAIN_ARGS ?=
 FINETUNE_ARGS ?=
@@ -38,7 +39,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain test lint parity clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain test lint parity bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -78,8 +79,11 @@ ifdef PENDULUM
 	@OMP_NUM_THREADS=1 .venv-parity/bin/python -m tests.parity.pendulum
 endif
 
+bench: $(RUNTIME) $(if $(PEERS),$(PEERS_VENV)) ## updates a second, memory and the cost of the parts; PEERS=1 beside other libraries
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.run $(if $(PEERS),--peers) $(ARGS)
+
 clean: ## remove caches and every venv; outputs stay
-	@rm -rf .venv .venv-parity .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -102,10 +106,11 @@ $(DEV): $(RUNTIME)
 	@touch $@
 
 # d3rlpy wants a Gymnasium of its own; everything else is what FinFlow pins.
-$(PARITY): tests/parity/requirements.txt constraints.txt | $(BIN)/python
-	@echo "Setting up .venv-parity"
-	@$(BIN)/python -m venv .venv-parity
-	@grep -v '^gymnasium==' constraints.txt > .venv-parity/constraints.txt
-	@PYTHONWARNINGS=ignore .venv-parity/bin/python -m pip install --quiet -r tests/parity/requirements.txt \
-		-c .venv-parity/constraints.txt
+$(PARITY): tests/parity/requirements.txt
+$(PEERS_VENV): benchmarks/requirements.txt
+$(PARITY) $(PEERS_VENV): constraints.txt | $(BIN)/python
+	@echo "Setting up $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@grep -v '^gymnasium==' constraints.txt > $(@D)/constraints.txt
+	@PYTHONWARNINGS=ignore $(@D)/bin/python -m pip install --quiet -r $(filter %requirements.txt,$^) -c $(@D)/constraints.txt
 	@touch $@

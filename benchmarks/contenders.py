@@ -1,0 +1,76 @@
+"""FinFlow's learners as contenders, on a synthetic market of 20 names (21 with cash)."""
+
+from collections.abc import Callable
+
+import finflow
+from benchmarks.sizes import ACTION, ATOMS, BATCH, CQL_ACTIONS, HIDDEN, MEMORY
+from benchmarks.worker import Burst
+from finflow.agents.batch import OfflineCoefficients, OnlineCoefficients
+from finflow.agents.bcell import BCell
+from finflow.agents.iql import IQL
+from finflow.envs.collect import collect
+from finflow.nn.networks import build_networks
+from finflow.replay import Replay
+from finflow.seeding import torch_stream
+from finflow.stages.prepare import prepare, use_hardware
+from finflow.training.batches import Batcher
+
+DAYS = 1600
+MARKET = [f"env.synthetic.assets={ACTION - 1}", f"env.synthetic.days={DAYS}", "env=synthetic", "hardware=cpu"]
+SIZES = [f"algo.network.hidden_dim={HIDDEN}", f"algo.batch_size={BATCH}"]
+NOW = OnlineCoefficients(sigma=0.2, anchor=0.5, temperature=1.0, balance=1e-3, cql=1.0)
+
+
+def _setting(stage: str, *changes: str, atoms: int = ATOMS):
+    """Configuration, what is prepared of it, networks, and a memory of random behaviours."""
+    config = finflow.load(stage, [*MARKET, *SIZES, *changes])
+    device = use_hardware(config.hardware)
+    prepared = prepare(config, device)
+    shape = config.algo.network.model_copy(update={"n_quantiles": atoms})
+    algo = config.algo.model_copy(update={"network": shape})
+    networks = build_networks(prepared.spec, shape, 0, device)
+    episodes, days = MEMORY // 200, 200
+    data = collect(prepared.market, prepared.world, prepared.fold.train, episodes, days, 0.0, 0, {})
+    return algo, prepared.world, networks, Replay.of(data, device)
+
+
+def _iql(*changes: str, atoms: int, with_batch: bool) -> Burst:
+    algo, world, networks, memory = _setting("pretrain", *changes, atoms=atoms)
+    agent, generator, now = IQL(networks, algo), torch_stream(0, "bench"), OfflineCoefficients()
+    batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator)
+    fixed = batcher.complete(memory.sample(BATCH, generator))
+
+    def burst(updates: int) -> None:
+        for _ in range(updates):
+            agent.update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, now)
+
+    return burst
+
+
+def _bcell(*changes: str, with_batch: bool = True) -> Burst:
+    algo, world, networks, memory = _setting("finetune", "init.weights=null", *changes)
+    generator = torch_stream(0, "bench")
+    agent = BCell(networks, algo, world, generator)
+    agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
+    batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator, lambda s: agent.act(s, generator))
+    fixed = batcher.complete(memory.sample(BATCH, generator))
+
+    def burst(updates: int) -> None:
+        for _ in range(updates):
+            agent.update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, NOW)
+
+    return burst
+
+
+NO_CQL = "algo.cql.alpha=0"
+DRAWS = f"algo.cql.n_actions={CQL_ACTIONS}"
+CONTENDERS: dict[str, Callable[[], Burst]] = {
+    "FinFlow IQL, 1 atom": lambda: _iql(atoms=1, with_batch=False),
+    "FinFlow IQL, 32 atoms": lambda: _iql(atoms=ATOMS, with_batch=False),
+    "FinFlow IQL, 32 atoms, with its batch": lambda: _iql(atoms=ATOMS, with_batch=True),
+    "FinFlow B-Cell without CQL": lambda: _bcell(NO_CQL, with_batch=False),
+    "FinFlow B-Cell without CQL, with its batch": lambda: _bcell(NO_CQL),
+    "FinFlow B-Cell, CQL exact": lambda: _bcell(DRAWS, "algo.cql.batch_fraction=1", with_batch=False),
+    "FinFlow B-Cell, CQL as by default": lambda: _bcell(DRAWS, with_batch=False),
+    "FinFlow B-Cell, CQL as by default, with its batch": lambda: _bcell(DRAWS),
+}
