@@ -39,7 +39,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain test lint parity bench clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep test lint parity bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -55,7 +55,7 @@ demo: $(RUNTIME) ## the whole pipeline in minutes: pretrain, finetune, evaluate,
 train: $(RUNTIME) ## the whole pipeline at full size; PRETRAIN_ARGS, FINETUNE_ARGS, EVALUATE_ARGS for one stage
 	@$(call pipeline,)
 
-collect pretrain finetune evaluate decide explain: $(RUNTIME)
+collect pretrain finetune evaluate decide explain sweep: $(RUNTIME)
 	@$(RUN) experiments/$@.py $(ARGS)
 collect: ## offline data by hand, into one file
 pretrain: ## phase 1: offline pretraining
@@ -63,6 +63,7 @@ finetune: ## phase 2: online fine-tuning, from the newest pretrained weights tha
 evaluate: ## the test window of the newest finished run: baselines, verdict, report
 decide: ## target weights and trades for the latest date in the data
 explain: ## why it traded: a card for each day of date=DAY, date=[FIRST,LAST] or top=N
+sweep: ## the table of a sweep: leaderboard, luck, effects, best.yaml, sweep.html
 
 test: lint ## set up, lint, types and tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)

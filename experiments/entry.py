@@ -22,6 +22,7 @@ from finflow.errors import ConfigError, FinFlowError, StorageError
 from finflow.refusals import CONF_DIR, group_choices
 from finflow.schema import Config
 from finflow.sweeps.jobs import follow_parent
+from finflow.sweeps.preset import expanded
 from multirun import params_of, sweep
 
 STORAGE = {
@@ -99,10 +100,13 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
     """Check the command line, then hand it to Hydra: one run, or with `-m` or a preset that sweeps several."""
     follow_parent()
     typed, overrides = read_line(argv)
+    overrides = expanded(overrides)
     params = params_of(stage, overrides, typed)
     if params is not None:
         return sweep(stage, overrides, params)
     config = parse(compose_stage(stage, overrides))
+    if config.sweep.dry_run:
+        raise ConfigError("sweep.dry_run=true: read by a sweep alone; add -m, or leave it out")
     kept = nearest_folder(check_folder(stage, overrides) or Path(config.output_root))
     failures: list[BaseException] = []
 

@@ -24,6 +24,7 @@ from finflow.config import compose_stage, parse
 from finflow.errors import ConfigError
 from finflow.refusals import CONF_DIR, parse_override
 from finflow.schema import Config
+from finflow.sweeps.cost import told
 from finflow.sweeps.folder import Manifest, Status, SweepFolder
 from finflow.sweeps.jobs import JobError, run_job
 from finflow.sweeps.plan import Plan, plan_of
@@ -62,11 +63,16 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(("hydra/", "hydra.launcher"))]
     compose_stage(stage, [*plan.jobs[0].overrides, *launcher], with_hydra=True)
     folder = SweepFolder(_place(stage, plan, configs, overrides))
-    if not folder.exists:
-        folder.begin(_manifest(stage, plan, configs[0]))
-    _check_same(folder, plan, configs[0])
+    if folder.exists:
+        _check_same(folder, plan, configs[0])
     names = [job.name for job in plan.jobs if folder.status(job.name).state != "finished"]
     print(f"Sweep of {len(plan.jobs)} jobs, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
+    if _dry_run(stage, plan, overrides):
+        print(told(configs, len(names)))
+        return 0
+    if not folder.exists:
+        folder.begin(_manifest(stage, plan, configs[0]))
+    _tell_parents(folder)
     if names:
         with _watched(folder, names, len(plan.jobs)):
             _launch(stage, folder.path, names, [*plan.jobs[0].overrides, *launcher])
@@ -109,8 +115,11 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _manifest(stage: str, plan: Plan, first: Config) -> Manifest:
+    from finflow.stages.pinning import pin  # torch, which a sweep that goes on does not need
+
     command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
-    return Manifest(stage, plan.id, command, first.hardware.threads, first.model_dump(), plan.jobs, {})
+    threads, settings = first.hardware.threads, first.model_dump()
+    return Manifest(stage, plan.id, command, threads, plan.swept, settings, plan.jobs, pin(stage, plan))
 
 
 def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
@@ -123,6 +132,19 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
         if before.get(key) != now.get(key) and key.split(".")[0] not in ("output_root", "sweep"):
             was = f"{key}={before.get(key)}, now {now.get(key)}"
             raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
+
+
+def _dry_run(stage: str, plan: Plan, overrides: Sequence[str]) -> bool:
+    typed = [text for text in overrides if text.startswith("sweep.")]
+    return bool(typed) and parse(compose_stage(stage, [*plan.jobs[0].overrides, *typed])).sweep.dry_run
+
+
+def _tell_parents(folder: SweepFolder) -> None:
+    """How many pretrainings there are behind the jobs: ten seeds of one are not ten seeds of the method."""
+    parents = [pin.parent for pin in folder.manifest().pins.values() if pin.parent is not None]
+    if parents:
+        several = "" if len(set(parents)) == 1 else "s"
+        print(f"Parents: {len(parents)} fine-tunings of {len(set(parents))} pretraining{several}", flush=True)
 
 
 def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ def show_metrics(metrics: "Mapping[str, Metrics]") -> None:
     for strategy, row in metrics.items():
         values = (getattr(row, name) for name in COLUMNS)
         rows.append([strategy, *("" if value is None else f"{value:.3f}" for value in values)])
-    _print("Test window, net of costs", ["strategy", *(name.replace("_", " ") for name in COLUMNS)], rows)
+    show_table("Test window, net of costs", ["strategy", *(name.replace("_", " ") for name in COLUMNS)], rows)
 
 
 def show_parts(evaluation: "Evaluation") -> None:
@@ -30,7 +30,7 @@ def show_parts(evaluation: "Evaluation") -> None:
         return
     table = reality_table(scrutiny.reality)
     rows = [[cell.text for cell in row.cells] for row in table.rows]
-    _print("The policy with one part taken away, on validation rows", [c.label for c in table.columns], rows)
+    show_table("The policy with one part taken away, on validation rows", [c.label for c in table.columns], rows)
     for sentence in reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate):
         print(sentence)
 
@@ -54,7 +54,7 @@ def show_cards(cards: "Iterable[Card]") -> None:
         for c in cards
     ]
     columns = ["close of", "turnover %", "cost bp", "rate %", "largest trade", "leading expert", "regime"]
-    _print("Decisions", columns, rows)
+    show_table("Decisions", columns, rows)
 
 
 def show_checks(checks: "Iterable[Check]") -> None:
@@ -63,10 +63,11 @@ def show_checks(checks: "Iterable[Check]") -> None:
         [check.name, str(check.comparisons), check.differences[0].line() if check.differences else "same"]
         for check in checks
     ]
-    _print("Leak audit", ["what", "compared", "found"], rows)
+    show_table("Leak audit", ["what", "compared", "found"], rows)
 
 
-def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; its first column is never broken into lines."""
     from rich.console import Console
     from rich.table import Table
 

@@ -56,13 +56,8 @@ def parse(cfg: DictConfig) -> Config:
     ConfigError
         One line for the first unknown key, missing key, wrong type or value out of range.
     """
-    try:
-        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(resolve_message(error)) from error
-    assert isinstance(plain, dict)
-    plain.pop("hydra", None)
-    stage, algo = str(plain.get("stage")), plain.get("algo")
+    values = plain(cfg)
+    stage, algo = str(values.get("stage")), values.get("algo")
     name = str(algo.get("name") if isinstance(algo, dict) else algo)
     known = [a for choices in ALGORITHMS.values() for a in choices]
     if name not in known:
@@ -70,9 +65,26 @@ def parse(cfg: DictConfig) -> Config:
     if stage in ALGORITHMS and name not in ALGORITHMS[stage]:
         raise ConfigError(f"algo={name}: not an algorithm of {stage}; choose one of {', '.join(ALGORITHMS[stage])}")
     try:
-        return Config.model_validate(plain)
+        return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(validation_message(stage, error)) from error
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Nested values of a composed config, interpolations resolved, Hydra's own left out.
+
+    Raises
+    ------
+    ConfigError
+        If one is missing or cannot be resolved.
+    """
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(resolve_message(error)) from error
+    assert isinstance(values, dict)
+    values.pop("hydra", None)
+    return {str(key): value for key, value in values.items()}
 
 
 def to_yaml(config: Config) -> str:

@@ -1,7 +1,7 @@
 """What is wrong with a command line or a configuration, in one line that names key, value and choices."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,13 +13,17 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, READS, Config
+from finflow.schema import ALGORITHMS, READS, STAGES, Config
 from finflow.schema.fields import Schema
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose", "hydra.mode")
 """Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""
+
+
+PRESETS: Mapping[str, tuple[str, ...]] = {"experiment": STAGES, "ablation": ("finetune",)}
+"""Groups that set keys of other sections, and the stages that they are for."""
 
 
 def parse_override(text: str) -> Override:
@@ -70,7 +74,7 @@ def group_choices(stage: str) -> dict[str, tuple[str, ...]]:
     found = {
         folder.name: tuple(sorted(p.stem for p in folder.glob("*.yaml")))
         for folder in folders
-        if folder.name == "experiment" or _covers(READS[stage], folder.name)
+        if stage in PRESETS.get(folder.name, ()) or _covers(READS[stage], folder.name)
     }
     return {**found, **({"algo": ALGORITHMS[stage]} if "algo" in found else {})}
 
@@ -95,9 +99,9 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
                 raise ConfigError(f"{text}: not a Hydra key of FinFlow; choose one of {', '.join(HYDRA_KEYS)}")
             continue
         _refuse_shape(stage, text, override)
-        if key == "experiment" or _covers(READS[stage], key):
+        if stage in PRESETS.get(key, ()) or _covers(READS[stage], key):
             continue
-        readers = [s for s, reads in READS.items() if _covers(reads, key)]
+        readers = [s for s, reads in READS.items() if s in PRESETS.get(key, ()) or _covers(reads, key)]
         raise ConfigError(f"{text}: {stage} does not read {key} (read by {', '.join(readers)}); leave it out")
 
 
@@ -109,13 +113,14 @@ def _refuse_shape(stage: str, text: str, override: Override) -> None:
         known = [path.stem for path in CONF_DIR.glob(f"{key}/*.yaml")]
         if override.is_add() or override.package is not None:
             raise ConfigError(f"{text}: write {key}=OPTION; choose one of {', '.join(choices)}")
-        if value not in known:
+        named: list[Any] = list(value) if key == "experiment" and isinstance(value, list) else [value]
+        if any(one not in known for one in named):
             raise ConfigError(f"{text}: no such option; choose one of {', '.join(choices)}")
-        if value not in choices:
+        if any(one not in choices for one in named):
             raise ConfigError(f"{text}: not an algorithm of {stage}; choose one of {', '.join(choices)}")
         return
     path = key.split(".")
-    if key != "experiment" and not any(path[-1] in cls.model_fields for cls in _schemas_at(path[:-1])):
+    if key not in PRESETS and not any(path[-1] in cls.model_fields for cls in _schemas_at(path[:-1])):
         raise ConfigError(f"{text}: unknown key; known here: {', '.join(_known_keys(stage, key))}")
     if key == "stage":
         raise ConfigError(f"{text}: each stage has an entry point of its own; run experiments/{value}.py")

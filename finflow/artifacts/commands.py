@@ -37,13 +37,13 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     wanted = leaves(config.model_dump())
     bases = [[*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)]
     shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
-    return _line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
+    return command_line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
 
 
 def command_under(stage: str, output_root: str | Path) -> str:
     """Command for `stage` with its own settings, under `output_root`."""
     own = load(stage).output_root
-    return _line(stage, [] if str(output_root) == own else [f"output_root={_hydra(output_root)}"])
+    return command_line(stage, [] if str(output_root) == own else [f"output_root={_hydra(output_root)}"])
 
 
 def override(key: str, value: Any) -> str:
@@ -62,7 +62,8 @@ def _env_choices(stage: str, config: Config) -> list[list[str]]:
     return [[f"env={option}", *path] for option in _OPTIONS.get(source, (source,))]
 
 
-def _line(stage: str, overrides: list[str]) -> str:
+def command_line(stage: str, overrides: list[str]) -> str:
+    """What a user types to run `stage`, its words quoted for the shell."""
     return " ".join([f"python experiments/{stage}.py", *(shlex.quote(word) for word in overrides)])
 
 
@@ -72,11 +73,12 @@ def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str
     return [
         f"{key}={_hydra(wanted[key])}"
         for key in own
-        if key in wanted and wanted[key] != own[key] and _under(key, _CARRIED) and _under(key, READS[stage])
+        if key in wanted and wanted[key] != own[key] and under(key, _CARRIED) and under(key, READS[stage])
     ]
 
 
-def _under(key: str, prefixes: tuple[str, ...]) -> bool:
+def under(key: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether `key` is one of `prefixes` or lies below one."""
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
 
 

@@ -1,3 +1,4 @@
 """Names of the files in a run folder."""
 
+VALIDATION = "validation.csv"
 CONFIG, RUN, SUMMARY, WEIGHTS = "config.yaml", "run.json", "summary.json", "weights.safetensors"

@@ -6,6 +6,7 @@
     close of the trading day before.
 `ledger.csv`   date of the decision, ticker, weight_before, weight_after, trade = after - before, cost as a
     fraction of NAV, reason: `trade`, or `closed: price ended`. Drift is no trade; nor is less than 1e-12.
+`validation.csv` of a training run: date, then the net return of its policy and of 1/N at the policy's frequency.
 `metrics.json` verdicts, metrics, by-regime table, costs; null is undefined.
 Numbers are written with all their digits.
 """
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from finflow.artifacts.files import atomic_json, atomic_write
+from finflow.artifacts.files import atomic_json, atomic_write, storage_errors
 from finflow.data.market import ABSENT, Market, Window
-from finflow.evaluation.result import Evaluation, Track
+from finflow.errors import StorageError
+from finflow.evaluation.result import Evaluation, Floats, Track
 
 SMALLEST_TRADE = 1e-12
 TRADE, CLOSED = "trade", "closed: price ended"
@@ -54,6 +57,33 @@ def write_weights(path: Path, track: Track, assets: Sequence[str]) -> None:
     """`weights.csv`: one row a day, one column an asset, cash last."""
     rows = ((str(d), *w.tolist()) for d, w in zip(track.dates, track.weights, strict=True))
     _write_csv(path, ("date", *assets), rows)
+
+
+def write_validation(path: Path, policy: Track, benchmark: Track) -> None:
+    """`validation.csv`: one row a validation day."""
+    rows = zip(policy.dates, policy.net.tolist(), benchmark.net.tolist(), strict=True)
+    _write_csv(path, ("date", "policy", "benchmark"), ((str(d), p, b) for d, p, b in rows))
+
+
+def read_validation(path: Path) -> tuple[NDArray[np.datetime64], Floats, Floats]:
+    """Dates [R] of `validation.csv`, and the net returns [R] of policy and benchmark.
+
+    Raises
+    ------
+    StorageError
+        If it is missing or damaged.
+    """
+    with storage_errors(path, "read"):
+        text = path.read_text()
+    try:
+        header, *rows = csv.reader(text.splitlines())
+        columns = np.array([[float(x) for x in row[1:]] for row in rows]).reshape(len(rows), 2)
+        dates = np.array([row[0] for row in rows], dtype="datetime64[D]")
+    except ValueError as error:
+        raise StorageError(f"{path}: damaged ({error}); run its job again") from error
+    if header != ["date", "policy", "benchmark"]:
+        raise StorageError(f"{path}: not a run's validation returns; run its job again")
+    return dates, columns[:, 0], columns[:, 1]
 
 
 def write_ledger(path: Path, track: Track, market: Market, window: Window) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from finflow.artifacts.files import atomic_write
 from finflow.explain.card import Card, Reason, Reasons
 from finflow.explain.counterfactual import Flip, Move
@@ -16,7 +14,7 @@ from finflow.report.card_tables import (
     tail_table,
     trade_table,
 )
-from finflow.report.page import HERE
+from finflow.report.html import asset, templates
 from finflow.report.tables import Table, fact_table
 
 SMALL = 5e-5
@@ -78,8 +76,8 @@ def write_card(path: Path, card: Card) -> None:
 
 def render_card(card: Card) -> str:
     """The page of one card as HTML text."""
-    css = (HERE / "page.css").read_text(encoding="utf-8") + (HERE / "card.css").read_text(encoding="utf-8")
-    return card_templates().get_template("card_page.html.j2").render(view=card_view(card), css=css)
+    css = asset("page.css") + asset("card.css")
+    return templates().get_template("card_page.html.j2").render(view=card_view(card), css=css)
 
 
 def write_index(path: Path, cards: Sequence[Card], pages: Sequence[str]) -> Path:
@@ -90,18 +88,11 @@ def write_index(path: Path, cards: Sequence[Card], pages: Sequence[str]) -> Path
     StorageError
         If the file cannot be written.
     """
-    css = (HERE / "page.css").read_text(encoding="utf-8") + (HERE / "card.css").read_text(encoding="utf-8")
+    css = asset("page.css") + asset("card.css")
     views = [(card_view(card), page) for card, page in zip(cards, pages, strict=True)]
-    text = card_templates().get_template("card_index.html.j2").render(views=views, css=css)
+    text = templates().get_template("card_index.html.j2").render(views=views, css=css)
     atomic_write(path, text.encode())
     return path
-
-
-def card_templates() -> Environment:
-    """Templates of cards; what is missing in a view is an error, not a blank."""
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    return environment
 
 
 def card_view(card: Card) -> CardView:

@@ -1,21 +1,14 @@
 """One self-contained page per evaluated run: no request leaves it, and the same inputs give the same bytes."""
 
-import contextlib
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from finflow.errors import StorageError
 from finflow.evaluation.result import Evaluation, Study
 from finflow.report.figures import equity_chart, gate_chart, opponent_name, trading_chart, weights_chart
+from finflow.report.html import render_page, write_page
 from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
 from finflow.report.scrutiny import scrutiny_view
 from finflow.report.study import study_view
@@ -31,10 +24,8 @@ from finflow.report.tables import (
     regime_sharpe_table,
     regime_table,
 )
-from finflow.report.theme import Chart, seams
+from finflow.report.theme import seams
 from finflow.report.verdict import scaling, verdict_views
-
-HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -84,16 +75,7 @@ def write_report(path: Path, evaluation: Evaluation, run: RunFacts, study: Study
     StorageError
         If the file cannot be written.
     """
-    page = render(evaluation, run, study)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise StorageError(f"{path}: report cannot be written ({reason}); free space or set output_root") from error
+    write_page(path, render(evaluation, run, study))
 
 
 def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None) -> str:
@@ -110,10 +92,10 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None) ->
         "finetune": curves(run.finetune, "episode", FINETUNE, "finetune"),
         "experts": curves(run.finetune, "episode", EXPERTS, "experts"),
     }
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
     dates = evaluation.policy.dates
-    return environment.get_template("page.html.j2").render(
+    return render_page(
+        "page.html.j2",
+        [chart for group in charts.values() for chart in group],
         run=run,
         evaluation=evaluation,
         period=(str(dates[0]), str(dates[-1]), len(dates)),
@@ -137,10 +119,6 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None) ->
             "facts": fact_table("facts-table", _facts(evaluation, run)),
             "provenance": fact_table("provenance-table", run.provenance),
         },
-        data=_script_json({chart.key: _plain(chart) for group in charts.values() for chart in group}),
-        css=_asset("page.css"),
-        script=_asset("page.js"),
-        plotly=Markup(get_plotlyjs()),
     )
 
 
@@ -160,22 +138,3 @@ def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
     opponent = evaluation.metrics[opponent_name(evaluation)]
     measures = [BY_FIELD[field] for field in KEY_FIGURES]
     return [KeyFigure(m.label, m.unit, m.cell(policy), m.cell(opponent)) for m in measures]
-
-
-def _plain(chart: Chart) -> dict[str, Any]:
-    """Data and layout of a figure as plain JSON; the page draws it by its element id."""
-    figure = json.loads(str(chart.figure.to_json(validate=False)))
-    layout = {name: value for name, value in figure["layout"].items() if name != "template"}
-    return {"data": figure["data"], "layout": layout}
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON that may stand inside a script element: no `<`, `>` or `&` is left in it."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _asset(name: str) -> Markup:
-    return Markup((HERE / name).read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import Monitor
 
-STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain")
+STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep")
 
 
 class Budget(Schema):
@@ -58,9 +58,13 @@ class Tracking(Schema):
 
 
 class Init(Schema):
-    """What fine-tuning starts from: `latest`, a run folder or weights file, or null (from scratch)."""
+    """What fine-tuning starts from: `latest`, a run folder or weights file, or null (from scratch).
+
+    `publish` says whether `latest` may find what phase 1 trains.
+    """
 
     weights: Text | None
+    publish: bool
 
 
 class Offline(Schema):
@@ -80,10 +84,17 @@ class Evaluation(Schema):
     block_days: Count
 
 
+class Sweep(Schema):
+    """Several runs from one command line: what they would take, and what their table is sorted by."""
+
+    dry_run: bool
+    objective: Literal["sharpe", "active_ir"] | None
+
+
 class Config(Schema):
     """Root of every stage's configuration."""
 
-    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain"]
+    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep"]
     name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     fold: Text
@@ -94,11 +105,13 @@ class Config(Schema):
     top: Count | None
     episodes: Count
     out: Text
+    dir: Text
     budget: Budget
     reward: Reward
     init: Init
     offline: Offline
     evaluation: Evaluation
+    sweep: Sweep
     market_regime: MarketRegime
     env: Env
     hardware: Hardware
@@ -123,14 +136,14 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": (
 """Algorithms of each training stage; the first is the default."""
 
 _SHARED = ("stage", "output_root")
-_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline")
+_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline", "sweep.dry_run")
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
         *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "budget.collect_episodes",
-        "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs",
+        "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs", "init.publish",
     ),
     "finetune": (
-        *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "init", "budget.collect_episodes",
+        *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "init.weights", "budget.collect_episodes",
         "budget.epochs", "budget.updates_per_epoch",  # of the parent that is looked for
         "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
         "evaluation.every_episodes", "evaluation.objective",
@@ -140,5 +153,6 @@ READS: Mapping[str, tuple[str, ...]] = {
     "evaluate": (*_SHARED, "run", "audit", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
     "decide": (*_SHARED, "run", "hardware"),
     "explain": (*_SHARED, "run", "date", "top", "hardware"),
+    "sweep": (*_SHARED, "dir", "sweep.objective"),
 }  # fmt: skip
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""

@@ -125,6 +125,8 @@ def _close(
 ) -> FinetuneResult:
     """Write the selected weights, `run.json` and, last, `summary.json`."""
     sha256 = run.save(selection.weights, agent.scales)
+    agent.networks.load_state_dict(selection.weights)
+    run.keep_validation(agent.networks)
     run.tracker.close()
     run.record(parent, finished=True)
     first, end = selection.scores[0], selection.scores[-1]

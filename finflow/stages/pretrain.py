@@ -65,11 +65,13 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
         )  # fmt: skip
     scales = cql_scales(networks, prepared, memory, config.seed)
     sha256 = run.save(networks.state_dict(), scales)
+    run.keep_validation(networks)
     run.tracker.close()
     run.record(None, finished=True)
     summary = {"stage": "pretrain", "weights_sha256": sha256, "transitions": len(dataset), "metrics": row}
     write_summary(run.folder, summary | {"advantage_std": scales[0], "atom_std": scales[1]})
-    publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
+    if config.init.publish:
+        publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
     losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
     following = command_for("finetune", config)
     return PretrainResult(

@@ -9,12 +9,13 @@ import torch
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.scales import measure_scales
-from finflow.artifacts.names import WEIGHTS
+from finflow.artifacts.names import VALIDATION, WEIGHTS
 from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
 from finflow.config import run_folder
+from finflow.evaluation.files import write_validation
 from finflow.nn.networks import Networks
 from finflow.replay import Replay
 from finflow.schema import Config
@@ -73,6 +74,11 @@ class Run:
         return Monitor(
             self.config.monitor, agent, self.tracker, step_name=step_name, names=names, conservative=conservative
         )
+
+    def keep_validation(self, networks: Networks) -> None:
+        """Write `validation.csv`, what the policy of `networks` earns on validation days: a sweep compares its jobs."""
+        validator = self.validator(networks)
+        write_validation(self.folder / VALIDATION, validator.track(), validator.benchmark)
 
     def save(self, weights: Mapping[str, torch.Tensor], scales: tuple[float, float] | None) -> str:
         """Write `weights.safetensors` with all that belongs to it; returns its SHA-256."""

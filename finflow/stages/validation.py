@@ -15,6 +15,7 @@ from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.gate import gate_information
 from finflow.evaluation.metrics import cvar, sharpe_ratio, validation_score
 from finflow.evaluation.regimes import decision_regimes
+from finflow.evaluation.result import Track
 from finflow.nn.networks import Networks
 
 OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
@@ -35,9 +36,12 @@ class Validator:
 
     def __call__(self) -> dict[str, float | None]:
         """Figures of the policy as it stands, and how alive gate and experts are; each `validation_...`."""
-        track = backtest(self.market, self.fold.validation, self.accounting, {_POLICY: self.policy.act})[_POLICY]
-        score = self.diagnose() | validation_score(track, self.benchmark)
+        score = self.diagnose() | validation_score(self.track(), self.benchmark)
         return {f"validation_{name}": value for name, value in score.items()}
+
+    def track(self) -> Track:
+        """The policy as it stands over the validation rows."""
+        return backtest(self.market, self.fold.validation, self.accounting, {_POLICY: self.policy.act})[_POLICY]
 
     def diagnose(self) -> dict[str, float | None]:
         """`agents.greedy.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""

@@ -23,6 +23,23 @@ State = Literal["waiting", "running", "finished", "failed", "diverged", "killed"
 
 
 @dataclass(frozen=True)
+class Pin:
+    """What is settled for a job when its sweep begins.
+
+    Attributes
+    ----------
+    overrides : key -> value, added to its command line.
+    parent, seed : hash and seed of the pretrained weights that it starts from; None where it starts from none.
+    data : fingerprint of the market that it is made on, as far as it is known beforehand.
+    """
+
+    overrides: Mapping[str, Any]
+    parent: str | None = None
+    seed: int | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a sweep consists of.
 
@@ -31,18 +48,20 @@ class Manifest:
     stage, id : of the sweep; `id` is that of its command line.
     command : `key=value` as typed, the launcher's left out.
     threads : for the numerical libraries of one job.
+    swept : key -> its values, as typed.
     settings : configuration of the first job, to notice when presets or defaults have changed since.
     jobs : all of them.
-    pins : job -> the parent it starts from and the data it is made on, fixed for the whole sweep.
+    pins : by job, for the whole sweep.
     """
 
     stage: str
     id: str
     command: tuple[str, ...]
     threads: int
+    swept: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, Any]
     jobs: tuple[Job, ...]
-    pins: Mapping[str, Mapping[str, Any]]
+    pins: Mapping[str, Pin]
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,11 @@ class SweepFolder:
         """Whether a sweep was begun here."""
         return (self.path / MANIFEST).exists()
 
+    def require(self) -> None:
+        """Raise a `ConfigError` where no sweep was begun here."""
+        if not self.exists:
+            raise ConfigError(f"{self.path}: no sweep's folder (it has no {MANIFEST}); name one made with -m")
+
     def begin(self, manifest: Manifest) -> None:
         """Write the manifest."""
         atomic_json(self.path / MANIFEST, asdict(manifest))
@@ -92,14 +116,14 @@ class SweepFolder:
         StorageError
             If the manifest is damaged.
         """
-        if not self.exists:
-            raise ConfigError(f"{self.path}: no sweep's folder (it has no {MANIFEST}); name one made with -m")
+        self.require()
         found = read_json(self.path / MANIFEST)
         try:
             jobs = tuple(Job(j["name"], j["values"], tuple(j["overrides"])) for j in found["jobs"])
             return Manifest(
-                found["stage"], found["id"], tuple(found["command"]), found["threads"], found["settings"], jobs,
-                found["pins"],
+                found["stage"], found["id"], tuple(found["command"]), found["threads"],
+                {key: tuple(values) for key, values in found["swept"].items()}, found["settings"], jobs,
+                {name: Pin(**pin) for name, pin in found["pins"].items()},
             )  # fmt: skip
         except (KeyError, TypeError) as error:
             raise StorageError(f"{self.path / MANIFEST}: damaged ({error}); restore it from a copy") from error
@@ -109,7 +133,7 @@ class SweepFolder:
         atomic_json(self.path / "status" / f"{job}.json", asdict(status))
 
     def status(self, job: str) -> Status:
-        """How far a job is; one whose process is gone without a word was killed."""
+        """How far a job is: killed where its process is gone without a word, waiting again where its folder is."""
         done = (self.run_dir(job) / SUMMARY).exists()
         path = self.path / "status" / f"{job}.json"
         if not path.exists():
@@ -120,7 +144,9 @@ class SweepFolder:
                 if free is None:
                     return status
             status = replace(status, state="killed", reason="its process is gone")
-        return replace(status, state="finished", reason="", exit_code=0) if done else status
+        if done:
+            return replace(status, state="finished", reason="", exit_code=0)
+        return Status("waiting") if status.state == "finished" else status  # its folder was taken away
 
     @contextlib.contextmanager
     def lock(self, job: str) -> Generator[int | None]:

@@ -68,8 +68,8 @@ def _attempt(folder: SweepFolder, name: str, program: Sequence[str], held: int) 
     """Start the process, wait for it, and write down how it ended."""
     manifest = folder.manifest()
     job = next(job for job in manifest.jobs if job.name == name)
-    weights = manifest.pins.get(name, {}).get("init.weights")
-    pinned = [] if weights is None else [override("init.weights", weights)]
+    pin = manifest.pins.get(name)
+    pinned = [] if pin is None else [override(key, value) for key, value in pin.overrides.items()]
     line = [*program, *job.overrides, *pinned, "hydra.mode=RUN", override("hydra.run.dir", folder.run_dir(name))]
     threads = dict.fromkeys(_THREADS, str(manifest.threads))
     environment = os.environ | threads | {"OMP_WAIT_POLICY": "PASSIVE", PARENT: str(os.getpid())}

@@ -23,7 +23,7 @@ def one_line(stderr: str) -> str:
     ("stage_name", "args", "fragment"),
     [
         ("pretrain", ["algo.lr=-1"], "algo.lr=-1: should be greater than 0"),
-        ("pretrain", ["experiment=nope"], "experiment=nope: no such option; choose one of demo"),
+        ("pretrain", ["experiment=nope"], "experiment=nope: no such option; choose one of ablation"),
         ("pretrain", ["-"], "-: no such flag"),
         ("pretrain", ["--config-name=x"], "--config-name=x: no such flag"),
         ("pretrain", ["-m", "seed=0,x"], "seed=x: should be a valid integer"),

@@ -1,0 +1,202 @@
+"""The page of a sweep: its best setting and how much of it is luck, all settings, and what each parameter does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from finflow.evaluation.seeds import summarise_seeds
+from finflow.report.html import render_page, write_page
+from finflow.report.sweep_figures import effect_charts, importance_chart, pair_charts, parallel_chart
+from finflow.report.tables import DASH, Cell, Column, Row, Table, fact_table, number, signed
+from finflow.seeding import numpy_stream
+from finflow.sweeps.leaderboard import Leaderboard
+from finflow.sweeps.table import REPLICATES, Setting
+
+CONVINCING = 0.95
+SHOWN = 200
+"""Settings of the table; sweep.csv holds all of them."""
+NAMES = {"validation_sharpe": "Sharpe ratio", "validation_active_information_ratio": "information ratio"}
+
+
+@dataclass(frozen=True)
+class SweepHead:
+    """Top of the page: `kind` is the class of its colours, `head` and `tail` the best setting, `meaning` in words."""
+
+    kind: str
+    head: str
+    tail: str
+    meaning: str
+    says: tuple[str, ...]
+    warnings: tuple[str, ...]
+    cards: tuple[tuple[str, str, str], ...]
+
+
+def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, next_command: str) -> None:
+    """Write the page of a sweep to `path`, whole or not at all.
+
+    Parameters
+    ----------
+    folder : of the sweep, to be shown.
+    rerun : command that runs the best setting again; empty while there is none.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    parallel, importance = parallel_chart(board), importance_chart(board)
+    effects, pairs = effect_charts(board), pair_charts(board)
+    charts = [chart for chart in (parallel, importance) if chart is not None]
+    page = render_page(
+        "sweep.html.j2",
+        [*charts, *effects, *pairs],
+        board=board,
+        title=f"{board.manifest.stage}, sweep {board.manifest.id}",
+        objective=NAMES[board.objective],
+        head=sweep_head(board),
+        parallel=parallel,
+        importance=importance,
+        effects=effects,
+        pairs=pairs,
+        settings=settings_table(board),
+        hidden=max(len(board.settings) - SHOWN, 0),
+        unfinished=unfinished_table(board),
+        facts=fact_table("facts-table", _facts(board, folder)),
+        rerun=rerun,
+        next_command=next_command,
+    )
+    write_page(path, page)
+
+
+def sweep_head(board: Leaderboard) -> SweepHead:
+    """What the top of the page says."""
+    best = board.settings[0] if board.settings and board.settings[0].score is not None else None
+    name, jobs = NAMES[board.objective], len(board.rows)
+    if best is None:
+        meaning = f"None of the {jobs} jobs is finished; run the sweep's command again."
+        return SweepHead("level", "No job finished", "", meaning, (), (), ())
+    chosen = ", ".join(f"{key} = {value}" for key, value in best.values.items()) or "one setting"
+    repeated = f", mean of {len(best.rows)} jobs" if len(best.rows) > 1 else ""
+    left = jobs - board.finished
+    warnings = [f"{left} of {jobs} jobs are not finished: the ranking is provisional."] if left else []
+    if not best.complete:
+        warnings.append("No setting has all of its seeds and folds: means over different ones do not compare.")
+    kind, meaning = _judged(board)
+    head = f"{name[0].upper()}{name[1:]} {number(best.score, 2).text}"
+    return SweepHead(kind, head, f"{chosen}{repeated}", meaning, _seeds(best, board), tuple(warnings), _cards(board))
+
+
+def _judged(board: Leaderboard) -> tuple[str, str]:
+    """Class and words for how much of the best setting's lead over 1/N is luck."""
+    luck, jobs = board.luck, len(board.rows)
+    several = len(board.settings) > 1
+    if luck is None or not np.isfinite(luck.deflated.deflated):
+        reason = "the best setting is not finished" if luck is None else "too few active returns to compare"
+        return "level", f"How much of the lead is luck cannot be said: {reason}."
+    value = luck.deflated.deflated if several else luck.deflated.probabilistic
+    if not several:
+        return "level", f"One setting, so nothing was picked: its active Sharpe ratio is above 0 with {value:.2f}."
+    against = f"the best of {jobs} trials without any skill would show"
+    if value >= CONVINCING:
+        return "beats", f"Its lead over 1/N on validation days is larger than {against} (deflated Sharpe {value:.2f})."
+    return "worse" if value < 0.5 else "level", (
+        f"Its lead over 1/N on validation days is not clearly larger than {against}: deflated Sharpe {value:.2f}, "
+        f"where {CONVINCING} would convince. Expect less of it on the test window."
+    )
+
+
+def _seeds(best: Setting, board: Leaderboard) -> tuple[str, ...]:
+    """The best setting over its seeds, where the sweep has several and one fold."""
+    folds = {row.values.get("fold") for row in best.rows}
+    scores = [score for score in (row.figures.get(board.objective) for row in best.rows) if score is not None]
+    if "seed" not in best.rows[0].values or len(folds) > 1 or len(scores) < 2:
+        return ()
+    found = summarise_seeds(np.array(scores), samples=2000, rng=numpy_stream(0, "sweep/seeds"))
+    caution = " Fewer than ten seeds: underpowered." if found.underpowered else ""
+    interval = f"95 % [{found.low:.2f}, {found.high:.2f}]"
+    return (f"Interquartile mean over {found.seeds} seeds: {found.middle:.2f}, {interval}.{caution}",)
+
+
+def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
+    """Label, figure and words of the strip under the head."""
+    luck = board.luck
+    cards = [("Jobs finished", f"{board.finished} of {len(board.rows)}", f"{len(board.settings)} settings")]
+    if luck is not None:
+        found, over = luck.deflated, luck.overfitting
+        cards += [
+            ("Active Sharpe ratio", signed(found.sharpe, 2).text, "of the best setting minus 1/N, a year"),
+            ("If it were the only trial", number(found.probabilistic, 2).text, "probability that it is above 0"),
+            (
+                "Deflated Sharpe",
+                number(found.deflated, 2).text,
+                f"probability that it is above {number(found.hurdle, 2).text}, expected of the best of {found.trials}",
+            ),
+            (
+                "Deflated, effective trials",
+                number(found.deflated_effective, 2).text,
+                f"the jobs amount to {number(found.effective_trials, 1).text} independent ones, "
+                f"hurdle {number(found.hurdle_effective, 2).text}",
+            ),
+            (
+                "Probability of overfitting",
+                number(over.probability, 2).text,
+                "that the best of one half of the days is below the median in the other (CSCV); luck alone gives 0.50",
+            ),
+        ]
+    return tuple(cards)
+
+
+def settings_table(board: Leaderboard) -> Table:
+    """One row a setting, the best first."""
+    keys = [key for key in board.manifest.swept if key not in REPLICATES]
+    repeated = any(len(setting.rows) > 1 for setting in board.settings)
+    other = "validation_active_information_ratio" if board.objective == "validation_sharpe" else "validation_sharpe"
+    shown = (other, "validation_cvar95", "validation_turnover", "selected_episode")
+    columns = [Column("Rank"), *(Column(key, numeric=False) for key in keys), Column(NAMES[board.objective].title())]
+    columns += [Column("Lowest"), Column("Highest"), Column("Jobs", "finished")] if repeated else []
+    columns += [Column(NAMES[other].title()), Column("CVaR95", "% a day"), Column("Turnover", "a year")]
+    columns += [Column("Kept from", "episode"), Column("Job", numeric=False)]
+    rows: list[Row] = []
+    for rank, setting in enumerate(board.settings[:SHOWN], 1):
+        scores = [s for s in (row.figures.get(board.objective) for row in setting.rows) if s is not None]
+        cells = [number(float(rank), 0), *(Cell(setting.values[key]) for key in keys), number(setting.score, 3)]
+        if repeated:
+            ends = [number(end, 3) for end in ([min(scores), max(scores)] if scores else [None, None])]
+            cells += [*ends, Cell(f"{len(scores)} of {len(setting.rows)}", float(len(scores)))]
+        means = [_mean(setting, name) for name in shown]
+        cells += [number(means[0], 3), number(means[1], 2, 100), number(means[2], 2), number(means[3], 0)]
+        first = setting.rows[0]
+        job = f"{len(setting.rows)} jobs" if repeated else first.job
+        cells.append(Cell(job, note="" if repeated or first.state == "finished" else first.state))
+        rows.append(Row(tuple(cells), "policy" if rank == 1 and setting.score is not None else ""))
+    return Table("settings-table", tuple(columns), tuple(rows), sortable=True)
+
+
+def unfinished_table(board: Leaderboard) -> Table:
+    """Jobs that are not finished, and why."""
+    columns = (Column("Job", numeric=False), Column("State", numeric=False), Column("Reason", numeric=False))
+    rows: list[Row] = []
+    for row in board.rows:
+        if row.state != "finished":
+            tried = ", ".join(f"{key}={value}" for key, value in row.values.items())
+            rows.append(Row((Cell(row.job, note=tried), Cell(row.state), Cell(row.reason or DASH))))
+    return Table("unfinished-table", columns, tuple(rows))
+
+
+def _mean(setting: Setting, figure: str) -> float | None:
+    found = [value for value in (row.figures.get(figure) for row in setting.rows) if value is not None]
+    return float(np.mean(found)) if found else None
+
+
+def _facts(board: Leaderboard, folder: str) -> dict[str, object]:
+    pins = board.manifest.pins.values()
+    parents = sorted({pin.parent for pin in pins if pin.parent is not None})
+    seconds = [row.seconds for row in board.rows if row.seconds is not None]
+    return {
+        "sweep folder": folder,
+        "command": " ".join(board.manifest.command),
+        "data": ", ".join(sorted({pin.data for pin in pins if pin.data is not None})) or None,
+        "parents (SHA-256)": ", ".join(parents) or None,
+        "hours of all jobs": f"{sum(seconds) / 3600:.2f}" if seconds else None,
+    }

@@ -1,0 +1,96 @@
+"""The table of a sweep: what was tried, what validation said of it, and how much of the best one's lead is luck."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finflow.artifacts.commands import command_for, command_line, override
+from finflow.artifacts.names import CONFIG
+from finflow.config import from_yaml
+from finflow.errors import ConfigError
+from finflow.report.sweep import write_sweep_page
+from finflow.schema import Config
+from finflow.sweeps.folder import MANIFEST, SweepFolder
+from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
+from finflow.sweeps.preset import preset_of, write_preset
+from finflow.sweeps.table import write_table
+
+TABLE, PAGE, BEST = "sweep.csv", "sweep.html", "best.yaml"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep as far as it is, and where its files lie; `best` is None until a job is finished."""
+
+    run_dir: Path
+    leaderboard: Leaderboard
+    table: Path
+    page: Path
+    best: Path | None
+    next_command: str
+
+
+def sweep_folder(output_root: str | Path, named: str) -> Path:
+    """Folder of the sweep that `dir` names: `latest`, or its path.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if named != "latest":
+        SweepFolder(Path(named)).require()
+        return Path(named)
+    found = list(Path(output_root).glob(f"*/*/sweep-*/{MANIFEST}"))
+    if not found:
+        raise ConfigError(f"dir=latest: no sweep under {output_root}; make one with -m, or name it: dir=DIR")
+    return max(found, key=lambda path: (path.stat().st_mtime, str(path))).parent
+
+
+def collect_sweep(config: Config, out: Path | None = None) -> SweepResult:
+    """Write `sweep.csv`, `sweep.html` and, once a job is finished, `best.yaml` into `out`, by default the sweep's.
+
+    May run while jobs do, and again: everything is read anew.
+
+    Raises
+    ------
+    ConfigError
+        If `dir` names no sweep, or its jobs do not compare.
+    StorageError
+        If a file is damaged or cannot be written.
+    """
+    folder = SweepFolder(sweep_folder(config.output_root, config.dir))
+    board, place = leaderboard_of(folder, config.sweep.objective), out or folder.path
+    write_table(place / TABLE, board.settings)
+    best = _write_best(place / BEST, folder, board)
+    rerun = "" if best is None else command_line(board.manifest.stage, [override("experiment", best)])
+    following = _next(folder, board)
+    write_sweep_page(place / PAGE, board, str(folder.path), rerun, following)
+    return SweepResult(place, board, place / TABLE, place / PAGE, best, following)
+
+
+def _write_best(path: Path, folder: SweepFolder, board: Leaderboard) -> Path | None:
+    """`best.yaml`: the best setting, as a preset."""
+    best = board.best
+    if best is None:
+        return None
+    job = next(job for job in board.manifest.jobs if job.name == best.job)
+    config = from_yaml(folder.run_dir(best.job) / CONFIG)
+    again = command_line(config.stage, [override("experiment", path)])
+    comment = (
+        f"The best of {len(board.settings)} settings, {len(board.rows)} jobs: {board.objective} "
+        f"{board.settings[0].score:.4f}, as in job {best.job}.",
+        f"Again: {again}",
+    )
+    write_preset(path, preset_of(config, job.overrides), comment)
+    return path
+
+
+def _next(folder: SweepFolder, board: Leaderboard) -> str:
+    """What to type next: the rest of the sweep, or what uses the best setting."""
+    if board.best is None or board.finished < len(board.rows):
+        return command_line(board.manifest.stage, ["-m", *board.manifest.command])
+    runs = [str(folder.run_dir(row.job)) for row in board.settings[0].rows]
+    config = from_yaml(folder.run_dir(board.best.job) / CONFIG)
+    if board.manifest.stage == "pretrain":
+        return command_for("finetune", config, {"init.weights": runs[0]} if len(runs) == 1 else None)
+    return command_for("evaluate", config, {"run": runs[0] if len(runs) == 1 else runs})

@@ -1,0 +1,62 @@
+"""All that a sweep's table and page say, read from its folder."""
+
+from dataclasses import dataclass
+
+from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
+from finflow.sweeps.folder import Manifest, SweepFolder
+from finflow.sweeps.luck import Luck, luck_of
+from finflow.sweeps.table import OBJECTIVES, Row, Setting, read_rows, settings_of
+
+CROSSED = 4
+"""Parameters, those with the largest shares, whose pairs are looked at."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A sweep as far as it is.
+
+    Attributes
+    ----------
+    objective : name of the figure that settings are sorted by.
+    rows : one a job, in their own order; settings : the best first.
+    effects, pairs : of the swept parameters on the objective.
+    luck : of having picked the first setting; None until it is finished.
+    """
+
+    manifest: Manifest
+    objective: str
+    rows: tuple[Row, ...]
+    settings: tuple[Setting, ...]
+    effects: tuple[Effect, ...]
+    pairs: tuple[Pair, ...]
+    luck: Luck | None
+
+    @property
+    def best(self) -> Row | None:
+        """First finished job of the best setting."""
+        rows = self.settings[0].rows if self.settings else ()
+        return next((row for row in rows if row.figures.get(self.objective) is not None), None)
+
+    @property
+    def finished(self) -> int:
+        """Jobs that are."""
+        return sum(row.state == "finished" for row in self.rows)
+
+
+def leaderboard_of(folder: SweepFolder, objective: str | None) -> Leaderboard:
+    """Read the folder; `objective` is sharpe, active_ir, or None for what the jobs selected their checkpoint by.
+
+    Raises
+    ------
+    ConfigError
+        If it is no sweep's folder, or its jobs do not compare.
+    StorageError
+        If a file in it is damaged.
+    """
+    manifest = folder.manifest()
+    figure = OBJECTIVES[objective or manifest.settings["evaluation"]["objective"]]
+    rows = read_rows(folder, manifest)
+    settings = settings_of(rows, figure)
+    effects = effects_of(rows, manifest.swept, figure)
+    pairs = pairs_of(rows, effects[:CROSSED], figure)
+    return Leaderboard(manifest, figure, rows, settings, effects, pairs, luck_of(settings, len(rows)))

@@ -1,0 +1,153 @@
+"""The jobs of a sweep as rows: what was tried, how it ended, what validation said. Safe to read at any time."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.artifacts.commands import under
+from finflow.artifacts.files import atomic_write, read_json
+from finflow.artifacts.names import RUN, SUMMARY, VALIDATION
+from finflow.errors import ConfigError
+from finflow.evaluation.files import read_validation
+from finflow.evaluation.result import Floats
+from finflow.sweeps.folder import Manifest, State, SweepFolder
+
+OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
+FIGURES = (
+    *OBJECTIVES.values(), "validation_cvar95", "validation_turnover", "validation_effective_assets",
+    "selected_episode", "dip",
+)  # fmt: skip
+REPLICATES = ("fold", "seed")
+"""Keys that repeat a setting rather than make another."""
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Net returns [R] of a job's policy on validation days, and those of 1/N at its frequency."""
+
+    dates: NDArray[np.datetime64]
+    policy: Floats
+    benchmark: Floats
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job; `figures` and `returns` are there once it is finished, `reason` says why it is not."""
+
+    job: str
+    values: Mapping[str, str]
+    state: State
+    reason: str
+    figures: Mapping[str, float | None]
+    returns: Returns | None
+    seconds: float | None
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """Its values without the keys that only repeat."""
+        return tuple(value for key, value in self.values.items() if key not in REPLICATES)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Jobs that differ in seed and fold alone.
+
+    score : mean objective of the finished ones, None without any; complete : whether all of them have one.
+    """
+
+    values: Mapping[str, str]
+    rows: tuple[Row, ...]
+    score: float | None
+    complete: bool
+
+
+def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
+    """One row a job, in the order of the manifest.
+
+    Raises
+    ------
+    ConfigError
+        If jobs were made on other data, or from other weights, than their sweep settled on.
+    """
+    facts = {job.name: _facts(folder, job.name) for job in manifest.jobs}
+    _refuse_mixed(folder, manifest, {name: fact for name, fact in facts.items() if fact is not None})
+    rows: list[Row] = []
+    for job in manifest.jobs:
+        status = folder.status(job.name)
+        finished = status.state == "finished"
+        path = folder.run_dir(job.name)
+        figures = _figures(read_json(path / SUMMARY)) if finished else {}
+        returns = Returns(*read_validation(path / VALIDATION)) if finished else None
+        rows.append(Row(job.name, job.values, status.state, status.reason, figures, returns, status.seconds))
+    return tuple(rows)
+
+
+def settings_of(rows: Sequence[Row], objective: str) -> tuple[Setting, ...]:
+    """Settings, the best first: complete ones before others, by mean objective, then in the order of their jobs."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.setting, []).append(row)
+    found: list[Setting] = []
+    for members in groups.values():
+        scores = [s for s in (row.figures.get(objective) for row in members) if s is not None]
+        mean = float(np.mean(scores)) if scores else None
+        values = {key: value for key, value in members[0].values.items() if key not in REPLICATES}
+        found.append(Setting(values, tuple(members), mean, len(scores) == len(members)))
+    return tuple(sorted(found, key=lambda s: (not s.complete, s.score is None, -(s.score or 0.0))))
+
+
+def write_table(path: Path, settings: Sequence[Setting]) -> None:
+    """`sweep.csv`: one row a job, the best setting's first; undefined figures are empty, seconds come last."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    swept = list(settings[0].rows[0].values) if settings else []
+    writer.writerow(["rank", "job", "state", *swept, *FIGURES, "reason", "seconds"])
+    for rank, setting in enumerate(settings, 1):
+        for row in setting.rows:
+            figures = (row.figures.get(name) for name in FIGURES)
+            cells = ["" if value is None else value for value in (*figures, row.reason, row.seconds)]
+            writer.writerow([rank, row.job, row.state, *row.values.values(), *cells])
+    atomic_write(path, text.getvalue().encode())
+
+
+def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:
+    """`run.json` of a finished job."""
+    path = folder.run_dir(job)
+    return read_json(path / RUN) if (path / SUMMARY).exists() else None
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, float | None]:
+    """Figures of the weights that a job keeps."""
+    kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
+    return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}
+
+
+def _refuse_mixed(folder: SweepFolder, manifest: Manifest, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse jobs that are not of one kind: their figures would not compare."""
+    settled: dict[tuple[str, ...], tuple[str, str]] = {}
+    for job in manifest.jobs:
+        if job.name not in facts:
+            continue
+        fact, pin = facts[job.name], manifest.pins.get(job.name)
+        data, parent = str(fact["data_fingerprint"]), (fact.get("parent") or {}).get("sha256")
+        market = tuple(value for key, value in job.values.items() if under(key, ("env",)))
+        other, first = settled.setdefault(market, (data, job.name))
+        if pin is not None and pin.data is not None and pin.data != data:
+            other, first = pin.data, "the sweep's start"
+        if data != other:
+            _refuse(folder, job.name, f"on data {data}, {first} on {other}")
+        if pin is not None and pin.parent is not None and pin.parent != parent:
+            _refuse(
+                folder, job.name, f"from weights {str(parent)[:12]}, the sweep's start settled on {pin.parent[:12]}"
+            )
+
+
+def _refuse(folder: SweepFolder, job: str, what: str) -> None:
+    remedy = "remove the job's folder and run the sweep's command again"
+    raise ConfigError(f"{folder.run_dir(job)}: made {what}; figures do not compare: {remedy}")
