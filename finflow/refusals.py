@@ -155,6 +155,8 @@ def compose_message(stage: str, text: str, overrides: Sequence[str]) -> str:
         wrong = next((o for o in overrides if o.lstrip("+").startswith(key)), key)
         if key.startswith("env.synthetic."):
             return f"{wrong}: belongs to env=synthetic alone; add env=synthetic or leave it out"
+        if key.startswith("tracking.wandb."):
+            return f"{wrong}: belongs to tracking=wandb alone; add tracking=wandb or leave it out"
         if key.startswith("hydra."):
             return f"{wrong}: no such key of Hydra with the chosen options; leave it out"
         return f"{wrong}: no such key with the chosen options; known here: {', '.join(_known_keys(stage, key))}"

@@ -10,6 +10,7 @@ from finflow.schema.algo import IQL, BCell
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import Monitor
+from finflow.schema.tracking import Tracking
 
 STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep")
 
@@ -49,12 +50,6 @@ class Hardware(Schema):
 
     device: Literal["auto", "cpu"]
     threads: Annotated[int, Field(ge=1, le=1024)]
-
-
-class Tracking(Schema):
-    """Sinks beside `metrics.jsonl`, which is always written."""
-
-    tensorboard: bool
 
 
 class Init(Schema):

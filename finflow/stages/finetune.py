@@ -32,6 +32,7 @@ from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
+from finflow.stages.tracked import outcome_of, show_networks
 from finflow.stages.validation import Selection, summarise_episode
 from finflow.tracking.console import warn
 from finflow.training.batches import Batcher
@@ -84,6 +85,7 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
 
     def evaluate_at(episode: int) -> dict[str, float | None]:
         score = validate()
+        show_networks(run.tracker, "episode", episode, networks, run.gate(validate))
         if selection.consider(episode, score):
             run.save(selection.weights, agent.scales)
         return score
@@ -127,8 +129,6 @@ def _close(
     sha256 = run.save(selection.weights, agent.scales)
     agent.networks.load_state_dict(selection.weights)
     run.keep_validation(agent.networks)
-    run.tracker.close()
-    run.record(parent, finished=True)
     first, end = selection.scores[0], selection.scores[-1]
     objectives = [score[selection.objective] for score in selection.scores]
     dip = None
@@ -148,6 +148,9 @@ def _close(
         "diagnostics_at_end": trained,
         "last": dict(last),
     }
+    run.tracker.finish(outcome_of(run.folder, "finetune", summary))
+    run.tracker.close()
+    run.record(parent, finished=True)
     write_summary(run.folder, summary)
     return FinetuneResult(
         run.folder,

@@ -19,6 +19,7 @@ from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import PretrainResult
 from finflow.stages.run import METRICS, cql_scales, open_run
+from finflow.stages.tracked import outcome_of, show_networks
 from finflow.training.batches import Batcher
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 
@@ -55,21 +56,28 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
 
     monitor = run.monitor(agent, "epoch", conservative=False)
 
+    def evaluate_at(epoch: int) -> dict[str, float | None]:
+        score = validator()
+        show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
+        return score
+
     def pause() -> None:
         pass
 
     with stopwatch.phase("train"):
         row = train_offline(
-            agent, memory, batcher, run.tracker, monitor, lambda _: validator(), plan, OfflineState(),
+            agent, memory, batcher, run.tracker, monitor, evaluate_at, plan, OfflineState(),
             pause=pause, generator=generator,
         )  # fmt: skip
     scales = cql_scales(networks, prepared, memory, config.seed)
     sha256 = run.save(networks.state_dict(), scales)
     run.keep_validation(networks)
+    summary = {"stage": "pretrain", "weights_sha256": sha256, "transitions": len(dataset), "metrics": row}
+    summary |= {"advantage_std": scales[0], "atom_std": scales[1]}
+    run.tracker.finish(outcome_of(run.folder, "pretrain", summary))
     run.tracker.close()
     run.record(None, finished=True)
-    summary = {"stage": "pretrain", "weights_sha256": sha256, "transitions": len(dataset), "metrics": row}
-    write_summary(run.folder, summary | {"advantage_std": scales[0], "atom_std": scales[1]})
+    write_summary(run.folder, summary)
     if config.init.publish:
         publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
     losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.scales import measure_scales
@@ -22,8 +24,9 @@ from finflow.schema import Config
 from finflow.seeding import torch_stream
 from finflow.stages.past import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
+from finflow.stages.tracked import start_of
 from finflow.stages.validation import Validator
-from finflow.tracking.tracker import Tracker, make_tracker
+from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.measures import Learner
 from finflow.training.monitor import Monitor
 
@@ -39,7 +42,7 @@ class Run:
     folder: Path
     prepared: Prepared
     stopwatch: Stopwatch
-    tracker: Tracker
+    tracker: CompositeTracker
 
     def facts(self) -> dict[str, Any]:
         """What the weights of this run are made of."""
@@ -47,26 +50,30 @@ class Run:
         return parent_facts(self.config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
 
     def record(self, parent: Parent | None, *, finished: bool = False) -> None:
-        """Write `run.json`."""
-        write_run(
-            self.folder,
-            run_record(
-                self.config,
-                self.prepared.market.fingerprint,
-                self.prepared.dates,
-                self.config.seed,
-                None if parent is None else parent.record(self.config.output_root),
-                self.stopwatch,
-                finished=finished,
-                facts={PAST: past_facts(self.prepared.market)},
-            ),
+        """Write `run.json`; the first time the sinks are told of it."""
+        record = run_record(
+            self.config,
+            self.prepared.market.fingerprint,
+            self.prepared.dates,
+            self.config.seed,
+            None if parent is None else parent.record(self.config.output_root),
+            self.stopwatch,
+            finished=finished,
+            facts={PAST: past_facts(self.prepared.market)},
         )
+        write_run(self.folder, record)
+        if not finished:
+            self.tracker.begin(start_of(self.config, self.folder, record))
 
     def validator(self, networks: Networks) -> Validator:
         """Validation of the greedy policy of `networks`."""
         prepared = self.prepared
         policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
         return Validator(policy, prepared.market, prepared.fold, prepared.accounting, self.config.env.rebalance)
+
+    def gate(self, validator: Validator) -> dict[str, NDArray[np.float64]]:
+        """By expert, its share on validation days when they were last looked at."""
+        return dict(zip(self.prepared.spec.experts, validator.gate.T, strict=True))
 
     def monitor(self, agent: Learner, step_name: str, *, conservative: bool) -> Monitor:
         """Stability monitor of the run's training loop, which counts `step_name`s."""

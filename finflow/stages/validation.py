@@ -23,7 +23,12 @@ _POLICY = "policy"
 
 
 class Validator:
-    """Scores a policy on the fold's validation rows; never sees the test rows."""
+    """Scores a policy on the fold's validation rows; never sees the test rows.
+
+    Attributes
+    ----------
+    gate : [N, K] shares that the gate gave the experts on validation days, when it was last asked.
+    """
 
     def __init__(
         self, policy: GreedyPolicy, market: Market, fold: Fold, accounting: Accounting, frequency: str
@@ -32,6 +37,7 @@ class Validator:
         self.benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
         rows = np.asarray(fold.validation.decisions, dtype=np.int64)
         self._regime = decision_regimes(market, fold.validation)
+        self.gate = np.empty((0, 0))
         self._states = (rows, equal_weight_plan(market).targets[rows], np.zeros(len(rows)))
 
     def __call__(self) -> dict[str, float | None]:
@@ -46,7 +52,8 @@ class Validator:
     def diagnose(self) -> dict[str, float | None]:
         """`agents.greedy.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""
         decision = self.policy.decide(*self._states)
-        shared = gate_information(decision.gate.double().cpu().numpy(), self._regime)
+        self.gate = decision.gate.double().cpu().numpy()
+        shared = gate_information(self.gate, self._regime)
         return {**describe(decision), "gate_regime_information": shared}
 
 

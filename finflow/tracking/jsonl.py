@@ -54,7 +54,7 @@ class JsonlTracker:
             raise ValueError("log: the tracker is closed")
         if step_name in row:
             raise ValueError(f"log: {step_name!r} is the step, it cannot be a figure as well")
-        self._metrics.append({step_name: step, **{name: _number(value) for name, value in row.items()}})
+        self._metrics.append({step_name: step, **{name: number(value) for name, value in row.items()}})
 
     def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
         """Do nothing: a row holds figures."""
@@ -107,7 +107,8 @@ class _Lines:
             os.close(self._descriptor)
 
 
-def _number(value: SupportsFloat | None) -> float | int | None:
+def number(value: SupportsFloat | None) -> float | int | None:
+    """A figure as JSON can say it: None where it is undefined or not finite."""
     if value is None:
         return None
     if isinstance(value, Integral):

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.tracking.sink import Outcome, Sink, Start, flat
 
-class TensorBoardTracker:
+
+class TensorBoardSink(Sink):
     """Scalars, histograms and alerts under tags `<step name>/<figure>`, since epochs and episodes count apart.
+
+    At the end the settings stand in the table of hyperparameters, beside the figures of the summary.
 
     Parameters
     ----------
@@ -20,28 +23,42 @@ class TensorBoardTracker:
         # Importing it takes a second or two, which a run without it need not pay.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: SummaryWriter | None = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder))
+        self._settings: Mapping[str, bool | str | float] = {}
 
-    def log(self, step_name: str, step: int, row: Mapping[str, SupportsFloat | None]) -> None:
+    def begin(self, start: Start) -> None:
+        """Keep the settings, for the end."""
+        self._settings = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in flat(start.settings).items()
+        }
+
+    def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
         """Add each defined figure as a scalar."""
-        if self._writer is not None:
-            for name, value in row.items():
-                if value is not None:
-                    self._writer.add_scalar(f"{step_name}/{name}", float(value), step)
+        for name, value in row.items():
+            if value is not None:
+                self._writer.add_scalar(f"{step_name}/{name}", value, step)
 
     def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
         """Add the finite values as a histogram."""
         finite = values[np.isfinite(values)]
-        if self._writer is not None and finite.size:
+        if finite.size:
             self._writer.add_histogram(f"{step_name}/{name}", finite, step)
 
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Add the message as text."""
-        if self._writer is not None:
-            self._writer.add_text(f"{step_name}/alert", message, step)
+        self._writer.add_text(f"{step_name}/alert", message, step)
 
-    def close(self) -> None:
+    def finish(self, outcome: Outcome) -> None:
+        """Add the row of hyperparameters: settings, and every number of the summary as `result/...`."""
+        figures = {
+            f"result/{key}": float(value)
+            for key, value in flat(outcome.summary).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        # Its own folder would make it a run of its own, without the curves.
+        self._writer.add_hparams(dict(self._settings), figures, run_name=".")
+
+    def close(self, *, failed: bool) -> None:
         """Write what is left."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        self._writer.close()

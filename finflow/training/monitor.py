@@ -12,7 +12,7 @@ from finflow.errors import DivergedError
 from finflow.nn.policy import Decision
 from finflow.schema.monitor import Monitor as MonitorConfig
 from finflow.tracking.console import warn
-from finflow.tracking.tracker import Tracker
+from finflow.tracking.sink import Tracker
 from finflow.training.measures import Learner, Measures
 from finflow.training.rules import (
     ADVICE,

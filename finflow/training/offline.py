@@ -10,7 +10,7 @@ from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.iql import IQL
 from finflow.replay import Replay
 from finflow.tracking.progress import progress
-from finflow.tracking.tracker import Tracker
+from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor

@@ -15,7 +15,7 @@ from finflow.envs.world import World
 from finflow.replay import Replay, join
 from finflow.schema.algo import BCell as BCellConfig
 from finflow.tracking.progress import progress
-from finflow.tracking.tracker import Tracker
+from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor

@@ -10,7 +10,7 @@ from finflow.agents.bcell import BCell
 from finflow.envs.world import World
 from finflow.replay import Replay
 from finflow.tracking.progress import progress
-from finflow.tracking.tracker import Tracker
+from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 

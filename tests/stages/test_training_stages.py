@@ -58,6 +58,21 @@ def test_fine_tuning_logs_a_row_an_episode(tuned: FinetuneResult) -> None:
     assert logged[-1]["actor_loss"] is not None
 
 
+def test_weights_and_gate_are_shown_at_every_validation(pretrained: PretrainResult, tuned: FinetuneResult) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for result, unit, validated in ((pretrained, "epoch", [2]), (tuned, "episode", [0, 4, 8])):
+        events = EventAccumulator(str(result.run_dir / "tensorboard"), size_guidance={"histograms": 0}).Reload()
+        parts = {tag.removeprefix(f"{unit}/") for tag in events.Tags()["histograms"]}
+        assert {"weights/actor.gate", "weights/actor.experts", "weights/critic.out", "gate/momentum"} <= parts
+        for tag in ("weights/actor.gate", "gate/momentum"):
+            assert [event.step for event in events.Histograms(f"{unit}/{tag}")] == validated
+        share = events.Histograms(f"{unit}/gate/momentum")[-1].histogram_value
+        assert 0 <= share.min <= share.max <= 1
+        hparams = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        assert b"algo.network.hidden_dim" in hparams
+
+
 def test_phase_two_starts_from_phase_one_to_the_bit(
     root: Path, pretrained: PretrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:

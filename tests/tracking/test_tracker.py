@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.errors import StorageError
-from finflow.schema import Tracking
+from finflow.schema.tracking import Tracking
 from finflow.tracking import console
 from finflow.tracking.jsonl import JsonlTracker
-from finflow.tracking.tensorboard import TensorBoardTracker
-from finflow.tracking.tracker import CompositeTracker, Row, Tracker, make_tracker
+from finflow.tracking.sink import Outcome, Row, Sink, Start, Tracker
+from finflow.tracking.tensorboard import TensorBoardSink
+from finflow.tracking.tracker import CompositeTracker, make_tracker
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def _fresh_warnings() -> None:
     console.forget_warnings()
 
 
-class Spy:
+class Spy(Sink):
     """Notes its calls, and fails from call number `fails_at` on."""
 
     def __init__(self, fails_at: int = 1_000) -> None:
@@ -45,16 +46,23 @@ class Spy:
     def alert(self, step_name: str, step: int, message: str) -> None:
         self._note(f"alert {message}")
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         self._note("close")
 
 
-def drive(tracker: Tracker) -> None:
+def tracking(*, tensorboard: bool = False) -> Tracking:
+    return Tracking(tensorboard=tensorboard, wandb=None, patience=30.0)
+
+
+def drive(tracker: Tracker, outcome: Outcome | None = None) -> None:
     generator = np.random.default_rng(0)
     for epoch in range(3):
         tracker.log("epoch", epoch, {"v_loss": float(generator.normal()), "sharpe": None})
         tracker.histogram("epoch", epoch, "gate", generator.random((4, 5)))
     tracker.alert("epoch", 2, "entropy\ncollapsed")
+    if outcome is not None:
+        assert isinstance(tracker, CompositeTracker)
+        tracker.finish(outcome)
     tracker.close()
     tracker.close()
 
@@ -130,11 +138,11 @@ def test_a_full_disk_is_a_storage_error_and_leaves_whole_lines(tmp_path: Path, m
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be written"):
-        make_tracker(Tracking(tensorboard=False), tmp_path / "run")
+        make_tracker(tracking(), tmp_path / "run")
 
 
 def test_the_failure_of_the_truth_is_not_swallowed() -> None:
-    tracker = CompositeTracker(Spy(fails_at=0), {"sink": Spy()})
+    tracker = CompositeTracker(Spy(fails_at=0), {"sink": Spy}, 30.0)
     with pytest.raises(RuntimeError):
         tracker.log("epoch", 0, {})
 
@@ -142,19 +150,19 @@ def test_the_failure_of_the_truth_is_not_swallowed() -> None:
 @pytest.mark.parametrize("fails_at", range(9))
 def test_a_failing_sink_is_dropped_with_one_warning(fails_at: int, capsys: pytest.CaptureFixture[str]) -> None:
     truth, bad, good = Spy(), Spy(fails_at), Spy()
-    drive(CompositeTracker(truth, {"bad": bad, "good": good}))
+    drive(CompositeTracker(truth, {"bad": lambda: bad, "good": lambda: good}, 30.0))
     assert truth.calls == good.calls
-    assert len(truth.calls) == 9
-    assert len(bad.calls) == min(fails_at + 1, 9)
+    assert len(truth.calls) == 8
+    assert len(bad.calls) == min(fails_at + 1, 8)
     captured = capsys.readouterr()
     warning = "warning: tracking.bad: switched off for the rest of the run (the network is down); metrics.jsonl goes on"
-    assert captured.err.splitlines() == ([warning] if fails_at < 9 else [])
+    assert captured.err.splitlines() == ([warning] if fails_at < 8 else [])
     assert captured.out == ""
 
 
 def test_a_sink_that_cannot_start_is_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
-    tracker = make_tracker(Tracking(tensorboard=True), tmp_path)
+    tracker = make_tracker(tracking(tensorboard=True), tmp_path)
     drive(tracker)
     assert len(lines(tmp_path / "metrics.jsonl")) == 3
     assert capsys.readouterr().err.count("warning: tracking.tensorboard") == 1
@@ -164,7 +172,7 @@ def test_a_missing_library_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    drive(make_tracker(Tracking(tensorboard=True), tmp_path))
+    drive(make_tracker(tracking(tensorboard=True), tmp_path))
     assert len(lines(tmp_path / "metrics.jsonl")) == 3
     assert capsys.readouterr().err.count("warning:") == 1
 
@@ -175,7 +183,7 @@ def test_turning_a_sink_off_changes_nothing(tmp_path: Path) -> None:
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002 - to see that no global stream moves
         random.seed(0)
-        drive(make_tracker(Tracking(tensorboard=on), tmp_path / str(on)))
+        drive(make_tracker(tracking(tensorboard=on), tmp_path / str(on)))
         states.append((torch.rand(1).item(), np.random.rand(), random.random()))  # noqa: NPY002
     assert states[0] == states[1]
     for name in ("metrics.jsonl", "alerts.jsonl"):
@@ -186,10 +194,17 @@ def test_turning_a_sink_off_changes_nothing(tmp_path: Path) -> None:
 def test_tensorboard_files_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    drive(TensorBoardTracker(tmp_path))
+    sink = TensorBoardSink(tmp_path)
+    sink.begin(Start("pretrain", "iql", {"algo": {"name": "iql", "lr": 3e-4, "betas": [0.9, 1.0]}, "seed": 2}, {}))
+    drive(
+        CompositeTracker(Spy(), {"tensorboard": lambda: sink}, 30.0), Outcome({"metrics": {"v_loss": 0.5, "x": None}})
+    )
     events = EventAccumulator(str(tmp_path)).Reload()
     tags = events.Tags()
-    assert tags["scalars"] == ["epoch/v_loss"]
+    assert tags["scalars"] == ["epoch/v_loss", "result/metrics.v_loss"]
+    assert events.Scalars("result/metrics.v_loss")[0].value == 0.5
+    told = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert all(word in told for word in (b"algo.name", b"iql", b"algo.lr", b"algo.betas", b"[0.9, 1.0]", b"seed"))
     assert tags["histograms"] == ["epoch/gate"]
     assert [event.step for event in events.Scalars("epoch/v_loss")] == [0, 1, 2]
     expected = float(np.random.default_rng(0).normal())
@@ -198,8 +213,10 @@ def test_tensorboard_files_read_back(tmp_path: Path) -> None:
 
 def test_a_run_without_tensorboard_does_not_import_it(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys; from finflow.schema import Tracking; from finflow.tracking.tracker import make_tracker\n"
-        "make_tracker(Tracking(tensorboard=False), pathlib.Path(sys.argv[1])).close()\n"
-        "sys.exit(any(name.split('.')[0] == 'tensorboard' for name in sys.modules))"
+        "import pathlib, sys; from finflow.schema.tracking import Tracking\n"
+        "from finflow.tracking.tracker import make_tracker\n"
+        "nothing = Tracking(tensorboard=False, wandb=None, patience=1.0)\n"
+        "make_tracker(nothing, pathlib.Path(sys.argv[1])).close()\n"
+        "sys.exit(any(name.split('.')[0] in ('tensorboard', 'wandb') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0

@@ -1,0 +1,86 @@
+"""A sink in a thread of its own, so that one that fails or hangs never stops or slows training."""
+
+import queue
+import threading
+from collections.abc import Callable
+
+from finflow.tracking.console import warn
+from finflow.tracking.sink import Sink
+
+BACKLOG = 4096
+"""Reports that may wait for a sink; one that falls further behind is given up."""
+
+Report = Callable[[Sink], None]
+
+
+class Aside:
+    """Hands reports to a sink, in order and without waiting for it, until it fails, falls behind or hangs.
+
+    Parameters
+    ----------
+    name : for the warning that says why it was given up.
+    build : makes the sink, in the thread; what it imports, the run need not wait for.
+    patience : seconds that `close` waits for it.
+    """
+
+    def __init__(self, name: str, build: Callable[[], Sink], patience: float) -> None:
+        self._name, self._build, self._patience = name, build, patience
+        self._reports: queue.Queue[Report | None] = queue.Queue(BACKLOG)
+        self._sink: Sink | None = None
+        self._over = False
+        self._thread = threading.Thread(target=self._work, name=f"tracking.{name}", daemon=True)
+        self._thread.start()
+
+    def tell(self, report: Report) -> None:
+        """Have the sink take a report; returns at once."""
+        if self._over:
+            return
+        try:
+            self._reports.put_nowait(report)
+        except queue.Full:
+            self._give_up(f"{BACKLOG} reports behind")
+
+    def close(self, *, failed: bool) -> None:
+        """Have the sink write what is left, and wait for it as long as `patience`; a second call does nothing."""
+        if self._over:
+            return
+
+        def last(sink: Sink) -> None:
+            sink.close(failed=failed)
+            self._over = True
+
+        self.tell(last)
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            self._give_up(f"not done {self._patience:g} s after the run")
+        self._over = True
+
+    def _work(self) -> None:
+        try:
+            self._sink = self._build()
+            while not self._over:
+                report = self._reports.get()
+                if report is not None and not self._over:
+                    report(self._sink)
+        except Exception as error:  # noqa: BLE001 - whatever a tracking library raises, training goes on
+            if not self._over:
+                self._over = True
+                given_up(self._name, " ".join(str(error).split()) or type(error).__name__)
+
+    def _give_up(self, reason: str) -> None:
+        """Leave the thread to itself: it ends with the process, or at its next report."""
+        self._over = True
+        given_up(self._name, reason)
+        while not self._reports.empty():
+            try:
+                self._reports.get_nowait()
+            except queue.Empty:
+                break
+        self._reports.put_nowait(None)  # wakes a thread that waits
+        if self._sink is not None:
+            self._sink.abandon()
+
+
+def given_up(name: str, reason: str) -> None:
+    """Say once that a sink is no longer told anything."""
+    warn(f"tracking.{name}: switched off for the rest of the run ({reason}); metrics.jsonl goes on")

@@ -1,0 +1,105 @@
+"""What a training loop says, what a stage adds at start and end, and what a sink beside the truth may do with it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, SupportsFloat
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = Mapping[str, SupportsFloat | None]
+"""Figures of one step by name; None is an undefined figure."""
+
+
+class Tracker(Protocol):
+    """Where a training loop says how it goes; what it does never changes a result."""
+
+    def log(self, step_name: str, step: int, row: Row) -> None:
+        """Take the figures of step number `step` of the kind `step_name` ("epoch", "episode")."""
+        ...
+
+    def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
+        """Take the distribution of `values`, of any shape; a sink without histograms ignores it."""
+        ...
+
+    def alert(self, step_name: str, step: int, message: str) -> None:
+        """Take a warning about the run, one line."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left; a second call does nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known when a run begins.
+
+    Attributes
+    ----------
+    stage, name : of the run.
+    settings : those that the stage reads, nested.
+    record : `run.json` as it stands: versions, commit, data fingerprint, parent.
+    group : sweep that the run is a job of, or None.
+    """
+
+    stage: str
+    name: str
+    settings: Mapping[str, Any]
+    record: Mapping[str, Any]
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run has to show.
+
+    Attributes
+    ----------
+    summary : of `summary.json`, nested.
+    files : by the kind of thing they hold ("weights", "report"), each to be kept as a version of its own.
+    tables : by name, the columns and their rows.
+    figures : makes plotly figures by name; called by a sink that shows them, in that sink's own time.
+    """
+
+    summary: Mapping[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=dict)
+    figures: Callable[[], Mapping[str, Any]] = dict
+
+
+class Sink:
+    """A tracker beside the truth; this one does nothing. Its methods are called in one thread, in order.
+
+    A sink may fail and may hang: see `aside.Aside`. Values that it is handed are its own.
+    """
+
+    def begin(self, start: Start) -> None:
+        """Take what is known at the start; called before any figure."""
+
+    def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
+        """Take the figures of a step."""
+
+    def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
+        """Take a distribution."""
+
+    def alert(self, step_name: str, step: int, message: str) -> None:
+        """Take a warning."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Take what a run that went well has to show; called last before `close`."""
+
+    def close(self, *, failed: bool) -> None:
+        """Write what is left."""
+
+    def abandon(self) -> None:
+        """Let go of whatever would keep the process from ending; called from another thread while this one hangs."""
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

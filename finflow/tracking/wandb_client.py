@@ -1,0 +1,59 @@
+"""The W&B client as FinFlow wants it: silent, asking nothing, sending nothing unless told to, and never in the way.
+
+The client works through a process of its own, `wandb-core`, and waits for it without end when Python exits. Whoever
+gives up on a run must end that process; there is no public way to it.
+"""
+
+import contextlib
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+INIT_SECONDS = 30.0
+"""Longest that a server may take to answer the first request."""
+
+
+def load() -> Any:
+    """The module `wandb`, imported so that it reports nothing about itself to its makers."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    return wandb
+
+
+def settings(wandb: Any, mode: str) -> Any:
+    """Settings of a run: what FinFlow records itself, the client need not look for."""
+    return wandb.Settings(
+        mode=mode,
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        init_timeout=INIT_SECONDS,
+    )
+
+
+def has_key(wandb: Any) -> bool:
+    """Whether the client knows who is asking; it would otherwise prompt for it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(str(wandb.setup().settings.base_url)).hostname
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return host is not None and netrc.netrc(path).authenticators(host) is not None
+    return False
+
+
+def end_service() -> None:
+    """End `wandb-core` and forget it, so that nothing waits for it when Python exits."""
+    from wandb.sdk import wandb_setup
+
+    with contextlib.suppress(AttributeError, OSError):  # another version of the client may hold it elsewhere
+        connection: Any = wandb_setup.singleton()._connection  # pyright: ignore[reportPrivateUsage]
+        connection._cleanup()
+        connection._proc._process.kill()

@@ -1,0 +1,162 @@
+"""Weights & Biases; with `wandb_client.py` the only importer of that library."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.artifacts.files import atomic_json, read_json, sha256_of
+from finflow.schema.tracking import Wandb
+from finflow.tracking import wandb_client
+from finflow.tracking.console import warn
+from finflow.tracking.jsonl import ALERTS, METRICS
+from finflow.tracking.sink import Outcome, Sink, Start, flat
+
+IDENTITY = "wandb.json"
+"""In the run folder: under which id, project and entity W&B knows the run. A resumed run goes on under the same id."""
+BEST = ("validation_sharpe", "validation_active_information_ratio")
+"""Figures whose highest value stands in the summary beside the last."""
+
+
+class WandbSink(Sink):
+    """One W&B run in `run_dir/wandb`; offline unless the settings say online.
+
+    Rows are logged under the names of `metrics.jsonl`, step for step, undefined figures left out. Where the server
+    cannot be reached the run is kept offline, to be sent by `wandb sync`.
+    """
+
+    def __init__(self, settings: Wandb, run_dir: Path) -> None:
+        self._settings, self._run_dir = settings, run_dir
+        self._wandb = wandb_client.load()
+        self._run: Any = None
+        self._step_names: set[str] = set()
+        self._last = 0
+
+    def begin(self, start: Start) -> None:
+        """Begin the run, or go on with the one that was interrupted here."""
+        identity = self._run_dir / IDENTITY
+        known = read_json(identity) if identity.exists() else {"id": uuid.uuid4().hex[:12]}
+        record = {key: value for key, value in start.record.items() if key != "parent"}
+        parent = {key: value for key, value in (start.record.get("parent") or {}).items() if key != "path"}
+        options = {
+            "dir": str(self._run_dir),
+            "project": self._settings.project,
+            "entity": self._settings.entity,
+            "id": known["id"],
+            "name": f"{start.name} {self._run_dir.name}",
+            "group": self._settings.group or start.group,
+            "job_type": start.stage,
+            "tags": list(self._settings.tags),
+            "config": {**start.settings, "provenance": {**record, "parent": parent or None}},
+            "resume": "allow",
+        }
+        self._run = self._open(options)
+        online = self._run.settings.mode == "online"
+        place = {"id": self._run.id, "project": self._run.project, "entity": self._run.entity or None}
+        atomic_json(identity, {**place, "group": options["group"], "url": self._run.url if online else None})
+        if online and parent:
+            self._descend(str(parent["sha256"]))
+
+    def _open(self, options: Mapping[str, Any]) -> Any:
+        """The run, online if it was asked for and can be had."""
+        wandb = self._wandb
+        if self._settings.mode == "online":
+            reason = "no key: run `wandb login`, or set WANDB_API_KEY"
+            if wandb_client.has_key(wandb):
+                try:
+                    return wandb.init(**options, settings=wandb_client.settings(wandb, "online"))
+                except wandb.Error as error:
+                    reason = " ".join(str(error).split())
+            later = f"later: wandb sync {self._run_dir / 'wandb'}/*"
+            warn(f"tracking.wandb.mode=online: kept offline instead ({reason}); {later}")
+        return wandb.init(**options, settings=wandb_client.settings(wandb, "offline"))
+
+    def _descend(self, sha256: str) -> None:
+        """Name the pretrained weights as an input of this run; offline there is none to name, `run.json` has it."""
+        name = f"{artifact_name('pretrain', 'weights')}:{alias(sha256)}"
+        try:
+            self._run.use_artifact(name)
+        except (self._wandb.Error, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            warn(f"tracking.wandb: {name} is not on the server ({reason}); the lineage stands in run.json")
+
+    def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
+        """Log the defined figures."""
+        if step_name not in self._step_names:
+            self._step_names.add(step_name)
+            self._run.define_metric(step_name)
+            self._run.define_metric("*", step_metric=step_name)
+            for name in BEST:
+                self._run.define_metric(name, step_metric=step_name, summary="max")
+        self._put(step, {step_name: step, **{name: value for name, value in row.items() if value is not None}})
+
+    def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
+        """Log the finite values as a histogram, in the row of the same step."""
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            self._put(step, {name: self._wandb.Histogram(np_histogram=np.histogram(finite, bins=64))})
+
+    def alert(self, step_name: str, step: int, message: str) -> None:
+        """Alert: by mail or chat, where the account asks for that."""
+        text = f"{step_name} {step}: {message}"
+        self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=0)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Add summary, tables, figures and files; the tables of validations and of alerts are read from the truth."""
+        wandb = self._wandb
+        tables = {**outcome.tables, **_own_tables(self._run_dir)}
+        shown = {
+            name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            for name, (columns, rows) in tables.items()
+        }
+        self._put(self._last, {**shown, **{name: wandb.Plotly(made) for name, made in outcome.figures().items()}})
+        self._run.summary.update({f"result.{key}": value for key, value in flat(outcome.summary).items()})
+        for kind, path in outcome.files.items():
+            sha256 = sha256_of(path)
+            artifact = wandb.Artifact(
+                artifact_name(self._run.job_type, kind), type=kind, metadata={"sha256": sha256, "run": self._run.id}
+            )
+            artifact.add_file(str(path), policy="immutable", skip_cache=True)  # it stays where it is, uncopied
+            self._run.log_artifact(artifact, aliases=["latest", alias(sha256)])
+
+    def close(self, *, failed: bool) -> None:
+        """End the run, once everything is written or sent."""
+        self._run.finish(exit_code=1 if failed else 0)
+
+    def abandon(self) -> None:
+        """End the client's process; what it has written stays, for `wandb sync`."""
+        wandb_client.end_service()
+
+    def _put(self, step: int, values: Mapping[str, Any]) -> None:
+        self._last = max(self._last, step)
+        self._run.log(dict(values), step=step)
+
+
+def artifact_name(stage: str, kind: str) -> str:
+    """Name of the artifact that holds what runs of `stage` make; each file is a version of it."""
+    return f"{stage}-{kind}"
+
+
+def alias(sha256: str) -> str:
+    """Alias of the version with this content."""
+    return f"sha256-{sha256[:16]}"
+
+
+def _own_tables(run_dir: Path) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Validations and alerts of the whole run, also of what an earlier process of it wrote."""
+    rows = [row for row in _read(run_dir / METRICS) if any(name.startswith("validation_") for name in row)]
+    found = {"validation": rows, "alerts": _read(run_dir / ALERTS)}
+    tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
+    for name, rows in found.items():
+        if rows:
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            tables[name] = (columns, [[row.get(column) for column in columns] for row in rows])
+    return tables
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,133 @@
+"""Sinks that fail, fall behind or hang: what follows costs the run no more than a bounded wait at its end."""
+
+import threading
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from finflow.tracking import aside, console
+from finflow.tracking.aside import Aside
+from finflow.tracking.sink import Sink
+from finflow.tracking.tracker import CompositeTracker
+
+WAIT = 0.2
+
+
+@pytest.fixture(autouse=True)
+def _fresh_warnings() -> None:
+    console.forget_warnings()
+
+
+class Truth(Sink):
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
+        self.rows.append(step)
+
+    def close(self, *, failed: bool = False) -> None:
+        self.rows.append(-1)
+
+
+class Hanging(Truth):
+    """Never comes back from the call named `at`, until it is abandoned."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at, self.abandoned = at, threading.Event()
+        if at == "start":
+            self.abandoned.wait(20)
+
+    def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
+        super().log(step_name, step, row)
+        if self.at == "log":
+            self.abandoned.wait(20)
+
+    def close(self, *, failed: bool = False) -> None:
+        if self.at == "close":
+            self.abandoned.wait(20)
+
+    def abandon(self) -> None:
+        self.abandoned.set()
+
+
+def drive(sink: Hanging | None, at: str, steps: int) -> tuple[Truth, float, float]:
+    """Truth, seconds of the loop, and seconds of the end."""
+    truth = Truth()
+    tracker = CompositeTracker(truth, {"bad": lambda: sink or Hanging(at)}, WAIT)
+    begin = time.monotonic()
+    for step in range(steps):
+        tracker.log("episode", step, {"x": 0.5})
+    middle = time.monotonic()
+    tracker.close()
+    return truth, middle - begin, time.monotonic() - middle
+
+
+@pytest.mark.parametrize("at", ["log", "close"])
+def test_a_hanging_sink_costs_no_time_but_a_bounded_wait(at: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = Hanging(at)
+    truth, loop, end = drive(sink, at, 500)
+    assert truth.rows == [*range(500), -1]
+    assert loop < 0.2
+    assert WAIT <= end < WAIT + 0.3
+    assert sink.abandoned.is_set()
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "warning: tracking.bad: switched off for the rest of the run (not done 0.2 s after the run);"
+        " metrics.jsonl goes on"
+    ]
+
+
+def test_a_sink_that_hangs_before_it_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Event, "wait", _shortened(threading.Event.wait))
+    truth, loop, end = drive(None, "start", 500)
+    assert truth.rows == [*range(500), -1]
+    assert loop < 0.2
+    assert end < WAIT + 0.3
+
+
+def _shortened(wait):
+    return lambda event, seconds=None: wait(event, min(seconds, 2.0) if seconds else seconds)
+
+
+def test_one_that_falls_too_far_behind_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(aside, "BACKLOG", 16)
+    sink = Hanging("log")
+    truth, loop, end = drive(sink, "log", 500)
+    assert truth.rows == [*range(500), -1]
+    assert sink.abandoned.is_set()
+    assert loop + end < WAIT  # given up during the run: nothing to wait for
+    assert "switched off for the rest of the run (16 reports behind)" in capsys.readouterr().err
+
+
+def test_a_slow_sink_gets_everything_in_order_and_does_not_slow_the_loop() -> None:
+    class Slow(Truth):
+        def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
+            time.sleep(0.005)
+            super().log(step_name, step, row)
+
+    sink = Slow()
+    tracker = CompositeTracker(Truth(), {"slow": lambda: sink}, 10.0)
+    begin = time.monotonic()
+    for step in range(60):
+        tracker.log("episode", step, {"x": 0.5})
+    assert time.monotonic() - begin < 0.1
+    tracker.close()
+    tracker.close()
+    assert sink.rows == [*range(60), -1]
+
+
+def test_a_sink_is_told_whether_the_run_failed() -> None:
+    told: list[bool] = []
+
+    class Ended(Sink):
+        def close(self, *, failed: bool) -> None:
+            told.append(failed)
+
+    for failed in (True, False):
+        beside = Aside("sink", Ended, 5.0)
+        beside.close(failed=failed)
+    assert told == [True, False]
