@@ -1,12 +1,14 @@
 """What a report says of a whole window: which inputs matter, gate by regime, and parts of return and risk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import REGIMES
+from finflow.evaluation.files import plain
 from finflow.evaluation.metrics import YEAR
 from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Floats
@@ -46,6 +48,10 @@ class Overview:
     volatility: float
     calibration: dict[str, Calibration]
     cards: tuple[Card, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, of the cards their dates alone; what is undefined is None."""
+        return plain(asdict(replace(self, cards=()))) | {"cards": [card.date for card in self.cards]}
 
 
 def overview(windows: Sequence[Sequence[Scene]], explainers: dict[str, Explainer], largest: int) -> Overview:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from finflow.evaluation.result import Evaluation, Study
+from finflow.explain.overview import Overview
+from finflow.report.explained import explained_view
 from finflow.report.figures import equity_chart, gate_chart, opponent_name, trading_chart, weights_chart
-from finflow.report.html import render_page, write_page
+from finflow.report.html import asset, render_page, write_page
 from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
 from finflow.report.scrutiny import scrutiny_view
 from finflow.report.study import study_view
@@ -65,24 +67,29 @@ class KeyFigure:
     opponent: Cell
 
 
-def write_report(path: Path, evaluation: Evaluation, run: RunFacts, study: Study | None = None) -> None:
+def write_report(
+    path: Path, evaluation: Evaluation, run: RunFacts, study: Study | None = None, overview: Overview | None = None
+) -> None:
     """Write the page of one run to `path`, whole or not at all.
 
     study : the runs behind `evaluation`, where it stands for several; their section is added.
+    overview : why it traded; that section is added.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    write_page(path, render(evaluation, run, study))
+    write_page(path, render(evaluation, run, study, overview))
 
 
-def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None) -> str:
+def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, overview: Overview | None = None) -> str:
     """The page as HTML text."""
     main, scaled = verdict_views(evaluation)
     runs = None if study is None else study_view(study, evaluation)
+    explained = None if overview is None else explained_view(overview)
     charts = {
+        "explained": explained.charts if explained else [],
         "study": [runs.chart] if runs and runs.chart else [],
         "equity": [equity_chart(evaluation)],
         "weights": [weights_chart(evaluation)],
@@ -102,6 +109,8 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None) ->
         verdict=main,
         scaled=scaled,
         study=runs,
+        explained=explained,
+        card_css=asset("card.css") if explained else "",
         stitched=bool(seams(dates)),
         scrutiny=scrutiny_view(evaluation),
         scaling=scaling(evaluation.scaled_verdict),

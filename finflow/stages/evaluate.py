@@ -16,10 +16,11 @@ from finflow.evaluation.files import figures, plain, write_evaluation, write_ret
 from finflow.evaluation.openings import verify_openings
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
+from finflow.stages.explaining import explain_judged
 from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
-from finflow.stages.study import kind_of
+from finflow.stages.study import kind_of, labels
 from finflow.stages.trained import Trained, judging, load_trained, require_same_past
 from finflow.tracking.console import warn
 
@@ -55,10 +56,14 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     with stopwatch.phase("evaluate"):
         judged = judge_runs(config, runs, kind, stopwatch.started)
     evaluation = judged.evaluation
+    with stopwatch.phase("explain"):
+        tracks = [part.evaluation.policy for part in judged.parts]
+        overview = explain_judged(runs, kind, tracks, labels(runs, kind))
     for line in evaluation.warnings:
         warn(line)
     write_config(folder, own)
     _write_tables(folder, judged)
+    atomic_json(folder / "explanations.json", overview.to_dict())
     following = command_for("decide", first.config, {"run": first.folder})
     facts = {
         "run": [str(run.folder) for run in runs],
@@ -74,7 +79,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         finished=True, facts=facts,
     )  # fmt: skip
     report = folder / "report.html"
-    write_report(report, evaluation, _run_facts(first, record, following), judged.study)
+    write_report(report, evaluation, _run_facts(first, record, following), judged.study, overview)
     write_run(folder, record)
     study = None if judged.study is None else plain(asdict(judged.study))
     write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study})

@@ -21,6 +21,8 @@ from .conftest import TINY, TUNE
 
 MARKET = ["env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=4", *TINY]
 FEW = "evaluation.bootstrap_samples=100"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,52 @@ def test_a_card_recomputed_has_the_same_bytes(root: Path, run: Path, judged: Eva
     assert data["provenance"]["weights_sha256"] == json.loads((run / "summary.json").read_text())["weights_sha256"]
     assert data["window"] == "test"
     assert first.index is None
+
+
+def test_the_report_explains_the_window(judged: EvaluateResult) -> None:
+    found = json.loads((judged.run_dir / "explanations.json").read_text())
+    policy = judged.evaluation.metrics["policy"]
+    for parts in (found["contributions"], found["names"]):
+        assert sum(
+            one.get("earned", 0) + one.get("drift", 0) + one.get("trading", 0) - one["cost"] for one in parts
+        ) == (pytest.approx(policy.final_nav - 1, abs=1e-9))
+        assert sum(one["risk"] for one in parts) == pytest.approx(policy.volatility, abs=1e-9)
+    assert sum(row["days"] for row in found["gate"]) == len(judged.evaluation.policy.dates)
+    assert sum(found["importance"]["share"]) == pytest.approx(1.0)
+    assert found["importance"]["low"] is None  # one run: nothing is known of its spread
+    page = judged.report.read_text()
+    assert page.count('<details class="decision">') == len(found["cards"]) >= 3
+    assert "how far this depends on the seed is not known" in page
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed: the pages cannot be looked at")
+def test_pages_are_drawn_whole(root: Path, run: Path, judged: EvaluateResult) -> None:
+    """Nothing complains, nothing is fetched, every chart is there, and no page is wider than its window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    result = cards(root, run, "top=2")
+    assert result.index is not None
+    pages = [(judged.report, 1280), (result.pages[0], 1280), (result.pages[0], 390), (result.index, 390)]
+    said: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        for path, width in pages:
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.on("console", lambda message: said.append(message.text))
+            page.on("request", lambda request: said.append(request.url))
+            page.goto(path.as_uri())
+            assert said.pop(0) == path.as_uri()
+            if path == judged.report:
+                page.wait_for_selector("html[data-drawn]", state="attached", timeout=30_000)
+                for key in ("importance", "gate-regimes", "calibration"):
+                    assert page.locator(f"#{key} .plot-container path[d]").count() > 3
+                page.locator("details.decision summary").first.click()
+                assert page.locator("details.decision .bars").first.is_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert said == []
 
 
 def test_days_of_other_windows_need_no_evaluation(root: Path, run: Path, judged: EvaluateResult) -> None:

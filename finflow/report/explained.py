@@ -1,0 +1,231 @@
+"""Why the policy traded, over the whole window: inputs, gate by regime, parts of return and risk, the critic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from finflow.explain.calibration import Calibration
+from finflow.explain.importance import Importance
+from finflow.explain.overview import GateRow, Overview
+from finflow.explain.performance import NamePart
+from finflow.explain.sleeves import Contribution
+from finflow.report.card import CardView, card_view
+from finflow.report.tables import Cell, Column, Row, Table, number, signed
+from finflow.report.theme import BLUE, EXPERTS, GREY, OTHERS, Chart, blank, finish, numbers, text
+
+SHOWN = 14
+"""Inputs that are drawn; the others are summed in a sentence."""
+
+
+@dataclass(frozen=True)
+class ExplainedView:
+    """The page's section on explanations; `says` are plain sentences."""
+
+    importance: Chart
+    gate: Chart
+    calibration: Chart | None
+    calibration_says: tuple[str, ...]
+    experts: Table
+    names: Table
+    says: tuple[str, ...]
+    cards: tuple[CardView, ...]
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All charts, to hand their data to the page."""
+        return [self.importance, self.gate, *([self.calibration] if self.calibration else [])]
+
+
+def explained_view(overview: Overview) -> ExplainedView:
+    """What the page shows of an overview."""
+    return ExplainedView(
+        importance=importance_chart(overview.importance),
+        gate=regime_chart(overview.gate, overview.experts),
+        calibration=calibration_chart(overview.calibration) if overview.calibration else None,
+        calibration_says=tuple(calibration_says(label, one) for label, one in overview.calibration.items()),
+        experts=expert_table(overview.contributions, overview),
+        names=name_table(overview.names, overview),
+        says=_says(overview),
+        cards=tuple(card_view(card) for card in overview.cards),
+    )
+
+
+def _says(overview: Overview) -> tuple[str, ...]:
+    experts = [one for one in overview.contributions if one.name in overview.experts]
+    best = max(experts, key=lambda one: one.total)
+    risky = max(experts, key=lambda one: one.risk)
+    traded = sum(one.trading for one in overview.names)
+    verb = "added" if traded >= 0 else "took"
+    return (
+        f"Of the {100 * overview.net:+.1f} % net, holdings that {best.name} asked for brought most, "
+        f"{100 * best.total:+.1f} points; those of {risky.name} carry most of the risk.",
+        f"All trades after the first purchase {verb} {abs(100 * traded):.1f} points before cost, and cost "
+        f"{100 * sum(one.cost for one in overview.names):.1f} points, the first purchase included.",
+    )
+
+
+def importance_chart(found: Importance) -> Chart:
+    """Bars of the most important inputs, with their interval over runs."""
+    names, share = found.names[:SHOWN][::-1], found.share[:SHOWN][::-1]
+    error = None
+    if found.low is not None and found.high is not None:
+        low, high = found.low[:SHOWN][::-1], found.high[:SHOWN][::-1]
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "array": numbers((h - s for h, s in zip(high, share, strict=True)), 5),
+            "arrayminus": numbers((s - b for s, b in zip(share, low, strict=True)), 5),
+            "color": GREY,
+        }
+    figure = blank()
+    figure.add_trace(
+        go.Bar(
+            x=numbers(share, 5), y=[text(name) for name in names], orientation="h", marker={"color": BLUE},
+            error_x=error, hovertemplate="%{x:.1%}<extra></extra>",
+        )
+    )  # fmt: skip
+    finish(figure, legend=False)
+    figure.update_layout(hovermode="closest")
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero", title="share of the attribution")
+    rest = 1.0 - sum(found.share[:SHOWN])
+    over = (
+        f"bars are the mean of {found.runs} runs, whiskers its 95 % t-interval"
+        if found.runs > 1
+        else "one run: how far this depends on the seed is not known"
+    )
+    note = (
+        f"Mean absolute integrated gradients of each day's largest trade, summed over names, on {found.days} days; "
+        f"{over}. All other inputs: {rest:.0%}."
+    )
+    return Chart("importance", "Which inputs move it", note, figure, 60 + 26 * len(names))
+
+
+def regime_chart(rows: Sequence[GateRow], experts: Sequence[str]) -> Chart:
+    """Mean share of each expert under each regime label, as stacked bars."""
+    figure = blank()
+    labels = [f"{row.regime} ({row.days} d)" for row in rows][::-1]
+    for k, name in enumerate(experts):
+        figure.add_trace(
+            go.Bar(
+                x=numbers((row.gate[k] for row in rows[::-1]), 4), y=labels, orientation="h", name=text(name),
+                marker={"color": EXPERTS[k % len(EXPERTS)]}, hovertemplate="%{x:.1%}",
+            )
+        )  # fmt: skip
+    finish(figure)
+    figure.update_layout(barmode="stack", hovermode="y unified", legend={"traceorder": "normal"})
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    rates = ", ".join(f"{row.regime} {100 * row.rate:.2g} %" for row in rows)
+    note = f"Mean share of each expert in the aim on the days decided under each label. Mean trading rate: {rates}."
+    return Chart("gate-regimes", "Gate against regime", note, figure, 120 + 44 * len(rows))
+
+
+def calibration_chart(found: dict[str, Calibration]) -> Chart:
+    """Calibration curves against the diagonal; the band of the first."""
+    figure = blank()
+    ends: list[float | None] = [0.0, 1.0]
+    figure.add_trace(
+        go.Scatter(x=ends, y=ends, mode="lines", name="calibrated", line={"width": 1, "color": GREY, "dash": "dash"})
+    )
+    for place, (label, one) in enumerate(found.items()):
+        colour = (BLUE, *OTHERS)[place % (len(OTHERS) + 1)]
+        x = numbers(one.levels, 2)
+        if place == 0:
+            band = {"mode": "lines", "line": {"width": 0, "color": colour}, "showlegend": False, "hoverinfo": "skip"}
+            figure.add_trace(go.Scatter(x=x, y=numbers(one.low, 4), **band))
+            figure.add_trace(
+                go.Scatter(x=x, y=numbers(one.high, 4), fill="tonexty", fillcolor="rgba(0,114,178,0.18)", **band)
+            )
+        figure.add_trace(
+            go.Scatter(
+                x=x, y=numbers(one.curve, 4), mode="lines+markers", name=text(label),
+                line={"width": 2, "color": colour}, marker={"size": 5}, hovertemplate="%{y:.0%}",
+            )
+        )  # fmt: skip
+    finish(figure, legend=len(found) > 1)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1], title="level the critic named")
+    figure.update_yaxes(tickformat=".0%", range=[0, 1], title="share of outcomes below it")
+    note = (
+        "Probability integral transform of 21 days of realised reward, carried on by the critic's own distribution "
+        "after them. On the diagonal it was calibrated; band: 95 %, block bootstrap. Flat in the middle: too sure of "
+        "itself."
+    )
+    return Chart("calibration", "Was the critic's distribution calibrated", note, figure, 360)
+
+
+def calibration_says(label: str, found: Calibration) -> str:
+    """Coverage, spread and bias of one run's critic in a sentence."""
+    spread = "" if found.spread_ratio is None else f", surprises {found.spread_ratio:.1f} times what it expected"
+    interval = f"[{found.bias_low:+.2f}, {found.bias_high:+.2f}]"
+    return (
+        f"{label}: its 5 to 95 % band held {found.coverage:.0%} of outcomes (90 % if calibrated){spread}; mean "
+        f"surprise {found.bias:+.2f} {interval} units of reward. {found.days} days, about "
+        f"{found.days // found.horizon} of them independent."
+    )
+
+
+def expert_table(parts: Sequence[Contribution], overview: Overview) -> Table:
+    """Return, cost and risk by the expert that asked for what was held; the last row is the whole."""
+    rows = [
+        Row(
+            (
+                Cell(one.name),
+                number(one.share, 1, 100),
+                signed(one.earned, 2, 100),
+                number(one.cost, 2, 100),
+                signed(one.total, 2, 100),
+                signed(one.risk, 2, 100),
+            )
+        )
+        for one in parts
+    ]
+    whole = (sum(one.share for one in parts), sum(one.earned for one in parts), sum(one.cost for one in parts))
+    rows.append(_whole(number(whole[0], 1, 100), signed(whole[1], 2, 100), number(whole[2], 2, 100), overview))
+    columns = (
+        Column("Expert", numeric=False),
+        Column("Held", "% of wealth, mean"),
+        Column("Earned", "points"),
+        Column("Cost", "points"),
+        Column("Return", "points, net"),
+        Column("Risk", "% a year"),
+    )
+    return Table("expert-parts-table", columns, tuple(rows))
+
+
+def name_table(parts: Sequence[NamePart], overview: Overview) -> Table:
+    """Return and risk by name, the largest return first; the last row is the whole."""
+    rows = [
+        Row(
+            (
+                Cell(one.name),
+                number(one.weight, 1, 100),
+                signed(one.drift, 2, 100),
+                signed(one.trading, 2, 100),
+                number(one.cost, 2, 100),
+                signed(one.total, 2, 100),
+                signed(one.risk, 2, 100),
+            )
+        )
+        for one in sorted(parts, key=lambda one: -one.total)
+    ]
+    drift, trading, cost = (sum(getattr(one, field) for one in parts) for field in ("drift", "trading", "cost"))
+    held = number(sum(one.weight for one in parts), 1, 100)
+    rows.append(_whole(held, signed(drift, 2, 100), signed(trading, 2, 100), number(cost, 2, 100), overview))
+    columns = (
+        Column("Name", numeric=False),
+        Column("Weight", "%, mean"),
+        Column("First portfolio", "points, left alone"),
+        Column("Trading since", "points"),
+        Column("Cost", "points"),
+        Column("Return", "points, net"),
+        Column("Risk", "% a year"),
+    )
+    return Table("name-parts-table", columns, tuple(rows))
+
+
+def _whole(*cells: Cell | Overview) -> Row:
+    *shown, overview = cells
+    assert isinstance(overview, Overview)
+    middle = [cell for cell in shown if isinstance(cell, Cell)]
+    ends = (signed(overview.net, 2, 100), signed(overview.volatility, 2, 100))
+    return Row((Cell("whole portfolio"), *middle, *ends), "policy", group=True)
