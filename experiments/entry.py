@@ -18,11 +18,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from finflow.config import compose_stage, parse
-from finflow.errors import ConfigError, FinFlowError, StorageError
+from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
 from finflow.refusals import CONF_DIR, group_choices
 from finflow.schema import Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
+from finflow.training.stopping import end_at_once
 from multirun import params_of, sweep
 
 STORAGE = {
@@ -63,6 +64,7 @@ def main(stage: str, about: str, examples: Mapping[str, str], run: Run) -> NoRet
     run
         Does the work in the folder it is given; imports what is slow only when called.
     """
+    end_at_once()
     if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
         print(usage(stage, about, examples))
         sys.exit(0)
@@ -79,9 +81,9 @@ def guarded(work: Callable[[], int]) -> int:
     except HydraException as error:
         tell(str(error))
         return ConfigError.exit_code
-    except KeyboardInterrupt:
-        tell("interrupted")
-        return 130
+    except KeyboardInterrupt as error:
+        tell(str(error) or "interrupted")
+        return error.exit_code if isinstance(error, Interrupted) else 130
     except Exception as error:  # noqa: BLE001  (the last handler: every failure ends in a documented exit code)
         if isinstance(error, OSError) and error.errno in STORAGE:
             tell(f"{error.filename or 'output'}: {error.strerror}; free the place or choose another output_root")
@@ -107,7 +109,10 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
     config = parse(compose_stage(stage, overrides))
     if config.sweep.dry_run:
         raise ConfigError("sweep.dry_run=true: read by a sweep alone; add -m, or leave it out")
-    kept = nearest_folder(check_folder(stage, overrides) or Path(config.output_root))
+    wanted = check_folder(stage, overrides, resume=config.resume is not None)
+    if config.resume is not None:
+        overrides, wanted = resumed(config, overrides, wanted)
+    kept = nearest_folder(wanted or Path(config.output_root))
     failures: list[BaseException] = []
 
     def job(cfg: DictConfig) -> None:
@@ -131,6 +136,17 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
     return 0
 
 
+def resumed(config: Config, overrides: Sequence[str], typed: Path | None) -> tuple[list[str], Path]:
+    """The command line of a run that goes on in the folder of an earlier one, and that folder."""
+    from finflow.artifacts.commands import override
+    from finflow.stages.place import resumed_folder
+
+    folder = resumed_folder(config, typed)
+    assert folder is not None
+    kept = [text for text in overrides if not text.startswith("hydra.run.dir=")]
+    return [*kept, override("hydra.run.dir", folder)], folder
+
+
 def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
     """Split a command line into its one flag and its overrides."""
     flags = {arg for arg in argv if arg.startswith("-")}
@@ -140,8 +156,8 @@ def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
     return bool(flags), [arg for arg in argv if arg not in flags]
 
 
-def check_folder(stage: str, overrides: Sequence[str]) -> Path | None:
-    """Folder asked for by `hydra.run.dir`; refused where it holds anything, so that no run is overwritten."""
+def check_folder(stage: str, overrides: Sequence[str], *, resume: bool) -> Path | None:
+    """Folder asked for by `hydra.run.dir`; refused where it holds anything, unless a run is to go on there."""
     for text in overrides:
         if text.startswith("hydra.sweep."):
             raise ConfigError(f"{text}: read with -m alone; write hydra.run.dir=DIR")
@@ -153,8 +169,8 @@ def check_folder(stage: str, overrides: Sequence[str]) -> Path | None:
         raise ConfigError("hydra.run.dir='': should not be empty; name a new folder")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"hydra.run.dir={typed}: a file; name a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"hydra.run.dir={typed}: not empty; name a new folder")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"hydra.run.dir={typed}: not empty; name a new folder, or add resume=true to go on in it")
     return folder
 
 

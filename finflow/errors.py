@@ -1,9 +1,11 @@
 """Named failures of FinFlow, each with the exit code its user sees.
 
-The codes are part of the contract: 0 done, 1 a sweep with failed jobs, 2 bad input or config, 3 storage,
-5 diverged, 6 audit failed or ledger tampered with, 70 a bug of ours. A message is one line that names the file,
-key or value, and the remedy.
+The codes are part of the contract: 0 done, 1 a sweep with failed jobs, 2 bad input or config, 3 storage, 4 locked,
+5 diverged, 6 audit failed or ledger tampered with, 70 a bug of ours, 130 and 143 interrupted. A message is one line
+that names the file, key or value, and the remedy.
 """
+
+import signal
 
 
 class FinFlowError(Exception):
@@ -36,6 +38,12 @@ class StorageError(FinFlowError):
     exit_code = 3
 
 
+class LockedError(FinFlowError):
+    """A run folder that another process is writing."""
+
+    exit_code = 4
+
+
 class DivergedError(FinFlowError):
     """A NaN or infinity in a loss, gradient or weight."""
 
@@ -46,3 +54,11 @@ class AuditError(FinFlowError):
     """An audit that failed, or a log of test-window openings that was tampered with."""
 
     exit_code = 6
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that a signal ended; no `Exception`, so that nothing on the way takes it for a failure to go on after."""
+
+    def __init__(self, message: str, number: signal.Signals) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number

@@ -14,6 +14,7 @@ import numpy as np
 
 from finflow.errors import StorageError
 
+_TEMPORARY = ".tmp-"
 _REASONS = {
     errno.ENOSPC: ("disk full", "free some space"),
     errno.EDQUOT: ("disk quota used up", "free some space"),
@@ -23,6 +24,8 @@ _REASONS = {
     errno.ENOTDIR: ("a part of the path is no folder", "choose another folder with output_root=DIR"),
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.EISDIR: ("is a folder", "name a file"),
+    errno.ELOOP: ("is a link", "put the file itself there"),
+    errno.EFBIG: ("larger than files may be here", "raise the limit (ulimit -f)"),
     errno.ENAMETOOLONG: ("name too long", "choose a shorter name or folder"),
 }
 
@@ -62,7 +65,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     """
     with storage_errors(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
+        temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             try:
@@ -76,6 +79,19 @@ def atomic_write(path: Path, data: bytes) -> None:
                 os.unlink(temporary)
             raise
         _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that a kill cut short left in `folder`, which nobody else may be writing.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be removed.
+    """
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with storage_errors(path, "removed"):
+            path.unlink(missing_ok=True)
 
 
 def atomic_json(path: Path, value: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from finflow.artifacts.commands import command_under
 from finflow.artifacts.files import read_json
@@ -26,7 +27,7 @@ def newest_run(output_root: str | Path, *stages: str) -> Path:
         If there is none, with the command to run.
     """
     root = Path(output_root)
-    found = [summary.parent for stage in stages for summary in _files(root, stage, SUMMARY)]
+    found = [summary.parent for stage in stages for summary in run_files(root, stage, SUMMARY)]
     if not found:
         places = " or ".join(str(root / stage) for stage in stages)
         raise ConfigError(f"run=latest: no finished run under {places}; run: {command_under(stages[0], output_root)}")
@@ -57,6 +58,13 @@ def resolve_run(output_root: str | Path, run: str, *stages: str) -> Path:
     return folder
 
 
+def state_of(folder: Path) -> Literal["new", "unfinished", "finished"]:
+    """Whether `folder` holds a run that is done, one that `resume=true` would go on with, or none yet."""
+    if (folder / SUMMARY).exists():
+        return "finished"
+    return "unfinished" if (folder / CONFIG).exists() else "new"
+
+
 def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str]) -> Path:
     """New folder of a stage that judges a trained run, named as that run is: the first, where there are several.
 
@@ -81,7 +89,7 @@ def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: lis
     fold, test : name of the run's fold, and first and last day of its test window.
     """
     found: list[tuple[str, Path]] = []
-    for path in _files(Path(output_root), "evaluate", SUMMARY):
+    for path in run_files(Path(output_root), "evaluate", SUMMARY):
         try:
             record = read_json(path.parent / RUN)
         except StorageError:
@@ -100,7 +108,7 @@ def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: lis
 def noted_openings(output_root: str | Path) -> dict[str, str]:
     """Head hash of the log of test-window openings that each earlier evaluation noted, by its folder."""
     noted: dict[str, str] = {}
-    for path in _files(Path(output_root), "evaluate", RUN):
+    for path in run_files(Path(output_root), "evaluate", RUN):
         try:
             head = read_json(path).get(HEAD)
         except StorageError:
@@ -110,7 +118,7 @@ def noted_openings(output_root: str | Path) -> dict[str, str]:
     return noted
 
 
-def _files(root: Path, stage: str, name: str) -> list[Path]:
+def run_files(root: Path, stage: str, name: str) -> list[Path]:
     """Files `name` of the runs of `stage`, sweep jobs included."""
     return [path for pattern in ("*/*/", "*/*/*/") for path in (root / stage).glob(pattern + name)]
 

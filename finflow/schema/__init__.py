@@ -1,7 +1,7 @@
 """What a configuration holds: typed sections without defaults; values live in `conf/`, once."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -13,6 +13,14 @@ from finflow.schema.monitor import Monitor
 from finflow.schema.tracking import Tracking
 
 STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep")
+
+
+def _resume(value: Any) -> Any:
+    if value is None or value is False:
+        return None
+    if value is not True and not (isinstance(value, str) and value):
+        raise ValueError("should be true, a run folder, a checkpoint, or null")
+    return value
 
 
 class Budget(Schema):
@@ -69,6 +77,15 @@ class Offline(Schema):
     bootstrap_fraction: Fraction
 
 
+class Checkpoint(Schema):
+    """When a training run is saved, and how many of the newest are kept; `interval` in episodes, in phase 1 epochs."""
+
+    interval: Count
+    save_best: bool
+    save_latest: bool
+    max_checkpoints: Count
+
+
 class Evaluation(Schema):
     """Validation during training, and the verdict's bootstrap."""
 
@@ -105,6 +122,8 @@ class Config(Schema):
     reward: Reward
     init: Init
     offline: Offline
+    checkpoint: Checkpoint
+    resume: Annotated[Literal[True] | str | None, BeforeValidator(_resume)]
     evaluation: Evaluation
     sweep: Sweep
     market_regime: MarketRegime
@@ -131,11 +150,12 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": (
 """Algorithms of each training stage; the first is the default."""
 
 _SHARED = ("stage", "output_root")
-_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline", "sweep.dry_run")
+_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline", "checkpoint", "resume", "sweep.dry_run")
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
         *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "budget.collect_episodes",
-        "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs", "init.publish",
+        "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs", "evaluation.objective",
+        "init.publish",
     ),
     "finetune": (
         *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "init.weights", "budget.collect_episodes",

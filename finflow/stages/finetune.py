@@ -8,9 +8,10 @@ import torch
 from finflow.agents.bcell import BCell
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
-from finflow.artifacts.parents import Parent, find_parent, parent_facts
+from finflow.artifacts.parents import Parent, find_parent, parent_facts, weights_of
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import Stopwatch, write_summary
+from finflow.data.cache import content_hash
 from finflow.data.market import REGIMES
 from finflow.envs.collect import Dataset
 from finflow.envs.episodes import (
@@ -21,23 +22,22 @@ from finflow.envs.episodes import (
     labels,
     starting_portfolios,
 )
-from finflow.envs.simulator import Simulator
-from finflow.errors import ConfigError
+from finflow.errors import ConfigError, ParentError
 from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
 from finflow.schema import Config
 from finflow.schema.algo import BCell as BCellConfig
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
+from finflow.stages.place import Place, placed
 from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware
 from finflow.stages.results import FinetuneResult
-from finflow.stages.run import METRICS, SCALE_STATES, Run, cql_scales, open_run
-from finflow.stages.tracked import outcome_of, show_networks
-from finflow.stages.validation import Selection, summarise_episode
+from finflow.stages.run import DATASET, EPISODES, MARKET, METRICS, PARENT, SCALE_STATES, Run, open_run
+from finflow.stages.tracked import outcome_of
+from finflow.stages.tuning import Tuning
+from finflow.stages.validation import Selection
 from finflow.tracking.console import warn
-from finflow.training.batches import Batcher
-from finflow.training.online import Episode, OnlinePlan, OnlineState, share_out, train_online
-from finflow.training.refit import RefitState, refit
+from finflow.training.online import Episode, OnlinePlan, share_out
 
 
 def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
@@ -49,77 +49,50 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     ------
     ParentError
         If no pretrained weights fit; the line names the field that differs and the command to run.
-    ConfigError, DataError, StorageError, DivergedError
+    ConfigError, DataError, StorageError, LockedError, DivergedError
         One line each, see `finflow.errors`.
+    Interrupted
+        At SIGINT or SIGTERM, after a checkpoint.
     """
     if not isinstance(config.algo, BCellConfig):
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of bcell")
-    algo, stopwatch = config.algo, Stopwatch()
-    device = use_hardware(config.hardware)
+    with placed(config, run_dir) as place:
+        return _finetune(config, config.algo, place)
+
+
+def _finetune(config: Config, algo: BCellConfig, place: Place) -> FinetuneResult:
+    stopwatch, device = Stopwatch(), use_hardware(config.hardware)
     with stopwatch.phase("prepare"):
         prepared = prepare(config, device)
-        parent = _parent(config, prepared)
+        parent = _parent(config, prepared, place)
         policy = None if parent is None else read_policy(parent.tensors, parent.metadata)
         if policy is not None:
             prepared = _as_trained(config, prepared, policy)
     with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
-        episodes = _episodes(config, algo, prepared)
+        counts = _counts(config, place)
+        episodes = [episode for k in range(len(counts)) for episode in _episodes(config, algo, prepared, counts, k)]
         dataset = _of_regime(config, prepared, offline_data(config, prepared))
-    run = open_run(config, run_dir, prepared, stopwatch)
+    made_of = {
+        MARKET: prepared.market.fingerprint,
+        DATASET: content_hash(dataset.arrays()),
+        PARENT: None if parent is None else parent.sha256,
+    }
+    place.same(made_of)
+    run = open_run(config, place, prepared, stopwatch)
     run.record(parent)
     torch.manual_seed(stream_seed(config.seed, "dropout"))
-    world = prepared.world
     networks = build_networks(prepared.spec, algo.network, config.seed, device)
-    agent = BCell(networks, algo, world, torch_stream(config.seed, "finetune/agent", device))
+    agent = BCell(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
     memory = Replay.of(dataset, device)
-    generator = torch_stream(config.seed, "finetune/batches", device)
     if policy is not None:
         networks.load_state_dict(policy.networks, strict=True)
         agent.scales = policy.scales
-    plan = _plan(config, algo, episodes, prepared, networks, memory)
-    lived = Replay(algo.memory_capacity, prepared.market.n, device)
-    simulator = Simulator(prepared.market, prepared.accounting, world.reward)
-    state, refitted = OnlineState.start(simulator, lived, plan), RefitState()
-    monitor = run.monitor(agent, "episode", conservative=algo.cql.alpha > 0)
-    validate, selection = run.validator(networks), Selection(networks, config.evaluation.objective)
-
-    def evaluate_at(episode: int) -> dict[str, float | None]:
-        score = validate()
-        show_networks(run.tracker, "episode", episode, networks, run.gate(validate))
-        if selection.consider(episode, score):
-            run.save(selection.weights, agent.scales)
-        return score
-
-    def before_cql() -> None:
-        if agent.scales is None:
-            agent.scales = cql_scales(networks, prepared, memory, config.seed)
-
-    def pause() -> None:
-        pass
-
-    if selection.at is None:
-        if policy is not None and dict(policy.reward_facts) != reward_facts(config, prepared):
-            updates = config.budget.refit_updates
-            with stopwatch.phase("refit"):
-                refit(agent, memory, world, run.tracker, updates, refitted, pause=pause, generator=generator)
-            agent.scales = cql_scales(networks, prepared, memory, config.seed)
-        score = evaluate_at(0)
-        if policy is not None:
-            monitor.handed_over(score)
-    behaviour = Batcher(
-        world,
-        algo.relabel_fraction,
-        algo.network.state_noise,
-        algo.gamma,
-        generator,
-        lambda state: agent.act(state, agent.generator),
-    )
-    with stopwatch.phase("train"):
-        last = train_online(
-            agent, world, plan, state, memory, behaviour, run.tracker, monitor, evaluate_at,
-            summarise_episode, before_cql=before_cql, pause=pause, generator=generator,
-        )  # fmt: skip
-    return _close(run, parent, agent, selection, last)
+    slots = share_out(episodes, min(config.env.parallel, counts[0]))
+    plan = _plan(config, algo, slots, prepared, networks, memory)
+    changed = policy is not None and dict(policy.reward_facts) != reward_facts(config, prepared)
+    tuning = Tuning(run, agent, memory, plan, config.budget.refit_updates if changed else None)
+    last = tuning.run_through(made_of | {EPISODES: counts})
+    return _close(run, parent, agent, tuning.selection, last)
 
 
 def _close(
@@ -177,11 +150,16 @@ def alive(score: Mapping[str, float | None], handover: Mapping[str, float | None
     return found
 
 
-def _parent(config: Config, prepared: Prepared) -> Parent | None:
+def _parent(config: Config, prepared: Prepared, place: Place) -> Parent | None:
+    """Weights that the run starts from; where it is resumed, those that it began with."""
     if config.init.weights is None:
         return None
     wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
-    found = find_parent(config.output_root, config.init.weights, wanted, lambda: command_for("pretrain", config))
+    recorded = place.record.get("parent")
+    weights = str(weights_of(recorded, config.output_root)) if recorded else config.init.weights
+    found = find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))
+    if recorded and found.sha256 != recorded["sha256"]:
+        raise ParentError(f"{weights}: no longer the weights that {place.folder} began with; restore them")
     if found.stand_in:
         warn(f"init.weights=latest: none were pretrained with seed={config.seed}; took seed={found.facts['seed']}'s")
     return found
@@ -200,10 +178,19 @@ def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:
     return dataset.only(labels(prepared.market)[dataset.row] == wanted)
 
 
-def _episodes(config: Config, algo: BCellConfig, prepared: Prepared) -> list[Episode]:
-    """Every episode of the run, drawn beforehand, with the weights held at its start."""
-    rng = numpy_stream(config.seed, "finetune/episodes")
-    market, train, count = prepared.market, prepared.fold.train, config.budget.episodes
+def _counts(config: Config, place: Place) -> list[int]:
+    """Episodes drawn when the run began, and with each resumption that asked for more."""
+    drawn = list[int]() if place.found is None else [int(count) for count in place.found.facts["made_of"][EPISODES]]
+    more = config.budget.episodes - sum(drawn)
+    if more < 0:
+        raise ConfigError(f"budget.episodes={config.budget.episodes}: {place.folder} already asked for {sum(drawn)}")
+    return [*drawn, more] if more else drawn
+
+
+def _episodes(config: Config, algo: BCellConfig, prepared: Prepared, counts: list[int], part: int) -> list[Episode]:
+    """Episodes of one part of `counts`, drawn beforehand, with the weights held at the start of each."""
+    rng = numpy_stream(config.seed, f"finetune/episodes/{sum(counts[:part])}" if part else "finetune/episodes")
+    market, train, count = prepared.market, prepared.fold.train, counts[part]
     days, regime = config.env.episode_days, config.market_regime.name
     resampled = round(count * algo.bootstrap_fraction)
     if regime == "all":
@@ -217,10 +204,14 @@ def _episodes(config: Config, algo: BCellConfig, prepared: Prepared) -> list[Epi
 
 
 def _plan(
-    config: Config, algo: BCellConfig, episodes: list[Episode], prepared: Prepared, networks: Networks, memory: Replay
+    config: Config,
+    algo: BCellConfig,
+    slots: list[list[Episode]],
+    prepared: Prepared,
+    networks: Networks,
+    memory: Replay,
 ) -> OnlinePlan:
     """What phase 2 lives through; the entropy target starts at the parent's own width, sigma[0] at most."""
-    slots = share_out(episodes, config.env.parallel)
     start, end = algo.entropy.sigma
     if config.init.weights is not None:
         start = min(start, _own_sigma(networks, prepared, memory, config.seed))

@@ -9,6 +9,8 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import publish_parent
 from finflow.artifacts.provenance import Stopwatch, write_summary
+from finflow.data.cache import content_hash
+from finflow.envs.collect import Dataset
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
@@ -16,12 +18,15 @@ from finflow.schema import Config
 from finflow.schema.algo import IQL as IQLConfig
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
+from finflow.stages.place import Place, placed
 from finflow.stages.prepare import prepare, use_hardware
-from finflow.stages.results import PretrainResult
-from finflow.stages.run import METRICS, cql_scales, open_run
+from finflow.stages.results import Figures, PretrainResult
+from finflow.stages.run import DATASET, MARKET, METRICS, Run, cql_scales, open_run
 from finflow.stages.tracked import outcome_of, show_networks
+from finflow.stages.validation import Selection
 from finflow.training.batches import Batcher
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
+from finflow.training.stopping import stop_when_asked
 
 
 def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
@@ -29,46 +34,31 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
 
     Raises
     ------
-    ConfigError, DataError, StorageError, DivergedError
+    ConfigError, DataError, StorageError, LockedError, DivergedError
         One line each, see `finflow.errors`.
+    Interrupted
+        At SIGINT or SIGTERM, after a checkpoint.
     """
     if not isinstance(config.algo, IQLConfig):
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of iql")
+    with placed(config, run_dir) as place:
+        return _pretrain(config, config.algo, place)
+
+
+def _pretrain(config: Config, algo: IQLConfig, place: Place) -> PretrainResult:
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         prepared = prepare(config, use_hardware(config.hardware))
-    run = open_run(config, run_dir, prepared, stopwatch)
+    place.same({MARKET: prepared.market.fingerprint})
+    run = open_run(config, place, prepared, stopwatch)
     run.record(None)
     with stopwatch.phase("collect"):
         dataset = offline_data(config, prepared)
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
-    world, algo = prepared.world, config.algo
-    networks = build_networks(prepared.spec, algo.network, config.seed, world.device)
-    agent, memory = IQL(networks, algo), Replay.of(dataset, world.device)
-    generator = torch_stream(config.seed, "pretrain/batches", world.device)
-    batcher = Batcher(world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
-    validator = run.validator(networks)
-    plan = OfflinePlan(
-        epochs=config.budget.epochs,
-        updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
-        evaluate_every=config.evaluation.every_epochs,
-    )
-
-    monitor = run.monitor(agent, "epoch", conservative=False)
-
-    def evaluate_at(epoch: int) -> dict[str, float | None]:
-        score = validator()
-        show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
-        return score
-
-    def pause() -> None:
-        pass
-
+    networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device)
+    agent, memory = IQL(networks, algo), Replay.of(dataset, prepared.world.device)
     with stopwatch.phase("train"):
-        row = train_offline(
-            agent, memory, batcher, run.tracker, monitor, evaluate_at, plan, OfflineState(),
-            pause=pause, generator=generator,
-        )  # fmt: skip
+        row = _learn(run, algo, agent, memory, dataset)
     scales = cql_scales(networks, prepared, memory, config.seed)
     sha256 = run.save(networks.state_dict(), scales)
     run.keep_validation(networks)
@@ -77,11 +67,44 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     run.tracker.finish(outcome_of(run.folder, "pretrain", summary))
     run.tracker.close()
     run.record(None, finished=True)
-    write_summary(run.folder, summary)
     if config.init.publish:
         publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
+    write_summary(run.folder, summary)
     losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
     following = command_for("finetune", config)
     return PretrainResult(
         run.folder, run.folder / WEIGHTS, run.folder / METRICS, **losses, metrics=row, next_command=following
     )
+
+
+def _learn(run: Run, algo: IQLConfig, agent: IQL, memory: Replay, dataset: Dataset) -> Figures:
+    """Train from the start or from the checkpoint; the last epoch's row."""
+    config, prepared, networks = run.config, run.prepared, agent.networks
+    plan = OfflinePlan(
+        epochs=config.budget.epochs,
+        updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
+        evaluate_every=config.evaluation.every_epochs,
+    )
+    generator = torch_stream(config.seed, "pretrain/batches", prepared.world.device)
+    batcher = Batcher(prepared.world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
+    state, validator, selection = OfflineState(), run.validator(networks), Selection(None, config.evaluation.objective)
+    monitor = run.monitor(agent, "epoch", conservative=False)
+    made_of = {MARKET: prepared.market.fingerprint, DATASET: content_hash(dataset.arrays())}
+    run.place.same(made_of)
+    parts = {"agent": agent, "state": state, "monitor": monitor, "selection": selection, "generator": generator}
+
+    def validate(epoch: int) -> dict[str, float | None]:
+        score = validator()
+        show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
+        if selection.consider(epoch, score):
+            keeper.found_best()
+        return score
+
+    with stop_when_asked() as stop:
+        keeper = run.checkpointer(stop, parts, made_of, monitor.check)
+        row = train_offline(
+            agent, memory, batcher, run.tracker, monitor, validate, plan, state,
+            pause=lambda: keeper.pause("epoch", state.updates // plan.updates_per_epoch), generator=generator,
+        )  # fmt: skip
+        keeper.finish("epoch", plan.epochs)
+    return row

@@ -1,7 +1,7 @@
 """What both training stages share: a run's folder, data, clock and sinks."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,26 @@ from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
-from finflow.config import run_folder
 from finflow.evaluation.files import write_validation
 from finflow.nn.networks import Networks
 from finflow.replay import Replay
 from finflow.schema import Config
 from finflow.seeding import torch_stream
 from finflow.stages.past import PAST, past_facts
+from finflow.stages.place import Place
 from finflow.stages.prepare import Prepared, reward_facts
 from finflow.stages.tracked import start_of
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import CompositeTracker, make_tracker
+from finflow.training.checkpointing import Checkpointer, Stateful
 from finflow.training.measures import Learner
 from finflow.training.monitor import Monitor
+from finflow.training.stopping import Stop
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 METRICS = "metrics.jsonl"
+MARKET, DATASET, PARENT, EPISODES = "market", "offline data", "parent", "episodes"
+"""What a checkpoint says that its run is made of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +43,15 @@ class Run:
     """One training run: its folder, data, clock and sinks."""
 
     config: Config
-    folder: Path
+    place: Place
     prepared: Prepared
     stopwatch: Stopwatch
     tracker: CompositeTracker
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this run is written."""
+        return self.place.folder
 
     def facts(self) -> dict[str, Any]:
         """What the weights of this run are made of."""
@@ -51,6 +60,7 @@ class Run:
 
     def record(self, parent: Parent | None, *, finished: bool = False) -> None:
         """Write `run.json`; the first time the sinks are told of it."""
+        history = self.place.history()
         record = run_record(
             self.config,
             self.prepared.market.fingerprint,
@@ -59,11 +69,34 @@ class Run:
             None if parent is None else parent.record(self.config.output_root),
             self.stopwatch,
             finished=finished,
-            facts={PAST: past_facts(self.prepared.market)},
+            facts={PAST: past_facts(self.prepared.market), **({"resumed": history} if history else {})},
         )
         write_run(self.folder, record)
         if not finished:
             self.tracker.begin(start_of(self.config, self.folder, record))
+
+    def checkpointer(
+        self,
+        stop: Stop,
+        parts: Mapping[str, Stateful | torch.Generator],
+        made_of: Mapping[str, Any],
+        check: Callable[[], None],
+    ) -> Checkpointer:
+        """Saves this run as its configuration asks for, and goes on from the checkpoint that was found.
+
+        Parameters
+        ----------
+        made_of : hashes of what the run is made of, by name.
+        """
+
+        def facts() -> dict[str, Any]:
+            return {"sinks": self.tracker.position(), "made_of": dict(made_of)}
+
+        keeper = Checkpointer(self.place.store, self.config.checkpoint, stop, parts, facts, check)
+        if self.place.found is not None:
+            keeper.restore(self.place.found)
+            self.place.found = dataclasses.replace(self.place.found, state=None)  # not held twice from here on
+        return keeper
 
     def validator(self, networks: Networks) -> Validator:
         """Validation of the greedy policy of `networks`."""
@@ -96,12 +129,14 @@ class Run:
         return save_weights(self.folder / WEIGHTS, to_tensors(weights, prepared.scaling), metadata)
 
 
-def open_run(config: Config, run_dir: Path | None, prepared: Prepared, stopwatch: Stopwatch) -> Run:
-    """Make the run folder and write its `config.yaml`."""
-    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config)
-    return Run(config, folder, prepared, stopwatch, make_tracker(config.tracking, folder))
+def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwatch) -> Run:
+    """Claim the run folder, write its `config.yaml`, and open its sinks where a checkpoint left them."""
+    place.claim()
+    write_config(place.folder, config)
+    step = None if place.found is None else int(place.found.facts["progress"])
+    tracker = make_tracker(config.tracking, place.folder, place.since, step)
+    place.held.callback(tracker.close, failed=True)  # of a run that ends well it is closed before
+    return Run(config, place, prepared, stopwatch, tracker)
 
 
 def cql_scales(networks: Networks, prepared: Prepared, memory: Replay, seed: int) -> tuple[float, float]:

@@ -64,9 +64,13 @@ class Selection:
     ----------
     at : step of the best so far, None before the first score; `score` and `weights` are its own.
     scores : every score considered, in order.
+
+    Parameters
+    ----------
+    networks : whose weights are kept; None keeps the scores alone.
     """
 
-    def __init__(self, networks: Networks, objective: str) -> None:
+    def __init__(self, networks: Networks | None, objective: str) -> None:
         self.networks, self.objective = networks, OBJECTIVES[objective]
         self.at: int | None = None
         self.score: Mapping[str, float | None] = {}
@@ -80,7 +84,8 @@ class Selection:
         if self.at is not None and (new is None or (best is not None and new <= best)):
             return False
         self.at, self.score = step, dict(score)
-        self.weights = {name: tensor.detach().clone() for name, tensor in self.networks.state_dict().items()}
+        if self.networks is not None:
+            self.weights = {name: tensor.detach().clone() for name, tensor in self.networks.state_dict().items()}
         return True
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,20 +1,33 @@
 """`metrics.jsonl` and `alerts.jsonl`: one JSON object a line, the truth about a run."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.artifacts.files import storage_errors, write_all
+from finflow.errors import StorageError
 
 METRICS, ALERTS = "metrics.jsonl", "alerts.jsonl"
+
+
+class Mark(NamedTuple):
+    """End of a file: its length, and the SHA-256 of what is before it."""
+
+    bytes: int
+    sha256: str
+
+
+Position = Mapping[str, Mark]
+"""Where `metrics.jsonl` and `alerts.jsonl` end, by name."""
 
 
 class JsonlTracker:
@@ -25,18 +38,25 @@ class JsonlTracker:
 
     Parameters
     ----------
-    run_dir : of the run; a `metrics.jsonl` or `alerts.jsonl` of an earlier attempt in it is begun anew.
+    run_dir : of the run.
+    since : where a checkpoint left both files; what was written after it is cut off. None begins them anew.
 
     Raises
     ------
     StorageError
-        If the folder cannot be written.
+        If the folder cannot be written, or the files are not those of the checkpoint.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self._metrics: _Lines | None = _Lines(run_dir / METRICS)
-        self._alerts: _Lines | None = None
+    def __init__(self, run_dir: Path, since: Position | None = None) -> None:
+        reason = None if since is None else differs(run_dir, since)
+        if reason is not None:
+            raise StorageError(reason)
         self._alerts_path = run_dir / ALERTS
+        self._metrics: _Lines | None = _Lines(run_dir / METRICS, since[METRICS].bytes if since else 0)
+        self._alerts: _Lines | None = None
+        if since is not None and since[ALERTS].bytes:
+            self._alerts = _Lines(self._alerts_path, since[ALERTS].bytes)
+            return
         with storage_errors(self._alerts_path, "written"):
             self._alerts_path.unlink(missing_ok=True)
 
@@ -73,6 +93,14 @@ class JsonlTracker:
             self._alerts = _Lines(self._alerts_path)
         self._alerts.append({step_name: step, "message": " ".join(message.split())})
 
+    def position(self) -> Position:
+        """Where both files end now; what is before that end is on the disk when the call returns."""
+        nothing = Mark(0, hashlib.sha256().hexdigest())
+        return {
+            METRICS: nothing if self._metrics is None else self._metrics.mark(),
+            ALERTS: nothing if self._alerts is None else self._alerts.mark(),
+        }
+
     def close(self) -> None:
         """Close both files; every line is already written."""
         for lines in (self._metrics, self._alerts):
@@ -81,15 +109,32 @@ class JsonlTracker:
         self._metrics = self._alerts = None
 
 
-class _Lines:
-    """A file that grows by whole lines."""
+def differs(run_dir: Path, since: Position) -> str | None:
+    """Why the files of `run_dir` do not begin as they were at `since`, in one line; None if they do."""
+    for name, mark in since.items():
+        path = run_dir / name
+        if mark.bytes == 0:
+            continue
+        with storage_errors(path, "read"), path.open("rb") as file:
+            start = file.read(mark.bytes)
+        if len(start) < mark.bytes:
+            return f"{path}: cut short: {len(start)} bytes where the checkpoint left {mark.bytes}"
+        if hashlib.sha256(start).hexdigest() != mark.sha256:
+            return f"{path}: damaged: not as the checkpoint left it"
+    return None
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+
+class _Lines:
+    """A file that grows by whole lines, after the first `size` bytes that it may hold already."""
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self._path, self._size = path, size
         with storage_errors(path, "written"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        self._size = 0
+            # No link is followed: what lies outside the run folder is never cut.
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+            os.ftruncate(self._descriptor, size)
+            self._digest = hashlib.sha256(os.pread(self._descriptor, size, 0))
 
     def append(self, value: Mapping[str, Any]) -> None:
         data = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -101,6 +146,12 @@ class _Lines:
                     os.ftruncate(self._descriptor, self._size)  # half a line would make the file unreadable
                 raise
         self._size += len(data)
+        self._digest.update(data)
+
+    def mark(self) -> Mark:
+        with storage_errors(self._path, "written"):
+            os.fsync(self._descriptor)
+        return Mark(self._size, self._digest.hexdigest())
 
     def close(self) -> None:
         with storage_errors(self._path, "written"):

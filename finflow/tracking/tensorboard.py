@@ -17,13 +17,14 @@ class TensorBoardSink(Sink):
     Parameters
     ----------
     folder : of the event files.
+    step : that an earlier process left off at; what it wrote after that is no longer shown.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int | None = None) -> None:
         # Importing it takes a second or two, which a run without it need not pay.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=None if step is None else step + 1)
         self._settings: Mapping[str, bool | str | float] = {}
 
     def begin(self, start: Start) -> None:

@@ -2,16 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.schema.tracking import Tracking
 from finflow.tracking.aside import Aside, Report
-from finflow.tracking.jsonl import JsonlTracker, number
+from finflow.tracking.jsonl import JsonlTracker, Position, number
 from finflow.tracking.sink import Outcome, Row, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
 from finflow.tracking.wandb_sink import WandbSink
+
+
+class Truth(Tracker, Protocol):
+    """The sink that a checkpoint refers to."""
+
+    def position(self) -> Position:
+        """Where its files end, all before that on the disk."""
+        ...
 
 
 class CompositeTracker:
@@ -24,7 +33,7 @@ class CompositeTracker:
     patience : seconds that each sink has at the end.
     """
 
-    def __init__(self, truth: Tracker, sinks: Mapping[str, Callable[[], Sink]], patience: float) -> None:
+    def __init__(self, truth: Truth, sinks: Mapping[str, Callable[[], Sink]], patience: float) -> None:
         self._truth = truth
         self._closed = False
         self._sinks = [Aside(name, build, patience) for name, build in sinks.items()]
@@ -55,6 +64,10 @@ class CompositeTracker:
         self._truth.alert(step_name, step, message)
         self._tell(lambda sink: sink.alert(step_name, step, message))
 
+    def position(self) -> Position:
+        """Where the truth's files end."""
+        return self._truth.position()
+
     def finish(self, outcome: Outcome) -> None:
         """Show every sink what the run has to show."""
         self._tell(lambda sink: sink.finish(outcome))
@@ -73,18 +86,24 @@ class CompositeTracker:
             sink.tell(report)
 
 
-def make_tracker(tracking: Tracking, run_dir: Path) -> CompositeTracker:
+def make_tracker(
+    tracking: Tracking, run_dir: Path, since: Position | None = None, step: int | None = None
+) -> CompositeTracker:
     """Sinks that the config asks for, writing into `run_dir`.
+
+    Parameters
+    ----------
+    since, step : of the checkpoint that the run goes on from; rows and alerts after it are taken back.
 
     Raises
     ------
     StorageError
         If `metrics.jsonl` cannot be written, now or at a later `log`.
     """
-    truth = JsonlTracker(run_dir)
+    truth = JsonlTracker(run_dir, since)
     sinks: dict[str, Callable[[], Sink]] = {}
     if tracking.tensorboard:
-        sinks["tensorboard"] = lambda: TensorBoardSink(run_dir / "tensorboard")
+        sinks["tensorboard"] = lambda: TensorBoardSink(run_dir / "tensorboard", step)
     if (wandb := tracking.wandb) is not None:
         sinks["wandb"] = lambda: WandbSink(wandb, run_dir)
     return CompositeTracker(truth, sinks, tracking.patience)

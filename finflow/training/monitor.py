@@ -166,8 +166,7 @@ class Monitor:
         DivergedError
             Naming the first weight that is not finite, unless the monitor acts; and where acting has not helped.
         """
-        if self.read() and (weight := self.agent.networks.unsound()) is not None:
-            self._diverged(self._updates, weight)
+        self.check()
         score = dict(validate(step))
         if self.config.mode == "off":
             return score
@@ -178,6 +177,17 @@ class Monitor:
             score |= {"lr_factor": self.lr_factor, "cql_factor": self.cql_factor}
         self._clean = True
         return score
+
+    def check(self) -> None:
+        """Look at every weight, before the agent is judged or kept.
+
+        Raises
+        ------
+        DivergedError
+            Naming the first that is not finite, unless the monitor acts; and where acting has not helped.
+        """
+        if self.read() and (weight := self.agent.networks.unsound()) is not None:
+            self._diverged(self._updates, weight)
 
     def _look(self) -> None:
         """Judge the updates since the last look."""

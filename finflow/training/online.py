@@ -79,6 +79,16 @@ class Slots:
     net: list[list[float]]
     turnover: list[list[float]]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays, one a slot of what is earned day by day."""
+        lived = {name: [np.array(days) for days in getattr(self, name)] for name in ("net", "turnover")}
+        return {"lap": self.lap, "previous": self.previous, "reward": self.reward, **lived}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.lap, self.previous, self.reward = (np.array(state[name]) for name in ("lap", "previous", "reward"))
+        self.net, self.turnover = ([list(days) for days in state[name]] for name in ("net", "turnover"))
+
 
 @dataclass
 class OnlineState:
@@ -116,7 +126,7 @@ class OnlineState:
         return {
             "simulator": self.simulator.state_dict(),
             "memory": self.memory.state_dict(),
-            "slots": vars(self.slots),
+            "slots": self.slots.state_dict(),
             "averages": self.averages.state_dict(),
             "means": self.means,
             "row": self.row,
@@ -128,7 +138,7 @@ class OnlineState:
         self.simulator.load_state_dict(state["simulator"])
         self.memory.load_state_dict(state["memory"])
         self.averages.load_state_dict(state["averages"])
-        self.slots = Slots(**state["slots"])
+        self.slots.load_state_dict(state["slots"])
         self.means, self.row = dict(state["means"]), dict(state["row"])
         self.step, self.finished, self.updates = state["step"], state["finished"], state["updates"]
 
@@ -166,6 +176,8 @@ def train_online(
     """
     config, simulator, memory, slots = agent.config, state.simulator, state.memory, state.slots
     with progress(plan.episodes, "B-Cell fine-tuning (episodes)", state.finished) as advance:
+        for slot in np.flatnonzero(~simulator.active):  # of a plan that has grown since
+            _begin_episode(simulator, slots, plan, int(slot))
         while simulator.active.any():
             reached = state.step / plan.steps
             _live(agent, simulator, world, memory, slots, monitor)
@@ -249,5 +261,9 @@ def _next_episode(simulator: Simulator, slots: Slots, plan: OnlinePlan, slot: in
     slots.previous[slot], slots.reward[slot] = -1, 0.0
     slots.net[slot], slots.turnover[slot] = [], []
     slots.lap[slot] += 1
+    _begin_episode(simulator, slots, plan, slot)
+
+
+def _begin_episode(simulator: Simulator, slots: Slots, plan: OnlinePlan, slot: int) -> None:
     if slots.lap[slot] < len(plan.slots[slot]):
         simulator.restart(slot, *plan.slots[slot][slots.lap[slot]])

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import finflow
+from finflow.agents.bcell import BCell
 from finflow.artifacts.policy_file import read_policy
 from finflow.artifacts.weights import load_weights
 from finflow.data.market import REGIMES
 from finflow.envs.episodes import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError
 from finflow.replay import Replay
-from finflow.stages import finetune as finetune_stage
+from finflow.stages import tuning
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import FinetuneResult, PretrainResult
 from finflow.stages.trained import load_trained
@@ -81,11 +82,11 @@ def test_phase_two_starts_from_phase_one_to_the_bit(
     class Stop(Exception):
         pass
 
-    def capture(agent: finetune_stage.BCell, *_args: object, **_kwargs: object) -> None:
+    def capture(agent: BCell, *_args: object, **_kwargs: object) -> None:
         seen.update({name: tensor.clone() for name, tensor in agent.networks.state_dict().items()})
         raise Stop
 
-    monkeypatch.setattr(finetune_stage, "train_online", capture)
+    monkeypatch.setattr(tuning, "train_online", capture)
     with pytest.raises(Stop):
         finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}"]))
     stored = read_policy(*load_weights(pretrained.weights)).networks

@@ -1,0 +1,230 @@
+"""Checkpoints of a run: files that are whole or not there, listed with their hashes, kept by a fixed rule.
+
+`checkpoints/<number>-<unit>-<progress>.safetensors` in the run folder, and `manifest.json` beside them, itself under
+a hash. A number is never used twice, so no listed file is ever written over. A file goes only when the one that
+follows it has been read back: the last `keep`, the best and the newest stay.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finflow.artifacts.files import atomic_write, read_json, sha256_of, storage_errors
+from finflow.artifacts.nested import pack, unpack
+from finflow.artifacts.weights import load_weights, save_weights
+from finflow.config import digest
+from finflow.errors import StorageError
+
+FOLDER, MANIFEST = "checkpoints", "manifest.json"
+_NAME = re.compile(r"(\d{5,})-[a-z]+-\d+\.safetensors", re.ASCII)
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One listed checkpoint; `best` marks the best so far at the time it was saved."""
+
+    name: str
+    sha256: str
+    best: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A checkpoint that was read and is whole.
+
+    Attributes
+    ----------
+    state : nested, as it was saved.
+    facts : plain data that were saved with it.
+    refused : why newer ones were not taken, newest first, a line each.
+    """
+
+    path: Path
+    state: Any = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+    refused: tuple[str, ...] = ()
+
+
+def retained(entries: Sequence[Entry], keep: int) -> list[Entry]:
+    """Which of `entries`, oldest first, stay: the last `keep` of them and the best, which is the last so marked."""
+    best = next((entry for entry in reversed(entries) if entry.best), None)
+    return [entry for i, entry in enumerate(entries) if i >= len(entries) - max(keep, 1) or entry is best]
+
+
+class Checkpoints:
+    """Saves and finds the checkpoints of one run folder, whose lock the caller holds.
+
+    Parameters
+    ----------
+    keep : how many of the newest are kept, at least one, beside the best.
+    """
+
+    def __init__(self, run_dir: Path, keep: int) -> None:
+        self.run_dir, self.folder, self.keep = run_dir, run_dir / FOLDER, keep
+        self._entries: list[Entry] = []
+
+    def save(self, unit: str, progress: int, state: Any, facts: Mapping[str, Any], *, best: bool = False) -> Path:
+        """Save `state`, read it back, list it, and remove what is no longer kept.
+
+        Parameters
+        ----------
+        unit, progress : how far the run is, for the file's name, for example "episode", 100.
+        facts : plain JSON data to keep with it.
+        best : whether this is the best so far.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written or was not written right; what was there before stays as it was.
+        """
+        name = f"{self._next_number():05d}-{unit}-{progress}.safetensors"
+        path = self.folder / name
+        tensors, plain = pack(state)
+        metadata = {"name": name, "best": best, "facts": dict(facts), "state": plain}
+        try:
+            sha256 = save_weights(path, tensors, metadata)
+            if sha256_of(path) != sha256:
+                raise StorageError(f"{path}: not what was written; check the disk")
+            entries = retained([*self._entries, Entry(name, sha256, best)], self.keep)
+            self._write_manifest(entries)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+        self._entries = entries
+        self._remove_unlisted()
+        return path
+
+    def newest(self, accept: Callable[[Mapping[str, Any]], str | None] = lambda _: None) -> Found | None:
+        """Newest checkpoint that is whole and accepted, or None where none was ever saved.
+
+        Parameters
+        ----------
+        accept : facts -> None, or why the run cannot go on from there, for example since `metrics.jsonl` is cut.
+
+        Raises
+        ------
+        StorageError
+            If there are checkpoints, but none to go on from.
+        """
+        refused: list[str] = []
+        for entry in self._listed(refused):
+            try:
+                found = self._read(self.folder / entry.name, entry)
+                reason = accept(found.facts)
+            except StorageError as error:
+                found, reason = None, str(error)
+            if found is not None and reason is None:
+                return Found(found.path, found.state, found.facts, tuple(refused))
+            refused.append(reason or "")
+        if refused:
+            raise StorageError(f"{refused[0]}; and no valid checkpoint before it: start a new run")
+        return None
+
+    def named(self, path: Path) -> Found:
+        """The checkpoint at `path`, inside this run's folder.
+
+        Raises
+        ------
+        StorageError
+            If it leads elsewhere, is damaged, or is not listed under its hash.
+        """
+        entries = {entry.name: entry for entry in self._listed([])}
+        if path.name not in entries:
+            raise StorageError(f"{path}: no checkpoint that {MANIFEST} lists; name another, or write resume=true")
+        return self._read(self.folder / path.name, entries[path.name])
+
+    def go_on_from(self, found: Found) -> None:
+        """Forget what is newer than `found`; the next save removes those files."""
+        entries = list(reversed(list(self._listed([]))))
+        at = [entry.name for entry in entries].index(found.path.name)
+        self._entries = entries[: at + 1]
+
+    def _listed(self, refused: list[str]) -> Iterator[Entry]:
+        """Entries, newest first; where the manifest is no help, files that vouch for themselves."""
+        try:
+            entries = self._read_manifest()
+        except StorageError as error:
+            refused.append(str(error))
+            entries = None
+        names = self._files()
+        if entries is None and names and not refused:
+            refused.append(f"{self.folder / MANIFEST}: missing")
+        yield from reversed(entries) if entries is not None else self._self_listed(names, refused)
+
+    def _self_listed(self, names: Sequence[str], refused: list[str]) -> Iterator[Entry]:
+        for name in sorted(names, key=_number, reverse=True):
+            path = self.folder / name
+            try:
+                _, metadata = load_weights(self._inside(path))
+                yield Entry(name, sha256_of(path), metadata.get("best") is True)
+            except StorageError as error:
+                refused.append(str(error))
+
+    def _read(self, path: Path, entry: Entry) -> Found:
+        tensors, metadata = load_weights(self._inside(path), entry.sha256)
+        if metadata.get("name") != entry.name:
+            raise StorageError(f"{path}: another checkpoint ({metadata.get('name')}) under this name")
+        try:
+            return Found(path, unpack(tensors, metadata["state"]), metadata["facts"])
+        except (StorageError, KeyError) as error:
+            raise StorageError(f"{path}: not a checkpoint of FinFlow: {error}") from error
+
+    def _inside(self, path: Path) -> Path:
+        """`path`, if what it leads to lies in this run's own folder of checkpoints."""
+        whole = path.resolve()
+        if whole.parent != self.run_dir.resolve() / FOLDER or not _NAME.fullmatch(whole.name):
+            raise StorageError(f"{path}: leads out of its run folder, to {whole}; name a checkpoint of the run itself")
+        return path
+
+    def _read_manifest(self) -> list[Entry] | None:
+        path = self.folder / MANIFEST
+        if not path.exists():
+            return None
+        content = read_json(path)
+        listed = content.get("checkpoints")
+        if content.get("sha256") != _seal(listed) or content.get("format") != _FORMAT or not isinstance(listed, list):
+            raise StorageError(f"{path}: damaged (its content does not match its hash)")
+        try:
+            entries = [Entry(str(item["name"]), str(item["sha256"]), item["best"] is True) for item in listed]
+        except (KeyError, TypeError) as error:
+            raise StorageError(f"{path}: not a manifest of FinFlow") from error
+        for entry in entries:
+            self._inside(self.folder / entry.name)
+        return entries
+
+    def _write_manifest(self, entries: Sequence[Entry]) -> None:
+        listed = [asdict(entry) for entry in entries]
+        content = {"format": _FORMAT, "checkpoints": listed, "sha256": _seal(listed)}
+        atomic_write(self.folder / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _next_number(self) -> int:
+        return 1 + max((_number(name) for name in [*self._files(), *(e.name for e in self._entries)]), default=0)
+
+    def _files(self) -> list[str]:
+        if not self.folder.is_dir():
+            return []
+        with storage_errors(self.folder, "read"):
+            return [name for name in os.listdir(self.folder) if _NAME.fullmatch(name)]
+
+    def _remove_unlisted(self) -> None:
+        listed = {entry.name for entry in self._entries}
+        for name in self._files():
+            if name not in listed:
+                with storage_errors(self.folder / name, "removed"):
+                    (self.folder / name).unlink(missing_ok=True)
+
+
+def _number(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else 0
+
+
+def _seal(listed: Any) -> str:
+    return digest({"format": _FORMAT, "checkpoints": listed})

@@ -1,0 +1,126 @@
+"""When a run is saved, and what: everything that an exact continuation needs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from finflow.artifacts.checkpoints import Checkpoints, Found
+from finflow.errors import Interrupted, StorageError
+from finflow.schema import Checkpoint
+from finflow.training.stopping import Stop
+
+TORCH = "torch"
+"""Under this name: torch's global streams, which dropout draws from."""
+
+
+class Stateful(Protocol):
+    """A part of a run whose state can be taken and given back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested tensors, arrays and plain data."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
+class Checkpointer:
+    """Saves a run where a checkpoint is due, and ends it where a signal asked for it.
+
+    Parameters
+    ----------
+    parts : by name, all that changes while the run goes on.
+    facts : plain data to keep beside them, asked for at every save.
+    check : raises `DivergedError` if the run is not worth saving; the last good checkpoint stays.
+    """
+
+    def __init__(
+        self,
+        store: Checkpoints,
+        settings: Checkpoint,
+        stop: Stop,
+        parts: Mapping[str, Stateful | torch.Generator],
+        facts: Callable[[], Mapping[str, Any]],
+        check: Callable[[], None],
+    ) -> None:
+        self.store, self.settings, self.stop = store, settings, stop
+        self.parts, self.facts, self.check = parts, facts, check
+        self._at: tuple[str, int] = ("", 0)
+        self._path: Path | None = None  # of the checkpoint that holds things as they stand
+        self._best = False
+
+    def restore(self, found: Found) -> None:
+        """Give every part the state that it had when `found` was saved.
+
+        Raises
+        ------
+        StorageError
+            If the checkpoint is of other parts, as those of another version may be.
+        """
+        try:
+            for name, part in self.parts.items():
+                state = found.state[name]
+                if isinstance(part, torch.Generator):
+                    part.set_state(state)
+                else:
+                    part.load_state_dict(state)
+            torch.set_rng_state(found.state[TORCH]["cpu"])
+            if torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(found.state[TORCH]["cuda"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            raise StorageError(
+                f"{found.path}: does not fit this version of FinFlow ({type(error).__name__}: {error}); start a new run"
+            ) from error
+        self.store.go_on_from(found)
+        self._at, self._path = (str(found.facts["unit"]), int(found.facts["progress"])), found.path
+
+    def found_best(self) -> None:
+        """Make the next pause save the best so far, where that is wanted."""
+        self._best = self.settings.save_best
+
+    def pause(self, unit: str, progress: int, *, regular: bool = True) -> None:
+        """Save if `progress` has passed a multiple of the interval, the best was found, or a signal asks to stop.
+
+        Parameters
+        ----------
+        regular : whether the interval counts in this unit.
+
+        Raises
+        ------
+        Interrupted
+            After the checkpoint, if a signal asked for it.
+        """
+        self._path = None
+        last = self._at[1] if self._at[0] == unit else 0
+        due = regular and progress // self.settings.interval > last // self.settings.interval
+        path = self.save(unit, progress) if due or self._best or self.stop.asked else None
+        if self.stop.asked:
+            raise Interrupted(
+                f"stopped by {self.stop.asked.name} at {unit} {progress}, checkpoint {path};"
+                " to go on, give the same command and resume=true",
+                self.stop.asked,
+            )
+
+    def finish(self, unit: str, progress: int) -> None:
+        """Save the end of training, where that is wanted: from there more episodes can follow."""
+        if self.settings.save_latest:
+            self.save(unit, progress)
+
+    def save(self, unit: str, progress: int) -> Path:
+        """Save as things stand, unless that is done already."""
+        if self._path is not None:
+            return self._path
+        self.check()
+        state: dict[str, Any] = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in self.parts.items()
+        }
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        state[TORCH] = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        facts = {**self.facts(), "unit": unit, "progress": progress}
+        self._path = self.store.save(unit, progress, state, facts, best=self._best)
+        self._at, self._best = (unit, progress), False
+        return self._path

@@ -1,0 +1,110 @@
+"""Tiny runs of both phases in forks of one process that has imported everything, so that each costs little."""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import entry
+import finflow
+from finflow.schema import Config
+from finflow.stages import finetune as finetune_stage
+from finflow.stages import pretrain as pretrain_stage
+
+TINY = [
+    "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.parallel=3",
+    "budget.collect_episodes=12", "budget.epochs=3", "budget.updates_per_epoch=4", "algo.batch_size=16",
+    "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8", "tracking=none",
+    "algo.network.dropout=0.1", "checkpoint.max_checkpoints=2",
+]  # fmt: skip
+PRETRAIN = ["checkpoint.interval=1", "evaluation.every_epochs=2"]
+FINETUNE = [
+    "budget.episodes=6", "budget.frozen_episodes=1", "budget.critic_updates=3", "budget.refit_updates=6",
+    "evaluation.every_episodes=3", "algo.cql.n_actions=3", "algo.memory_capacity=60", "checkpoint.interval=2",
+    "reward.lambda_turn=0.5",  # not the parent's, so that the hand-over refits
+]  # fmt: skip
+RESULTS = ("weights.safetensors", "metrics.jsonl", "summary.json", "validation.csv")
+STAGES: dict[str, Callable[[Config, Path], object]] = {"pretrain": finflow.pretrain, "finetune": finflow.finetune}
+
+
+class Ended(NamedTuple):
+    """How a fork ended: exit code, negative for the signal that killed it, and what it said on stderr."""
+
+    code: int
+    said: str
+
+
+def forked(work: Callable[[], object], *, wait: Callable[[int], None] = lambda _: None) -> Ended:
+    """Do `work` in a fork, behind the entry points' own handling of failures; `wait` gets the child's pid meanwhile."""
+    with tempfile.TemporaryFile("w+") as heard:
+        pid = os.fork()
+        if pid == 0:
+            code = 71
+            try:
+                os.dup2(heard.fileno(), 2)
+                sys.stderr = os.fdopen(2, "w", closefd=False)
+                code = entry.guarded(lambda: (work(), 0)[1])
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        wait(pid)
+        _, status = os.waitpid(pid, 0)
+        heard.seek(0)
+        return Ended(os.waitstatus_to_exitcode(status), heard.read())
+
+
+def killed_after(seconds: float) -> Callable[[int], None]:
+    """Kill a fork this many seconds after its start, however it stands."""
+
+    def kill(pid: int) -> None:
+        import time
+
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)  # not yet waited for, so the number is still its own
+
+    return kill
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """An output root with a pretrained parent, and the configuration of each stage."""
+
+    root: Path
+    configs: dict[str, Config]
+
+    def train(self, stage: str, folder: Path, **changes: object) -> object:
+        """Run a stage in `folder`, in this process."""
+        return STAGES[stage](self.configs[stage].model_copy(update=changes), folder)
+
+    def results(self, folder: Path) -> dict[str, bytes]:
+        """What must not depend on how a run came to its end."""
+        return {name: (folder / name).read_bytes() for name in RESULTS}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    root = tmp_path_factory.mktemp("reliability")
+    quick = pytest.MonkeyPatch()
+    for stage in (pretrain_stage, finetune_stage):  # composing the next command takes as long as the run itself
+        quick.setattr(stage, "command_for", lambda *_: "next")
+    lines = {"pretrain": [*TINY, *PRETRAIN], "finetune": [*TINY, *FINETUNE]}
+    configs = {stage: finflow.load(stage, [*line, f"output_root={root}"]) for stage, line in lines.items()}
+    yield Tiny(root, configs)
+    quick.undo()
+
+
+@pytest.fixture(scope="session")
+def wanted(tiny: Tiny) -> dict[str, dict[str, bytes]]:
+    """Results of each stage, uninterrupted."""
+    found: dict[str, dict[str, bytes]] = {}
+    for stage in STAGES:
+        folder = tiny.root / stage / "whole" / "run"
+        tiny.train(stage, folder)
+        found[stage] = tiny.results(folder)
+    return found
