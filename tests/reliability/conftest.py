@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +80,11 @@ class Tiny:
 
     def train(self, stage: str, folder: Path, **changes: object) -> object:
         """Run a stage in `folder`, in this process."""
-        return STAGES[stage](self.configs[stage].model_copy(update=changes), folder)
+        with pytest.MonkeyPatch.context() as quick:
+            # Composing the next command takes as long as the run itself.
+            for module in (pretrain_stage, finetune_stage):
+                quick.setattr(module, "command_for", lambda *_: "next")
+            return STAGES[stage](self.configs[stage].model_copy(update=changes), folder)
 
     def results(self, folder: Path) -> dict[str, bytes]:
         """What must not depend on how a run came to its end."""
@@ -88,15 +92,11 @@ class Tiny:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     root = tmp_path_factory.mktemp("reliability")
-    quick = pytest.MonkeyPatch()
-    for stage in (pretrain_stage, finetune_stage):  # composing the next command takes as long as the run itself
-        quick.setattr(stage, "command_for", lambda *_: "next")
     lines = {"pretrain": [*TINY, *PRETRAIN], "finetune": [*TINY, *FINETUNE]}
     configs = {stage: finflow.load(stage, [*line, f"output_root={root}"]) for stage, line in lines.items()}
-    yield Tiny(root, configs)
-    quick.undo()
+    return Tiny(root, configs)
 
 
 @pytest.fixture(scope="session")
