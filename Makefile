@@ -9,6 +9,7 @@ BIN := .venv/bin
 RUN := PYTHONUNBUFFERED=1 $(BIN)/python
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
+DOCS := .venv/docs.stamp
 PARITY := .venv-parity/ready.stamp
 PEERS_VENV := .venv-peers/ready.stamp
 ARGS ?=
@@ -39,7 +40,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep test lint parity bench clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep docs test lint parity bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -65,6 +66,10 @@ decide: ## target weights and trades for the latest date in the data
 explain: ## why it traded: a card for each day of date=DAY, date=[FIRST,LAST] or top=N
 sweep: ## the table of a sweep: leaderboard, luck, effects, best.yaml, sweep.html
 
+docs: $(DOCS) ## the site of docs/, into site/; a link that leads nowhere fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "Built: site/index.html"
+
 test: lint ## set up, lint, types and tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
@@ -84,7 +89,7 @@ bench: $(RUNTIME) $(if $(PEERS),$(PEERS_VENV)) ## updates a second, memory and t
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.run $(if $(PEERS),--peers) $(ARGS)
 
 clean: ## remove caches and every venv; outputs stay
-	@rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -104,6 +109,11 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): $(RUNTIME)
 	@echo "Setting up the tools for tests"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	@echo "Setting up the tools for the site"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # d3rlpy wants a Gymnasium of its own; everything else is what FinFlow pins.
