@@ -7,7 +7,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch
 from finflow.envs.behaviours import behave, draw_personas
-from finflow.envs.world import State, World
+from finflow.envs.world import PATH_SCALARS, State, World
 from finflow.nn.policy import Decision
 from finflow.replay import Logged
 
@@ -20,7 +20,7 @@ class Batcher:
     Parameters
     ----------
     relabel_fraction : share of a batch whose action is replaced and booked anew.
-    state_noise : standard deviation of noise on the asset features (augmentation); 0 is none.
+    state_noise : standard deviation of noise on the features of assets and market (augmentation); 0 is none.
     gamma : discount.
     act : phase 2's stochastic policy, State -> Decision; None where relabelling draws behaviours alone.
     """
@@ -80,8 +80,9 @@ class Batcher:
     def _blur(self, state: State) -> State:
         if self.state_noise == 0:
             return state
-        assets = state.assets.clone()
-        features = assets[:, :-1, :-2]
-        noise = torch.randn(features.shape, generator=self.generator, device=self.world.device)
-        features += self.state_noise * noise
-        return state._replace(assets=assets)
+        assets, market = state.assets.clone(), state.market.clone()
+        # The market's too: else the critic knows every day by them, and learns its return by heart.
+        for features in (assets[:, :-1, :-2], market[:, : -len(PATH_SCALARS)]):
+            noise = torch.randn(features.shape, generator=self.generator, device=self.world.device)
+            features += self.state_noise * noise
+        return state._replace(assets=assets, market=market)

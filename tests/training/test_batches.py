@@ -8,7 +8,7 @@ import torch
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.collect import Dataset
-from finflow.envs.world import State
+from finflow.envs.world import PATH_SCALARS, State
 from finflow.nn.policy import Decision
 from finflow.replay import Logged, Replay
 from finflow.stages.prepare import Prepared
@@ -145,7 +145,7 @@ def test_phase_two_mixes_behaviours_samples_and_noise_around_them(
     assert float(near) > 0.62
 
 
-def test_state_noise_blurs_features_of_names_and_nothing_else(prepared: Prepared, logged: Logged) -> None:
+def test_state_noise_blurs_features_of_names_and_market_and_nothing_else(prepared: Prepared, logged: Logged) -> None:
     clean = _batcher(prepared, 0.0).complete(logged)
     noisy = _batcher(prepared, 0.0, noise=0.01).complete(logged)
     for before, after in ((clean.state, noisy.state), (clean.next_state, noisy.next_state)):
@@ -153,7 +153,9 @@ def test_state_noise_blurs_features_of_names_and_nothing_else(prepared: Prepared
         assert float(shift[:, :-1, :-2].std()) == pytest.approx(0.01, rel=0.05)
         assert (shift[:, -1] == 0).all()
         assert (shift[..., -2:] == 0).all()
-        assert torch.equal(after.market, before.market)
+        path = len(PATH_SCALARS)
+        assert float((after.market - before.market)[:, :-path].std()) == pytest.approx(0.01, rel=0.05)
+        assert torch.equal(after.market[:, -path:], before.market[:, -path:])
         assert torch.equal(after.drifted, before.drifted)
     assert torch.equal(clean.reward, noisy.reward)
     assert not torch.equal(noisy.state.assets[:, 0], noisy.next_state.assets[:, 0])
