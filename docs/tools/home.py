@@ -1,4 +1,4 @@
-"""The README as the first page of the site: a link into docs/ leads to the page here, one elsewhere is its words alone."""
+"""The README as the first page of the site: a link into docs/ leads to the page here, another is its words alone."""
 
 import re
 from pathlib import Path
