@@ -40,10 +40,10 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep docs test lint parity bench clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep docs configuration test lint parity bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
 	@echo
 	@echo 'Options go into ARGS: make train ARGS="market_regime=volatile seed=1". PYTHON=python3.12 picks the interpreter.'
 
@@ -69,6 +69,9 @@ sweep: ## the table of a sweep: leaderboard, luck, effects, best.yaml, sweep.htm
 docs: $(DOCS) ## the site of docs/, into site/; a link that leads nowhere fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 	@echo "Built: site/index.html"
+
+configuration: $(RUNTIME) ## docs/configuration.md again, from the schemas and conf/
+	@$(RUN) docs/tools/configuration.py
 
 test: lint ## set up, lint, types and tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)

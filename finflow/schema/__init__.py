@@ -27,37 +27,54 @@ class Budget(Schema):
     """How much work a run does; `experiment=demo` shrinks these."""
 
     collect_episodes: Count
+    """Episodes of offline data that behaviours live through."""
     epochs: Count
+    """Passes of phase 1."""
     updates_per_epoch: Count | None
+    """Updates of one pass; null: as many as go once over the offline data."""
     episodes: Count
+    """Episodes of phase 2."""
     frozen_episodes: Annotated[int, Field(ge=0)]
+    """Hand-over: episodes that the frozen policy lives through before anything is updated."""
     critic_updates: Annotated[int, Field(ge=0)]
+    """Hand-over: updates of the critic alone, before the policy learns."""
     refit_updates: Annotated[int, Field(ge=0)]
+    """Updates of critic and value on offline data, where reward, discount or costs differ from the parent's."""
 
 
 class Reward(Schema):
     """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/reward.py`)."""
 
     lambda_cvar: NonNegative
+    """Weight of the loss beyond the value at risk (95 %) that 1/N had on train days."""
     lambda_turn: NonNegative
+    """Weight of two-way turnover, on top of what a trade costs."""
     lambda_dd: NonNegative
+    """Weight of new drawdown."""
 
 
 class MarketRegime(Schema):
     """One market regime: its label and the values that the training guide gives it."""
 
     name: Literal["all", "stable", "normal", "volatile", "crisis"]
+    """Days to fine-tune on, by their label; all: every day."""
     alpha_init: Positive
+    """Entropy coefficient at the start, which `algo.alpha_init` takes over."""
     cql_alpha: NonNegative
+    """Strength of CQL, which `algo.cql.alpha` takes over."""
     lambda_cvar: NonNegative
+    """Weight of tail loss, which `reward.lambda_cvar` takes over."""
     lambda_turn: NonNegative
+    """Weight of turnover, which `reward.lambda_turn` takes over."""
 
 
 class Hardware(Schema):
     """Where tensors live and how many threads work on them."""
 
     device: Literal["auto", "cpu"]
+    """Where tensors live; auto: CUDA where there is one."""
     threads: Annotated[int, Field(ge=1, le=1024)]
+    """Threads of one process; the bits of a result depend on it."""
 
 
 class Init(Schema):
@@ -67,63 +84,91 @@ class Init(Schema):
     """
 
     weights: Text | None
+    """What phase 2 starts from: latest, a run folder, a weights file, or null for from scratch."""
     publish: bool
+    """Phase 1: whether `latest` may find these weights."""
 
 
 class Offline(Schema):
     """Offline data: collected and cached by default, or read from a file made by `collect.py`."""
 
     dataset: Text | None
+    """File made by `collect.py`; null: collected as needed, and cached."""
     bootstrap_fraction: Fraction
+    """Share of collected episodes that live through resampled history."""
 
 
 class Checkpoint(Schema):
     """When a training run is saved, and how many of the newest are kept; `interval` in episodes, in phase 1 epochs."""
 
     interval: Count
+    """Episodes (phase 2) or epochs (phase 1) from one checkpoint to the next."""
     save_best: bool
+    """One more whenever validation finds a new best; it is never deleted."""
     save_latest: bool
+    """One more at the end of training, so that more episodes can follow."""
     max_checkpoints: Count
+    """Newest checkpoints that are kept, beside the best."""
 
 
 class Evaluation(Schema):
     """Validation during training, and the verdict's bootstrap."""
 
     every_epochs: Count
+    """Epochs of phase 1 from one validation to the next."""
     every_episodes: Count
+    """Episodes of phase 2 from one validation to the next."""
     objective: Literal["sharpe", "active_ir"]
+    """Figure of validation days that selects the weights: Sharpe ratio, or information ratio of the active return."""
     bootstrap_samples: Annotated[int, Field(ge=100)]
+    """Resamples behind each interval."""
     block_days: Count
+    """Mean length of a block of the stationary bootstrap, days."""
 
 
 class Sweep(Schema):
     """Several runs from one command line: what they would take, and what their table is sorted by."""
 
     dry_run: bool
+    """Say how many jobs, hours and gigabytes a sweep would take, and run nothing."""
     objective: Literal["sharpe", "active_ir"] | None
+    """What the table of a sweep is sorted by; null: what its jobs selected by."""
 
 
 class Config(Schema):
     """Root of every stage's configuration."""
 
     stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep"]
+    """Set by the entry point."""
     name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
+    """Name of the run, a part of its folder's."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """Every random draw follows from it."""
     fold: Text
+    """Which test window; auto is the last there is, and the embedded prices know 2000, 2008, 2013 and 2018."""
     output_root: Text
+    """Folder that everything is written under."""
     run: Text | Annotated[list[Text], Field(min_length=1)]
+    """Run to judge: latest, a run folder, or several as [DIR,DIR]."""
     audit: bool
+    """Look for leaks in data, features and fold; the test window stays shut."""
     date: Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None
+    """A day, or [first,last]; null: the test window."""
     top: Count | None
+    """As many of the largest trades; null: every day of `date`, or the largest trade."""
     episodes: Count
+    """Episodes that are collected."""
     out: Text
+    """File that collected data is written to."""
     dir: Text
+    """Sweep to read: latest, or its folder."""
     budget: Budget
     reward: Reward
     init: Init
     offline: Offline
     checkpoint: Checkpoint
     resume: Annotated[Literal[True] | str | None, BeforeValidator(_resume)]
+    """Go on with an interrupted run: true for the newest of the same settings, a run folder, or one checkpoint."""
     evaluation: Evaluation
     sweep: Sweep
     market_regime: MarketRegime

@@ -11,28 +11,46 @@ class Network(Schema):
     """Shape of the networks; shared by both phases, since phase 2 loads what phase 1 learnt."""
 
     embed_dim: Count
+    """Width of an asset's embedding."""
     hidden_dim: Count
+    """Width of the hidden layers."""
     n_quantiles: Annotated[int, Field(ge=2)]
+    """Atoms of the critic's distribution."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Of the policy's hidden units, in training."""
     state_noise: NonNegative
+    """Standard deviation of noise on the scaled features, in training."""
 
 
 class IQL(Schema):
     """Implicit Q-learning (Kostrikov et al. 2021); `beta` is what the training guide calls temperature."""
 
     name: Literal["iql"]
+    """The algorithm."""
     lr: Positive
+    """Learning rate, which the two below take over."""
     actor_lr: Positive
+    """Learning rate of the policy."""
     critic_lr: Positive
+    """Learning rate of critic and value."""
     grad_clip: Positive
+    """Norm that gradients are clipped to."""
     batch_size: Count
+    """Transitions of one update."""
     gamma: Discount
+    """Discount a day."""
     tau: Annotated[float, Field(gt=0, le=1)]
+    """Share of the way that target networks go at each update."""
     expectile: Discount
+    """Of the value regression: .5 is the mean, towards 1 the best action in the data."""
     beta: NonNegative
+    """How sharply the policy prefers better actions; it multiplies the advantage, as in the paper."""
     weight_cap: Positive
+    """Largest weight of a transition in the policy's loss."""
     normalise_advantage: bool
+    """Divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
     relabel_fraction: Fraction
+    """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
     network: Network
 
 
@@ -40,48 +58,76 @@ class CQL(Schema):
     """Conservative Q-learning (Kumar et al. 2020) in phase 2."""
 
     alpha: NonNegative
+    """Strength: 10 holds an unsupported action one standard deviation of advantage down; 0 is none."""
     n_actions: Count
+    """Sampled portfolios of each kind a state."""
     batch_fraction: Annotated[float, Field(gt=0, le=1)]
+    """Share of a batch that the penalty is computed on."""
     anneal: Schedule
+    """Factor on the strength, at the start and at the end of training."""
     calibrate: bool
+    """Bound the policy's own samples below by the value of phase 1 (Cal-QL)."""
 
 
 class Entropy(Schema):
     """Entropy target, written as the standard deviation of a logit that has just that entropy."""
 
     sigma: Schedule
+    """At the start and at the end of training; phase 2 starts at the parent's own where that is less."""
 
 
 class Gate(Schema):
     """Gate over the experts, and what keeps it from collapsing onto one."""
 
     temperature: Schedule
+    """At the start and at the end of training; above 1 the gate that learns is softer than the one that acts."""
     balance: Schedule
+    """Weight of the loss that spreads the gate over experts, at the start and at the end of training."""
     expert_dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Probability that an expert is left out of an update."""
     lr_ratio: Positive
+    """The gate's learning rate over the policy's."""
 
 
 class BCell(Schema):
     """B-Cell: five experts under a gate, distributional SAC with CQL."""
 
     name: Literal["bcell"]
+    """The algorithm."""
     lr: Positive
+    """Learning rate, which the two below take over."""
     actor_lr: Positive
+    """Learning rate of the policy."""
     critic_lr: Positive
+    """Learning rate of the critic."""
     grad_clip: Positive
+    """Norm that gradients are clipped to."""
     batch_size: Count
+    """Transitions of one update."""
     gamma: Discount
+    """Discount a day."""
     tau: Annotated[float, Field(gt=0, le=1)]
+    """Share of the way that target networks go at each update."""
     alpha_init: Positive
+    """Entropy coefficient at the start; it is learnt from there."""
     alpha_lr: Positive
+    """Learning rate of the entropy coefficient."""
     expectile: Discount
+    """Of the value regression, where critic and value are refitted to another reward."""
     risk_weight: Fraction
+    """How much of the critic's mean the policy gives up for its lower tail; 0 is risk-neutral."""
     risk_level: Annotated[float, Field(gt=0, le=1)]
+    """Fraction of atoms that make up that tail."""
     relabel_fraction: Fraction
+    """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
     bootstrap_fraction: Fraction
+    """Share of episodes that live through resampled history."""
     offline_fraction: Schedule
+    """Share of a batch from offline data, at the start and at the end of training."""
     memory_capacity: Count
+    """Transitions that the memory of what was lived through holds."""
     anchor: Schedule
+    """Weight of the divergence from the prior portfolios, at the start and at the end of training."""
     entropy: Entropy
     gate: Gate
     cql: CQL

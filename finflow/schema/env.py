@@ -26,43 +26,71 @@ class Limits(Schema):
     """Rules of a desk, applied by the ledger; `null` switches a rule off."""
 
     max_weight: Annotated[float, Field(gt=0, le=1)] | None
+    """Cap of a single name; what is above goes to cash."""
     min_cash: Annotated[float, Field(ge=0, lt=1)]
+    """Least cash after a decision."""
     no_trade_band: NonNegative
+    """A decision whose two-way turnover is below it is not executed."""
     max_turnover: Positive | None
+    """Most two-way turnover of one decision; beyond it the way to the target is cut short."""
 
 
 class Synthetic(Schema):
     """A regime-switching market with a planted signal of information coefficient `ic` (0: none)."""
 
     days: Annotated[int, Field(ge=1300)]
+    """Business days."""
     assets: Annotated[int, Field(ge=2)]
+    """Names."""
     ic: Annotated[float, Field(ge=0, lt=1)]
+    """Correlation of the planted signal with the next day's own return; 0: no signal."""
     persistence: Annotated[float, Field(ge=0, lt=1)]
+    """Autocorrelation of the signal from day to day."""
     seed: int
+    """Which market is drawn; apart from the run's own seed."""
 
 
 class Env(Schema):
     """Where prices come from, and how a portfolio of them is accounted for."""
 
     source: Literal["sp500", "yahoo", "csv", "synthetic"]
+    """Where prices come from; set by the option of `env`."""
     path: Text | None
+    """CSV of prices, of env=csv."""
     tickers: Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None
+    """Names to use, in that order; null: all of the source's."""
     start: Day | None
+    """First day; of Yahoo the first that is asked for."""
     end: Day | None
+    """Last day that is used; null: the last there is, of Yahoo yesterday."""
     signals: Text | None
+    """Your own signals: a CSV laid out as prices are, or a folder of them."""
     signals_lag: Annotated[int, Field(ge=0)]
+    """Days from a signal's date to the close that may use it; 0: known before that day's close."""
     snapshot: Text | None
+    """File that freezes the data: made where it is missing, read where it is there."""
     delist_return: Annotated[float, Field(ge=-1)]
+    """Return of the day after a name's last price."""
     min_history: Annotated[int, Field(ge=22)]
+    """Priced days that a name needs before it may be traded."""
     stale_run: Annotated[int, Field(ge=2)]
+    """Days with the same close from which a name counts as frozen."""
     split_jump: Annotated[float, Field(gt=0)]
+    """Return of one day, as a fraction, that is warned of as a split that was not adjusted for."""
     cost_bps: NonNegative
+    """Commission, basis points of what is traded."""
     slippage_bps: NonNegative
+    """Slippage, basis points of what is traded."""
     cash_yield: float | Annotated[str, Field(min_length=1)]  # not `Text`: 0 is a number here
+    """What cash earns: a yearly rate, or the path of a CSV with a yearly rate a date."""
     benchmark: Annotated[str, BeforeValidator(_benchmark), Field(min_length=1)]
+    """What the reward is measured against: equal_weight, or the path of a CSV with a level a date."""
     rebalance: Literal["daily", "weekly", "monthly"]
+    """How often the policy decides."""
     episode_days: Annotated[int, Field(ge=21)]
+    """Days of a training episode."""
     parallel: Count
+    """Episodes that are lived through side by side."""
     limits: Limits
     synthetic: Synthetic | None
 

@@ -9,15 +9,23 @@ class Wandb(Schema):
     """Where Weights & Biases files a run; `group` null is the sweep that the run is a job of, if any."""
 
     project: Text
+    """Project of the run."""
     entity: Text | None
+    """User or team; null: the account's own."""
     mode: Literal["offline", "online"]
+    """offline: into the run's folder; online needs a key."""
     group: Text | None
+    """Group of the run; null: the sweep that it is a job of, if any."""
     tags: list[Text]
+    """Tags of the run."""
 
 
 class Tracking(Schema):
     """Which sinks there are, and how many seconds they may take at the end of a run before they are given up."""
 
     tensorboard: bool
+    """Whether TensorBoard files are written."""
     wandb: Wandb | None
+    """Weights & Biases, of tracking=wandb; null: not at all."""
     patience: Positive
+    """Seconds that sinks may take at the end of a run, to write or send what is left."""
