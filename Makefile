@@ -74,7 +74,7 @@ configuration: $(RUNTIME) ## docs/configuration.md again, from the schemas and c
 	@$(RUN) docs/tools/configuration.py
 
 test: lint ## set up, lint, types and tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(DEV) ## style, types and the direction of imports
 	@$(BIN)/ruff check .
