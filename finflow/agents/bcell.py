@@ -18,7 +18,6 @@ from finflow.losses.cql import cql_penalty, scaled_alpha
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import cvar, lower_mean, quantile_huber_loss
 from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_target, temperature_loss
-from finflow.nn.critic import Embedding
 from finflow.nn.networks import Networks
 from finflow.nn.policy import Decision, dimensions, entropy, sample
 from finflow.schema.algo import BCell as BCellConfig
@@ -74,7 +73,7 @@ class BCell:
         self.actor_optimiser.zero_grad(set_to_none=True)
         critic_loss.backward()
         if coefficients.learn_policy:
-            frozen = Embedding(*(part.detach() for part in embedding))
+            frozen = tuple(part.detach() for part in embedding)
             loss, extra = self._actor_loss(batch, frozen, coefficients)
             loss.backward()
             metrics |= extra
@@ -87,7 +86,7 @@ class BCell:
         return {name: value.detach() for name, value in metrics.items()}
 
     def _critic_loss(
-        self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients
+        self, batch: Batch, embedding: tuple[Tensor, ...], coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Quantile regression on y_j = r + gamma z_j(s', w'), w' ~ pi, z of the target with the lower mean; V; CQL."""
         networks, config = self.networks, self.config
@@ -135,14 +134,16 @@ class BCell:
             return 0.0
         return scaled_alpha(self.config.cql.alpha, self.config.network.n_quantiles, *self.scales)
 
-    def _cql(self, batch: Batch, embedding: Embedding, atoms: Tensor, value: Tensor, next_decision: Decision) -> Tensor:
+    def _cql(
+        self, batch: Batch, embedding: tuple[Tensor, ...], atoms: Tensor, value: Tensor, next_decision: Decision
+    ) -> Tensor:
         """CQL penalty on a sub-batch (unbiased): random portfolios, pi(s), pi(s') and the data's own action."""
         config, networks = self.config.cql, self.networks
         rows = max(1, round(len(batch.reward) * config.batch_fraction))
         # Drawn, not the first ones: a batch is sorted, offline before online.
         index = torch.randperm(len(batch.reward), generator=self.generator, device=value.device)[:rows]
         state = State(*(part[index] for part in batch.state))
-        part = Embedding(*(field[index] for field in embedding))
+        part = tuple(field[index] for field in embedding)
         with torch.no_grad():
             shape = (rows, config.n_actions, state.drifted.shape[-1])
             expo = torch.rand(shape, generator=self.generator, device=value.device)
@@ -159,12 +160,12 @@ class BCell:
         return cql_penalty(q, atoms[index].mean(-1), floor).mean()
 
     def _actor_loss(
-        self, batch: Batch, embedding: Embedding, coefficients: OnlineCoefficients
+        self, batch: Batch, embedding: tuple[Tensor, ...], coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """E[alpha ln pi_y / d - min_j rho(z^j) / S] + eta KL(aim || priors) + balance; the temperature beside it."""
         networks, config, state = self.networks, self.config, batch.state
         shape = (len(batch.reward), state.priors.shape[1])
-        chance = torch.rand(shape, generator=self.generator, device=embedding.context.device)
+        chance = torch.rand(shape, generator=self.generator, device=batch.reward.device)
         keep = chance >= config.gate.expert_dropout
         keep = keep | ~keep.any(-1, keepdim=True)
         decision = networks.actor(state, coefficients.temperature, keep)

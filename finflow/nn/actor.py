@@ -1,11 +1,14 @@
 """Five experts under a gate, a trading rate, and the width of the policy.
 
-Expert k starts at its prior portfolio P_k and learns a tilt of it from a feature group of its own:
+Expert k starts at its prior portfolio P_k and learns a tilt of it:
 e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The gate mixes them to the aim, and the
 policy's mean moves a fraction `rate` of the way from the drifted weights to the aim (Garleanu & Pedersen 2013).
+
+Here the network shared by all assets, whose expert k sees a feature group of its own; `mlp.py` has the plain one.
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,71 @@ TILT_BOUND = 3.0  # of a tilt in log weight: at most a factor e^3
 RATE_START = 0.1
 LOG_SIGMA = (-5.0, 0.0)
 SIGMA_START = 0.3
+
+
+class Actor(nn.Module, ABC):
+    """Maps a state to a `Decision`; its gate is the module `gate`, which learns at a rate of its own."""
+
+    gate: nn.Module
+
+    @abstractmethod
+    def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
+        """Decide in B states.
+
+        Parameters
+        ----------
+        temperature : of the gate's softmax; above 1 it is softer.
+        keep : [B, K] bool, experts left in (expert dropout); all by default.
+        """
+
+    @abstractmethod
+    def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
+        """Share of each expert in the aim, [B, K]."""
+
+    @abstractmethod
+    def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
+        """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
+
+
+def tilted(state: State, tilt: Tensor) -> Tensor:
+    """Priors tilted by [B, K, n] in log weight, over tradable assets, [B, K, n]."""
+    start = torch.log(state.priors + PRIOR_FLOOR / tilt.shape[-1])
+    score = start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
+    return torch.softmax(score.masked_fill(~state.tradable[:, None], -torch.inf), -1)
+
+
+def gated(scores: Tensor, temperature: float, keep: Tensor | None) -> Tensor:
+    """Softmax of the gate's scores [B, K] over the experts that are kept, [B, K]."""
+    scores = scores / temperature
+    if keep is not None:
+        scores = scores.masked_fill(~keep, -torch.inf)
+    return torch.softmax(scores, -1)
+
+
+def held_weights(state: State) -> Tensor:
+    """What is held of tradable assets, as a portfolio, [B, n]."""
+    held = (state.drifted * state.tradable).float()
+    return held / held.sum(-1, keepdim=True).clamp_min(1e-8)
+
+
+def distance(aim: Tensor, held: Tensor) -> Tensor:
+    """How far the aim is from what is held: sum and maximum of |aim_i - w-_i|, [B, 2]."""
+    gap = (aim - held).abs()
+    return torch.stack([gap.sum(-1), gap.amax(-1)], -1)
+
+
+def bounded_log_sigma(score: Tensor) -> Tensor:
+    """ln sigma within its bounds, of any score."""
+    low, high = LOG_SIGMA
+    return low + (high - low) * torch.sigmoid(score)
+
+
+def set_start(*, gate: nn.Module, rate: nn.Module, sigma: nn.Module) -> None:
+    """Last layers of an actor that has learnt nothing: a uniform gate, a slow rate, sigma .3, in every state."""
+    for head, bias in ((gate, 0.0), (rate, _logit(RATE_START)), (sigma, _sigma_logit())):
+        assert isinstance(head, nn.Linear)
+        nn.init.zeros_(head.weight)
+        nn.init.constant_(head.bias, bias)
 
 
 class Experts(nn.Module):
@@ -49,13 +117,11 @@ class Experts(nn.Module):
         context = self.market(state.market)
         mixed = torch.relu(local.view(batch, assets, -1) + context[:, None])
         tilt = torch.einsum("bnkh,kh->bkn", dropout(mixed).view(batch, assets, experts, hidden), self.out)
-        start = torch.log(state.priors + PRIOR_FLOOR / assets)
-        score = start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
-        return torch.softmax(score.masked_fill(~state.tradable[:, None], -torch.inf), -1)
+        return tilted(state, tilt)
 
 
-class Actor(nn.Module):
-    """Maps a state to a `Decision`.
+class PortfolioActor(Actor):
+    """One network shared by all assets: their order and number do not matter.
 
     Parameters
     ----------
@@ -75,40 +141,24 @@ class Actor(nn.Module):
         self.encoder = nn.Linear(inputs, embed_dim)
         self.context = nn.Linear(market_dim, embed_dim)
         self.sigma = nn.Linear(embed_dim, 1)
-        for head, bias in ((self.gate[2], 0.0), (self.rate[2], _logit(RATE_START)), (self.sigma, _sigma_logit())):
-            assert isinstance(head, nn.Linear)
-            nn.init.zeros_(head.weight)
-            nn.init.constant_(head.bias, bias)
+        set_start(gate=self.gate[2], rate=self.rate[2], sigma=self.sigma)
 
     def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
-        """Decide in B states.
-
-        Parameters
-        ----------
-        temperature : of the gate's softmax; above 1 it is softer.
-        keep : [B, K] bool, experts left in (expert dropout); all by default.
-        """
+        """See `Actor`."""
         experts = self.experts(state, self.dropout)
         return self.combine(state, experts, self.gate_weights(state, temperature, keep))
 
     def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
         """Share of each expert in the aim, [B, K]."""
-        scores = self.gate(state.market) / temperature
-        if keep is not None:
-            scores = scores.masked_fill(~keep, -torch.inf)
-        return torch.softmax(scores, -1)
+        return gated(self.gate(state.market), temperature, keep)
 
     def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
         """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
         aim = torch.einsum("bk,bkn->bn", gate, experts)
-        held = (state.drifted * state.tradable).float()
-        held = held / held.sum(-1, keepdim=True).clamp_min(1e-8)
-        gap = (aim - held).abs()
-        distance = torch.stack([gap.sum(-1), gap.amax(-1)], -1)
-        rate = torch.sigmoid(self.rate(torch.cat([state.market, distance], -1)))
+        held = held_weights(state)
+        rate = torch.sigmoid(self.rate(torch.cat([state.market, distance(aim, held)], -1)))
         hidden = torch.relu(self.encoder(state.assets[:, :-1]) + self.context(state.market)[:, None])
-        low, high = LOG_SIGMA
-        log_sigma = low + (high - low) * torch.sigmoid(self.sigma(self.dropout(hidden)).squeeze(-1))
+        log_sigma = bounded_log_sigma(self.sigma(self.dropout(hidden)).squeeze(-1))
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
 
 

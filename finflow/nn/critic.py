@@ -1,10 +1,12 @@
-"""The portfolio critic: a portfolio's embedding is the weighted sum of its assets' embeddings.
+"""What every critic offers, and the portfolio critic.
 
-One encoder is shared by all assets, so the critic does not care about their order or number, and the value of another
-action in the same state costs one small product and a small head.
+There a portfolio's embedding is the weighted sum of its assets' embeddings. One encoder is shared by all assets, so
+the critic does not care about their order or number, and the value of another action in the same state costs one small
+product and a small head.
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -21,8 +23,24 @@ class Embedding(NamedTuple):
     drifted: Tensor
 
 
-class Critic(nn.Module):
-    """Twin quantile critics and a state value on one encoder.
+class Critic(nn.Module, ABC):
+    """Twin quantile critics and a state value; a state is encoded once, then asked about any number of actions."""
+
+    @abstractmethod
+    def embed(self, state: State) -> tuple[Tensor, ...]:
+        """Encode B states: tensors whose first dimension is B."""
+
+    @abstractmethod
+    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+        """Quantiles of both critics for A actions a state, weights [B, A, n] -> [B, A, 2, N_q]."""
+
+    @abstractmethod
+    def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
+        """V(s) of the state and the portfolio that is held, [B]."""
+
+
+class PortfolioCritic(Critic):
+    """Twins and value on one encoder that all assets share.
 
     Parameters
     ----------
@@ -41,10 +59,10 @@ class Critic(nn.Module):
         self.state_norm = nn.LayerNorm(context)
         # Twin heads as batched matrices: first layer split into a part a state pays once and a part an action pays.
         self.from_state = nn.Linear(context, 2 * hidden_dim)
-        self.from_action = nn.Parameter(_uniform(2, embed_dim + 2, hidden_dim))
+        self.from_action = nn.Parameter(uniform(2, embed_dim + 2, hidden_dim))
         self.norm_weight = nn.Parameter(torch.ones(2, hidden_dim))
         self.norm_bias = nn.Parameter(torch.zeros(2, hidden_dim))
-        self.out = nn.Parameter(_uniform(2, hidden_dim, atoms))
+        self.out = nn.Parameter(uniform(2, hidden_dim, atoms))
         self.out_bias = nn.Parameter(torch.zeros(2, atoms))
         self.value_head = nn.Sequential(
             nn.Linear(context + embed_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 1)
@@ -59,26 +77,29 @@ class Critic(nn.Module):
         context = self.state_norm(torch.cat([pooled, state.market], -1))
         return Embedding(assets, context, state.drifted.float())
 
-    def atoms(self, embedding: Embedding, weights: Tensor) -> Tensor:
-        """Quantiles of both critics for A actions a state, weights [B, A, n] -> [B, A, 2, N_q]."""
-        portfolio = torch.bmm(weights, embedding.assets)
-        turnover = (weights[..., :-1] - embedding.drifted[:, None, :-1]).abs().sum(-1, keepdim=True)
+    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+        """See `Critic`."""
+        assets, context, drifted = embedding
+        portfolio = torch.bmm(weights, assets)
+        turnover = (weights[..., :-1] - drifted[:, None, :-1]).abs().sum(-1, keepdim=True)
         concentration = weights.square().sum(-1, keepdim=True)
         batch, actions, _ = weights.shape
         action = torch.cat([portfolio, turnover, concentration], -1).view(1, batch * actions, -1)
-        state = self.from_state(embedding.context).view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
+        state = self.from_state(context).view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
         first = torch.matmul(action, self.from_action) + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
         scaled = torch.nn.functional.layer_norm(first, first.shape[-1:])
         hidden = torch.relu(scaled * self.norm_weight[:, None] + self.norm_bias[:, None])
         atoms = torch.baddbmm(self.out_bias[:, None], hidden, self.out)
         return atoms.view(2, batch, actions, -1).permute(1, 2, 0, 3)
 
-    def value(self, embedding: Embedding) -> Tensor:
-        """V(s) from the state and the portfolio that is held, [B]."""
-        held = torch.einsum("bn,bne->be", embedding.drifted, embedding.assets)
-        return self.value_head(torch.cat([embedding.context, held], -1)).squeeze(-1)
+    def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
+        """See `Critic`."""
+        assets, context, drifted = embedding
+        held = torch.einsum("bn,bne->be", drifted, assets)
+        return self.value_head(torch.cat([context, held], -1)).squeeze(-1)
 
 
-def _uniform(*shape: int) -> Tensor:
+def uniform(*shape: int) -> Tensor:
+    """Start of a layer whose inputs are the last dimension but one, as torch's own layers have it."""
     bound = 1.0 / math.sqrt(shape[-2])
     return torch.empty(*shape).uniform_(-bound, bound)

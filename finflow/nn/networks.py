@@ -1,7 +1,7 @@
 """All networks of a run, built from one spec: what phase 1 learns is what phase 2 loads, to the bit."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from finflow.envs.world import PATH_SCALARS
 from finflow.errors import DivergedError
-from finflow.nn.actor import Actor
-from finflow.nn.critic import Critic
+from finflow.nn.actor import Actor, PortfolioActor
+from finflow.nn.critic import Critic, PortfolioCritic
+from finflow.nn.mlp import MlpActor, MlpCritic
 from finflow.schema.algo import Network
 from finflow.seeding import stream_seed
 
@@ -34,12 +35,14 @@ class ObservationSpec:
     features, feature_groups : names of the F asset features and the group of each.
     market_features : names of the M market features.
     experts : names of the K experts.
+    assets : names of the n assets in their order, for networks that know them by place; else none.
     """
 
     features: tuple[str, ...]
     feature_groups: tuple[str, ...]
     market_features: tuple[str, ...]
     experts: tuple[str, ...]
+    assets: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON."""
@@ -93,8 +96,23 @@ def build_networks(spec: ObservationSpec, network: Network, seed: int, device: t
     """Build and initialise every network from the stream `networks` of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "networks"))
-        market_dim = len(spec.market_features) + len(PATH_SCALARS)
-        actor = Actor(spec.expert_inputs(), market_dim, network.embed_dim, network.hidden_dim, network.dropout)
-        asset_dim = len(spec.features) + 2
-        critic = Critic(asset_dim, market_dim, network.embed_dim, network.hidden_dim, network.n_quantiles)
-        return Networks(actor, critic).to(device)
+        return Networks(*_BUILDERS[network.kind](spec, network)).to(device)
+
+
+def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
+    market_dim, width, hidden = len(spec.market_features) + len(PATH_SCALARS), network.embed_dim, network.hidden_dim
+    actor = PortfolioActor(spec.expert_inputs(), market_dim, width, hidden, network.dropout)
+    return actor, PortfolioCritic(len(spec.features) + 2, market_dim, width, hidden, network.n_quantiles)
+
+
+def _mlp(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
+    assets, hidden = len(spec.assets), network.hidden_dim
+    state_dim = (assets - 1) * (len(spec.features) + 1) + len(spec.market_features) + len(PATH_SCALARS)
+    actor = MlpActor(state_dim, len(spec.experts), assets, hidden, network.dropout)
+    return actor, MlpCritic(state_dim, assets, hidden, network.n_quantiles)
+
+
+_BUILDERS: Mapping[str, Callable[[ObservationSpec, Network], tuple[Actor, Critic]]] = {
+    "portfolio": _portfolio,
+    "mlp": _mlp,
+}

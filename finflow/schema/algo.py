@@ -10,8 +10,10 @@ from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positi
 class Network(Schema):
     """Shape of the networks; shared by both phases, since phase 2 loads what phase 1 learnt."""
 
+    kind: Literal["portfolio", "mlp"]
+    """One network shared by all assets, whatever their number, or plain layers on the flat state of one universe."""
     embed_dim: Count
-    """Width of an asset's embedding."""
+    """Width of an asset's embedding, where `kind` is portfolio."""
     hidden_dim: Count
     """Width of the hidden layers."""
     n_quantiles: Annotated[int, Field(ge=2)]

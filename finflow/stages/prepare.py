@@ -80,6 +80,7 @@ def prepare(
         feature_groups=tuple(group_of(name) for name in market.feature_names),
         market_features=market.market_feature_names,
         experts=tuple(PRIORS),
+        assets=market.assets if config.algo.network.kind == "mlp" else (),
     )
     world = World.of(market, scaling.apply, priors, accounting, reward, device)
     return Prepared(market, fold, fold_dates(market, fold), priors, scaling, spec, accounting, world, cache)

@@ -60,8 +60,9 @@ def load_trained(config: Config, run: str) -> Trained:
     device = use_hardware(config.hardware)
     prepared = prepare(own, device, dates=dates, scaling=stored.scaling, reward=stored.reward)  # pyright: ignore[reportArgumentType]
     networks = stored.build(device)
-    if list(stored.spec.features) != list(prepared.market.feature_names):
-        raise DataError(f"run={folder}: trained on other features than the data have now; train again")
+    for what in ("features", "assets"):
+        if getattr(stored.spec, what) != getattr(prepared.spec, what):
+            raise DataError(f"run={folder}: trained on other {what} than the data have now; train again")
     policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
     if run == "latest" and own.stage == "pretrain":
         warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")

@@ -19,6 +19,7 @@ from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_
 from finflow.replay import Logged
 from finflow.schema.algo import IQL as IQLConfig
 from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import Network
 from finflow.training.batches import Batcher
 
 CPU = torch.device("cpu")
@@ -111,9 +112,9 @@ def coefficients() -> OnlineCoefficients:
 
 @pytest.fixture(scope="session")
 def make_networks(iql_config: IQLConfig) -> Callable[..., Networks]:
-    def make(seed: int = 0, atoms: int | None = None) -> Networks:
-        shape = iql_config.network.model_copy(update={} if atoms is None else {"n_quantiles": atoms})
-        return build_networks(SPEC, shape, seed, CPU)
+    def make(seed: int = 0, shape: Network = iql_config.network) -> Networks:
+        names = tuple("ABCD") if shape.kind == "mlp" else ()
+        return build_networks(replace(SPEC, assets=names), shape, seed, CPU)
 
     return make
 
@@ -122,7 +123,7 @@ def make_networks(iql_config: IQLConfig) -> Callable[..., Networks]:
 def make_iql(iql_config: IQLConfig, make_networks: Callable[..., Networks]) -> Callable[..., IQL]:
     def make(seed: int = 0, **changes: object) -> IQL:
         config = iql_config.model_copy(update=changes)
-        return IQL(make_networks(seed, config.network.n_quantiles), config)
+        return IQL(make_networks(seed, config.network), config)
 
     return make
 
@@ -131,6 +132,6 @@ def make_iql(iql_config: IQLConfig, make_networks: Callable[..., Networks]) -> C
 def make_bcell(bcell_config: BCellConfig, make_networks: Callable[..., Networks], world: World) -> Callable[..., BCell]:
     def make(seed: int = 0, where: World = world, **changes: object) -> BCell:
         config, generator = bcell_config.model_copy(update=changes), torch.Generator().manual_seed(seed)
-        return BCell(make_networks(seed, config.network.n_quantiles), config, where, generator)
+        return BCell(make_networks(seed, config.network), config, where, generator)
 
     return make

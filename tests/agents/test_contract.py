@@ -12,20 +12,27 @@ from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.world import World
+from finflow.schema.algo import IQL as IQLConfig
 
 Agent = IQL | BCell
 MakeBatch = Callable[..., Batch]
 
 
-@pytest.fixture(params=["iql", "bcell", "bcell+cql", "bcell+cvar"])
+@pytest.fixture(params=["iql", "bcell", "bcell+cql", "bcell+cvar", "iql+mlp", "bcell+cql+mlp"])
 def make_agent(
-    request: pytest.FixtureRequest, make_iql: Callable[..., IQL], make_bcell: Callable[..., BCell]
+    request: pytest.FixtureRequest,
+    iql_config: IQLConfig,
+    make_iql: Callable[..., IQL],
+    make_bcell: Callable[..., BCell],
 ) -> Callable[[int], Agent]:
+    name, *extras = request.param.split("+")
+    network = iql_config.network.model_copy(update={"kind": "mlp" if "mlp" in extras else "portfolio"})
+
     def make(seed: int) -> Agent:
-        if request.param == "iql":
-            return make_iql(seed)
-        agent = make_bcell(seed, risk_weight=0.5 if request.param == "bcell+cvar" else 0.0)
-        agent.scales = (0.5, 5.0) if request.param == "bcell+cql" else None
+        if name == "iql":
+            return make_iql(seed, network=network)
+        agent = make_bcell(seed, risk_weight=0.5 if "cvar" in extras else 0.0, network=network)
+        agent.scales = (0.5, 5.0) if "cql" in extras else None
         return agent
 
     return make
@@ -73,7 +80,8 @@ def test_update_changes_critic_target_and_actor_but_not_the_batch(
     update(agent, batch)
     update(agent, batch)
     after = agent.networks.state_dict()
-    for part in ("critic.out", "target.out", "critic.value_head.0.weight", "actor.experts.out"):
+    tilt = "actor.tilt.weight" if "actor.tilt.weight" in before else "actor.experts.out"
+    for part in ("critic.out", "target.out", "critic.value_head.0.weight", tilt):
         assert not torch.equal(before[part], after[part]), part
     flat = [*batch.state, *batch.next_state, batch.weights, batch.reward, batch.discount, batch.next_weights]
     same = [*kept.state, *kept.next_state, kept.weights, kept.reward, kept.discount, kept.next_weights]

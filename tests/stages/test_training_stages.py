@@ -153,6 +153,7 @@ def test_from_scratch_needs_no_parent(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ("algo.network.hidden_dim=8", "hidden_dim"),
+        ("algo.network.kind=mlp", r"network\.kind='mlp' \(nearest has 'portfolio'\)"),
         ("env.synthetic.seed=9", r"env\.synthetic\.seed=9"),
         ("budget.epochs=3", "budget.epochs"),
     ],
@@ -164,6 +165,20 @@ def test_a_parent_that_does_not_fit_is_refused_by_the_field(
         finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", change]))
     assert "\n" not in str(refused.value)
     assert "experiments/pretrain.py" in str(refused.value)
+
+
+def test_plain_networks_go_through_all_stages_and_stay_with_their_names(tmp_path: Path) -> None:
+    line = [*MARKET, f"output_root={tmp_path}", "algo.network.kind=mlp"]
+    parent = finflow.pretrain(finflow.load("pretrain", line))
+    run = finflow.finetune(finflow.load("finetune", [*line, *TUNE, "budget.episodes=4"]))
+    assert run.diagnostics_at_end["expert_distance_change"] != 0
+    trained = load_trained(finflow.load("evaluate", [f"output_root={tmp_path}"]), str(run.run_dir))
+    assert trained.stored.spec.assets == trained.prepared.market.assets
+    row = np.array([trained.prepared.fold.test.start])
+    assert np.isclose(trained.policy.act(row, np.eye(6)[-1:], np.zeros(1)).sum(), 1.0)
+    other = ["env.synthetic.assets=4", f"init.weights='{parent.run_dir}'"]
+    with pytest.raises(ParentError, match=r"feature_spec\.assets\.\d="):
+        finflow.finetune(finflow.load("finetune", [*line, *TUNE, *other]))
 
 
 def test_without_a_parent_nothing_starts(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Plain networks on the flat state, two hidden layers each: `algo.network.kind=mlp`.
+
+They know their assets by place: another universe, or the same in another order, needs other weights.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from finflow.envs.world import State
+from finflow.nn.actor import Actor, bounded_log_sigma, distance, gated, held_weights, set_start, tilted
+from finflow.nn.critic import Critic, uniform
+from finflow.nn.policy import Decision
+
+
+def flat(state: State) -> Tensor:
+    """Features and w- of every risky name, then the market, [B, (n - 1) (F + 1) + M + 2]; cash is what is left."""
+    return torch.cat([state.assets[:, :-1, :-1].flatten(1), state.market], -1)
+
+
+class MlpActor(Actor):
+    """One trunk, and linear heads for tilts, gate, rate and width.
+
+    Experts see every input, so that only their priors and their heads tell them apart.
+
+    Parameters
+    ----------
+    state_dim : length of the flat state.
+    experts, assets : K and n.
+    hidden_dim : width of both hidden layers.
+    dropout : share of the second layer's units dropped while training.
+    """
+
+    def __init__(self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(),
+            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout),
+        )  # fmt: skip
+        self.tilt = nn.Linear(hidden_dim, experts * assets)
+        nn.init.zeros_(self.tilt.weight)
+        nn.init.zeros_(self.tilt.bias)
+        self.gate = nn.Linear(hidden_dim, experts)
+        self.rate = nn.Linear(hidden_dim + 2, 1)
+        self.sigma = nn.Linear(hidden_dim, assets - 1)
+        set_start(gate=self.gate, rate=self.rate, sigma=self.sigma)
+
+    def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
+        """See `Actor`."""
+        hidden = self.trunk(flat(state))
+        experts = tilted(state, self.tilt(hidden).view(state.priors.shape))
+        return self._combine(state, hidden, experts, gated(self.gate(hidden), temperature, keep))
+
+    def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
+        """See `Actor`."""
+        return gated(self.gate(self.trunk(flat(state))), temperature, keep)
+
+    def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
+        """See `Actor`."""
+        return self._combine(state, self.trunk(flat(state)), experts, gate)
+
+    def _combine(self, state: State, hidden: Tensor, experts: Tensor, gate: Tensor) -> Decision:
+        aim = torch.einsum("bk,bkn->bn", gate, experts)
+        held = held_weights(state)
+        rate = torch.sigmoid(self.rate(torch.cat([hidden, distance(aim, held)], -1)))
+        log_sigma = bounded_log_sigma(self.sigma(hidden))
+        return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
+
+
+class MlpCritic(Critic):
+    """Twins and value, each with layers of its own.
+
+    The first layer is split into W_s s, which a state pays once, and W_a a, which an action pays.
+
+    Parameters
+    ----------
+    state_dim : length of the flat state.
+    assets : n.
+    hidden_dim : width of both hidden layers.
+    atoms : N_q.
+    """
+
+    def __init__(self, state_dim: int, assets: int, hidden_dim: int, atoms: int) -> None:
+        super().__init__()
+        self.from_state = nn.Linear(state_dim, 2 * hidden_dim)
+        self.from_action = nn.Parameter(uniform(2, assets, hidden_dim))
+        self.norm_weight = nn.Parameter(torch.ones(2, 1, hidden_dim))
+        self.norm_bias = nn.Parameter(torch.zeros(2, 1, hidden_dim))
+        self.second = nn.Parameter(uniform(2, hidden_dim, hidden_dim))
+        self.second_bias = nn.Parameter(torch.zeros(2, 1, hidden_dim))
+        self.out = nn.Parameter(uniform(2, hidden_dim, atoms))
+        self.out_bias = nn.Parameter(torch.zeros(2, 1, atoms))
+        self.value_head = nn.Sequential(
+            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(),
+            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1),
+        )  # fmt: skip
+
+    def embed(self, state: State) -> tuple[Tensor, ...]:
+        """W_s s of both twins [B, 2 H], and the flat state."""
+        inputs = flat(state)
+        return self.from_state(inputs), inputs
+
+    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+        """See `Critic`."""
+        batch, actions, assets = weights.shape
+        state = embedding[0].view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
+        action = torch.matmul(weights.reshape(1, batch * actions, assets), self.from_action)
+        first = action + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
+        scaled = torch.nn.functional.layer_norm(first, first.shape[-1:])
+        hidden = torch.relu(scaled * self.norm_weight + self.norm_bias)
+        hidden = torch.relu(torch.baddbmm(self.second_bias, hidden, self.second))
+        atoms = torch.baddbmm(self.out_bias, hidden, self.out)
+        return atoms.view(2, batch, actions, -1).permute(1, 2, 0, 3)
+
+    def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
+        """See `Critic`."""
+        return self.value_head(embedding[1]).squeeze(-1)
