@@ -1,0 +1,142 @@
+"""Hours of fine-tuning on the embedded market: memory, processor time for an update and file handles stay as they are.
+
+`FINFLOW_SOAK_MINUTES=30 python -m pytest -s -m slow tests/reliability/test_soak.py` runs a shorter one; 120 is its
+length where nothing is said. Its figures are printed and kept in `soak.json` in the folder `FINFLOW_SOAK_FOLDER`.
+"""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from finflow.training.checkpointing import Checkpointer
+
+from .conftest import Tiny, forked
+
+ROOT = Path(__file__).resolve().parents[2]
+WARM_UP = 10.0  # minutes
+WINDOWS = 5
+EVERY = 2.0  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A process at one moment: minutes since its start, resident bytes, processor seconds, open files, updates."""
+
+    minutes: float
+    resident: int
+    cpu: float
+    handles: int
+    updates: int
+
+
+def test_nothing_is_held_from_one_episode_to_the_next(
+    tiny: Tiny, wanted: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """Open files and live tensors at the same point of every sixth episode, once the memory is full."""
+    counted: dict[int, tuple[int, int]] = {}
+    pause = Checkpointer.pause
+
+    def watched(keeper: Checkpointer, unit: str, progress: int, *, regular: bool = True) -> None:
+        pause(keeper, unit, progress, regular=regular)
+        if unit == "episode" and progress % 6 == 0 and progress not in counted:
+            gc.collect()
+            tensors = sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+            counted[progress] = len(os.listdir("/proc/self/fd")), tensors
+
+    def work() -> None:
+        Checkpointer.pause = watched  # type: ignore[method-assign]
+        budget = tiny.configs["finetune"].budget.model_copy(update={"episodes": 30})
+        tiny.train("finetune", tmp_path / "run", budget=budget)
+        (tmp_path / "counted.json").write_text(json.dumps(counted))
+
+    ended = forked(work)
+    assert ended.code == 0, ended.said
+    found = json.loads((tmp_path / "counted.json").read_text())
+    assert len(found) == 6
+    assert len({tuple(found[str(k)]) for k in range(12, 31, 6)}) == 1, found
+
+
+def updates_of(metrics: Path) -> int:
+    """Updates that the last whole row of a run speaks of."""
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    return int(json.loads(lines[-1])["updates"]) if lines and "updates" in lines[-1] else 0
+
+
+def look(pid: int, started: float, metrics: Path) -> Sample:
+    stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    handles = len(os.listdir(f"/proc/{pid}/fd"))
+    return Sample((time.monotonic() - started) / 60, resident, cpu, handles, updates_of(metrics))
+
+
+@pytest.mark.slow
+def test_soak(tmp_path: Path) -> None:
+    minutes = float(os.environ.get("FINFLOW_SOAK_MINUTES", "120"))
+    place = Path(os.environ.get("FINFLOW_SOAK_FOLDER", tmp_path))
+    assert minutes > WARM_UP, f"the first {WARM_UP:.0f} minutes are not judged"
+    options = ["experiment=demo", f"output_root={place / 'outputs'}"]
+    run = place / "run"
+    subprocess.run([sys.executable, "experiments/pretrain.py", *options], cwd=ROOT, check=True, capture_output=True)
+    more = [
+        f"budget.episodes={round(minutes * 300)}",  # more than it can live through
+        "checkpoint.interval=32",
+        f"hydra.run.dir={run}",
+    ]
+    samples: list[Sample] = []
+    with (place / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "experiments/finetune.py", *options, *more], cwd=ROOT, stdout=said, stderr=said
+        )
+        started = time.monotonic()
+        try:
+            while time.monotonic() - started < 60 * minutes:
+                time.sleep(EVERY)
+                assert process.poll() is None, (place / "said").read_text()
+                samples.append(look(process.pid, started, run / "metrics.jsonl"))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            ended = process.wait(60)
+    assert ended == 128 + signal.SIGTERM
+    figures = judged(samples)
+    (place / "soak.json").write_text(json.dumps(figures, indent=2))
+    print(json.dumps({key: value for key, value in figures.items() if key != "samples"}, indent=2))
+    assert figures["memory"] <= 0.02
+    assert figures["cpu_per_update"] <= 0.10
+    assert figures["handles"] == 0
+
+
+def judged(samples: list[Sample]) -> dict[str, object]:
+    """How far each window after the warm-up is from the first: memory, processor time for an update, open files."""
+    edges = np.linspace(WARM_UP, samples[-1].minutes, WINDOWS + 1)
+    parts = [
+        [s for s in samples if low <= s.minutes < high] for low, high in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    resident = np.array([np.median([s.resident for s in part]) for part in parts])
+    handles = np.array([np.median([s.handles for s in part]) for part in parts])
+    # From one change of the count to another: it is told only when an episode ends.
+    cost = []
+    for part in parts:
+        told = [b for a, b in zip(part[:-1], part[1:], strict=True) if b.updates > a.updates]
+        cost.append((told[-1].cpu - told[0].cpu) / (told[-1].updates - told[0].updates))
+    return {
+        "minutes": samples[-1].minutes,
+        "updates": samples[-1].updates,
+        "memory": float(np.abs(resident / resident[0] - 1).max()),
+        "cpu_per_update": float(np.abs(np.array(cost) / cost[0] - 1).max()),
+        "handles": float(np.abs(handles - handles[0]).max()),
+        "resident_by_window": resident.tolist(),
+        "cpu_by_window": cost,
+        "handles_by_window": handles.tolist(),
+        "samples": [asdict(s) for s in samples[:: max(1, len(samples) // 200)]],
+    }
