@@ -37,12 +37,14 @@ class Victim:
     ----------
     use : reads it, and returns what it takes for the file's content.
     good : what it may return: the content, or what was good before it.
+    named : what a refusal names, where that is not the file itself.
     """
 
     path: Path
     other: bytes
     use: Callable[[], object]
     good: list[object]
+    named: str = ""
 
 
 def state_of(number: int) -> dict[str, Any]:
@@ -89,7 +91,8 @@ def manifest(folder: Path) -> Victim:
     checkpoints(folder / "other", shift=10)
     use = checkpoints(folder / "run")
     other = (folder / "other" / FOLDER / MANIFEST).read_bytes()
-    return Victim(folder / "run" / FOLDER / MANIFEST, other, use, [plain(state_of(3))])
+    # That of another run lists these very names, under hashes which are not theirs.
+    return Victim(folder / "run" / FOLDER / MANIFEST, other, use, [plain(state_of(3))], named=f"/run/{FOLDER}/")
 
 
 def weights(folder: Path) -> Victim:
@@ -181,18 +184,20 @@ def test_no_damage_is_believed(make: Callable[[Path], Victim], tmp_path: Path) -
     victim = make(tmp_path)
     rng, before = np.random.default_rng(VICTIMS.index(make)), victim.path.read_bytes()
     assert victim.use() in victim.good
-    survived = 0
+    named = victim.named or victim.path.name
+    tried = survived = 0
     for _ in range(TIMES):
         kind, content = damaged(before, victim.other, rng)
         if content == before:
             continue
+        tried += 1
         victim.path.write_bytes(content)
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             try:
                 found = victim.use()
             except (StorageError, DataError, ConfigError) as error:
-                assert victim.path.name in str(error), (kind, error)
+                assert named in str(error), (kind, error)
                 assert "\n" not in str(error)
                 assert "; " in str(error), (kind, error)  # the remedy
             else:
@@ -200,10 +205,11 @@ def test_no_damage_is_believed(make: Callable[[Path], Victim], tmp_path: Path) -
                 assert found in victim.good, kind
                 said = [str(each.message) for each in heard]
                 # A zip says nothing of a flip in a time stamp, and gives what was written.
-                assert make is dataset or any(victim.path.name in line for line in said), (kind, said)
+                assert make is dataset or any(named in line for line in said), (kind, said)
         victim.path.write_bytes(before)
         assert victim.use() in victim.good
-    assert (survived > 0) == (make in (checkpoint, swapped_within, manifest, cache, dataset))
+    assert tried >= 1000 / len(VICTIMS)
+    assert make is dataset or (survived > 0) == (make in (checkpoint, swapped_within, manifest, cache))
 
 
 def test_nothing_is_left_when_every_checkpoint_is_damaged(tmp_path: Path) -> None:
