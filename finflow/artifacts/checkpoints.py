@@ -94,8 +94,10 @@ class Checkpoints:
             entries = retained([*self._entries, Entry(name, sha256, best)], self.keep)
             self._write_manifest(entries)
         except BaseException:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError, StorageError):
+                # Where the folder's fsync failed after the rename, the manifest lists it already.
+                if all(entry.name != name for entry in self._read_manifest() or ()):
+                    path.unlink(missing_ok=True)
             raise
         self._entries = entries
         self._remove_unlisted()

@@ -137,7 +137,8 @@ def dataset(folder: Path) -> Victim:
     config = finflow.load("pretrain", [*TINY, "env.synthetic.assets=3"])
     prepared = prepare(config, torch.device("cpu"))
     elsewhere = config.model_copy(update={"env": config.env.model_copy(update={"cost_rate": 0.002})})
-    path, other = folder / "dataset.npz", dataset_bytes(collected(elsewhere, prepare(elsewhere, torch.device("cpu")), 2))
+    other = dataset_bytes(collected(elsewhere, prepare(elsewhere, torch.device("cpu")), 2))
+    path = folder / "dataset.npz"
     path.write_bytes(dataset_bytes(collected(config, prepared, 2)))
 
     def use() -> object:
@@ -176,6 +177,17 @@ def damaged(good: bytes, other: bytes, rng: np.random.Generator) -> tuple[str, b
     return kind, other if kind == "swapped file" else data.tobytes()
 
 
+def used(victim: Victim) -> tuple[str | None, object, list[str]]:
+    """Why the file is refused, or else what is read, with the warnings that were given."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            found = victim.use()
+        except (StorageError, DataError, ConfigError) as error:
+            return str(error), None, []
+    return None, found, [str(each.message) for each in heard]
+
+
 VICTIMS = (checkpoint, swapped_within, manifest, weights, weights_alone, cache, dataset, snapshot)
 
 
@@ -192,20 +204,16 @@ def test_no_damage_is_believed(make: Callable[[Path], Victim], tmp_path: Path) -
             continue
         tried += 1
         victim.path.write_bytes(content)
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            try:
-                found = victim.use()
-            except (StorageError, DataError, ConfigError) as error:
-                assert named in str(error), (kind, error)
-                assert "\n" not in str(error)
-                assert "; " in str(error), (kind, error)  # the remedy
-            else:
-                survived += 1
-                assert found in victim.good, kind
-                said = [str(each.message) for each in heard]
-                # A zip says nothing of a flip in a time stamp, and gives what was written.
-                assert make is dataset or any(named in line for line in said), (kind, said)
+        refusal, found, said = used(victim)
+        if refusal is not None:
+            assert named in refusal, (kind, refusal)
+            assert "\n" not in refusal
+            assert "; " in refusal, (kind, refusal)  # the remedy
+        else:
+            survived += 1
+            assert found in victim.good, kind
+            # A zip says nothing of a flip in a time stamp, and gives what was written.
+            assert make is dataset or any(named in line for line in said), (kind, said)
         victim.path.write_bytes(before)
         assert victim.use() in victim.good
     assert tried >= 1000 / len(VICTIMS)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -119,15 +120,13 @@ def test_soak(tmp_path: Path) -> None:
 def judged(samples: list[Sample]) -> dict[str, object]:
     """How far each window after the warm-up is from the first: memory, processor time for an update, open files."""
     edges = np.linspace(WARM_UP, samples[-1].minutes, WINDOWS + 1)
-    parts = [
-        [s for s in samples if low <= s.minutes < high] for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    parts = [[s for s in samples if low <= s.minutes < high] for low, high in pairwise(edges)]
     resident = np.array([np.median([s.resident for s in part]) for part in parts])
     handles = np.array([np.median([s.handles for s in part]) for part in parts])
     # From one change of the count to another: it is told only when an episode ends.
     cost = []
     for part in parts:
-        told = [b for a, b in zip(part[:-1], part[1:], strict=True) if b.updates > a.updates]
+        told = [b for a, b in pairwise(part) if b.updates > a.updates]
         cost.append((told[-1].cpu - told[0].cpu) / (told[-1].updates - told[0].updates))
     return {
         "minutes": samples[-1].minutes,
