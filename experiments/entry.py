@@ -23,6 +23,7 @@ from finflow.refusals import CONF_DIR, group_choices
 from finflow.schema import Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
+from finflow.tracking.aside import leave
 from finflow.training.stopping import end_at_once
 from multirun import params_of, sweep
 
@@ -68,7 +69,7 @@ def main(stage: str, about: str, examples: Mapping[str, str], run: Run) -> NoRet
     if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
         print(usage(stage, about, examples))
         sys.exit(0)
-    sys.exit(guarded(lambda: launch(stage, sys.argv[1:], run)))
+    leave(guarded(lambda: launch(stage, sys.argv[1:], run)))
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -1,8 +1,12 @@
 """A sink in a thread of its own, so that one that fails or hangs never stops or slows training."""
 
+import contextlib
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 from finflow.tracking.console import warn
 from finflow.tracking.sink import Sink
@@ -11,6 +15,9 @@ BACKLOG = 4096
 """Reports that may wait for a sink; one that falls further behind is given up."""
 
 Report = Callable[[Sink], None]
+
+_left: list[threading.Thread] = []
+"""Threads of sinks that were given up."""
 
 
 class Aside:
@@ -70,7 +77,8 @@ class Aside:
     def _give_up(self, reason: str) -> None:
         """Leave the thread to itself: it ends with the process, or at its next report."""
         self._over = True
-        given_up(self._name, reason)
+        _left.append(self._thread)
+        given_up(self._name, "; ".join(filter(None, (reason, self._sink.remains() if self._sink else ""))))
         while not self._reports.empty():
             try:
                 self._reports.get_nowait()
@@ -84,3 +92,17 @@ class Aside:
 def given_up(name: str, reason: str) -> None:
     """Say once that a sink is no longer told anything."""
     warn(f"tracking.{name}: switched off for the rest of the run ({reason}); metrics.jsonl goes on")
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with `code`, at once where a sink that was given up still has a thread.
+
+    Python ends such a thread when it next asks for the interpreter; one that comes back from a library's native code
+    takes the process down with it (SIGABRT or SIGSEGV) after a run that went well.
+    """
+    if any(thread.is_alive() for thread in _left):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

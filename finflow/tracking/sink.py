@@ -96,6 +96,10 @@ class Sink:
     def abandon(self) -> None:
         """Let go of whatever would keep the process from ending; called from another thread while this one hangs."""
 
+    def remains(self) -> str:
+        """What a user can do with what is left of a sink that was given up, for the warning; called as `abandon` is."""
+        return ""
+
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Leaves of nested mappings by their dotted names."""

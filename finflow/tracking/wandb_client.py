@@ -7,6 +7,8 @@ gives up on a run must end that process; there is no public way to it.
 import contextlib
 import netrc
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ def load() -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
+    wandb.setup(settings=wandb.Settings(silent=True))  # before a run is begun, it would say where its key is from
     return wandb
 
 
@@ -50,10 +53,23 @@ def has_key(wandb: Any) -> bool:
 
 
 def end_service() -> None:
-    """End `wandb-core` and forget it, so that nothing waits for it when Python exits."""
+    """End `wandb-core` and forget it: nothing waits for it when Python exits, and another run begins with a new one."""
     from wandb.sdk import wandb_setup
 
+    threading.excepthook = _without_its_own(threading.excepthook)
     with contextlib.suppress(AttributeError, OSError):  # another version of the client may hold it elsewhere
-        connection: Any = wandb_setup.singleton()._connection  # pyright: ignore[reportPrivateUsage]
+        setup: Any = wandb_setup.singleton()
+        connection, setup._connection = setup._connection, None
         connection._cleanup()
         connection._proc._process.kill()
+        os.environ.pop("WANDB_SERVICE", None)  # where it listened
+
+
+def _without_its_own(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """`hook` without what the client's own threads say when their process is gone."""
+
+    def call(told: Any) -> None:
+        if told.thread is None or not told.thread.name.startswith("wandb"):
+            hook(told)
+
+    return call

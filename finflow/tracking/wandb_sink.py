@@ -21,6 +21,9 @@ IDENTITY = "wandb.json"
 BEST = ("validation_sharpe", "validation_active_information_ratio")
 """Figures whose highest value stands in the summary beside the last."""
 
+NO_WAIT = 0.001
+"""Seconds between two alerts of a run."""
+
 
 class WandbSink(Sink):
     """One W&B run in `run_dir/wandb`; offline unless the settings say online.
@@ -35,6 +38,7 @@ class WandbSink(Sink):
         self._run: Any = None
         self._step_names: set[str] = set()
         self._last = 0
+        self._abandoned = False
 
     def begin(self, start: Start) -> None:
         """Begin the run, or go on with the one that was interrupted here."""
@@ -70,9 +74,12 @@ class WandbSink(Sink):
                 try:
                     return wandb.init(**options, settings=wandb_client.settings(wandb, "online"))
                 except wandb.Error as error:
+                    if self._abandoned:
+                        raise
                     reason = " ".join(str(error).split())
-            later = f"later: wandb sync {self._run_dir / 'wandb'}/*"
-            warn(f"tracking.wandb.mode=online: kept offline instead ({reason}); {later}")
+                    wandb_client.end_service()  # it goes on asking, and would take no other run of this id
+            later = f"wandb sync {self._run_dir / 'wandb'}/offline-run-*"
+            warn(f"tracking.wandb.mode=online: kept offline instead ({reason}); send it later: {later}")
         return wandb.init(**options, settings=wandb_client.settings(wandb, "offline"))
 
     def _descend(self, sha256: str) -> None:
@@ -81,6 +88,8 @@ class WandbSink(Sink):
         try:
             self._run.use_artifact(name)
         except (self._wandb.Error, ValueError, TypeError) as error:
+            if self._abandoned:
+                raise
             reason = " ".join(str(error).split())
             warn(f"tracking.wandb: {name} is not on the server ({reason}); the lineage stands in run.json")
 
@@ -103,7 +112,8 @@ class WandbSink(Sink):
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Alert: by mail or chat, where the account asks for that."""
         text = f"{step_name} {step}: {message}"
-        self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=0)
+        # The client takes no wait at all for a minute of it, in which alerts of the same title are dropped.
+        self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=NO_WAIT)
 
     def finish(self, outcome: Outcome) -> None:
         """Add summary, tables, figures and files; the tables of validations and of alerts are read from the truth."""
@@ -129,7 +139,13 @@ class WandbSink(Sink):
 
     def abandon(self) -> None:
         """End the client's process; what it has written stays, for `wandb sync`."""
+        self._abandoned = True
         wandb_client.end_service()
+
+    def remains(self) -> str:
+        """How to send what the client wrote."""
+        sync = "wandb sync --include-online"
+        return "" if self._run is None else f"what it holds can be sent: {sync} {self._run_dir / 'wandb'}/*run-*"
 
     def _put(self, step: int, values: Mapping[str, Any]) -> None:
         self._last = max(self._last, step)

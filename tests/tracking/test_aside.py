@@ -1,5 +1,7 @@
 """Sinks that fail, fall behind or hang: what follows costs the run no more than a bounded wait at its end."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -131,3 +133,35 @@ def test_a_sink_is_told_whether_the_run_failed() -> None:
         beside = Aside("sink", Ended, 5.0)
         beside.close(failed=failed)
     assert told == [True, False]
+
+
+NATIVE = """
+import sys, time
+from typing import Annotated
+from pydantic import AfterValidator, BaseModel
+from finflow.tracking.aside import Aside, leave
+from finflow.tracking.sink import Sink
+
+class Model(BaseModel):  # validation calls back from native code, where its thread must not be ended
+    x: Annotated[int, AfterValidator(lambda x: time.sleep(0.05) or x)]
+
+class Native(Sink):
+    def log(self, step_name, step, row):
+        while True:
+            Model(x=1)
+
+beside = Aside("native", Native, 0.3)
+beside.tell(lambda sink: sink.log("episode", 1, {}))
+beside.close(failed=False)
+print("the run went well")
+leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_a_sink_that_hangs_in_native_code_does_not_change_the_exit_code(code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NATIVE, str(code)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (code, "the run went well\n")
+    assert len(done.stderr.splitlines()) == 1
