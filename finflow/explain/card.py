@@ -73,7 +73,10 @@ class Reasons:
 
 @dataclass(frozen=True)
 class RegimeReading:
-    """Label and the gauges behind it; volatilities a year, losses as fractions of the peak; None before they exist."""
+    """Label and the gauges behind it; volatilities a year, losses as fractions of the peak; None before they exist.
+
+    distance : threshold -> volatility, or loss, minus it; of thresholds that exist.
+    """
 
     label: str
     volatility: float | None
@@ -83,6 +86,7 @@ class RegimeReading:
     loss: float
     enters_crisis: float
     leaves_crisis: float
+    distance: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Card:
-    """One decision; `focus` is the name of its largest trade."""
+    """One decision; `focus` is the name of its largest trade, `calibration_window` what the critic was judged on."""
 
     date: str
     window: str
@@ -123,6 +127,7 @@ class Card:
     leaders: dict[str, str]
     outlook: Outlook
     calibration: Calibration | None
+    calibration_window: str
     tail: Tail
     familiarity: Familiarity
     alternatives: tuple[Alternative, ...]
@@ -146,10 +151,21 @@ class Explainer:
     name : of the window: train, validation or test.
     gauges : by which the market's regimes were labelled.
     provenance : plain facts that identify data, configuration and weights.
+    judge : window by which the critic is judged, its name and scene; null the scene's own. A critic is not judged by
+        days that it was fitted on where there are others.
     """
 
-    def __init__(self, scene: Scene, name: str, gauges: Gauges, provenance: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        name: str,
+        gauges: Gauges,
+        provenance: Mapping[str, Any],
+        seed: int,
+        judge: tuple[str, Scene] | None = None,
+    ) -> None:
         self.scene, self.name, self.gauges, self.provenance, self.seed = scene, name, gauges, provenance, seed
+        self.judge = judge or (name, scene)
 
     @cached_property
     def parts(self) -> TradeParts:
@@ -158,8 +174,8 @@ class Explainer:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """Of the critic over the whole window."""
-        return calibrate(self.scene, numpy_stream(self.seed, "explain/calibration"))
+        """Of the critic over the whole window that judges it."""
+        return calibrate(self.judge[1], numpy_stream(self.seed, "explain/calibration"))
 
     @cached_property
     def train_days(self) -> TrainDays:
@@ -213,6 +229,7 @@ class Explainer:
             leaders=leaders_by_regime(subject, state),
             outlook=outlook(scene, place),
             calibration=self.calibration,
+            calibration_window=self.judge[0],
             tail=tailed,
             familiarity=self.train_days.judge(row),
             alternatives=(others := alternatives(scene, place)),
@@ -254,6 +271,13 @@ def reading(gauges: Gauges, label: int, row: int) -> RegimeReading:
     """Regime of one row, with what its label was judged by."""
     volatility, median, upper, loss = (float(gauge[row]) for gauge in gauges)
     year = YEAR**0.5
+    levels = {
+        "stable": (volatility, median),
+        "leaves_volatile": (volatility, LEAVE_VOLATILE * median),
+        "enters_volatile": (volatility, upper),
+    }
+    distance = {name: _known((value - level) * year) for name, (value, level) in levels.items()}
+    distance |= {"leaves_crisis": loss - LEAVE_CRISIS, "enters_crisis": loss - ENTER_CRISIS}
     return RegimeReading(
         label="normal (no label yet)" if label == NO_LABEL else REGIMES[label],
         volatility=_known(volatility * year),
@@ -263,6 +287,7 @@ def reading(gauges: Gauges, label: int, row: int) -> RegimeReading:
         loss=loss,
         enters_crisis=ENTER_CRISIS,
         leaves_crisis=LEAVE_CRISIS,
+        distance={name: value for name, value in distance.items() if value is not None},
     )
 
 

@@ -1,6 +1,6 @@
 """A decision card as a page of its own, and as a section of the report: words and tables, no script, no picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,19 @@ from finflow.report.tables import Table, fact_table
 
 SMALL = 5e-5
 """Trades below half a basis point are not told in words."""
+THRESHOLDS = {
+    "stable": "stable at or under",
+    "leaves_volatile": "volatile ends below",
+    "enters_volatile": "volatile begins at",
+    "leaves_crisis": "crisis ends below",
+    "enters_crisis": "crisis begins beyond",
+}
+STANDING = {
+    "train": "A day of the train window: the policy was fitted on it. This shows how it decides, not how good it is.",
+    "validation": "A day of the validation window, by which the checkpoint was selected.",
+    "test": "",
+}
+"""What a card's window means for its reader."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class CardView:
     card: Card
     key: str
     headline: str
+    standing: str
     figures: tuple[tuple[str, str, str], ...]
     gate: tuple[Bar, ...]
     gauges: tuple[Gauge, ...]
@@ -101,6 +115,7 @@ def card_view(card: Card) -> CardView:
         card=card,
         key=f"card-{card.date}",
         headline=headline(card),
+        standing=STANDING[card.window],
         figures=(
             ("Turnover", percent(card.turnover), "of wealth, two-way"),
             ("Cost", basis(card.cost), "of wealth"),
@@ -170,27 +185,28 @@ def signed_bars(rows: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
 
 
 def regime_gauges(card: Card) -> tuple[Gauge, ...]:
-    """Volatility and loss of 1/N, each with the thresholds of the regimes."""
+    """Volatility and loss of 1/N, each with the thresholds of the regimes and how far off they are."""
     regime, found = card.regime, list[Gauge]()
     if regime.volatility is not None and regime.enters_volatile is not None:
-        assert regime.leaves_volatile is not None
-        assert regime.median is not None
-        levels = (regime.median, regime.leaves_volatile, regime.enters_volatile)
-        marks = tuple(zip(levels, ("median", "leaves volatile", "enters volatile"), strict=True))
         ratio = regime.volatility / regime.enters_volatile - 1
         says = f"{abs(ratio):.0%} {'above' if ratio >= 0 else 'below'} the level at which volatile begins"
-        found.append(_gauge("Volatility of 1/N, 21 days, a year", regime.volatility, marks, says))
-    gap = regime.loss - regime.enters_crisis
+        names = ("stable", "leaves_volatile", "enters_volatile")
+        found.append(_gauge("Volatility of 1/N, 21 days, a year", regime.volatility, names, regime.distance, says))
+    gap = regime.distance["enters_crisis"]
     says = f"{abs(100 * gap):.1f} points {'beyond' if gap > 0 else 'short of'} the loss at which crisis begins"
-    marks = ((regime.leaves_crisis, "leaves crisis"), (regime.enters_crisis, "enters crisis"))
-    found.append(_gauge("Loss of 1/N since its peak", regime.loss, marks, says))
+    names = ("leaves_crisis", "enters_crisis")
+    found.append(_gauge("Loss of 1/N since its peak", regime.loss, names, regime.distance, says))
     return tuple(found)
 
 
-def _gauge(label: str, value: float, marks: Sequence[tuple[float, str]], says: str) -> Gauge:
-    top = 1.25 * max(value, *(mark for mark, _ in marks))
-    placed = tuple((100 * mark / top, f"{name} {percent(mark, 1)}") for mark, name in marks)
-    return Gauge(label, percent(value, 1), 100 * value / top, placed, says)
+def _gauge(label: str, value: float, names: Sequence[str], distance: Mapping[str, float], says: str) -> Gauge:
+    levels = {name: value - distance[name] for name in names}
+    top = 1.25 * max(value, *levels.values())
+    marks = tuple(
+        (100 * level / top, f"{THRESHOLDS[name]} {percent(level, 1)} ({100 * distance[name]:+.1f} points)")
+        for name, level in levels.items()
+    )
+    return Gauge(label, percent(value, 1), 100 * value / top, marks, says)
 
 
 def _why(title: str, reasons: Reasons) -> tuple[str, str, tuple[Bar, ...], str]:
@@ -241,10 +257,10 @@ def _expects(card: Card) -> tuple[str, ...]:
         f"{found.scale:.0f} units are an active log return of 100 %."
     ]
     if calibration is None:
-        return (*says, "The window is too short to say how well the critic was calibrated.")
+        return (*says, f"The {card.calibration_window} window is too short to say how well the critic was calibrated.")
     ratio = calibration.spread_ratio
     held = f"{calibration.coverage:.0%} of what {calibration.horizon} days brought (90 % if calibrated)"
-    judged = f"Its 5 to 95 % band held {held}"
+    judged = f"Over the whole {card.calibration_window} window its 5 to 95 % band held {held}"
     if ratio is not None:
         word = "too sure of itself" if ratio > 1.1 else "not sure enough" if ratio < 0.9 else "about right in width"
         judged += f"; surprises were {ratio:.1f} times as large as it expected: it was {word}"

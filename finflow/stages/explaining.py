@@ -15,7 +15,7 @@ from finflow.evaluation.result import Track
 from finflow.evaluation.stored import POLICY, read_track
 from finflow.explain.card import Explainer
 from finflow.explain.overview import Overview, overview
-from finflow.explain.scene import Subject, make_scene
+from finflow.explain.scene import Scene, Subject, make_scene
 from finflow.stages.study import Kind
 from finflow.stages.trained import Trained
 
@@ -68,7 +68,20 @@ def window_track(trained: Trained, name: str) -> Track | None:
 def explainer_of(trained: Trained, name: str, track: Track, gauges: Gauges) -> Explainer:
     """Explains decisions of one window as `track` holds them."""
     scene = make_scene(subject_of(trained), getattr(trained.prepared.fold, name), track)
-    return Explainer(scene, name, gauges, provenance_of(trained), trained.config.seed)
+    judge = None if name == "test" else _judge(trained, name, scene)
+    return Explainer(scene, name, gauges, provenance_of(trained), trained.config.seed, judge)
+
+
+def _judge(trained: Trained, name: str, scene: Scene) -> tuple[str, Scene]:
+    """The test window where an evaluation has opened it, else validation."""
+    test = window_track(trained, "test")
+    if test is not None:
+        return "test", make_scene(scene.subject, trained.prepared.fold.test, test)
+    if name == "validation":
+        return name, scene
+    track = window_track(trained, "validation")
+    assert track is not None
+    return "validation", make_scene(scene.subject, trained.prepared.fold.validation, track)
 
 
 def explain_judged(runs: Sequence[Trained], kind: Kind, tracks: Sequence[Track], labels: Sequence[str]) -> Overview:
