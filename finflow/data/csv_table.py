@@ -69,7 +69,7 @@ def read_table(path: Path, today: date | None = None, raw: bytes | None = None) 
     DataError
         One line `file:row:column: what is wrong; what to do` for the first problem in the file.
     """
-    records = _records(path, _decoded(path, read_bytes(path) if raw is None else raw))
+    records = text_rows(path, raw)
     _, first = next(records, (1, [""]))
     header = _header(path, first)
     last_day = today or date.today()
@@ -118,7 +118,7 @@ def read_bytes(path: Path) -> bytes:
 
 def _decoded(path: Path, raw: bytes) -> str:
     if not raw.strip():
-        raise DataError(f"{path}:1:1: the file is empty; write a header row and a row per trading day")
+        raise DataError(f"{path}:1:1: the file is empty; write a header and rows below it")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}:1:1: UTF-16, not UTF-8; save the file as UTF-8")
     if b"\0" in raw or raw.startswith((b"PK\x03\x04", b"\x1f\x8b", b"PAR1")):
@@ -138,8 +138,15 @@ def _place(raw: bytes, at: int) -> str:
     return f"{raw.count(bytes([10]), 0, at) + 1}:{raw.count(b',', start, at) + 1}"
 
 
-def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of each record; blank lines are allowed at the end of the file only."""
+def text_rows(path: Path, raw: bytes | None = None) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of each row of a CSV, its header too; blank lines are allowed at the end of the file only.
+
+    Raises
+    ------
+    DataError
+        One line `file:row:column: what is wrong; what to do`, when the row is reached.
+    """
+    text = _decoded(path, read_bytes(path) if raw is None else raw)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     blank = start = end = 0
     try:

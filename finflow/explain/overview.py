@@ -18,6 +18,7 @@ from finflow.explain.card import Card, Explainer
 from finflow.explain.importance import Importance, importance
 from finflow.explain.performance import NamePart, performance
 from finflow.explain.scene import Scene
+from finflow.explain.sectors import ActiveParts, active_parts
 from finflow.explain.sleeves import Contribution, Sleeves, contributions, sleeves
 
 
@@ -36,7 +37,8 @@ class Overview:
     """Everything that the report explains of one or several windows.
 
     net, volatility : of the whole, which experts and names each sum to. calibration : by run, where a run's own
-    portfolio was judged. cards : of chosen days; empty for averaged runs, which have no one decision.
+    portfolio was judged. sectors : where they are given. cards : of chosen days; empty for averaged runs, which have
+    no one decision.
     """
 
     importance: Importance
@@ -47,6 +49,7 @@ class Overview:
     net: float
     volatility: float
     calibration: dict[str, Calibration]
+    sectors: ActiveParts | None
     cards: tuple[Card, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,7 +57,12 @@ class Overview:
         return plain(asdict(replace(self, cards=()))) | {"cards": [card.date for card in self.cards]}
 
 
-def overview(windows: Sequence[Sequence[Scene]], explainers: dict[str, Explainer], largest: int) -> Overview:
+def overview(
+    windows: Sequence[Sequence[Scene]],
+    explainers: dict[str, Explainer],
+    largest: int,
+    sectors: Sequence[str] | None = None,
+) -> Overview:
     """Explain windows end to end, each lived by one run, or by several whose targets were averaged.
 
     Parameters
@@ -62,6 +70,7 @@ def overview(windows: Sequence[Sequence[Scene]], explainers: dict[str, Explainer
     windows : of each window the scenes of its runs, on one track.
     explainers : by label, of windows that one run lived alone.
     largest : cards for so many of each window's largest trades, beside the first days of known crises.
+    sectors : of the n - 1 risky names.
     """
     first = [scenes[0] for scenes in windows]
     net = np.concatenate([scene.track.net for scene in first])
@@ -78,6 +87,7 @@ def overview(windows: Sequence[Sequence[Scene]], explainers: dict[str, Explainer
         net=float(np.prod(1.0 + net) - 1.0),
         volatility=float(np.std(net, ddof=1)) * YEAR**0.5 if len(net) > 1 else 0.0,
         calibration={label: one for label, one in found.items() if one is not None},
+        sectors=None if sectors is None else active_parts(first, sectors),
         cards=tuple(one.card(place) for one in explainers.values() for place in chosen_days(one, largest)),
     )
 

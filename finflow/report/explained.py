@@ -9,6 +9,7 @@ from finflow.explain.calibration import Calibration
 from finflow.explain.importance import Importance
 from finflow.explain.overview import GateRow, Overview
 from finflow.explain.performance import NamePart
+from finflow.explain.sectors import ActiveParts
 from finflow.explain.sleeves import Contribution
 from finflow.report.card import CardView, card_view
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
@@ -28,6 +29,7 @@ class ExplainedView:
     calibration_says: tuple[str, ...]
     experts: Table
     names: Table
+    sectors: Table | None
     says: tuple[str, ...]
     cards: tuple[CardView, ...]
 
@@ -46,6 +48,7 @@ def explained_view(overview: Overview) -> ExplainedView:
         calibration_says=tuple(calibration_says(label, one) for label, one in overview.calibration.items()),
         experts=expert_table(overview.contributions, overview),
         names=name_table(overview.names, overview),
+        sectors=sector_table(overview.sectors) if overview.sectors else None,
         says=_says(overview),
         cards=tuple(card_view(card) for card in overview.cards),
     )
@@ -221,6 +224,37 @@ def name_table(parts: Sequence[NamePart], overview: Overview) -> Table:
         Column("Risk", "% a year"),
     )
     return Table("name-parts-table", columns, tuple(rows))
+
+
+def sector_table(found: ActiveParts) -> Table:
+    """Allocation and selection by sector, cost, and the active return that they sum to."""
+    rows = [
+        Row(
+            (
+                Cell(one.sector),
+                number(one.weight, 1, 100),
+                number(one.benchmark, 1, 100),
+                signed(one.allocation, 2, 100),
+                signed(one.selection, 2, 100),
+                signed(one.total, 2, 100),
+            )
+        )
+        for one in sorted(found.sectors, key=lambda one: -one.total)
+    ]
+    blank = Cell("")
+    rows.append(Row((Cell("cost"), blank, blank, blank, blank, signed(-found.cost, 2, 100))))
+    sums = (sum(getattr(one, field) for one in found.sectors) for field in ("allocation", "selection"))
+    whole = (Cell("against 1/N"), blank, blank, *(signed(part, 2, 100) for part in (*sums, found.active)))
+    rows.append(Row(whole, "policy", group=True))
+    columns = (
+        Column("Sector", numeric=False),
+        Column("Weight", "%, mean"),
+        Column("1/N", "%, mean"),
+        Column("Allocation", "points"),
+        Column("Selection", "points"),
+        Column("Active return", "points"),
+    )
+    return Table("sector-parts-table", columns, tuple(rows))
 
 
 def _whole(*cells: Cell | Overview) -> Row:

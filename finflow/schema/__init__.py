@@ -152,6 +152,8 @@ class Config(Schema):
     """Run to judge: latest, a run folder, or several as [DIR,DIR]."""
     audit: bool
     """Look for leaks in data, features and fold; the test window stays shut."""
+    sectors: Text | None
+    """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
     date: Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None
     """A day, or [first,last]; null: the test window."""
     top: Count | None
@@ -210,7 +212,9 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
     "collect": (*_SHARED, "name", "seed", "fold", "env", "hardware", "episodes", "out",
                 "offline.bootstrap_fraction", "budget.collect_episodes"),
-    "evaluate": (*_SHARED, "run", "audit", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days"),
+    "evaluate": (
+        *_SHARED, "run", "audit", "sectors", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days",
+    ),
     "decide": (*_SHARED, "run", "hardware"),
     "explain": (*_SHARED, "run", "date", "top", "hardware"),
     "sweep": (*_SHARED, "dir", "sweep.objective"),

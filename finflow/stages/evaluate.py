@@ -11,6 +11,8 @@ from finflow.artifacts.parents import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.artifacts.runs import HEAD, JUDGED, noted_openings
 from finflow.config import run_folder, to_yaml
+from finflow.data.csv_table import read_as
+from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
 from finflow.evaluation.openings import verify_openings
@@ -48,6 +50,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         for run in runs:
             require_same_past(run)
         kind = kind_of(runs)
+        sectors = _sectors(config, runs)
         verify_openings(Path(config.output_root), noted_openings(config.output_root))
     first = runs[0]
     own = judging(config, first)
@@ -58,7 +61,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     evaluation = judged.evaluation
     with stopwatch.phase("explain"):
         tracks = [part.evaluation.policy for part in judged.parts]
-        overview = explain_judged(runs, kind, tracks, labels(runs, kind))
+        overview = explain_judged(runs, kind, tracks, labels(runs, kind), sectors)
     for line in evaluation.warnings:
         warn(line)
     write_config(folder, own)
@@ -69,7 +72,11 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         "run": [str(run.folder) for run in runs],
         JUDGED: [run.summary.get("weights_sha256") for run in runs],
         "kind": kind,
-        "settings": {"run": config.run, **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"})},
+        "settings": {
+            "run": config.run,
+            "sectors": config.sectors,
+            **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
+        },
         "new_days": first.past.new_days,
         "window_opened": evaluation.window_opened,
         HEAD: judged.head,
@@ -89,6 +96,14 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
 
 def _named(config: Config) -> list[str]:
     return [config.run] if isinstance(config.run, str) else list(config.run)
+
+
+def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
+    """Sectors of the risky names, read before any window is opened."""
+    if config.sectors is None:
+        return None
+    with read_as("sectors"):
+        return read_sectors(Path(config.sectors), runs[0].prepared.market.assets[:-1])
 
 
 def _write_tables(folder: Path, judged: Judged) -> None:

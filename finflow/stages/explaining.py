@@ -21,7 +21,7 @@ from finflow.stages.trained import Trained
 
 CARDS = 3
 """Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
-_ELSEWHERE = {"output_root", "hardware", "tracking", "run", "out", "episodes", "audit", "date", "top"}
+_ELSEWHERE = {"output_root", "hardware", "tracking", "run", "out", "episodes", "audit", "sectors", "date", "top"}
 """Keys that say where and how a run was made, not what it is."""
 
 
@@ -84,24 +84,31 @@ def _judge(trained: Trained, name: str, scene: Scene) -> tuple[str, Scene]:
     return "validation", make_scene(scene.subject, trained.prepared.fold.validation, track)
 
 
-def explain_judged(runs: Sequence[Trained], kind: Kind, tracks: Sequence[Track], labels: Sequence[str]) -> Overview:
+def explain_judged(
+    runs: Sequence[Trained],
+    kind: Kind,
+    tracks: Sequence[Track],
+    labels: Sequence[str],
+    sectors: Sequence[str] | None = None,
+) -> Overview:
     """Explain what an evaluation has just judged.
 
     Parameters
     ----------
     tracks : of each window, the policy's: one, or as many as folds were stitched.
     labels : short names of the runs.
+    sectors : of the risky names, where they are given.
     """
     if kind == "seeds":
         scenes = [make_scene(subject_of(run), run.prepared.fold.test, tracks[0], check=False) for run in runs]
-        return overview([scenes], {}, 0)
+        return overview([scenes], {}, 0, sectors)
     judged = list(runs) if kind == "folds" else [runs[0]]
     gauges = gauges_of(runs[0])
     explainers = {
         label: explainer_of(run, "test", track, gauges)
         for label, run, track in zip(labels, judged, tracks, strict=False)
     }
-    return overview([[one.scene] for one in explainers.values()], explainers, CARDS)
+    return overview([[one.scene] for one in explainers.values()], explainers, CARDS, sectors)
 
 
 def card_paths(folder: Path, date: str) -> tuple[Path, Path]:

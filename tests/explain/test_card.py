@@ -93,6 +93,18 @@ def test_gauges_say_how_the_label_came_about(explainer: Explainer, prepared: Pre
     assert len({int(regime[row]) for row in rows}) >= 3
 
 
+def test_thresholds_are_as_far_as_the_card_says(card: Card) -> None:
+    regime = card.regime
+    assert list(regime.distance) == ["stable", "leaves_volatile", "enters_volatile", "leaves_crisis", "enters_crisis"]
+    assert regime.volatility is not None
+    assert regime.enters_volatile is not None
+    assert regime.distance["enters_volatile"] == pytest.approx(regime.volatility - regime.enters_volatile)
+    assert regime.distance["enters_crisis"] == pytest.approx(regime.loss - ENTER_CRISIS)
+    shown = card_view(card).gauges[0].marks
+    for place, (name, away) in enumerate(list(regime.distance.items())[:3]):
+        assert f"({100 * away:+.1f} points)" in shown[place][1], name
+
+
 def test_the_page_says_what_the_data_say(card: Card) -> None:
     page = unescape(re.sub(r"<[^>]+>", " ", render_card(card).split("</style>")[1]))
     page = re.sub(r"\s+", " ", page)

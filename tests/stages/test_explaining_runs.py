@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import finflow
-from finflow.errors import ConfigError, StorageError
+from finflow.errors import ConfigError, DataError, StorageError
 from finflow.pipeline import explain
 from finflow.stages.explain import chosen_places
 from finflow.stages.explaining import explainer_of, gauges_of, window_track
@@ -20,6 +20,7 @@ from finflow.stages.trained import load_trained
 from .conftest import TINY, TUNE
 
 MARKET = ["env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=4", *TINY]
+TRAIN_DAY = "2003-06-16"
 FEW = "evaluation.bootstrap_samples=100"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -46,8 +47,21 @@ def shut(root: Path, run: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def judged(root: Path, run: Path, shut: str) -> EvaluateResult:
-    return finflow.evaluate(finflow.load("evaluate", [f"output_root={root}", f"run={run}", FEW]))
+def closed(root: Path, run: Path, shut: str) -> ExplainResult:
+    """A card of a train day, made before anyone has opened the test window."""
+    return cards(root, run, f"date={TRAIN_DAY}")
+
+
+@pytest.fixture(scope="module")
+def judged(root: Path, run: Path, closed: ExplainResult) -> EvaluateResult:
+    sectors = root / "sectors.csv"
+    line = [f"output_root={root}", f"run={run}", FEW, f"sectors={sectors}"]
+    sectors.write_text("ticker,sector\nSYN01,old\nSYN02,old\nSYN03,new\n")
+    with pytest.raises(DataError, match=r"sectors=.*: no sector for SYN04; add a row for each"):
+        finflow.evaluate(finflow.load("evaluate", line))
+    assert not (root / "test_ledger.jsonl").exists()  # the window stays shut
+    sectors.write_text("ticker,sector\nSYN01,old\nSYN02,old\nSYN03,new\nSYN04,new\n")
+    return finflow.evaluate(finflow.load("evaluate", line))
 
 
 def cards(root: Path, run: Path, *asked: str) -> ExplainResult:
@@ -101,9 +115,31 @@ def test_the_report_explains_the_window(judged: EvaluateResult) -> None:
     assert sum(row["days"] for row in found["gate"]) == len(judged.evaluation.policy.dates)
     assert sum(found["importance"]["share"]) == pytest.approx(1.0)
     assert found["importance"]["low"] is None  # one run: nothing is known of its spread
+    sectors = {one["sector"]: one["allocation"] + one["selection"] for one in found["sectors"]["sectors"]}
+    assert list(sectors) == ["old", "new", "CASH"]
+    assert sum(sectors.values()) - found["sectors"]["cost"] == pytest.approx(found["sectors"]["active"], abs=1e-10)
     page = judged.report.read_text()
+    assert "Active return by sector" in page
     assert page.count('<details class="decision">') == len(found["cards"]) >= 3
     assert "how far this depends on the seed is not known" in page
+
+
+def test_a_critic_is_judged_by_days_it_was_not_fitted_on(
+    root: Path, run: Path, closed: ExplainResult, judged: EvaluateResult
+) -> None:
+    """By validation as long as the test window is shut, by the test window from then on; a train day says so."""
+    (before,), (after,) = closed.cards, cards(root, run, f"date={TRAIN_DAY}").cards
+    assert (before.window, before.calibration_window) == ("train", "validation")
+    assert (after.window, after.calibration_window) == ("train", "test")
+    of_test = cards(root, run, "top=1").cards[0]
+    assert of_test.calibration_window == "test"
+    assert after.calibration == of_test.calibration != before.calibration
+    assert replace(after, calibration=None, calibration_window="") == replace(
+        before, calibration=None, calibration_window=""
+    )
+    page = closed.pages[0].read_text()
+    assert "the policy was fitted on it" in page
+    assert "Over the whole validation window its 5 to 95 % band held" in page
 
 
 CHROMIUM = Path("/usr/bin/chromium")
