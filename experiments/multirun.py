@@ -11,7 +11,7 @@ import shlex
 import sys
 import threading
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,10 +24,10 @@ from finflow.config import compose_stage, parse
 from finflow.errors import ConfigError
 from finflow.refusals import CONF_DIR, parse_override
 from finflow.schema import Config
-from finflow.sweeps.cost import told
+from finflow.sweeps.cost import told, work
 from finflow.sweeps.folder import Manifest, Status, SweepFolder
 from finflow.sweeps.jobs import JobError, run_job
-from finflow.sweeps.plan import Plan, plan_of
+from finflow.sweeps.plan import Job, Plan, plan_of
 
 LAUNCHERS = {
     "joblib": ("hydra_joblib_launcher", "joblib"),
@@ -58,8 +58,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     """Run the jobs that are not finished; 1 if any is not finished then."""
     _check_hydra(overrides)
     plan = plan_of(stage, overrides, params)
-    # Every value once, beside the first of the others.
-    configs = [parse(compose_stage(stage, job.overrides)) for job in plan.jobs if _departures(plan, job.values) <= 1]
+    configs = [parse(compose_stage(stage, job.overrides)) for job in near(plan)]
     launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(("hydra/", "hydra.launcher"))]
     compose_stage(stage, [*plan.jobs[0].overrides, *launcher], with_hydra=True)
     folder = SweepFolder(_place(stage, plan, configs, overrides))
@@ -68,7 +67,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     names = [job.name for job in plan.jobs if folder.status(job.name).state != "finished"]
     print(f"Sweep of {len(plan.jobs)} jobs, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
     if _dry_run(stage, plan, overrides):
-        print(told(configs, len(names)))
+        print(told(weighed(stage, plan, configs, names)) if names else "Nothing to run")
         return 0
     if not folder.exists:
         folder.begin(_manifest(stage, plan, configs[0]))
@@ -90,9 +89,14 @@ def _check_hydra(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{text}: not installed; python -m pip install -e '.[{LAUNCHERS[value][1]}]'")
 
 
-def _departures(plan: Plan, values: Mapping[str, str]) -> int:
-    """How many keys have another value than their first."""
-    return sum(values[key] != choices[0] for key, choices in plan.swept.items())
+def near(plan: Plan) -> list[Job]:
+    """Jobs that show every value once, beside the first of the others."""
+    return [job for job in plan.jobs if len(_departing(plan, job)) <= 1]
+
+
+def _departing(plan: Plan, job: Job) -> list[str]:
+    """Keys that have another value than their first."""
+    return [key for key, choices in plan.swept.items() if job.values[key] != choices[0]]
 
 
 def _place(stage: str, plan: Plan, configs: Sequence[Config], overrides: Sequence[str]) -> Path:
@@ -132,6 +136,21 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
         if before.get(key) != now.get(key) and key.split(".")[0] not in ("output_root", "sweep"):
             was = f"{key}={before.get(key)}, now {now.get(key)}"
             raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
+
+
+def weighed(stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str]) -> list[tuple[Config, int]]:
+    """Jobs that are left, those with equally much to do together: one configuration of each kind, and their number.
+
+    configs : of the jobs in `near`, which show the keys that change how much there is to do.
+    """
+    usual = work(configs[0])
+    pairs = zip(near(plan), configs, strict=True)
+    heavy = sorted({key for job, config in pairs if work(config) != usual for key in _departing(plan, job)})
+    kinds: dict[tuple[str, ...], list[Job]] = {}
+    for job in plan.jobs:
+        if job.name in names:
+            kinds.setdefault(tuple(job.values[key] for key in heavy), []).append(job)
+    return [(parse(compose_stage(stage, jobs[0].overrides)), len(jobs)) for jobs in kinds.values()]
 
 
 def _dry_run(stage: str, plan: Plan, overrides: Sequence[str]) -> bool:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.files import atomic_write, read_json, sha256_of, storage_errors
+from finflow.artifacts.names import CHECKPOINTS
 from finflow.artifacts.nested import pack, unpack
 from finflow.artifacts.weights import load_weights, save_weights
 from finflow.config import digest
 from finflow.errors import StorageError
 
-FOLDER, MANIFEST = "checkpoints", "manifest.json"
+FOLDER, MANIFEST = CHECKPOINTS, "manifest.json"
 _NAME = re.compile(r"(\d{5,})-[a-z]+-\d+\.safetensors", re.ASCII)
 _FORMAT = 1
 

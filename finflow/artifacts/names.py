@@ -1,4 +1,5 @@
 """Names of the files in a run folder."""
 
+CHECKPOINTS = "checkpoints"
 VALIDATION = "validation.csv"
 CONFIG, RUN, SUMMARY, WEIGHTS = "config.yaml", "run.json", "summary.json", "weights.safetensors"

@@ -54,7 +54,7 @@ def work(config: Config) -> float:
 def measured(config: Config) -> Measured:
     """Cost of the newest finished run of the stage under the same `output_root`; the documented one without any.
 
-    A run with a network of another shape says nothing about this one's.
+    A run of another algorithm, or with a network of another shape, says nothing about this one's.
     """
     estimate = ESTIMATE[config.stage]
     try:
@@ -62,16 +62,28 @@ def measured(config: Config) -> Measured:
         own, seconds = from_yaml(run / CONFIG), dict(read_json(run / RUN)["seconds"])
     except (ConfigError, StorageError, KeyError, TypeError):
         return estimate
-    if own.algo.network != config.algo.network or TRAIN not in seconds:
+    same = own.algo.name == config.algo.name and own.algo.network == config.algo.network
+    if not same or TRAIN not in seconds:
         return estimate
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     return Measured(work(own), float(seconds[TRAIN]), estimate.rest, float(size), f"measured on {run}")
 
 
-def told(configs: Sequence[Config], left: int) -> str:
-    """One line on what `left` jobs like `configs` will take."""
-    cost = measured(configs[0])
-    seconds = sum(cost.seconds(config) for config in configs) / len(configs)
-    hours, size = seconds * left / 3600, cost.size * left / 1e9
-    each = f"{seconds / 60:.1f} min and {cost.size / 1e6:.1f} MB each"
-    return f"{left} jobs to run, about {hours:.1f} hours of one core and {size:.2f} GB ({each}; {cost.source})"
+def told(jobs: Sequence[tuple[Config, int]]) -> str:
+    """One line on what jobs will take: configurations, and how many there are of each."""
+    cost, left = measured(jobs[0][0]), sum(count for _, count in jobs)
+    each = [cost.seconds(config) for config, _ in jobs]
+    total = sum(seconds * count for seconds, (_, count) in zip(each, jobs, strict=True))
+    least, most = _time(min(each)), _time(max(each))
+    one = f"{least if least == most else f'{least} to {most}'} and {_size(cost.size)} each; {cost.source}"
+    return f"{left} jobs to run, about {_time(total)} of one core and {_size(cost.size * left)} ({one})"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -8,6 +8,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from finflow.errors import ConfigError, StorageError
 from finflow.sweeps.plan import Job
 
 MANIFEST = "sweep.json"
+LOOK = 0.02
+"""Seconds between two tries for a lock."""
 State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]
 
 
@@ -149,19 +152,30 @@ class SweepFolder:
         return Status("waiting") if status.state == "finished" else status  # its folder was taken away
 
     @contextlib.contextmanager
-    def lock(self, job: str) -> Generator[int | None]:
-        """Hold a job: the lock's descriptor, for a child to share, or None where another process holds it."""
+    def lock(self, job: str, patience: float = 0.0) -> Generator[int | None]:
+        """Hold a job: the lock's descriptor, for a child to share, or None where another process holds it.
+
+        patience : seconds to wait for one that only looks whether the job still runs, as `status` does.
+        """
         path = self.path / "status" / f"{job}.lock"
         with storage_errors(path, "written"):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            yield None
-            return
-        try:
-            yield descriptor
+            yield descriptor if _locked(path, descriptor, patience) else None
         finally:
             os.close(descriptor)  # frees it once no child holds it either
+
+
+def _locked(path: Path, descriptor: int, patience: float) -> bool:
+    """Lock an open file, as soon as it is free; False where it is not within `patience` seconds."""
+    end = time.monotonic() + patience
+    with storage_errors(path, "locked"):
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(LOOK)

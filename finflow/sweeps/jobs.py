@@ -21,7 +21,7 @@ from types import FrameType
 
 from finflow.artifacts.commands import override
 from finflow.artifacts.files import storage_errors
-from finflow.artifacts.names import SUMMARY
+from finflow.artifacts.names import CHECKPOINTS, SUMMARY
 from finflow.errors import DivergedError, FinFlowError
 from finflow.sweeps.folder import State, Status, SweepFolder
 
@@ -29,6 +29,10 @@ PARENT = "FINFLOW_SWEEP_PARENT"
 """Environment variable that tells a job which process waits for it."""
 PATIENCE = 30.0
 """Seconds that a job has to write a checkpoint once it was told to end."""
+LOCKED = 2.0
+"""Seconds to wait for a job's lock; whoever only looks at the job holds it for an instant."""
+CUT_OFF = ("running", "interrupted", "killed")
+"""States that a job goes on from; running, seen by the holder of its lock, is what a lost machine leaves."""
 _TAIL = 65_536
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -42,6 +46,9 @@ class JobError(FinFlowError):
 def run_job(path: Path, name: str, program: Sequence[str]) -> None:
     """Run the job `name` of the sweep in `path`, unless it is finished.
 
+    One that was interrupted or killed goes on from its newest checkpoint, which gives the same bits as an attempt
+    without a break; one that failed or diverged begins anew.
+
     Parameters
     ----------
     program : starts the entry point, for example `[python, experiments/finetune.py]`.
@@ -52,14 +59,18 @@ def run_job(path: Path, name: str, program: Sequence[str]) -> None:
         With how it ended; the same is written to its status.
     """
     folder = SweepFolder(path)
-    with folder.lock(name) as held:
+    with folder.lock(name, patience=LOCKED) as held:
         if held is None:
             raise JobError(f"{folder.run_dir(name)}: another process is at this job; wait for it")
-        if folder.status(name).state == "finished":
+        before = folder.status(name).state
+        if before == "finished":
             return
-        with storage_errors(folder.run_dir(name), "removed"):
-            shutil.rmtree(folder.run_dir(name), ignore_errors=not folder.run_dir(name).exists())
-        status = _attempt(folder, name, program, held)
+        place = folder.run_dir(name)
+        resume = ["resume=true"] if before in CUT_OFF and any((place / CHECKPOINTS).glob("*")) else []
+        if not resume:
+            with storage_errors(place, "removed"):
+                shutil.rmtree(place, ignore_errors=not place.exists())
+        status = _attempt(folder, name, [*program, *resume], held)
     if status.state != "finished":
         raise JobError(f"{name}: {status.state}: {status.reason}")
 

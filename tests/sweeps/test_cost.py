@@ -7,6 +7,8 @@ import pytest
 
 from finflow.config import load, to_yaml
 from finflow.sweeps.cost import ESTIMATE, measured, told, work
+from finflow.sweeps.plan import plan_of
+from multirun import near, weighed
 
 
 def earlier_run(root: Path, *overrides: str) -> None:
@@ -31,9 +33,25 @@ def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
     assert measured(config) == ESTIMATE["finetune"]
     earlier_run(tmp_path, *small)
     assert measured(config).seconds(config) == pytest.approx(2000 + ESTIMATE["finetune"].rest)
-    said = told([config, config], 100)
+    said = told([(config, 250)])
     assert said.startswith(
-        "100 jobs to run, about 55.7 hours of one core and 0.50 GB (33.4 min and 5.0 MB each; measured"
+        "250 jobs to run, about 139.3 hours of one core and 1.25 GB (33.4 min and 5.0 MB each; measured"
     )
     other = load("finetune", [*small, "algo.network.hidden_dim=16"])
     assert measured(other) == ESTIMATE["finetune"]
+
+
+def test_every_job_counts_with_its_own_work(tmp_path: Path) -> None:
+    line = ["budget.critic_updates=0", "env.episode_days=100", "env.parallel=16", f"output_root='{tmp_path}'"]
+    swept = ["algo.batch_size=100,300", "budget.episodes=16,64", "algo.lr=1e-4,1e-3", "seed=range(5)"]
+    plan = plan_of("finetune", [*line, *swept])
+    configs = [load("finetune", job.overrides) for job in near(plan)]
+    left = [job.name for job in plan.jobs if job.values["seed"] != "3"]
+    kinds = weighed("finetune", plan, configs, left)
+    # rows learnt from: 1 or 4 rounds of 100 days, 100 or 300 rows each
+    assert sorted((work(config), count) for config, count in kinds) == [
+        (10_000, 8), (30_000, 8), (40_000, 8), (120_000, 8),
+    ]  # fmt: skip
+    cost = ESTIMATE["finetune"]
+    hours = (32 * cost.rest + 8 * 200_000 * cost.train / cost.work) / 3600
+    assert told(kinds).startswith(f"32 jobs to run, about {60 * hours:.1f} min of one core and ")

@@ -1,10 +1,12 @@
 """Jobs in processes of their own: one that ends badly sinks no other, and is the only one to run again."""
 
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,15 +15,37 @@ import pytest
 from finflow.sweeps.folder import Status, SweepFolder
 from finflow.sweeps.jobs import outcome
 
-from .conftest import FINISHED, Command, write_stub
+from .conftest import FINISHED, ROOT, Command, call, write_stub
 
-FATES = f"""with open('ran', 'a') as ran: ran.write(f'{{config.seed}}\\n')
+
+def found_name(folder: Path, seed: str) -> str:
+    """Name of a seed's job."""
+    return next(job.name for job in SweepFolder(folder).manifest().jobs if job.values["seed"] == seed)
+
+
+FATES = """import json
+with open('ran', 'a') as ran: ran.write(f'{config.seed}\\n')
 healed = Path('healed').exists()
 (folder / 'partial').touch()
 if config.seed == 3 and not healed: raise DivergedError('critic_loss is not finite at update 7')
 if config.seed == 5 and not healed: os.kill(os.getpid(), signal.SIGKILL)
 (folder / 'partial').unlink()
-{FINISHED}"""
+days = [f'2015-{month:02d}-{day:02d}' for month in range(1, 13) for day in range(1, 29)]
+rows = [f'{date},{(k * (config.seed + 3) % 19 - 9) / 1e3},{(k % 7 - 3) / 1e3}' for k, date in enumerate(days)]
+(folder / 'validation.csv').write_text('\\n'.join(['date,policy,benchmark', *rows]) + '\\n')
+(folder / 'config.yaml').write_text(json.dumps(config.model_dump()))
+(folder / 'run.json').write_text(json.dumps({'data_fingerprint': 'd', 'parent': None}))
+figures = {'validation_sharpe': config.seed / 10, 'validation_active_information_ratio': 0.1}
+(folder / 'summary.json').write_text(json.dumps({'selected': figures}))"""
+"""A run that leaves what its sweep's table reads, unless it is the one that diverges or the one that is killed."""
+
+
+def table(place: Path, folder: Path) -> tuple[list[dict[str, str]], str]:
+    """What `experiments/sweep.py` makes of a folder: its rows, seconds left out, and what it prints."""
+    done = call(place, ROOT / "experiments" / "sweep.py", f"dir={folder}")
+    assert done.returncode == 0, done.stderr
+    with (folder / "sweep.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)], done.stdout
 
 
 def statuses(folder: Path) -> dict[str, Status]:
@@ -51,6 +75,13 @@ def test_of_twelve_jobs_a_diverged_and_a_killed_one_sink_no_other_and_run_again_
     kept = {path: path.stat().st_ino for path in folder.glob("*/summary.json")}
     assert len(kept) == 10
     assert (tmp_path / "ran").read_text().split() == [str(seed) for seed in range(12)]
+    rows, printed = table(tmp_path, folder)
+    ended = {row["seed"]: (row["state"], row["reason"]) for row in rows}
+    assert ended["3"] == ("diverged", "critic_loss is not finite at update 7")
+    assert ended["5"] == ("killed", "ended by SIGKILL; if nobody did that, the machine ran out of memory")
+    assert [end for seed, end in ended.items() if seed not in ("3", "5")] == [("finished", "")] * 10
+    assert f"Not finished: {found_name(folder, '3')} diverged: critic_loss is not finite at update 7" in printed
+    assert printed.splitlines()[-1] == f"Next: python experiments/pretrain.py -m seed={','.join(map(str, range(12)))}"
 
     (tmp_path / "healed").touch()
     again = stub(FATES, "seed=range(12)", "-m")
@@ -61,7 +92,53 @@ def test_of_twelve_jobs_a_diverged_and_a_killed_one_sink_no_other_and_run_again_
     assert kept.items() <= {path: path.stat().st_ino for path in folder.glob("*/summary.json")}.items()
     assert stub(FATES, "-m", "seed=range(12)").returncode == 0
     assert len((tmp_path / "ran").read_text().split()) == 14
-    assert sorted(p.name for p in folder.iterdir() if not p.name[0].isdigit()) == ["status", "sweep.json"]
+    made = {p.name for p in folder.iterdir() if not p.name[0].isdigit()}
+    assert made == {"status", "sweep.json", "sweep.csv", "sweep.html", "best.yaml"}
+    rows, printed = table(tmp_path, folder)
+    assert [(row["seed"], row["state"], row["reason"]) for row in rows] == [(str(s), "finished", "") for s in range(12)]
+    assert "Not finished" not in printed
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint_and_a_failed_one_begins_anew(stub: Command, tmp_path: Path) -> None:
+    body = f"""said = f'{{config.seed}} {{config.resume}} {{(folder / "kept").exists()}}'
+with open('ran', 'a') as ran: ran.write(said + '\\n')
+if Path('healed').exists():
+    {FINISHED}
+else:
+    (folder / 'checkpoints').mkdir()
+    (folder / 'checkpoints' / '00001-epoch-5.safetensors').touch()
+    (folder / 'kept').touch()
+    if config.seed == 0: os.kill(os.getpid(), signal.SIGKILL)
+    raise DivergedError('x')"""
+    assert stub(body, "-m", "seed=0,1").returncode == 1
+    (tmp_path / "healed").touch()
+    assert stub(body, "-m", "seed=0,1").returncode == 0
+    assert (tmp_path / "ran").read_text().splitlines() == [
+        "0 None False",
+        "1 None False",
+        "0 True True",
+        "1 None False",
+    ]
+
+
+def test_a_look_at_a_job_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    sweep = SweepFolder(tmp_path)
+    held, free = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with sweep.lock("job"):
+            held.set()
+            free.wait(10)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait(10)
+    with sweep.lock("job") as descriptor:
+        assert descriptor is None
+    threading.Timer(0.2, free.set).start()
+    with sweep.lock("job", patience=10) as descriptor:
+        assert descriptor is not None
+    thread.join()
 
 
 def test_a_folder_of_other_jobs_or_settings_is_refused(stub: Command, tmp_path: Path) -> None:

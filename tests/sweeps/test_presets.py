@@ -123,9 +123,9 @@ def test_the_whole_preset_is_planned(
     assert entry.launch(stage, [f"experiment={preset}", "sweep.dry_run=true"], launched) == 0
     said = capsys.readouterr().out
     assert f"Sweep of {jobs} jobs, 0 finished before" in said
-    hours, gigabytes = re.findall(r"about (\d+\.\d) hours of one core and (\d+\.\d\d) GB", said)[0]
-    assert float(hours) > 0
-    assert float(gigabytes) > 0
+    time, size = re.findall(r"about (\d+\.\d) (?:hours|min) of one core and (\d+\.\d+) [MG]B", said)[0]
+    assert float(time) > 0
+    assert float(size) > 0
     assert not list(tmp_path.iterdir())
 
 
