@@ -1,5 +1,6 @@
 """Gymnasium faces of the simulator, for learners from other libraries."""
 
+from math import isfinite
 from typing import Any
 
 import gymnasium
@@ -59,9 +60,11 @@ class _Core:
 
     def step(self, action: NDArray[np.floating[Any]]) -> Step:
         """Book scores [E, n], which the ledger makes weights of; one below 0 counts as 0, all zeros is all cash."""
-        if not np.isfinite(action).all():
+        scores = action.astype(np.float64)
+        # One product tells; only where it overflows are the scores looked at one by one.
+        if not isfinite(np.vdot(scores, scores)) and not np.isfinite(scores).all():
             raise DataError("action: a score is not finite; the learner may have diverged, return finite numbers")
-        return self.simulator.step(np.maximum(action, 0.0, dtype=np.float64))
+        return self.simulator.step(np.maximum(scores, 0.0, out=scores))
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
         """What the ledger says of the day, each [E] (executed [E, n])."""
@@ -168,12 +171,12 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         fresh = self._done
         step = self._core.step(actions)
         reward, terminated, truncated, facts = step.reward, step.terminated, step.truncated, self._core.facts(step)
-        if fresh.any():
+        if np.count_nonzero(fresh):
             for slot in np.flatnonzero(fresh):
                 self._core.draw(int(slot), self._draws[slot])
             reward, terminated, truncated = np.where(fresh, 0.0, reward), terminated & ~fresh, truncated & ~fresh
             kept = {} if fresh.all() else facts
             facts = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
         self._done, lived = terminated | truncated, ~fresh
-        info: dict[str, Any] = {**facts, **{f"_{name}": lived for name in facts}}
+        info: dict[str, Any] = {**facts, **dict.fromkeys(map("_".__add__, facts), lived)}
         return self._core.observe(), reward, terminated, truncated, info

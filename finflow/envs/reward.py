@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
-from finflow.envs.ledger import namespace
+from finflow.envs.ledger import at_least, namespace
 from finflow.schema import Reward
 
 RUIN = 1e-4  # 1 + net is floored here before its logarithm; less left is ruin, which ends the episode
@@ -15,7 +15,7 @@ RUIN = 1e-4  # 1 + net is floored here before its logarithm; less left is ruin, 
 
 def next_drawdown(drawdown: Any, net: Any) -> Any:
     """ln(peak / NAV) after a day of net return `net` [...], from `drawdown` [...] before it; never negative."""
-    return (drawdown - namespace(net).log((1.0 + net).clip(RUIN))).clip(0.0)
+    return at_least(drawdown - namespace(net).log(at_least(1.0 + net, RUIN)), 0.0)
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class RewardModel:
         drawdown : [...] ln(peak / NAV) before the day, never negative.
         """
         xp = namespace(net)
-        log_net = xp.log((1.0 + net).clip(RUIN))
-        after = (drawdown - log_net).clip(0.0)
+        log_net = xp.log(at_least(1.0 + net, RUIN))
+        after = at_least(drawdown - log_net, 0.0)
         terms = {
             "active": self.scale * (log_net - xp.log1p(benchmark)),
-            "tail": self.lambda_cvar * (log_net + self.tail_threshold).clip(max=0.0),
+            "tail": -self.lambda_cvar * at_least(-log_net - self.tail_threshold, 0.0),
             "turnover": -self.lambda_turn * turnover,
-            "drawdown": -self.lambda_dd * (after - drawdown).clip(0.0),
+            "drawdown": -self.lambda_dd * at_least(after - drawdown, 0.0),
         }
         return terms, after
 

@@ -61,7 +61,7 @@ class Simulator:
         self._length = (rows >= 0).sum(1)
         self._at = np.zeros(len(rows), dtype=np.int64)
         last = np.take_along_axis(rows, np.maximum(self._length - 1, 0)[:, None], axis=1)
-        self._rows = np.where(rows >= 0, rows, last + 1)
+        self._lay(np.where(rows >= 0, rows, last + 1))
         if drifted is None:
             drifted = np.zeros((len(rows), self.market.n))
             drifted[:, -1] = 1.0
@@ -74,7 +74,7 @@ class Simulator:
         """Start another episode in `slot`; rows [l], drifted [n]."""
         missing = len(rows) + 1 - self._rows.shape[1]
         if missing > 0:
-            self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
+            self._lay(np.pad(self._rows, ((0, 0), (0, missing))))
         self._rows[slot] = rows[-1] + 1
         self._rows[slot, : len(rows)] = rows
         self._length[slot], self._at[slot] = len(rows), 0
@@ -87,9 +87,13 @@ class Simulator:
         self.drawdown[slot], self.nav[slot] = 0.0, 1.0
         self._arrive()
 
+    def _lay(self, rows: NDArray[np.int64]) -> None:
+        """Take over the table of rows to come, [E, L + 1]; `_first` is where an episode begins in it, laid flat."""
+        self._rows, self._first = rows, np.arange(len(rows)) * rows.shape[1]
+
     def _arrive(self) -> None:
         """Look up today's row of every episode; beyond its last one `_rows` holds the row that follows it."""
-        self.row = self._rows[np.arange(len(self._at)), self._at]
+        self.row = self._rows.take(self._first + self._at)
 
     @property
     def active(self) -> NDArray[np.bool_]:
@@ -101,31 +105,33 @@ class Simulator:
         market, row, before, active = self.market, self.row, self.drifted, self.active
         # In float32 weights would sum to 1 within 1e-7 only; another layout would be summed in another order.
         target = np.ascontiguousarray(target, dtype=np.float64)
-        everything = bool(self._open.take(row).all())
+        everything = np.count_nonzero(self._open.take(row)) == len(row)
         status, decide = (None, None) if everything else (market.status.take(row, axis=0), market.decision.take(row))
         executed = execute(target, before, status, decide, self.accounting)
-        following = np.minimum(row + 1, len(market.dates) - 1)
-        booked = book(executed, before, market.returns.take(following, axis=0), self.accounting.cost_rate)
+        following = row + 1  # clipped: an episode that has finished may stand on the last row
+        returns = market.returns.take(following, axis=0, mode="clip")
+        booked = book(executed, before, returns, self.accounting.cost_rate)
         terms: dict[str, Array] = {}
         drawdown_before = self.drawdown
         if self.reward is None:
             reward, drawdown = np.zeros(len(row)), next_drawdown(drawdown_before, booked.net)
         else:
-            benchmark = market.benchmark.take(following)
+            benchmark = market.benchmark.take(following, mode="clip")
             terms, drawdown = self.reward.components(booked.net, booked.turnover, benchmark, drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         drifted, nav = booked.drifted, self.nav * (1.0 + booked.net)
-        if not active.all():
+        if np.count_nonzero(active) < len(row):
             drifted = np.where(active[:, None], drifted, before)
             nav, drawdown = np.where(active, nav, self.nav), np.where(active, drawdown, drawdown_before)
         self.drifted, self.nav, self.drawdown = drifted, nav, drawdown
         self._at = self._at + active
         ruined = active & (booked.net <= RUIN - 1.0)
-        if ruined.any():  # it ends the episode on the day it happens
+        truncated = active & (self._at >= self._length)
+        if np.count_nonzero(ruined):  # it ends the episode on the day it happens
             self._length = np.where(ruined, self._at, self._length)
             self._rows[ruined, self._at[ruined]] = row[ruined] + 1
+            truncated &= ~ruined
         self._arrive()
-        truncated = active & (self._at >= self._length) & ~ruined
         return Step(row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, truncated)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
@@ -136,4 +142,5 @@ class Simulator:
         """Restore what `state_dict` gave, of as many episodes."""
         for name in _STATE:
             setattr(self, name, np.array(state[name]))
+        self._lay(self._rows)
         self._arrive()
