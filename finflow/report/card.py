@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finflow.artifacts.files import atomic_write
 from finflow.explain.card import Card, Reason, Reasons
@@ -58,8 +59,17 @@ class Gauge:
 
 
 @dataclass(frozen=True)
+class OutlookView:
+    """The critic's distribution on one axis, in % of it: atoms, zero, and the named quantiles with their text."""
+
+    atoms: tuple[float, ...]
+    zero: float
+    quantiles: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
 class CardView:
-    """What the template writes of one card."""
+    """What the template writes of one card; `transform` is the histogram of the critic's calibration, in %."""
 
     card: Card
     key: str
@@ -72,7 +82,8 @@ class CardView:
     flips: tuple[tuple[str, tuple[str, ...]], ...]
     leaders: str
     expects: tuple[str, ...]
-    band: tuple[Bar, ...]
+    outlook: OutlookView
+    transform: tuple[float, ...]
     familiar: tuple[str, ...]
     tables: dict[str, Table]
 
@@ -119,6 +130,7 @@ def card_view(card: Card) -> CardView:
         figures=(
             ("Turnover", percent(card.turnover), "of wealth, two-way"),
             ("Cost", basis(card.cost), "of wealth"),
+            ("In cash after", percent(card.lines[-1].after, 1), f"{percent(card.lines[-1].before, 1)} before"),
             ("Trading rate", percent(card.rate), "first purchase" if card.entered else "of the way to the aim"),
             ("Leading expert", card.leader, f"{percent(card.gate[card.leader], 0)} of the gate"),
             ("Regime", card.regime.label, "known at the close"),
@@ -130,7 +142,8 @@ def card_view(card: Card) -> CardView:
         flips=tuple((flip.question, _flip_says(flip)) for flip in card.flips),
         leaders=_leaders_say(card),
         expects=_expects(card),
-        band=_band(card),
+        outlook=_outlook(card),
+        transform=() if card.calibration is None else tuple(100 * share for share in card.calibration.histogram),
         familiar=_familiar(card),
         tables={
             "trades": trade_table(card),
@@ -138,7 +151,7 @@ def card_view(card: Card) -> CardView:
             "alternatives": alternatives_table(card),
             "outcome": outcome_table(card),
             "names": outcome_names_table(card),
-            "provenance": fact_table(f"card-{card.date}-provenance", dict(card.provenance)),
+            "provenance": fact_table(f"card-{card.date}-provenance", _provenance(card)),
         },
     )
 
@@ -174,12 +187,12 @@ def share_bars(shares: dict[str, float]) -> tuple[Bar, ...]:
 
 
 def signed_bars(rows: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
-    """Signed values (label, value as a fraction, note) as bars on either side of the middle, in basis points."""
+    """Signed values (label, value as a fraction, note) as bars on either side of the middle, all in one unit."""
     reach = max((abs(value) for _, value, _ in rows), default=0.0) or 1.0
     bars: list[Bar] = []
     for label, value, note in rows:
         width = 50 * abs(value) / reach
-        text = f"{1e4 * value:+.2f} bp" if abs(value) < 0.01 else f"{100 * value:+.2f} %"
+        text = f"{1e4 * value:+.2f} bp" if reach < 0.01 else f"{100 * value:+.2f} %"
         bars.append(Bar(label, text, note, 50 - width if value < 0 else 50.0, width, value < 0))
     return tuple(bars)
 
@@ -210,12 +223,18 @@ def _gauge(label: str, value: float, names: Sequence[str], distance: Mapping[str
 
 
 def _why(title: str, reasons: Reasons) -> tuple[str, str, tuple[Bar, ...], str]:
-    rows = [(one.label, one.share, _standing(one)) for one in reasons.top]
+    rows = [(plain_name(one.label), one.share, _standing(one)) for one in reasons.top]
     rows.append(("all other inputs", reasons.rest, ""))
     average = f"on an average day, with the same holdings, {percent(reasons.average)}"
     says = f"{reasons.subject}: {percent(reasons.value)}; {average}."
     foot = f"Completeness residual {1e4 * reasons.residual:+.5f} bp, {reasons.steps} points of the integral."
     return title, f"{says[0].upper()}{says[1:]}", signed_bars(rows), foot
+
+
+def plain_name(label: str) -> str:
+    """An input's name in words: `prior:growth` is growth's prior."""
+    before, _, expert = label.partition("prior:")
+    return f"{expert}'s prior" if expert and not before else label.replace("_", " ")
 
 
 def _standing(one: Reason) -> str:
@@ -237,7 +256,7 @@ def _flip_says(flip: Flip) -> tuple[str, ...]:
 
 
 def _move(move: Move) -> str:
-    return f"{move.label} from {move.before:+.1f} to {move.after:+.1f} σ"
+    return f"{plain_name(move.label)} from {move.before:+.1f} to {move.after:+.1f} σ"
 
 
 def _leaders_say(card: Card) -> str:
@@ -253,7 +272,7 @@ def _expects(card: Card) -> tuple[str, ...]:
     low, middle, high = found.quantiles.values()
     says = [
         f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} days): "
-        f"5 % {low:+.1f}, median {middle:+.1f}, 95 % {high:+.1f}, mean {found.mean:+.2f}. "
+        f"mean {found.mean:+.2f}, median {middle:+.1f}, 5 to 95 % {low:+.1f} to {high:+.1f}. "
         f"{found.scale:.0f} units are an active log return of 100 %."
     ]
     if calibration is None:
@@ -269,17 +288,26 @@ def _expects(card: Card) -> tuple[str, ...]:
     return (*says, f"{judged}. Mean surprise {calibration.bias:+.2f} {interval}{sign}.")
 
 
-def _band(card: Card) -> tuple[Bar, ...]:
-    low, middle, high = card.outlook.quantiles.values()
-    reach = 1.2 * max(abs(low), abs(high), 1e-9)
-    start, end = (50 + 50 * value / reach for value in (low, high))
-    band = Bar("5 to 95 %", f"{low:+.1f} to {high:+.1f}", "", start, end - start, False)
-    return (band, Bar("median", f"{middle:+.1f}", "", 50 + 50 * middle / reach, 0.6, middle < 0))
+def _outlook(card: Card) -> OutlookView:
+    found = card.outlook
+    low, high = min(0.0, *found.atoms), max(0.0, *found.atoms)
+    edge = 0.04 * (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return 100 * (value - low + edge) / (high - low + 2 * edge)
+
+    named = tuple((place(value), f"{name} {value:+.1f}") for name, value in found.quantiles.items())
+    return OutlookView(tuple(place(atom) for atom in found.atoms), place(0.0), named)
+
+
+def _provenance(card: Card) -> dict[str, Any]:
+    known = "all above but calibration and outcome was known by then"
+    return {"as of": f"close of {card.date}; {known}"} | {k.replace("_", " "): v for k, v in card.provenance.items()}
 
 
 def _familiar(card: Card) -> tuple[str, ...]:
     found = card.familiarity
-    odd = ", ".join(f"{name.replace('_', ' ')} {value:+.1f} σ" for name, value in found.unusual)
+    odd = ", ".join(f"{plain_name(name)} {value:+.1f} σ" for name, value in found.unusual)
     like = ", ".join(found.nearest)
     rank = f"Further from its like than {found.percentile:.0f} % of the days it was trained on are from theirs."
     return rank, f"Most like: {like}.", f"Furthest from the train mean: {odd}."

@@ -1,11 +1,12 @@
 """Tables of a decision card."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from finflow.explain.card import Card, Line
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
 
-LINES = 12
+LINES = 24
 """Names that a table lists; the others are summed in one row."""
 
 
@@ -14,24 +15,24 @@ def trade_table(card: Card) -> Table:
     experts = tuple(card.gate)
     order = sorted(card.lines[:-1], key=lambda line: (-abs(line.trade), -line.after))
     shown, rest = order[:LINES], order[LINES:]
-    rows = [_trade_row(line.asset, [line]) for line in shown]
+    largest = max(abs(part) for line in card.lines[:-1] for part in (line.trade, *line.experts, line.execution))
+    rows = [_trade_row(line.asset, [line], largest) for line in shown]
     if rest:
-        rows.append(_trade_row(f"{len(rest)} other names", rest))
-    rows.append(_trade_row(card.lines[-1].asset, [card.lines[-1]], mark="group"))
+        rows.append(_trade_row(f"{len(rest)} other names", rest, largest))
+    rows.append(replace(_trade_row(card.lines[-1].asset, [card.lines[-1]], largest), group=True))
     columns = (
         Column("Name", numeric=False),
         Column("Before", "%, drifted"),
         Column("Asked for", "%"),
         Column("After", "%"),
-        Column("Trade", "bp of wealth"),
+        Column("Trade", "bp"),
         Column("Cost", "bp"),
-        *(Column(name, "bp of the trade") for name in experts),
-        Column("execution", "bp of the trade"),
+        *(Column(name, "bp") for name in (*experts, "execution")),
     )
     return Table(f"card-{card.date}-trades", columns, tuple(rows))
 
 
-def _trade_row(name: str, lines: Sequence[Line], mark: str = "") -> Row:
+def _trade_row(name: str, lines: Sequence[Line], largest: float) -> Row:
     def total(field: str) -> float:
         return sum(getattr(line, field) for line in lines)
 
@@ -39,11 +40,17 @@ def _trade_row(name: str, lines: Sequence[Line], mark: str = "") -> Row:
     cells = (
         Cell(name),
         *(number(total(field), 2, 100) for field in ("before", "target", "after")),
-        signed(total("trade"), 2, 1e4),
+        _tinted(total("trade"), largest),
         number(total("cost"), 3, 1e4),
-        *(signed(part, 2, 1e4) for part in (*parts, total("execution"))),
+        *(_tinted(part, largest) for part in (*parts, total("execution"))),
     )
-    return Row(cells, group=mark == "group")
+    return Row(cells)
+
+
+def _tinted(part: float, largest: float) -> Cell:
+    """Basis points, shaded by their size against the largest of a name; cash and sums may be beyond it."""
+    tint = min(max(part / largest, -1.0), 1.0) if largest > 0 else 0.0
+    return replace(signed(part, 2, 1e4), tint=tint)
 
 
 def tail_table(card: Card) -> Table:
@@ -94,8 +101,8 @@ def alternatives_table(card: Card) -> Table:
         Column("Turnover", "%"),
         Column("Cost", "bp"),
         Column(card.focus, "weight, %"),
-        Column("Distance", "% of wealth moved"),
-        Column("Critic", "mean, minus the policy's"),
+        Column("Distance", "% moved"),
+        Column("Critic", "against it"),
     )
     return Table(f"card-{card.date}-alternatives", columns, tuple(rows))
 

@@ -26,7 +26,7 @@ class Cell:
     """What is shown and, for a number, what it sorts by (None: after all numbers).
 
     `note` stands small under the text; `interval` draws a small bar against zero before it, in the colours of the
-    class `tone`.
+    class `tone`. `tint` from -1 to 1 shades the cell.
     """
 
     text: str
@@ -34,6 +34,7 @@ class Cell:
     note: str = ""
     interval: Interval | None = None
     tone: str = ""
+    tint: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from finflow.data.regimes import ENTER_CRISIS, LEAVE_CRISIS, LEAVE_VOLATILE, reg
 from finflow.data.sources import load_prices
 from finflow.explain.card import Card, Explainer
 from finflow.explain.scene import Scene
-from finflow.report.card import card_view, headline, render_card
+from finflow.report.card import card_view, headline, plain_name, render_card
 from finflow.stages.prepare import Prepared
 
 from .conftest import MARKET, MakeScene, MakeSubject
@@ -135,7 +135,7 @@ def test_words_for_a_held_and_an_entered_day(explainer: Explainer, card: Card) -
     assert entry.entered
     assert headline(entry).startswith("Entered from cash")
     assert entry.rate == 1.0
-    assert card_view(entry).figures[2][2] == "first purchase"
+    assert card_view(entry).figures[3][2] == "first purchase"
 
 
 def test_the_largest_trades_leave_the_first_purchase_out(explainer: Explainer, scene: Scene) -> None:
@@ -154,3 +154,36 @@ def test_a_rule_that_binds_is_seen(
     capped = [line for line in card.lines[:-1] if line.target > 0.15 + 1e-6]
     assert capped
     assert all(line.after == pytest.approx(0.15) and line.execution < 0 for line in capped)
+
+
+def test_cells_are_shaded_by_their_share_of_the_largest(card: Card) -> None:
+    table = card_view(card).tables["trades"]
+    assert len(table.rows) == len(card.lines)  # every name has its row, cash the last
+    largest = max(abs(part) for line in card.lines[:-1] for part in (line.trade, *line.experts, line.execution))
+    line = next(line for line in card.lines if line.asset == table.rows[0].cells[0].text)
+    assert table.rows[0].cells[4].tint == pytest.approx(line.trade / largest)
+    assert table.rows[0].cells[6].tint == pytest.approx(line.experts[0] / largest)
+    assert all(abs(cell.tint) <= 1.0 for row in table.rows for cell in row.cells)
+    page = render_card(card)
+    shade = round(100 * abs(line.trade) / largest)
+    assert f'class="number {"up" if line.trade > 0 else "down"}" style="--tint:{shade}%"' in page
+
+
+def test_the_critic_is_drawn_where_its_numbers_are(card: Card) -> None:
+    view = card_view(card).outlook
+    atoms, places = np.array(card.outlook.atoms), np.array(view.atoms)
+    slope, start = np.polyfit(atoms, places, 1)
+    np.testing.assert_allclose(places, start + slope * atoms, atol=1e-9)
+    assert view.zero == pytest.approx(start)
+    assert 0 < places.min() < places.max() < 100
+    for (place, text), (name, value) in zip(view.quantiles, card.outlook.quantiles.items(), strict=True):
+        assert place == pytest.approx(start + slope * value)
+        assert text == f"{name} {value:+.1f}"
+    assert card.calibration is not None
+    assert sum(card_view(card).transform) == pytest.approx(100.0)
+
+
+def test_inputs_have_names_in_words() -> None:
+    assert plain_name("prior:growth") == "growth's prior"
+    assert plain_name("AAPL return_1d") == "AAPL return 1d"
+    assert plain_name("signal:prior:x") == "signal:prior:x"
