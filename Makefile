@@ -28,7 +28,7 @@ log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 last() { sed -n "s/^$$1: //p" "$$log" | tail -n 1; }; \
 quoted() { printf "'%s'" "$$(last "$$1" | sed "s/'/\\\\'/g")"; }; \
 ours=(); for word in $(ARGS); do \
-	case "$$word" in output_root=*|hardware=*|hardware.*) ours+=("$$word");; esac; \
+	case "$$word" in output_root=*|hardware=*|hardware.device=*|hardware.threads=*) ours+=("$$word");; esac; \
 done; \
 $(RUN) experiments/pretrain.py $(1) $(ARGS) $(PRETRAIN_ARGS) | tee "$$log"; \
 made=$$(quoted 'Run folder'); \

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.descent import Descent
 from finflow.agents.iql import implicit_losses
 from finflow.envs.world import State, World
 from finflow.losses.cql import cql_penalty, scaled_alpha
@@ -52,6 +53,7 @@ class BCell:
         )
         groups = [group for o in (self.critic_optimiser, self.actor_optimiser) for group in o.param_groups]
         self.base_lr = [group["lr"] for group in groups]
+        self.descent = Descent(networks)
 
     @torch.no_grad()
     def act(self, state: State, generator: torch.Generator | None = None) -> Decision:
@@ -71,17 +73,19 @@ class BCell:
         critic_loss, metrics = self._critic_loss(batch, embedding, coefficients)
         self.critic_optimiser.zero_grad(set_to_none=True)
         self.actor_optimiser.zero_grad(set_to_none=True)
-        critic_loss.backward()
+        stepped = [self.critic_optimiser]
+        self.descent.backward(critic_loss)
         if coefficients.learn_policy:
             frozen = tuple(part.detach() for part in embedding)
             loss, extra = self._actor_loss(batch, frozen, coefficients)
-            loss.backward()
+            self.descent.backward(loss)
             metrics |= extra
-            clip = torch.nn.utils.clip_grad_norm_(networks.actor.parameters(), config.grad_clip)
-            metrics["actor_grad_norm"] = clip
-            self.actor_optimiser.step()
-        metrics["critic_grad_norm"] = torch.nn.utils.clip_grad_norm_(networks.critic.parameters(), config.grad_clip)
-        self.critic_optimiser.step()
+            norm = self.descent.clip(self.actor_optimiser, [networks.actor.parameters()], config.grad_clip)
+            metrics["actor_grad_norm"] = norm[0]
+            stepped.append(self.actor_optimiser)
+        norm = self.descent.clip(self.critic_optimiser, [networks.critic.parameters()], config.grad_clip)
+        metrics["critic_grad_norm"] = norm[0]
+        self.descent.step(*stepped)
         networks.polyak(config.tau)
         return {name: value.detach() for name, value in metrics.items()}
 
@@ -204,9 +208,9 @@ class BCell:
         """Fit critic and value to a changed reward by IQL's losses, the actor frozen (hand-over)."""
         losses = implicit_losses(self.networks, batch, self.config.expectile)
         self.critic_optimiser.zero_grad(set_to_none=True)
-        (losses.v_loss + losses.q_loss).backward()
-        torch.nn.utils.clip_grad_norm_(self.networks.critic.parameters(), self.config.grad_clip)
-        self.critic_optimiser.step()
+        self.descent.backward(losses.v_loss + losses.q_loss)
+        self.descent.clip(self.critic_optimiser, [self.networks.critic.parameters()], self.config.grad_clip)
+        self.descent.step(self.critic_optimiser)
         self.networks.polyak(self.config.tau)
         return {"v_loss": losses.v_loss.detach(), "q_loss": losses.q_loss.detach() / self.config.network.n_quantiles}
 
@@ -218,6 +222,7 @@ class BCell:
             "actor_optimiser": self.actor_optimiser.state_dict(),
             "log_alpha": self.log_alpha.detach().clone(),
             "scales": self.scales,
+            "descent": self.descent.state_dict(),
             "generator": self.generator.get_state(),
         }
 
@@ -229,4 +234,5 @@ class BCell:
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
         self.scales = state["scales"]
+        self.descent.load_state_dict(state["descent"])
         self.generator.set_state(state["generator"])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.descent import Descent
 from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import lower_mean, quantile_huber_loss
@@ -57,6 +58,7 @@ class IQL:
         ]
         self.base_lr = [config.critic_lr, config.actor_lr]
         self.optimiser = torch.optim.Adam(groups, fused=True)
+        self.descent = Descent(networks)
 
     def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
         """One step on the sum of value, critic and policy loss, then Polyak; returns detached scalars."""
@@ -75,11 +77,13 @@ class IQL:
             loss = loss + policy_loss
             metrics |= {"policy_loss": policy_loss, **extra}
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        for name, group, lr in zip(("critic", "actor"), self.optimiser.param_groups, self.base_lr, strict=True):
+        self.descent.backward(loss)
+        groups = self.optimiser.param_groups
+        norms = self.descent.clip(self.optimiser, [group["params"] for group in groups], config.grad_clip)
+        for name, group, lr, norm in zip(("critic", "actor"), groups, self.base_lr, norms, strict=True):
             group["lr"] = lr * coefficients.lr_factor
-            metrics[f"{name}_grad_norm"] = torch.nn.utils.clip_grad_norm_(group["params"], config.grad_clip)
-        self.optimiser.step()
+            metrics[f"{name}_grad_norm"] = norm
+        self.descent.step(self.optimiser)
         networks.polyak(config.tau)
         return {name: value.detach() for name, value in metrics.items()}
 
@@ -100,9 +104,14 @@ class IQL:
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and optimiser, for a checkpoint."""
-        return {"networks": self.networks.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {
+            "networks": self.networks.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "descent": self.descent.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.networks.load_state_dict(state["networks"], strict=True)
         self.optimiser.load_state_dict(state["optimiser"])
+        self.descent.load_state_dict(state["descent"])

@@ -9,11 +9,13 @@ Here the network shared by all assets, whose expert k sees a feature group of it
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
+from finflow.nn.computing import Computed
 from finflow.nn.policy import Decision
 
 PRIOR_FLOOR = 1e-3  # spread over n assets, so that a tilt can reach a name that its prior leaves out
@@ -23,7 +25,7 @@ LOG_SIGMA = (-5.0, 0.0)
 SIGMA_START = 0.3
 
 
-class Actor(nn.Module, ABC):
+class Actor(Computed, ABC):
     """Maps a state to a `Decision`; its gate is the module `gate`, which learns at a rate of its own."""
 
     gate: nn.Module
@@ -88,7 +90,7 @@ def set_start(*, gate: nn.Module, rate: nn.Module, sigma: nn.Module) -> None:
         nn.init.constant_(head.bias, bias)
 
 
-class Experts(nn.Module):
+class Experts(Computed):
     """K small networks side by side, each blind outside its feature group.
 
     Parameters
@@ -110,14 +112,16 @@ class Experts(nn.Module):
 
     def forward(self, state: State, dropout: nn.Module) -> Tensor:
         """Expert portfolios [B, K, n] over tradable assets."""
-        batch, assets = state.assets.shape[:2]
+        return tilted(state, self.recomputed(partial(self._tilt, dropout), state.assets, state.market))
+
+    def _tilt(self, dropout: nn.Module, inputs: Tensor, market: Tensor) -> Tensor:
+        batch, assets = inputs.shape[:2]
         experts, _, hidden = self.weight.shape
         masked = self.weight * self.groups[..., None]
-        local = state.assets.reshape(batch * assets, -1) @ masked.transpose(0, 1).reshape(-1, experts * hidden)
-        context = self.market(state.market)
+        local = inputs.reshape(batch * assets, -1) @ masked.transpose(0, 1).reshape(-1, experts * hidden)
+        context = self.market(market)
         mixed = torch.relu(local.view(batch, assets, -1) + context[:, None])
-        tilt = torch.einsum("bnkh,kh->bkn", dropout(mixed).view(batch, assets, experts, hidden), self.out)
-        return tilted(state, tilt)
+        return torch.einsum("bnkh,kh->bkn", dropout(mixed).view(batch, assets, experts, hidden), self.out)
 
 
 class PortfolioActor(Actor):
@@ -150,16 +154,19 @@ class PortfolioActor(Actor):
 
     def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
         """Share of each expert in the aim, [B, K]."""
-        return gated(self.gate(state.market), temperature, keep)
+        return gated(self.mixed(self.gate, state.market), temperature, keep)
 
     def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
         """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
         aim = torch.einsum("bk,bkn->bn", gate, experts)
         held = held_weights(state)
-        rate = torch.sigmoid(self.rate(torch.cat([state.market, distance(aim, held)], -1)))
-        hidden = torch.relu(self.encoder(state.assets[:, :-1]) + self.context(state.market)[:, None])
-        log_sigma = bounded_log_sigma(self.sigma(self.dropout(hidden)).squeeze(-1))
+        rate = torch.sigmoid(self.mixed(self.rate, torch.cat([state.market, distance(aim, held)], -1)))
+        log_sigma = bounded_log_sigma(self.recomputed(self._width, state.assets[:, :-1], state.market))
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
+
+    def _width(self, inputs: Tensor, market: Tensor) -> Tensor:
+        hidden = torch.relu(self.encoder(inputs) + self.context(market)[:, None])
+        return self.sigma(self.dropout(hidden)).squeeze(-1)
 
 
 def _logit(p: float) -> float:

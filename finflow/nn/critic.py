@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
+from finflow.nn.computing import Computed
 
 
 class Embedding(NamedTuple):
@@ -23,7 +24,7 @@ class Embedding(NamedTuple):
     drifted: Tensor
 
 
-class Critic(nn.Module, ABC):
+class Critic(Computed, ABC):
     """Twin quantile critics and a state value; a state is encoded once, then asked about any number of actions."""
 
     @abstractmethod
@@ -70,8 +71,7 @@ class PortfolioCritic(Critic):
 
     def embed(self, state: State) -> Embedding:
         """Encode B states."""
-        hidden = torch.relu(self.local(state.assets) + self.market(state.market)[:, None])
-        assets = self.encode(hidden)
+        assets = self.recomputed(self._assets, state.assets, state.market)
         share = state.tradable.float()
         pooled = torch.einsum("bn,bne->be", share / share.sum(-1, keepdim=True), assets)
         context = self.state_norm(torch.cat([pooled, state.market], -1))
@@ -79,7 +79,12 @@ class PortfolioCritic(Critic):
 
     def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         """See `Critic`."""
-        assets, context, drifted = embedding
+        return self.recomputed(self._atoms, *embedding, weights)
+
+    def _assets(self, inputs: Tensor, market: Tensor) -> Tensor:
+        return self.encode(torch.relu(self.local(inputs) + self.market(market)[:, None]))
+
+    def _atoms(self, assets: Tensor, context: Tensor, drifted: Tensor, weights: Tensor) -> Tensor:
         portfolio = torch.bmm(weights, assets)
         turnover = (weights[..., :-1] - drifted[:, None, :-1]).abs().sum(-1, keepdim=True)
         concentration = weights.square().sum(-1, keepdim=True)
@@ -96,7 +101,7 @@ class PortfolioCritic(Critic):
         """See `Critic`."""
         assets, context, drifted = embedding
         held = torch.einsum("bn,bne->be", drifted, assets)
-        return self.value_head(torch.cat([context, held], -1)).squeeze(-1)
+        return self.mixed(self.value_head, torch.cat([context, held], -1)).squeeze(-1)
 
 
 def uniform(*shape: int) -> Tensor:

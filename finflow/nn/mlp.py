@@ -46,23 +46,26 @@ class MlpActor(Actor):
 
     def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
         """See `Actor`."""
-        hidden = self.trunk(flat(state))
-        experts = tilted(state, self.tilt(hidden).view(state.priors.shape))
-        return self._combine(state, hidden, experts, gated(self.gate(hidden), temperature, keep))
+        hidden = self._hidden(state)
+        experts = tilted(state, self.mixed(self.tilt, hidden).view(state.priors.shape))
+        return self._combine(state, hidden, experts, gated(self.mixed(self.gate, hidden), temperature, keep))
 
     def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
         """See `Actor`."""
-        return gated(self.gate(self.trunk(flat(state))), temperature, keep)
+        return gated(self.mixed(self.gate, self._hidden(state)), temperature, keep)
 
     def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
         """See `Actor`."""
-        return self._combine(state, self.trunk(flat(state)), experts, gate)
+        return self._combine(state, self._hidden(state), experts, gate)
+
+    def _hidden(self, state: State) -> Tensor:
+        return self.recomputed(self.trunk, flat(state))
 
     def _combine(self, state: State, hidden: Tensor, experts: Tensor, gate: Tensor) -> Decision:
         aim = torch.einsum("bk,bkn->bn", gate, experts)
         held = held_weights(state)
-        rate = torch.sigmoid(self.rate(torch.cat([hidden, distance(aim, held)], -1)))
-        log_sigma = bounded_log_sigma(self.sigma(hidden))
+        rate = torch.sigmoid(self.mixed(self.rate, torch.cat([hidden, distance(aim, held)], -1)))
+        log_sigma = bounded_log_sigma(self.mixed(self.sigma, hidden))
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
 
 
@@ -97,15 +100,18 @@ class MlpCritic(Critic):
     def embed(self, state: State) -> tuple[Tensor, ...]:
         """W_s s of both twins [B, 2 H], and the flat state."""
         inputs = flat(state)
-        return self.from_state(inputs), inputs
+        return self.mixed(self.from_state, inputs), inputs
 
     def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         """See `Critic`."""
+        return self.recomputed(self._atoms, embedding[0], weights)
+
+    def _atoms(self, first: Tensor, weights: Tensor) -> Tensor:
         batch, actions, assets = weights.shape
-        state = embedding[0].view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
+        state = first.view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
         action = torch.matmul(weights.reshape(1, batch * actions, assets), self.from_action)
-        first = action + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
-        scaled = torch.nn.functional.layer_norm(first, first.shape[-1:])
+        both = action + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
+        scaled = torch.nn.functional.layer_norm(both, both.shape[-1:])
         hidden = torch.relu(scaled * self.norm_weight + self.norm_bias)
         hidden = torch.relu(torch.baddbmm(self.second_bias, hidden, self.second))
         atoms = torch.baddbmm(self.out_bias, hidden, self.out)
@@ -113,4 +119,4 @@ class MlpCritic(Critic):
 
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """See `Critic`."""
-        return self.value_head(embedding[1]).squeeze(-1)
+        return self.recomputed(self.value_head, embedding[1]).squeeze(-1)

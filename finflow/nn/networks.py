@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finflow.envs.world import PATH_SCALARS
 from finflow.errors import DivergedError
 from finflow.nn.actor import Actor, PortfolioActor
+from finflow.nn.computing import Computed, Computing
 from finflow.nn.critic import Critic, PortfolioCritic
 from finflow.nn.mlp import MlpActor, MlpCritic
 from finflow.schema.algo import Network
@@ -57,7 +58,7 @@ class ObservationSpec:
         return torch.tensor(seen)
 
 
-class Networks(nn.Module):
+class Networks(Computed):
     """Actor, critic and the critic's Polyak target."""
 
     def __init__(self, actor: Actor, critic: Critic) -> None:
@@ -92,11 +93,16 @@ class Networks(nn.Module):
         )
 
 
-def build_networks(spec: ObservationSpec, network: Network, seed: int, device: torch.device) -> Networks:
+def build_networks(
+    spec: ObservationSpec, network: Network, seed: int, device: torch.device, computing: Computing | None = None
+) -> Networks:
     """Build and initialise every network from the stream `networks` of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "networks"))
-        return Networks(*_BUILDERS[network.kind](spec, network)).to(device)
+        networks = Networks(*_BUILDERS[network.kind](spec, network)).to(device)
+    if computing is not None:
+        networks.compute_as(computing)
+    return networks
 
 
 def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:

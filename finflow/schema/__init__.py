@@ -69,12 +69,18 @@ class MarketRegime(Schema):
 
 
 class Hardware(Schema):
-    """Where tensors live and how many threads work on them."""
+    """Where tensors live and how training computes; the stages that judge compute in float32, as written."""
 
-    device: Literal["auto", "cpu"]
+    device: Literal["auto", "cpu", "cuda"]
     """Where tensors live; auto: CUDA where there is one."""
     threads: Annotated[int, Field(ge=1, le=1024)]
     """Threads of one process; the bits of a result depend on it."""
+    precision: Literal["fp32", "bf16", "fp16"]
+    """What the networks multiply in: bf16 and fp16 are mixed precision, weights and losses stay fp32."""
+    gradient_checkpointing: bool
+    """Compute what the backward pass needs again instead of keeping it: less memory, more time."""
+    compile: Literal["default", "reduce-overhead"] | None
+    """`torch.compile` of the whole update in this mode; it pays after minutes."""
 
 
 class Init(Schema):
@@ -197,6 +203,7 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": (
 """Algorithms of each training stage; the first is the default."""
 
 _SHARED = ("stage", "output_root")
+_HOST = ("hardware.device", "hardware.threads")
 _TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline", "checkpoint", "resume", "sweep.dry_run")
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
@@ -210,13 +217,13 @@ READS: Mapping[str, tuple[str, ...]] = {
         "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
         "evaluation.every_episodes", "evaluation.objective",
     ),
-    "collect": (*_SHARED, "name", "seed", "fold", "env", "hardware", "episodes", "out",
+    "collect": (*_SHARED, "name", "seed", "fold", "env", *_HOST, "episodes", "out",
                 "offline.bootstrap_fraction", "budget.collect_episodes"),
     "evaluate": (
-        *_SHARED, "run", "audit", "sectors", "hardware", "evaluation.bootstrap_samples", "evaluation.block_days",
+        *_SHARED, "run", "audit", "sectors", *_HOST, "evaluation.bootstrap_samples", "evaluation.block_days",
     ),
-    "decide": (*_SHARED, "run", "hardware"),
-    "explain": (*_SHARED, "run", "date", "top", "hardware"),
+    "decide": (*_SHARED, "run", *_HOST),
+    "explain": (*_SHARED, "run", "date", "top", *_HOST),
     "sweep": (*_SHARED, "dir", "sweep.objective"),
 }  # fmt: skip
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""

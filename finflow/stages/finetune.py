@@ -30,7 +30,7 @@ from finflow.schema.algo import BCell as BCellConfig
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
-from finflow.stages.prepare import Prepared, prepare, reward_facts, use_hardware
+from finflow.stages.prepare import Prepared, compiled, computing_of, prepare, reward_facts, use_hardware
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import DATASET, EPISODES, MARKET, METRICS, PARENT, SCALE_STATES, Run, open_run
 from finflow.stages.tracked import outcome_of
@@ -81,8 +81,9 @@ def _finetune(config: Config, algo: BCellConfig, place: Place) -> FinetuneResult
     run = open_run(config, place, prepared, stopwatch)
     run.record(parent)
     torch.manual_seed(stream_seed(config.seed, "dropout"))
-    networks = build_networks(prepared.spec, algo.network, config.seed, device)
+    networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
     agent = BCell(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
+    agent.update = compiled(agent.update, config.hardware)
     memory = Replay.of(dataset, device)
     if policy is not None:
         networks.load_state_dict(policy.networks, strict=True)

@@ -21,8 +21,11 @@ from finflow.tracking.jsonl import Mark, Position, differs
 GROWS = {"pretrain": "budget.epochs", "finetune": "budget.episodes"}
 """What a resumed run may be given more of."""
 
-_FREE = ("output_root", "resume", "checkpoint", "tracking", "hardware")
-"""What may change when a run is resumed: none of it changes a result, save the number of threads."""
+_FREE = (
+    "output_root", "resume", "checkpoint", "tracking", "hardware.device", "hardware.threads", "hardware.compile",
+    "hardware.gradient_checkpointing",
+)  # fmt: skip
+"""What may change when a run is resumed: none of it changes more than the last bits of a result."""
 
 
 @dataclass

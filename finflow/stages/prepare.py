@@ -1,8 +1,9 @@
 """What every stage starts from: the market and all that is fitted on the fold's train rows."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +18,13 @@ from finflow.data.scaling import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel, fit_reward
 from finflow.envs.world import World
+from finflow.errors import ConfigError
+from finflow.nn.computing import Computing
 from finflow.nn.networks import ObservationSpec
 from finflow.schema import Config, Hardware
 from finflow.tracking.console import warn
+
+Update = TypeVar("Update", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,36 @@ class Prepared:
 
 
 def use_hardware(hardware: Hardware) -> torch.device:
-    """Set torch's threads and choose the device; results are the same from run to run on one machine."""
+    """Set torch's threads and choose the device; results are the same from run to run on one machine.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device, or it cannot compute as asked.
+    """
+    cuda = torch.cuda.is_available()
+    if hardware.device == "cuda" and not cuda:
+        raise ConfigError("hardware.device=cuda: torch finds no CUDA device here; choose hardware=cpu")
+    if hardware.precision == "fp16" and not (cuda and hardware.device != "cpu"):
+        raise ConfigError("hardware.precision=fp16: for CUDA devices alone; choose bf16 or fp32")
     torch.set_num_threads(hardware.threads)
     torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without a second of its imports
     # A debugging aid that costs a tenth of an update.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    if hardware.device == "auto" and torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    return torch.device("cuda" if cuda and hardware.device != "cpu" else "cpu")
+
+
+def computing_of(hardware: Hardware) -> Computing:
+    """How the networks of a training stage compute."""
+    half = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[hardware.precision]
+    return Computing(half, recompute=hardware.gradient_checkpointing)
+
+
+def compiled(update: Update, hardware: Hardware) -> Update:
+    """An agent's `update`, compiled as a whole where that is asked for."""
+    if hardware.compile is None:
+        return update
+    return torch.compile(update, mode=hardware.compile)  # pyright: ignore[reportReturnType]
 
 
 def prepare(

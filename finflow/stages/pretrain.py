@@ -19,7 +19,7 @@ from finflow.schema.algo import IQL as IQLConfig
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
-from finflow.stages.prepare import prepare, use_hardware
+from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
 from finflow.stages.results import Figures, PretrainResult
 from finflow.stages.run import DATASET, MARKET, METRICS, Run, cql_scales, open_run
 from finflow.stages.tracked import outcome_of, show_networks
@@ -55,8 +55,10 @@ def _pretrain(config: Config, algo: IQLConfig, place: Place) -> PretrainResult:
     with stopwatch.phase("collect"):
         dataset = offline_data(config, prepared)
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
-    networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device)
+    computing = computing_of(config.hardware)
+    networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
     agent, memory = IQL(networks, algo), Replay.of(dataset, prepared.world.device)
+    agent.update = compiled(agent.update, config.hardware)
     with stopwatch.phase("train"):
         row = _learn(run, algo, agent, memory, dataset)
     scales = cql_scales(networks, prepared, memory, config.seed)

@@ -90,7 +90,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["env.benchmark="], "env.benchmark=''", "empty"),
     (["env.limits.max_weight=2"], "env.limits.max_weight=2", "less than or equal to 1"),
     (["market_regime=bull"], "market_regime=bull", "choose one of all, crisis, normal, stable, volatile"),
-    (["hardware=gpu"], "hardware=gpu", "choose one of auto, cpu"),
+    (["hardware=tpu"], "hardware=tpu", "choose one of auto, cpu"),
     (["hardware.threads=0"], "hardware.threads=0", "greater than or equal to 1"),
     (["tracking=neptune"], "tracking=neptune", "choose one of local, none, wandb"),
     (["tracking.wandb.mode=online"], "tracking.wandb.mode=online", "add tracking=wandb"),
