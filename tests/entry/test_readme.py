@@ -1,29 +1,13 @@
-"""Every command of the README can be typed, and its tables list what there is."""
+"""The tables of the README list what there is."""
 
 import re
-import shlex
 from pathlib import Path
 
-from finflow.config import load
 from finflow.refusals import group_choices
 from finflow.schema import STAGES
-from finflow.sweeps.plan import plan_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-
-
-def test_every_command_line_parses() -> None:
-    commands = re.findall(r"^python experiments/(\w+)\.py(.*)$", README, flags=re.MULTILINE)
-    assert {stage for stage, _ in commands} >= {"pretrain", "finetune", "evaluate", "decide"}
-    for stage, rest in commands:
-        words = shlex.split(rest, comments=True)
-        if "-m" in words:
-            jobs = plan_of(stage, [word for word in words if word != "-m"]).jobs
-            assert len(jobs) > 1
-            load(stage, jobs[-1].overrides)
-        else:
-            load(stage, words)
 
 
 def test_the_table_of_groups_is_complete() -> None:
