@@ -18,12 +18,15 @@ from multirun import params_of
 from .pages import LANGUAGES, ROOT, Block, all_blocks, stage_of
 
 BLOCKS = all_blocks()
+TYPED = [block for block in BLOCKS if block.language == "bash"]
+REFUSED = "refused"
+"""Title of a block whose command ends in the error that the block after it shows."""
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[0].split())
 STAGE_TARGETS = {"train": ("pretrain", "finetune")}
 ENTRY_POINTS = {path.stem for path in (ROOT / "experiments").glob("*.py")}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-SHELL = {"cat", "cd", "cp", "git", "head", "mkdir", "source", "wandb", "tensorboard"}
+SHELL = {"cat", "cd", "cmp", "cp", "git", "head", "mkdir", "source", "wandb", "tensorboard"}
 TOOLS = {"wandb", "tensorboard"}
 PRESET = "# @package _global_\nalgo:\n  lr: 1.0e-4\n"
 
@@ -107,13 +110,22 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("reader")
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "bash"], ids=lambda b: b.place)
+@pytest.mark.parametrize("block", [b for b in TYPED if b.title != REFUSED], ids=lambda b: b.place)
 def test_every_command_can_be_typed(block: Block) -> None:
     for words in block.commands():
         try:
             check(words)
         except (AssertionError, ConfigError) as error:
             pytest.fail(f"{block.place}: {shlex.join(words)}\n{error}")
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("block", [b for b in TYPED if b.title == REFUSED], ids=lambda b: b.place)
+def test_what_is_refused_is_refused_in_these_words(block: Block) -> None:
+    (words,) = block.commands()
+    with pytest.raises(ConfigError) as caught:
+        check(words)
+    assert BLOCKS[BLOCKS.index(block) + 1].text.strip() == f"error: {caught.value}"
 
 
 def test_every_block_says_its_language() -> None:
