@@ -16,10 +16,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from finflow.config import compose_stage, parse
 from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
-from finflow.refusals import CONF_DIR, group_choices
+from finflow.refusals import CONF_DIR, group_choices, resolve_message
 from finflow.schema import Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
@@ -95,8 +96,9 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def tell(message: str) -> None:
-    """Say on stderr, in one line, what went wrong."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Say on stderr, in one line, what went wrong; a name out of a file cannot steer the terminal."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
+    print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def launch(stage: str, argv: Sequence[str], run: Run) -> int:
@@ -164,7 +166,10 @@ def check_folder(stage: str, overrides: Sequence[str], *, resume: bool) -> Path 
             raise ConfigError(f"{text}: read with -m alone; write hydra.run.dir=DIR")
     if not any(text.startswith("hydra.run.dir=") for text in overrides):
         return None
-    typed = str(compose_stage(stage, overrides, with_hydra=True).hydra.run.dir)
+    try:
+        typed = str(compose_stage(stage, overrides, with_hydra=True).hydra.run.dir)
+    except OmegaConfBaseException as error:
+        raise ConfigError(resolve_message(error)) from error
     folder = Path(typed)
     if not typed.strip():
         raise ConfigError("hydra.run.dir='': should not be empty; name a new folder")

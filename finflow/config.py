@@ -17,11 +17,23 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
-from yaml import YAMLError
+from yaml import SafeLoader, YAMLError, scan
+from yaml.tokens import AliasToken
 
 from finflow.errors import ConfigError
-from finflow.refusals import CONF_DIR, compose_message, one_line, refuse_unread, resolve_message, validation_message
+from finflow.refusals import (
+    CONF_DIR,
+    NO_ENVIRONMENT,
+    compose_message,
+    one_line,
+    refuse_unread,
+    resolve_message,
+    validation_message,
+)
 from finflow.schema import ALGORITHMS, STAGES, Config
+
+_LARGEST = 1 << 20
+"""Bytes of a run folder's configuration, at most; a thousand tickers take a hundredth of it."""
 
 
 def load(stage: str, overrides: Sequence[str] = ()) -> Config:
@@ -101,12 +113,22 @@ def from_yaml(path: Path) -> Config:
         If the file is missing or is not a FinFlow configuration.
     """
     try:
+        _refuse_bomb(path)
         cfg = OmegaConf.load(path)
     except (OSError, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
     return parse(cfg)
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse what FinFlow never writes: a huge file, and references, which a few lines can grow to gigabytes."""
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST} bytes")
+    with path.open(encoding="utf-8") as file:
+        if any(isinstance(token, AliasToken) for token in scan(file, Loader=SafeLoader)):
+            raise ValueError("it refers to parts of itself")
 
 
 def digest(value: Any) -> str:
@@ -121,6 +143,12 @@ def run_folder(output_root: str, stage: str, name: str, seed: int) -> str:
     return str(Path(output_root) / stage / name / f"{stamp}-s{seed}")
 
 
+def _environment(*_: str) -> str:
+    """Stands in for OmegaConf's `oc.env`: what it gave would be written into run folders, secrets included."""
+    raise ValueError(NO_ENVIRONMENT)
+
+
+OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 OmegaConf.register_new_resolver("finflow_run", run_folder, replace=True, use_cache=True)
 
 

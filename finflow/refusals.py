@@ -1,6 +1,7 @@
 """What is wrong with a command line or a configuration, in one line that names key, value and choices."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -21,6 +22,9 @@ CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose", "hydra.mode")
 """Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""
 
+
+NO_ENVIRONMENT = 'looks up an environment variable, which config.yaml would keep; let the shell fill it in as "$NAME"'
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\b")
 
 PRESETS: Mapping[str, tuple[str, ...]] = {"experiment": STAGES, "ablation": ("finetune",)}
 """Groups that set keys of other sections, and the stages that they are for."""
@@ -90,6 +94,10 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
     for text in overrides:
         override = parse_override(text)
         key = override.key_or_group
+        if "_target_" in text:
+            raise ConfigError(f"{key}: names code to run (_target_); FinFlow makes nothing by such names, leave it out")
+        if _ENVIRONMENT.search(text):
+            raise ConfigError(f"{key}: {NO_ENVIRONMENT}")
         if override.is_delete():
             raise ConfigError(f"{text}: nothing can be taken out of the configuration; give it another value")
         if override.is_sweep_override():
@@ -141,7 +149,8 @@ def one_line(error: Exception) -> str:
 def resolve_message(error: OmegaConfBaseException) -> str:
     """An interpolation or a `???` that cannot be resolved, with the key it stands at."""
     key = str(getattr(error, "full_key", None) or "")
-    return f"{key}: {one_line(error)}" if key else one_line(error)
+    text = NO_ENVIRONMENT if NO_ENVIRONMENT in str(error) else one_line(error)
+    return f"{key}: {text}" if key else text
 
 
 def compose_message(stage: str, text: str, overrides: Sequence[str]) -> str:

@@ -130,7 +130,8 @@ def _first_decisions(market: Market, env: Env) -> tuple[int, int]:
         since = f" from {env.start} on" if env.start else ""
         raise DataError(
             f"prices: no day{since} on which {MIN_NAMES} names have {env.min_history} priced days behind them "
-            f"({len(market.dates)} days in all); add history, or set env.start earlier or env.min_history lower"
+            f"({len(market.dates)} days in all); add history, or set env.start earlier, "
+            "env.end later or env.min_history lower"
         )
     first = begin + int(complete[0])
     return (begin + int(labelled[0]) if len(labelled) else first, first)

@@ -143,6 +143,7 @@ def _read(key: str, path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
     remedy = "make one with experiments/collect.py"
     try:
         with np.load(path, allow_pickle=False) as file:
+            _refuse_bomb(path, file.zip)
             missing = [name for name in ("facts", *_FIELDS) if name not in file.files]
             if not missing:
                 return json.loads(str(file["facts"])), {name: file[name] for name in _FIELDS}
@@ -155,6 +156,12 @@ def _read(key: str, path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
             reason = "damaged, or holding objects" if zipfile.is_zipfile(path) else "no .npz archive, or cut short"
         raise DataError(f"{key}: not a dataset of FinFlow ({reason}); {remedy}") from error
     raise DataError(f"{key}: not a dataset of FinFlow (without an array {missing[0]}); {remedy}")
+
+
+def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that would unpack to more than it is: FinFlow's own are not compressed."""
+    if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+        raise ValueError("compressed")
 
 
 def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:

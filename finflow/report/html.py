@@ -1,8 +1,6 @@
 """What every page shares: templates, the library and script that draw, and files written whole or not at all."""
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from finflow.errors import StorageError
+from finflow.artifacts.files import atomic_write
 from finflow.report.theme import Chart
 
 _HERE = Path(__file__).resolve().parent
@@ -58,15 +56,7 @@ def write_page(path: Path, page: str) -> None:
     StorageError
         If the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise StorageError(f"{path}: report cannot be written ({reason}); free space or set output_root") from error
+    atomic_write(path, page.encode())
 
 
 def _plain(chart: Chart) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def placed(config: Config, run_dir: Path | None) -> Generator[Place]:
             return
         held.enter_context(locked(folder))
         for part in (folder, folder / FOLDER):
-            _refuse_links(part)
+            _refuse_odd_files(part)
             remove_leftovers(part)
         stored, store = from_yaml(folder / CONFIG), Checkpoints(folder, keep)
         place = Place(folder, store, held, resumed=True, changed=_allowed_changes(folder, stored, config))
@@ -242,8 +242,9 @@ def _listing(changed: Mapping[str, list[Any]]) -> str:
     return ", ".join(shown) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
 
 
-def _refuse_links(folder: Path) -> None:
-    """Nothing is written through a link that someone put into a run folder."""
+def _refuse_odd_files(folder: Path) -> None:
+    """Nothing is written through a link that someone put into a run folder, nor is a pipe waited for."""
     for path in folder.glob("*"):
-        if path.is_symlink():
-            raise StorageError(f"{path}: a link, in a run folder; put the file itself there")
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            what = "a link" if path.is_symlink() else "neither a file nor a folder"
+            raise StorageError(f"{path}: {what}, in a run folder; put the file itself there")

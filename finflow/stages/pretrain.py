@@ -50,10 +50,10 @@ def _pretrain(config: Config, algo: IQLConfig, place: Place) -> PretrainResult:
     with stopwatch.phase("prepare"):
         prepared = prepare(config, use_hardware(config.hardware))
     place.same({MARKET: prepared.market.fingerprint})
+    with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
+        dataset = offline_data(config, prepared)
     run = open_run(config, place, prepared, stopwatch)
     run.record(None)
-    with stopwatch.phase("collect"):
-        dataset = offline_data(config, prepared)
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
     computing = computing_of(config.hardware)
     networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)

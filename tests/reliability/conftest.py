@@ -1,5 +1,6 @@
 """Tiny runs of both phases in forks of one process that has imported everything, so that each costs little."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ import pytest
 
 import entry
 import finflow
+from finflow.artifacts.lock import LOCK
 from finflow.schema import Config
 from finflow.stages import finetune as finetune_stage
 from finflow.stages import pretrain as pretrain_stage
+from finflow.training.checkpointing import Checkpointer
 
 TINY = [
     "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.parallel=3",
@@ -71,6 +74,41 @@ def killed_after(seconds: float) -> Callable[[int], None]:
     return kill
 
 
+def at_pause(unit: str, progress: int, do: Callable[[], object], *, before: bool = False) -> None:
+    """In a fork: `do` at the first pause of the loop that counts `unit`s from `progress` on, `before` or after it."""
+    pause, done = Checkpointer.pause, list[int]()
+
+    def watched(keeper: Checkpointer, this: str, here: int, *, regular: bool = True) -> None:
+        due = this == unit and here >= progress and not done
+        if due and before:
+            done.append(here)
+            do()
+        pause(keeper, this, here, regular=regular)
+        if due and not before:
+            done.append(here)
+            do()
+
+    Checkpointer.pause = watched  # type: ignore[method-assign]
+
+
+def tree_hash(*folders: Path) -> str:
+    """Hash of names and contents of all under `folders`, links as such.
+
+    Left out are what a lock says, which is who looked last, and the cache, where good prices leave their features
+    whatever is refused later.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.rglob("*")):
+        if "cache" in path.parts or list(path.glob("*")) == [path / "cache"]:
+            continue
+        if path.is_symlink():
+            content = os.readlink(path).encode()
+        else:
+            content = path.read_bytes() if path.is_file() and path.name != LOCK else b""
+        digest.update(repr((str(path), path.is_dir(), content)).encode())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Tiny:
     """An output root with a pretrained parent, and the configuration of each stage."""
@@ -107,4 +145,22 @@ def wanted(tiny: Tiny) -> dict[str, dict[str, bytes]]:
         folder = tiny.root / stage / "whole" / "run"
         tiny.train(stage, folder)
         found[stage] = tiny.results(folder)
+    return found
+
+
+@pytest.fixture(scope="session")
+def cut(tiny: Tiny, wanted: dict[str, dict[str, bytes]]) -> dict[str, Path]:
+    """Folder of a run of each stage that was killed on its way, with a checkpoint to go on from; to be copied."""
+    found: dict[str, Path] = {}
+    for stage, (unit, progress) in {"pretrain": ("epoch", 2), "finetune": ("episode", 3)}.items():
+        folder = tiny.root / stage / "cut" / "run"
+
+        def work(stage: str = stage, unit: str = unit, progress: int = progress, folder: Path = folder) -> None:
+            at_pause(unit, progress, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            tiny.train(stage, folder)
+
+        ended = forked(work)
+        assert ended.code == -signal.SIGKILL, ended.said
+        assert (folder / "checkpoints" / "manifest.json").exists()
+        found[stage] = folder
     return found

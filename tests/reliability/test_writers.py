@@ -1,0 +1,123 @@
+"""Two writers of one run folder, and signals: who is there is named, what was asked to stop can go on."""
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finflow.artifacts.checkpoints import FOLDER, Checkpoints
+from finflow.artifacts.lock import locked
+from finflow.training.stopping import end_at_once
+
+from .conftest import Tiny, at_pause, forked, tree_hash
+
+Wanted = dict[str, dict[str, bytes]]
+
+
+def test_a_second_writer_names_the_first_and_a_kill_frees_the_folder(
+    tiny: Tiny, wanted: Wanted, cut: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, ready = tmp_path / "run", tmp_path / "ready"
+    shutil.copytree(cut["finetune"], folder)
+    first = os.fork()
+    if first == 0:
+        with locked(folder):
+            ready.touch()
+            time.sleep(600)
+        os._exit(0)
+    try:
+        while not ready.exists():
+            time.sleep(0.01)
+        before = tree_hash(folder)
+        for changes in ({"resume": True}, {"resume": str(folder)}):
+            second = forked(lambda changes=changes: tiny.train("finetune", folder, **changes))
+            assert second.code == 4, second.said
+            assert second.said.startswith(f"error: {folder}: in use by process {first} on ")
+            assert second.said.endswith("; wait for it, or stop it\n")
+        assert tree_hash(folder) == before
+    finally:
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+    third = forked(lambda: tiny.train("finetune", folder, resume=True))
+    assert third.code == 0, third.said
+    assert tiny.results(folder) == wanted["finetune"]
+
+
+def test_a_new_run_is_kept_out_as_well(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked(folder):
+        second = forked(lambda: tiny.train("pretrain", folder))
+    assert second.code == 4
+    assert f"in use by process {os.getpid()} " in second.said
+
+
+@pytest.mark.parametrize(
+    ("stage", "unit", "progress", "number"),
+    [
+        ("pretrain", "epoch", 1, signal.SIGINT),
+        ("finetune", "refit", 3, signal.SIGINT),
+        ("finetune", "episode", 3, signal.SIGTERM),
+    ],
+)
+def test_a_signal_saves_and_ends_and_the_run_goes_on(
+    tiny: Tiny, wanted: Wanted, tmp_path: Path, stage: str, unit: str, progress: int, number: signal.Signals
+) -> None:
+    """It comes twice quickly, and once more while the checkpoint is written."""
+    folder, asked = tmp_path / "run", tmp_path / "asked"
+
+    def send() -> None:
+        asked.touch()
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+
+    def work() -> None:
+        end_at_once()  # as an entry point does
+        save = Checkpoints.save
+
+        def impatient(store: Checkpoints, *args: Any, **more: Any) -> Path:
+            if asked.exists():
+                os.kill(os.getpid(), number)
+            return save(store, *args, **more)
+
+        Checkpoints.save = impatient  # type: ignore[method-assign]
+        at_pause(unit, progress, send, before=True)
+        tiny.train(stage, folder)
+
+    ended = forked(work)
+    seconds = time.time() - asked.stat().st_mtime
+    assert ended.code == 128 + number, ended.said
+    assert seconds < 10
+    said = ended.said.splitlines()[-1]
+    pattern = rf"error: stopped by {number.name} at {unit} \d+, checkpoint (.+); to go on, give the same command and "
+    found = re.fullmatch(pattern + "resume=true", said)
+    assert found, said
+    assert Path(found[1]).parent == folder / FOLDER
+    assert Path(found[1]) == max((folder / FOLDER).glob("*.safetensors"))
+    again = forked(lambda: tiny.train(stage, folder, resume=True))
+    assert again.code == 0, again.said
+    assert tiny.results(folder) == wanted[stage]
+
+
+def test_a_signal_before_the_first_update_leaves_no_folder(tiny: Tiny, tmp_path: Path) -> None:
+    from finflow.stages import pretrain as stage
+
+    def work() -> None:
+        end_at_once()
+        prepare = stage.prepare
+
+        def slow(*args: Any, **more: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return prepare(*args, **more)
+
+        stage.prepare = slow
+        tiny.train("pretrain", tmp_path / "run")
+
+    ended = forked(work)
+    assert (ended.code, ended.said) == (143, "error: interrupted\n")
+    assert not (tmp_path / "run").exists()
