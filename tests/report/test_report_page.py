@@ -230,9 +230,9 @@ def test_a_page_that_cannot_be_written_leaves_nothing(
     tmp_path: Path, evaluation: Evaluation, facts: RunFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finflow.report.page.render", lambda *_: "page")
-    with pytest.raises(StorageError, match="report cannot be written"):
-        write_report(tmp_path / "missing" / "report.html", evaluation, facts)
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(StorageError, match="report cannot be written"):
-        write_report(tmp_path / "report.html", evaluation, facts)
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "report.html", tmp_path / "file" / "report.html"):
+        with pytest.raises(StorageError, match="cannot be written"):
+            write_report(path, evaluation, facts)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report.html"]
