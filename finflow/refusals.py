@@ -164,6 +164,8 @@ def compose_message(stage: str, text: str, overrides: Sequence[str]) -> str:
         wrong = next((o for o in overrides if o.lstrip("+").startswith(key)), key)
         if key.startswith("env.synthetic."):
             return f"{wrong}: belongs to env=synthetic alone; add env=synthetic or leave it out"
+        if stage == "finetune" and key.startswith(("algo.gate.", "algo.cql.")):
+            return f"{wrong}: belongs to algo=bcell alone; choose algo=bcell or leave it out"
         if key.startswith("tracking.wandb."):
             return f"{wrong}: belongs to tracking=wandb alone; add tracking=wandb or leave it out"
         if key.startswith("hydra."):
@@ -208,7 +210,7 @@ def _known_keys(stage: str, key: str) -> list[str]:
 def validation_message(stage: str, error: ValidationError) -> str:
     """First problem of a validation, as one line that names key, value and choices."""
     problem = error.errors(include_url=False)[0]
-    members = {"iql", "bcell", *(t.__name__ for t in (int, float, str))}
+    members = {"iql", "td3bc", "bcell", "sac", *(t.__name__ for t in (int, float, str))}
     where = [str(p) for p in problem["loc"]]
     path = [p for i, p in enumerate(where) if not (p in members or "[" in p) or i == 0]
     key = ".".join(path)

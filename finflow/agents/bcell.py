@@ -1,4 +1,4 @@
-"""Phase 2: the B-Cell, five experts under a gate trained by distributional SAC with CQL.
+"""Phase 2: the B-Cell, five experts under a gate trained by distributional SAC with CQL; or SAC with one expert.
 
 One update, from top to bottom: the critic learns from what was done and is held down where nothing was done; the
 actor moves towards what the critic values, with entropy, close to its priors; the temperature follows the entropy
@@ -17,8 +17,9 @@ from finflow.agents.iql import implicit_losses
 from finflow.envs.world import State, World
 from finflow.losses.cql import cql_penalty, scaled_alpha
 from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import cvar, lower_mean, quantile_huber_loss
+from finflow.losses.quantile import cvar, lower_mean, quantile_huber_loss, truncated_mixture
 from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_target, temperature_loss
+from finflow.nn.actor import starts
 from finflow.nn.networks import Networks
 from finflow.nn.policy import Decision, dimensions, entropy, sample
 from finflow.schema.algo import BCell as BCellConfig
@@ -40,13 +41,13 @@ class BCell:
         device = world.device
         self.log_alpha = torch.tensor(math.log(config.alpha_init), device=device, requires_grad=True)
         self.scales: tuple[float, float] | None = None
-        gate = list(networks.actor.gate.parameters())
+        gate = [] if networks.actor.gate is None else list(networks.actor.gate.parameters())
         rest = [p for name, p in networks.actor.named_parameters() if not name.startswith("gate.")]
         self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
         self.actor_optimiser = torch.optim.Adam(
             [
                 {"params": rest, "lr": config.actor_lr},
-                {"params": gate, "lr": config.actor_lr * config.gate.lr_ratio},
+                {"params": gate, "lr": config.actor_lr * (config.gate.lr_ratio if config.gate else 1.0)},
                 {"params": [self.log_alpha], "lr": config.alpha_lr},
             ],
             fused=True,
@@ -92,7 +93,10 @@ class BCell:
     def _critic_loss(
         self, batch: Batch, embedding: tuple[Tensor, ...], coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Quantile regression on y_j = r + gamma z_j(s', w'), w' ~ pi, z of the target with the lower mean; V; CQL."""
+        """Quantile regression on y_j = r + gamma z_j(s', w'), w' ~ pi, z of the target with the lower mean; V; CQL.
+
+        With `top_quantiles_dropped` z is what TQC leaves of both targets' mixture.
+        """
         networks, config = self.networks, self.config
         critic, target = networks.critic, networks.target
         atoms = critic.atoms(embedding, batch.weights[:, None]).squeeze(1)
@@ -100,10 +104,12 @@ class BCell:
             next_decision = networks.actor(batch.next_state)
             proposal, _ = sample(next_decision, 1, self.generator)
             proposal = self.world.execute(proposal, batch.next_state).float()
-            z = lower_mean(target.atoms(target.embed(batch.next_state), proposal).squeeze(1))
+            both = target.atoms(target.embed(batch.next_state), proposal).squeeze(1)
+            dropped = config.top_quantiles_dropped
+            z = lower_mean(both) if dropped is None else truncated_mixture(both, dropped)
             y = batch.reward[:, None] + batch.discount[:, None] * z
             q_target = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
-        td = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
+        td = quantile_huber_loss(atoms, y[:, None].expand(-1, atoms.shape[1], -1))
         value = critic.value(embedding)
         v_loss = expectile_loss(q_target - value, config.expectile)
         q = atoms.detach().mean(-1)
@@ -132,17 +138,23 @@ class BCell:
         """Unit of value in the actor's loss: s_A, so that alpha and eta mean the same whatever the reward's scale."""
         return max(self.scales[0], ADVANTAGE_FLOOR) if self.scales else 1.0
 
+    @property
+    def cql_alpha(self) -> float:
+        """Weight of CQL as configured; 0 is none."""
+        return self.config.cql.alpha if self.config.cql else 0.0
+
     def cql_weight(self) -> float:
         """alpha_eff on the frozen scale; 0 until the scale is measured."""
         if self.scales is None:
             return 0.0
-        return scaled_alpha(self.config.cql.alpha, self.config.network.n_quantiles, *self.scales)
+        return scaled_alpha(self.cql_alpha, self.config.network.n_quantiles, *self.scales)
 
     def _cql(
         self, batch: Batch, embedding: tuple[Tensor, ...], atoms: Tensor, value: Tensor, next_decision: Decision
     ) -> Tensor:
         """CQL penalty on a sub-batch (unbiased): random portfolios, pi(s), pi(s') and the data's own action."""
         config, networks = self.config.cql, self.networks
+        assert config is not None
         rows = max(1, round(len(batch.reward) * config.batch_fraction))
         # Drawn, not the first ones: a batch is sorted, offline before online.
         index = torch.randperm(len(batch.reward), generator=self.generator, device=value.device)[:rows]
@@ -166,12 +178,17 @@ class BCell:
     def _actor_loss(
         self, batch: Batch, embedding: tuple[Tensor, ...], coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """E[alpha ln pi_y / d - min_j rho(z^j) / S] + eta KL(aim || priors) + balance; the temperature beside it."""
+        """E[alpha ln pi_y / d - min_j rho(z^j) / S] + eta KL(aim || priors) + balance; the temperature beside it.
+
+        As in TQC, its truncation is all that keeps values low: with `top_quantiles_dropped` rho is the twins' mean.
+        """
         networks, config, state = self.networks, self.config, batch.state
-        shape = (len(batch.reward), state.priors.shape[1])
-        chance = torch.rand(shape, generator=self.generator, device=batch.reward.device)
-        keep = chance >= config.gate.expert_dropout
-        keep = keep | ~keep.any(-1, keepdim=True)
+        keep = None
+        if config.gate:
+            shape = (len(batch.reward), state.priors.shape[1])
+            chance = torch.rand(shape, generator=self.generator, device=batch.reward.device)
+            keep = chance >= config.gate.expert_dropout
+            keep = keep | ~keep.any(-1, keepdim=True)
         decision = networks.actor(state, coefficients.temperature, keep)
         proposal, log_prob = sample(decision, 1, self.generator)
         executed = self.world.straight_through(proposal.squeeze(1), state)
@@ -181,11 +198,11 @@ class BCell:
         rho = atoms.mean(-1)
         if config.risk_weight > 0:
             rho = torch.lerp(rho, cvar(atoms, config.risk_level), config.risk_weight)
-        value = rho.amin(-1)
+        value = rho.amin(-1) if config.top_quantiles_dropped is None else rho.mean(-1)
         alpha = self.log_alpha.exp()
         dims = dimensions(decision)
         policy = actor_loss(alpha, log_prob.squeeze(1), dims, value, self._advantage_scale())
-        priors = torch.einsum("bk,bkn->bn", decision.gate.detach(), state.priors)
+        priors = torch.einsum("bk,bkn->bn", decision.gate.detach(), starts(state, decision.gate.shape[-1]))
         anchor = anchor_loss(decision.aim, priors)
         balance = balance_loss(decision.gate)
         target = entropy_target(dims, coefficients.sigma)

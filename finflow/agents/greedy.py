@@ -64,15 +64,15 @@ def describe(decision: Decision) -> dict[str, float]:
     """How alive gate and experts are, over B states.
 
     gate_entropy: mean entropy of the gate in nats (ln K: all experts alike); expert_distance: mean over pairs of
-    experts of half the L1 distance between their portfolios (0: copies, 1: nothing in common); rate: mean trading
-    rate; effective_assets: 1 / mean sum of squared weights.
+    experts of half the L1 distance between their portfolios (0: copies or one alone, 1: nothing in common); rate: mean
+    trading rate; effective_assets: 1 / mean sum of squared weights.
     """
     gate, experts = decision.gate, decision.experts
     count = experts.shape[1]
     apart = 0.5 * (experts[:, :, None] - experts[:, None]).abs().sum(-1)
     return {
         "gate_entropy": float(-(gate * torch.log(gate.clamp_min(1e-8))).sum(-1).mean()),
-        "expert_distance": float(apart.sum((1, 2)).mean() / (count * (count - 1))),
+        "expert_distance": float(apart.sum((1, 2)).mean() / max(count * (count - 1), 1)),
         "rate": float(decision.rate.mean()),
         "effective_assets": float(1.0 / decision.mean.square().sum(-1).mean()),
     }

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.agents.greedy import Floats, GreedyPolicy
+from finflow.nn.actor import starts
 
 BLOCK = 63  # days that stay together when the gate is shuffled
 
@@ -16,14 +17,18 @@ Act = Callable[[NDArray[np.int64], Floats, Floats], Floats]
 def variants(
     policy: GreedyPolicy, experts: Sequence[str], rows: Sequence[int], rng: np.random.Generator
 ) -> Mapping[str, Act]:
-    """Leave one expert out, shuffle the gate over the days, freeze the experts at their priors.
+    """Leave one expert out, shuffle the gate over the days, freeze the experts at their priors; the last alone
+    where there is no gate.
 
     Parameters
     ----------
     rows : decision rows over which the gate is shuffled: its shares stay, their timing goes.
     """
+    frozen: dict[str, Act] = {"experts at their priors": _frozen(policy)}
+    if policy.actor.gate is None:
+        return frozen
     found: dict[str, Act] = {f"without {name}": _without(policy, k, len(experts)) for k, name in enumerate(experts)}
-    return found | {"shuffled gate": _shuffled(policy, rows, rng), "experts at their priors": _frozen(policy)}
+    return found | {"shuffled gate": _shuffled(policy, rows, rng)} | frozen
 
 
 def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
@@ -71,9 +76,10 @@ def _frozen(policy: GreedyPolicy) -> Act:
     def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         policy.actor.eval()
         state = policy.observe(rows, drifted, drawdown)
-        priors = state.priors * state.tradable[:, None]
+        gate = policy.actor.gate_weights(state)
+        priors = starts(state, gate.shape[-1]) * state.tradable[:, None]
         priors = priors / priors.sum(-1, keepdim=True)
-        decision = policy.actor.combine(state, priors, policy.actor.gate_weights(state))
+        decision = policy.actor.combine(state, priors, gate)
         return policy.target(decision, rows, drifted)
 
     return act

@@ -202,13 +202,15 @@ class Explainer:
         search = Search(subject, state)
         leader = int(scene.gate[place].argmax())
         direction = "sold" if change[focus] > 0 else "bought"
-        flips = (
-            search.flip(f"another expert than {subject.spec.experts[leader]} leads the gate", leader_margin(leader)),
+        flips = [
             search.flip(
                 f"{name} is {direction} instead",
                 trade_margin(focus, float(track.drifted[place, focus]), bool(change[focus] > 0)),
             ),
-        )
+        ]
+        if len(subject.spec.experts) > 1:
+            question = f"another expert than {subject.spec.experts[leader]} leads the gate"
+            flips.insert(0, search.flip(question, leader_margin(leader)))
         return Card(
             date=str(subject.market.dates[row]),
             window=self.name,
@@ -225,7 +227,7 @@ class Explainer:
             why_aim=reasons(
                 f"{name} in the aim", integrated_gradients(actor, subject, state, lambda d: d.aim[:, focus]), state
             ),
-            flips=flips,
+            flips=tuple(flips),
             leaders=leaders_by_regime(subject, state),
             outlook=outlook(scene, place),
             calibration=self.calibration,

@@ -55,6 +55,15 @@ def lower_mean(atoms: Tensor) -> Tensor:
     return atoms.gather(-2, index).squeeze(-2)
 
 
+def truncated_mixture(atoms: Tensor, dropped: int) -> Tensor:
+    """Atoms of all C critics as one distribution without its top `dropped` C (TQC, Kuznetsov et al. 2020, sec. 3).
+
+    Sorted, [..., C, N] -> [..., C (N - dropped)]. With `dropped` 0 it is the whole mixture.
+    """
+    critics, count = atoms.shape[-2:]
+    return atoms.flatten(-2).sort(-1).values[..., : critics * (count - dropped)]
+
+
 def cvar(atoms: Tensor, level: float) -> Tensor:
     """Mean of the worst `level` of equally likely atoms, the last one counted in part, [..., N] -> [...]."""
     count = atoms.shape[-1]

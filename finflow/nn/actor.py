@@ -1,8 +1,9 @@
-"""Five experts under a gate, a trading rate, and the width of the policy.
+"""Five experts under a gate, or a single one; a trading rate, and the width of the policy.
 
 Expert k starts at its prior portfolio P_k and learns a tilt of it:
 e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The gate mixes them to the aim, and the
 policy's mean moves a fraction `rate` of the way from the drifted weights to the aim (Garleanu & Pedersen 2013).
+A single expert starts at the mean of all prior portfolios, and its portfolio is the aim.
 
 Here the network shared by all assets, whose expert k sees a feature group of its own; `mlp.py` has the plain one.
 """
@@ -26,9 +27,12 @@ SIGMA_START = 0.3
 
 
 class Actor(Computed, ABC):
-    """Maps a state to a `Decision`; its gate is the module `gate`, which learns at a rate of its own."""
+    """Maps a state to a `Decision`; its gate is the module `gate`, which learns at a rate of its own.
 
-    gate: nn.Module
+    A single expert has no gate.
+    """
+
+    gate: nn.Module | None
 
     @abstractmethod
     def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
@@ -49,15 +53,22 @@ class Actor(Computed, ABC):
         """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
 
 
+def starts(state: State, experts: int) -> Tensor:
+    """Portfolios that K experts tilt, [B, K, n]: a prior each, or the mean of all for a single one."""
+    return state.priors if experts > 1 else state.priors.mean(1, keepdim=True)
+
+
 def tilted(state: State, tilt: Tensor) -> Tensor:
     """Priors tilted by [B, K, n] in log weight, over tradable assets, [B, K, n]."""
-    start = torch.log(state.priors + PRIOR_FLOOR / tilt.shape[-1])
+    start = torch.log(starts(state, tilt.shape[1]) + PRIOR_FLOOR / tilt.shape[-1])
     score = start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
     return torch.softmax(score.masked_fill(~state.tradable[:, None], -torch.inf), -1)
 
 
-def gated(scores: Tensor, temperature: float, keep: Tensor | None) -> Tensor:
-    """Softmax of the gate's scores [B, K] over the experts that are kept, [B, K]."""
+def gated(scores: Tensor | None, state: State, temperature: float, keep: Tensor | None) -> Tensor:
+    """Softmax of the gate's scores [B, K] over the experts that are kept, [B, K]; ones where there is no gate."""
+    if scores is None:
+        return torch.ones_like(state.market[:, :1])
     scores = scores / temperature
     if keep is not None:
         scores = scores.masked_fill(~keep, -torch.inf)
@@ -133,19 +144,29 @@ class PortfolioActor(Actor):
     market_dim : M + 2.
     embed_dim, hidden_dim : widths of the width head's asset encoder and of gate and rate.
     dropout : share of hidden units dropped while training.
+    expert_dim : hidden units of each expert; half of `embed_dim` by default.
     """
 
-    def __init__(self, groups: Tensor, market_dim: int, embed_dim: int, hidden_dim: int, dropout: float) -> None:
+    def __init__(
+        self,
+        groups: Tensor,
+        market_dim: int,
+        embed_dim: int,
+        hidden_dim: int,
+        dropout: float,
+        expert_dim: int | None = None,
+    ) -> None:
         super().__init__()
         experts, inputs = groups.shape
         self.dropout = nn.Dropout(dropout)
-        self.experts = Experts(groups, market_dim, embed_dim // 2)
-        self.gate = nn.Sequential(nn.Linear(market_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, experts))
+        self.experts = Experts(groups, market_dim, expert_dim or embed_dim // 2)
+        gate = nn.Sequential(nn.Linear(market_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, experts))
+        self.gate = gate if experts > 1 else None
         self.rate = nn.Sequential(nn.Linear(market_dim + 2, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 1))
         self.encoder = nn.Linear(inputs, embed_dim)
         self.context = nn.Linear(market_dim, embed_dim)
         self.sigma = nn.Linear(embed_dim, 1)
-        set_start(gate=self.gate[2], rate=self.rate[2], sigma=self.sigma)
+        set_start(rate=self.rate[2], sigma=self.sigma, gate=gate[2])
 
     def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
         """See `Actor`."""
@@ -153,8 +174,8 @@ class PortfolioActor(Actor):
         return self.combine(state, experts, self.gate_weights(state, temperature, keep))
 
     def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
-        """Share of each expert in the aim, [B, K]."""
-        return gated(self.mixed(self.gate, state.market), temperature, keep)
+        """Share of each expert in the aim, [B, K]; all of it for a single expert."""
+        return gated(None if self.gate is None else self.mixed(self.gate, state.market), state, temperature, keep)
 
     def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
         """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""

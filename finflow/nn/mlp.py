@@ -39,20 +39,21 @@ class MlpActor(Actor):
         self.tilt = nn.Linear(hidden_dim, experts * assets)
         nn.init.zeros_(self.tilt.weight)
         nn.init.zeros_(self.tilt.bias)
-        self.gate = nn.Linear(hidden_dim, experts)
+        gate = nn.Linear(hidden_dim, experts)
+        self.gate = gate if experts > 1 else None
         self.rate = nn.Linear(hidden_dim + 2, 1)
         self.sigma = nn.Linear(hidden_dim, assets - 1)
-        set_start(gate=self.gate, rate=self.rate, sigma=self.sigma)
+        set_start(gate=gate, rate=self.rate, sigma=self.sigma)
 
     def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
         """See `Actor`."""
         hidden = self._hidden(state)
-        experts = tilted(state, self.mixed(self.tilt, hidden).view(state.priors.shape))
-        return self._combine(state, hidden, experts, gated(self.mixed(self.gate, hidden), temperature, keep))
+        tilt = self.mixed(self.tilt, hidden).view(len(hidden), -1, state.priors.shape[-1])
+        return self._combine(state, hidden, tilted(state, tilt), self._gated(state, hidden, temperature, keep))
 
     def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
         """See `Actor`."""
-        return gated(self.mixed(self.gate, self._hidden(state)), temperature, keep)
+        return self._gated(state, self._hidden(state), temperature, keep)
 
     def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
         """See `Actor`."""
@@ -60,6 +61,9 @@ class MlpActor(Actor):
 
     def _hidden(self, state: State) -> Tensor:
         return self.recomputed(self.trunk, flat(state))
+
+    def _gated(self, state: State, hidden: Tensor, temperature: float, keep: Tensor | None) -> Tensor:
+        return gated(None if self.gate is None else self.mixed(self.gate, hidden), state, temperature, keep)
 
     def _combine(self, state: State, hidden: Tensor, experts: Tensor, gate: Tensor) -> Decision:
         aim = torch.einsum("bk,bkn->bn", gate, experts)

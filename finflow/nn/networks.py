@@ -26,6 +26,9 @@ EXPERT_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Feature groups each expert sees; every expert also sees the user's signals, its own weight and the cash flag."""
 
+SINGLE = "single"
+"""Name of the one expert of a policy without a gate, which sees every feature."""
+
 
 @dataclass(frozen=True)
 class ObservationSpec:
@@ -35,7 +38,7 @@ class ObservationSpec:
     ----------
     features, feature_groups : names of the F asset features and the group of each.
     market_features : names of the M market features.
-    experts : names of the K experts.
+    experts : names of the K experts; `SINGLE` alone where there is no gate.
     assets : names of the n assets in their order, for networks that know them by place; else none.
     """
 
@@ -52,7 +55,8 @@ class ObservationSpec:
     def expert_inputs(self) -> Tensor:
         """[K, F + 2] bool: which asset inputs expert k sees."""
         seen = [
-            [group in EXPERT_GROUPS[expert] or group == "signal" for group in self.feature_groups] + [True, True]
+            [expert == SINGLE or group in (*EXPERT_GROUPS[expert], "signal") for group in self.feature_groups]
+            + [True, True]
             for expert in self.experts
         ]
         return torch.tensor(seen)
@@ -107,7 +111,9 @@ def build_networks(
 
 def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
     market_dim, width, hidden = len(spec.market_features) + len(PATH_SCALARS), network.embed_dim, network.hidden_dim
-    actor = PortfolioActor(spec.expert_inputs(), market_dim, width, hidden, network.dropout)
+    # A single expert is as wide as all together: what the gate is worth is not a matter of size.
+    expert_dim = width // 2 * len(EXPERT_GROUPS) // len(spec.experts)
+    actor = PortfolioActor(spec.expert_inputs(), market_dim, width, hidden, network.dropout, expert_dim)
     return actor, PortfolioCritic(len(spec.features) + 2, market_dim, width, hidden, network.n_quantiles)
 
 

@@ -260,6 +260,8 @@ def _move(move: Move) -> str:
 
 
 def _leaders_say(card: Card) -> str:
+    if len(card.gate) == 1:
+        return "One expert, no gate: the regime label moves it as any other input does."
     leaders = set(card.leaders.values())
     if len(leaders) == 1:
         return f"Under any regime label {next(iter(leaders))} would lead the gate, all else equal."

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
-from finflow.schema.algo import IQL, BCell
+from finflow.schema.algo import IQL, TD3BC, BCell
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import Monitor
@@ -184,11 +184,14 @@ class Config(Schema):
     hardware: Hardware
     tracking: Tracking
     monitor: Monitor
-    algo: Annotated[IQL | BCell, Field(discriminator="name")]
+    algo: Annotated[IQL | TD3BC | BCell, Field(discriminator="name")]
 
     @model_validator(mode="after")
-    def _memory_holds_a_batch(self) -> Self:
-        """A memory smaller than a batch would never be learnt from; one of few days would cut its episodes' links."""
+    def _parts_fit_together(self) -> Self:
+        """A memory smaller than a batch would never be learnt from; one of few days would cut its episodes' links.
+
+        A target that is cut off whole is none.
+        """
         if isinstance(self.algo, BCell):
             least = max(self.algo.batch_size, 2 * self.env.parallel)
             if self.algo.memory_capacity < least:
@@ -196,10 +199,15 @@ class Config(Schema):
                     f"algo.memory_capacity={self.algo.memory_capacity}: should be at least {least}"
                     " (algo.batch_size, and twice env.parallel)"
                 )
+            dropped, atoms = self.algo.top_quantiles_dropped, self.algo.network.n_quantiles
+            if dropped is not None and dropped >= atoms:
+                raise ConfigError(
+                    f"algo.top_quantiles_dropped={dropped}: should be below algo.network.n_quantiles={atoms}"
+                )
         return self
 
 
-ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql",), "finetune": ("bcell",)}
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql", "td3bc"), "finetune": ("bcell", "sac")}
 """Algorithms of each training stage; the first is the default."""
 
 _SHARED = ("stage", "output_root")

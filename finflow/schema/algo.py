@@ -56,6 +56,40 @@ class IQL(Schema):
     network: Network
 
 
+class TD3BC(Schema):
+    """TD3+BC (Fujimoto & Gu 2021): the policy climbs the critic and is held to the data by cloning."""
+
+    name: Literal["td3bc"]
+    """The algorithm."""
+    lr: Positive
+    """Learning rate, which the two below take over."""
+    actor_lr: Positive
+    """Learning rate of the policy."""
+    critic_lr: Positive
+    """Learning rate of critic and value."""
+    grad_clip: Positive
+    """Norm that gradients are clipped to."""
+    batch_size: Count
+    """Transitions of one update."""
+    gamma: Discount
+    """Discount a day."""
+    tau: Annotated[float, Field(gt=0, le=1)]
+    """Share of the way that target networks go at each update of the policy."""
+    expectile: Discount
+    """Of the value regression, which phase 2 is handed: .5 is the mean, towards 1 the best action in the data."""
+    alpha: NonNegative
+    """Weight of the critic against cloning, over the batch's mean absolute value; 0 is cloning alone."""
+    policy_delay: Count
+    """Updates of the critic for one of policy and targets."""
+    policy_noise: NonNegative
+    """Standard deviation of the noise on the target's portfolio, in logits."""
+    noise_clip: NonNegative
+    """Bound of that noise."""
+    relabel_fraction: Fraction
+    """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
+    network: Network
+
+
 class CQL(Schema):
     """Conservative Q-learning (Kumar et al. 2020) in phase 2."""
 
@@ -92,9 +126,12 @@ class Gate(Schema):
 
 
 class BCell(Schema):
-    """B-Cell: five experts under a gate, distributional SAC with CQL."""
+    """B-Cell: five experts under a gate, distributional SAC with CQL. Without a gate there is one expert.
 
-    name: Literal["bcell"]
+    `sac` is the ablation of it: `gate` and `cql` are null.
+    """
+
+    name: Literal["bcell", "sac"]
     """The algorithm."""
     lr: Positive
     """Learning rate, which the two below take over."""
@@ -116,6 +153,8 @@ class BCell(Schema):
     """Learning rate of the entropy coefficient."""
     expectile: Discount
     """Of the value regression, where critic and value are refitted to another reward."""
+    top_quantiles_dropped: Annotated[int, Field(ge=0)] | None
+    """Atoms a critic cut off the top of the target (TQC); null: the target of the lower of both critics, whole."""
     risk_weight: Fraction
     """How much of the critic's mean the policy gives up for its lower tail; 0 is risk-neutral."""
     risk_level: Annotated[float, Field(gt=0, le=1)]
@@ -131,6 +170,6 @@ class BCell(Schema):
     anchor: Schedule
     """Weight of the divergence from the prior portfolios, at the start and at the end of training."""
     entropy: Entropy
-    gate: Gate
-    cql: CQL
+    gate: Gate | None
+    cql: CQL | None
     network: Network

@@ -1,11 +1,14 @@
 """Phase 2, from the weights of phase 1 to the checkpoint that validation selects."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from finflow.agents.bcell import BCell
+from finflow.agents.handover import hand_over
+from finflow.allocators.priors import PRIORS
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import Parent, find_parent, parent_facts, weights_of
@@ -25,7 +28,7 @@ from finflow.envs.episodes import (
 from finflow.errors import ConfigError, ParentError
 from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
-from finflow.schema import Config
+from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import BCell as BCellConfig
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
@@ -55,7 +58,8 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
         At SIGINT or SIGTERM, after a checkpoint.
     """
     if not isinstance(config.algo, BCellConfig):
-        raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of bcell")
+        choices = ", ".join(ALGORITHMS["finetune"])
+        raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of {choices}")
     with placed(config, run_dir) as place:
         return _finetune(config, config.algo, place)
 
@@ -86,7 +90,9 @@ def _finetune(config: Config, algo: BCellConfig, place: Place) -> FinetuneResult
     agent.update = compiled(agent.update, config.hardware)
     memory = Replay.of(dataset, device)
     if policy is not None:
-        networks.load_state_dict(policy.networks, strict=True)
+        lost = hand_over(policy.build(device), networks)
+        if lost is not None and place.found is None:
+            run.tracker.alert("episode", 0, lost)
         agent.scales = policy.scales
     slots = share_out(episodes, min(config.env.parallel, counts[0]))
     plan = _plan(config, algo, slots, prepared, networks, memory)
@@ -155,7 +161,8 @@ def _parent(config: Config, prepared: Prepared, place: Place) -> Parent | None:
     """Weights that the run starts from; where it is resumed, those that it began with."""
     if config.init.weights is None:
         return None
-    wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
+    spec = dataclasses.replace(prepared.spec, experts=PRIORS)  # phase 1 trains all of them, whoever follows
+    wanted = parent_facts(config, prepared.market.fingerprint, spec.to_dict(), prepared.dates)
     recorded = place.record.get("parent")
     weights = str(weights_of(recorded, config.output_root)) if recorded else config.init.weights
     found = find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))

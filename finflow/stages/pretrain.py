@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import publish_parent
@@ -14,8 +15,9 @@ from finflow.envs.collect import Dataset
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
-from finflow.schema import Config
+from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import TD3BC as TD3BCConfig
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
@@ -30,7 +32,7 @@ from finflow.training.stopping import stop_when_asked
 
 
 def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
-    """Phase 1: collect offline data on train rows (cached), train IQL on it, publish the weights.
+    """Phase 1: collect offline data on train rows (cached), learn from it, publish the weights.
 
     Raises
     ------
@@ -39,13 +41,14 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     Interrupted
         At SIGINT or SIGTERM, after a checkpoint.
     """
-    if not isinstance(config.algo, IQLConfig):
-        raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of iql")
+    if not isinstance(config.algo, IQLConfig | TD3BCConfig):
+        choices = ", ".join(ALGORITHMS["pretrain"])
+        raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of {choices}")
     with placed(config, run_dir) as place:
         return _pretrain(config, config.algo, place)
 
 
-def _pretrain(config: Config, algo: IQLConfig, place: Place) -> PretrainResult:
+def _pretrain(config: Config, algo: IQLConfig | TD3BCConfig, place: Place) -> PretrainResult:
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         prepared = prepare(config, use_hardware(config.hardware))
@@ -57,10 +60,15 @@ def _pretrain(config: Config, algo: IQLConfig, place: Place) -> PretrainResult:
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
     computing = computing_of(config.hardware)
     networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
-    agent, memory = IQL(networks, algo), Replay.of(dataset, prepared.world.device)
+    memory = Replay.of(dataset, prepared.world.device)
+    if isinstance(algo, IQLConfig):
+        agent = IQL(networks, algo)
+    else:
+        generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
+        agent = TD3BC(networks, algo, prepared.world, generator)
     agent.update = compiled(agent.update, config.hardware)
     with stopwatch.phase("train"):
-        row = _learn(run, algo, agent, memory, dataset)
+        row = _learn(run, agent, memory, dataset)
     scales = cql_scales(networks, prepared, memory, config.seed)
     sha256 = run.save(networks.state_dict(), scales)
     run.keep_validation(networks)
@@ -79,9 +87,9 @@ def _pretrain(config: Config, algo: IQLConfig, place: Place) -> PretrainResult:
     )
 
 
-def _learn(run: Run, algo: IQLConfig, agent: IQL, memory: Replay, dataset: Dataset) -> Figures:
+def _learn(run: Run, agent: IQL | TD3BC, memory: Replay, dataset: Dataset) -> Figures:
     """Train from the start or from the checkpoint; the last epoch's row."""
-    config, prepared, networks = run.config, run.prepared, agent.networks
+    config, prepared, networks, algo = run.config, run.prepared, agent.networks, agent.config
     plan = OfflinePlan(
         epochs=config.budget.epochs,
         updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),

@@ -34,7 +34,7 @@ class Tuning:
         self.selection = Selection(networks, config.evaluation.objective)
         self.generator = torch_stream(config.seed, "finetune/batches", device)
         self.validate = run.validator(networks)
-        self.monitor = run.monitor(agent, "episode", conservative=agent.config.cql.alpha > 0)
+        self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
 
     def run_through(self, made_of: Mapping[str, Any]) -> dict[str, float | None]:
         """From wherever the run stands to its end; the last episode's row.

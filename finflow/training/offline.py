@@ -8,6 +8,7 @@ import torch
 
 from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
 from finflow.replay import Replay
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
@@ -50,7 +51,7 @@ class OfflineState:
 
 
 def train_offline(
-    agent: IQL,
+    agent: IQL | TD3BC,
     memory: Replay,
     batcher: Batcher,
     tracker: Tracker,
@@ -75,7 +76,7 @@ def train_offline(
     DivergedError
         At the first update whose losses are not finite, or where the monitor's measures were not enough.
     """
-    with progress(plan.updates, "IQL pretraining", state.updates) as advance:
+    with progress(plan.updates, "pretraining", state.updates) as advance:
         while state.updates < plan.updates:
             now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
             batch = batcher.complete(memory.sample(agent.config.batch_size, generator))

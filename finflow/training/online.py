@@ -175,7 +175,7 @@ def train_online(
         At an update whose losses are not finite, or where the monitor's measures were not enough.
     """
     config, simulator, memory, slots = agent.config, state.simulator, state.memory, state.slots
-    with progress(plan.episodes, "B-Cell fine-tuning (episodes)", state.finished) as advance:
+    with progress(plan.episodes, "fine-tuning (episodes)", state.finished) as advance:
         for slot in np.flatnonzero(~simulator.active):  # of a plan that has grown since
             _begin_episode(simulator, slots, plan, int(slot))
         while simulator.active.any():
@@ -219,9 +219,9 @@ def _coefficients(
     return OnlineCoefficients(
         sigma=linear(plan.sigma, progress),
         anchor=linear(config.anchor, progress),
-        temperature=linear(config.gate.temperature, progress),
-        balance=linear(config.gate.balance, progress),
-        cql=monitor.cql_factor * linear(config.cql.anneal, progress),
+        temperature=linear(config.gate.temperature, progress) if config.gate else 1.0,
+        balance=linear(config.gate.balance, progress) if config.gate else 0.0,
+        cql=monitor.cql_factor * linear(config.cql.anneal, progress) if config.cql else 0.0,
         learn_policy=learn_policy,
         lr_factor=monitor.lr_factor,
     )

@@ -10,14 +10,16 @@ import torch
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.data.market import TRADABLE
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel
 from finflow.envs.world import World
-from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_networks
+from finflow.nn.networks import EXPERT_GROUPS, SINGLE, Networks, ObservationSpec, build_networks
 from finflow.replay import Logged
 from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import TD3BC as TD3BCConfig
 from finflow.schema.algo import BCell as BCellConfig
 from finflow.schema.algo import Network
 from finflow.training.batches import Batcher
@@ -112,9 +114,9 @@ def coefficients() -> OnlineCoefficients:
 
 @pytest.fixture(scope="session")
 def make_networks(iql_config: IQLConfig) -> Callable[..., Networks]:
-    def make(seed: int = 0, shape: Network = iql_config.network) -> Networks:
+    def make(seed: int = 0, shape: Network = iql_config.network, experts: tuple[str, ...] = SPEC.experts) -> Networks:
         names = tuple("ABCD") if shape.kind == "mlp" else ()
-        return build_networks(replace(SPEC, assets=names), shape, seed, CPU)
+        return build_networks(replace(SPEC, assets=names, experts=experts), shape, seed, CPU)
 
     return make
 
@@ -132,6 +134,19 @@ def make_iql(iql_config: IQLConfig, make_networks: Callable[..., Networks]) -> C
 def make_bcell(bcell_config: BCellConfig, make_networks: Callable[..., Networks], world: World) -> Callable[..., BCell]:
     def make(seed: int = 0, where: World = world, **changes: object) -> BCell:
         config, generator = bcell_config.model_copy(update=changes), torch.Generator().manual_seed(seed)
-        return BCell(make_networks(seed, config.network), config, where, generator)
+        experts = SPEC.experts if config.gate else (SINGLE,)
+        return BCell(make_networks(seed, config.network, experts), config, where, generator)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_td3bc(make_networks: Callable[..., Networks], world: World) -> Callable[..., TD3BC]:
+    algo = load("pretrain", ["algo=td3bc", *SMALL]).algo
+    assert isinstance(algo, TD3BCConfig)
+
+    def make(seed: int = 0, where: World = world, **changes: object) -> TD3BC:
+        config, generator = algo.model_copy(update=changes), torch.Generator().manual_seed(seed)
+        return TD3BC(make_networks(seed, config.network), config, where, generator)
 
     return make

@@ -155,6 +155,43 @@ def test_critic_target_is_the_lower_twin_of_a_fresh_policy_draw(
     torch.testing.assert_close(metrics["critic_loss"], expected)
 
 
+def test_tqc_target_is_the_mixture_of_both_twins_without_its_top(
+    make_bcell: MakeBCell, world: World, make_batch: MakeBatch, coefficients: OnlineCoefficients
+) -> None:
+    """12 of 16 atoms stay, 6 a critic on average: one twin may lose all of what is cut."""
+    agent, batch = make_bcell(top_quantiles_dropped=2), make_batch(world)
+    networks = agent.networks
+    with torch.no_grad():
+        networks.target.out_bias[1] += torch.linspace(-10.0, 30.0, 8)
+        kept = agent.generator.get_state()
+        _, metrics = agent._critic_loss(batch, networks.critic.embed(batch.state), coefficients)
+        agent.generator.set_state(kept)
+        proposal, _ = sample(networks.actor(batch.next_state), 1, agent.generator)
+        proposal = world.execute(proposal, batch.next_state).float()
+        both = networks.target.atoms(networks.target.embed(batch.next_state), proposal)[:, 0]
+        z = torch.stack([torch.cat([a, b]).sort().values[:12] for a, b in both])
+        y = batch.reward[:, None] + batch.discount[:, None] * z
+        atoms = networks.critic.atoms(networks.critic.embed(batch.state), batch.weights[:, None]).squeeze(1)
+        error = y[:, None, None, :] - atoms[..., None]
+        tau = ((torch.arange(8) + 0.5) / 8)[:, None]
+        huber = torch.where(error.abs() < 1, 0.5 * error**2, error.abs() - 0.5)
+        expected = (torch.where(error < 0, 1 - tau, tau) * huber).mean()
+    torch.testing.assert_close(metrics["critic_loss"], expected)
+
+
+@pytest.mark.parametrize(("dropped", "value"), [(None, 3.5), (0, 8.5)])
+def test_with_tqc_the_actor_climbs_the_mean_of_the_twins(
+    make_bcell: MakeBCell, world: World, make_batch: MakeBatch, dropped: int | None, value: float
+) -> None:
+    agent, batch = make_bcell(top_quantiles_dropped=dropped), make_batch(world)
+    with torch.no_grad():
+        agent.log_alpha.fill_(-80.0)
+        agent.networks.critic.out.zero_()
+        agent.networks.critic.out_bias.copy_(torch.arange(8.0) + torch.tensor([[0.0], [10.0]]))
+    _, metrics = agent._actor_loss(batch, _frozen(agent, batch.state), OnlineCoefficients(**SILENT))
+    assert float(metrics["actor_loss"].detach()) == pytest.approx(-value)
+
+
 def test_temperature_follows_the_entropy_target(
     make_bcell: MakeBCell, world: World, make_batch: MakeBatch, coefficients: OnlineCoefficients
 ) -> None:

@@ -11,18 +11,25 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import World
 from finflow.schema.algo import IQL as IQLConfig
 
-Agent = IQL | BCell
+Agent = IQL | TD3BC | BCell
 MakeBatch = Callable[..., Batch]
 
 
-@pytest.fixture(params=["iql", "bcell", "bcell+cql", "bcell+cvar", "iql+mlp", "bcell+cql+mlp"])
+AGENTS = [
+    "iql", "td3bc", "sac", "bcell", "bcell+cql", "bcell+cvar", "bcell+tqc", "iql+mlp", "sac+mlp", "bcell+cql+mlp",
+]  # fmt: skip
+
+
+@pytest.fixture(params=AGENTS)
 def make_agent(
     request: pytest.FixtureRequest,
     iql_config: IQLConfig,
     make_iql: Callable[..., IQL],
+    make_td3bc: Callable[..., TD3BC],
     make_bcell: Callable[..., BCell],
 ) -> Callable[[int], Agent]:
     name, *extras = request.param.split("+")
@@ -31,7 +38,12 @@ def make_agent(
     def make(seed: int) -> Agent:
         if name == "iql":
             return make_iql(seed, network=network)
-        agent = make_bcell(seed, risk_weight=0.5 if "cvar" in extras else 0.0, network=network)
+        if name == "td3bc":
+            return make_td3bc(seed, network=network, policy_delay=1)
+        if name == "sac":
+            return make_bcell(seed, network=network, gate=None, cql=None)
+        risk, dropped = 0.5 if "cvar" in extras else 0.0, 1 if "tqc" in extras else None
+        agent = make_bcell(seed, network=network, risk_weight=risk, top_quantiles_dropped=dropped)
         agent.scales = (0.5, 5.0) if "cql" in extras else None
         return agent
 
@@ -41,7 +53,7 @@ def make_agent(
 @pytest.fixture
 def update(coefficients: OnlineCoefficients) -> Callable[[Agent, Batch], dict[str, Tensor]]:
     def run(agent: Agent, batch: Batch) -> dict[str, Tensor]:
-        if isinstance(agent, IQL):
+        if not isinstance(agent, BCell):
             return agent.update(batch, OfflineCoefficients(lr_factor=0.7))
         return agent.update(batch, coefficients)
 

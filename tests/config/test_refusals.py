@@ -113,6 +113,8 @@ OTHERS: list[tuple[str, list[str], str, str]] = [
     ("finetune", ["algo.beta=3"], "algo.beta=3", "known here: actor_lr"),
     ("finetune", ["algo.cql.anneal=[1]"], "algo.cql.anneal=[1]", "at least 2"),
     ("finetune", ["algo.cql.anneal=[1,x]"], "algo.cql.anneal.1=x", "number"),
+    ("finetune", ["algo=sac", "algo.cql.alpha=1"], "algo.cql.alpha=1", "belongs to algo=bcell alone"),
+    ("finetune", ["algo=sac", "algo.gate.lr_ratio=1"], "algo.gate.lr_ratio=1", "belongs to algo=bcell alone"),
     ("finetune", ["algo.cql.anneal=1"], "algo.cql.anneal=1", "list"),
     ("finetune", ["init.weights="], "init.weights=''", "empty"),
     ("evaluate", ["run="], "run=''", "empty"),

@@ -4,7 +4,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import cvar, lower_mean, midpoints, quantile_huber_loss
+from finflow.losses.quantile import cvar, lower_mean, midpoints, quantile_huber_loss, truncated_mixture
 
 NORMAL = torch.tensor(norm.ppf((torch.arange(2000) + 0.5).numpy() / 2000))
 
@@ -125,3 +125,22 @@ def test_lower_mean_chooses_for_every_state_and_action() -> None:
         for a in range(4):
             first, second = atoms[b, a]
             assert torch.equal(taken[b, a], first if first.mean() <= second.mean() else second)
+
+
+def test_truncated_mixture_by_hand() -> None:
+    """Both twins' atoms are one distribution: all three of the lowest may be of one of them."""
+    atoms = torch.tensor([[3.0, -4.0, 10.0], [5.0, 4.0, 20.0]])
+    assert truncated_mixture(atoms, 0).tolist() == [-4.0, 3.0, 4.0, 5.0, 10.0, 20.0]
+    assert truncated_mixture(atoms, 1).tolist() == [-4.0, 3.0, 4.0, 5.0]
+    assert truncated_mixture(atoms, 2).tolist() == [-4.0, 3.0]
+    assert lower_mean(atoms).tolist() == [3.0, -4.0, 10.0]
+    assert truncated_mixture(atoms.expand(7, 4, 2, 3), 1).shape == (7, 4, 4)
+
+
+@pytest.mark.parametrize("dropped", [0, 200, 1000])
+def test_truncation_of_two_normal_critics_leaves_the_mean_below_a_quantile(dropped: int) -> None:
+    """E[z | z < q_p] = -phi(q_p) / p of N(0, 1), p = 1 - dropped / N."""
+    twins = torch.stack([NORMAL, NORMAL.flip(0)])
+    kept = 1 - dropped / 2000
+    expected = -norm.pdf(norm.ppf(kept)) / kept
+    assert float(truncated_mixture(twins, dropped).mean()) == pytest.approx(expected, abs=1e-3)

@@ -1,6 +1,7 @@
 """Both training stages on a small synthetic market: exact transfer, movement, labels, determinism, refusals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from finflow.envs.episodes import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError
 from finflow.replay import Replay
 from finflow.stages import tuning
+from finflow.stages.explain import explain
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import FinetuneResult, PretrainResult
 from finflow.stages.trained import load_trained
@@ -234,3 +236,50 @@ def test_a_window_is_entered_from_cash_at_once(pretrained: PretrainResult, root:
     np.testing.assert_array_equal(
         policy.act(entry, held, np.zeros(1)), policy.decide(entry, held, np.zeros(1)).mean.double().numpy()
     )
+
+
+@pytest.mark.parametrize("weights", ["latest", "null"])
+def test_sac_is_trained_from_the_same_parent_or_from_nothing(
+    pretrained: PretrainResult, tmp_path: Path, weights: str
+) -> None:
+    """One expert, no gate, no CQL; its run is judged and explained as any other."""
+    for part in ("cache", "pretrain"):
+        shutil.copytree(pretrained.run_dir.parents[2] / part, tmp_path / part)
+    overrides = [*MARKET, *TUNE, f"output_root={tmp_path}", "algo=sac", f"init.weights={weights}"]
+    done = finflow.finetune(finflow.load("finetune", overrides))
+    logged = rows(done.metrics_path)
+    assert logged[-1]["actor_loss"] is not None
+    assert all("cql" not in row and row.get("gate_entropy", 0.0) == 0.0 for row in logged)
+    alerts = done.run_dir / "alerts.jsonl"
+    said = alerts.exists() and "the gate is not handed over" in alerts.read_text()
+    assert said == (weights == "latest")
+    if weights == "null":
+        return
+    judge = [f"output_root={tmp_path}", f"run={done.run_dir}"]
+    evaluated = finflow.evaluate(finflow.load("evaluate", [*judge, "evaluation.bootstrap_samples=100"]))
+    assert evaluated.evaluation.expert_names == ("single",)
+    assert "prior:momentum" in evaluated.report.read_text()
+    explained = explain(finflow.load("explain", [*judge, "top=1"]))
+    assert "One expert, no gate" in explained.pages[0].read_text()
+
+
+def test_td3bc_hands_over_the_same_set_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    market = [*MARKET, f"output_root={tmp_path}"]
+    done = finflow.pretrain(finflow.load("pretrain", [*market, "algo=td3bc"]))
+    assert {"v_loss", "q_loss", "policy_loss", "cloning_kl"} <= set(rows(done.metrics_path)[-1])
+    seen: dict[str, torch.Tensor] = {}
+
+    class Stop(Exception):
+        pass
+
+    def capture(agent: BCell, *_args: object, **_kwargs: object) -> None:
+        seen.update({name: tensor.clone() for name, tensor in agent.networks.state_dict().items()})
+        raise Stop
+
+    monkeypatch.setattr(tuning, "train_online", capture)
+    with pytest.raises(Stop):
+        finflow.finetune(finflow.load("finetune", [*market, *TUNE]))
+    stored = read_policy(*load_weights(done.weights))
+    assert stored.scales is not None
+    assert stored.networks.keys() == seen.keys()
+    assert all(torch.equal(stored.networks[name], seen[name]) for name in seen)

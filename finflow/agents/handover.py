@@ -1,0 +1,55 @@
+"""What phase 2 takes over from phase 1: everything, or all but the gate where it has one expert alone."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from finflow.nn.actor import Actor, Experts, PortfolioActor
+from finflow.nn.mlp import MlpActor
+from finflow.nn.networks import Networks
+
+
+@torch.no_grad()
+def hand_over(parent: Networks, child: Networks) -> str | None:
+    """Copy the parent's weights into the child; one line on what could not be handed over, None where all was.
+
+    Critics, targets, V, trading rate and width are equal to the bit. So are experts and gate where the child has
+    them; a single expert starts at the mean of the parent's tilts.
+
+    Raises
+    ------
+    RuntimeError
+        If the networks do not fit in any other way.
+    """
+    weights: Mapping[str, Tensor] = parent.state_dict()
+    if child.actor.gate is not None or parent.actor.gate is None:
+        child.load_state_dict(weights, strict=True)
+        return None
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("actor.gate.")}
+    child.load_state_dict(
+        kept | {f"actor.{name}": tensor for name, tensor in _merged(parent.actor).items()}, strict=True
+    )
+    return "the gate is not handed over: the single expert starts at the mean of the parent's, all alike"
+
+
+def _merged(actor: Actor) -> dict[str, Tensor]:
+    """Weights of one expert whose tilt is the mean of all of the actor's."""
+    if isinstance(actor, PortfolioActor):
+        return {f"experts.{name}": tensor for name, tensor in _side_by_side(actor.experts).items()}
+    assert isinstance(actor, MlpActor)
+    assets = actor.sigma.out_features + 1
+    return {
+        "tilt.weight": actor.tilt.weight.view(-1, assets, actor.tilt.in_features).mean(0),
+        "tilt.bias": actor.tilt.bias.view(-1, assets).mean(0),
+    }
+
+
+def _side_by_side(experts: Experts) -> dict[str, Tensor]:
+    """K experts of H hidden units as one of K H, its tilt the mean of theirs; each unit still sees its own features."""
+    count, inputs, hidden = experts.weight.shape
+    seen = experts.weight * experts.groups[..., None]
+    return {
+        "weight": seen.transpose(0, 1).reshape(1, inputs, count * hidden),
+        "out": experts.out.reshape(1, count * hidden) / count,
+    }

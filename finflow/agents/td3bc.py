@@ -1,0 +1,134 @@
+"""Phase 1: TD3+BC (Fujimoto & Gu 2021) with quantile critics, on portfolios.
+
+The policy climbs the first critic and is held to the data by cloning; the critic's target is the lower of both targets
+at the target policy's portfolio, smoothed by noise. V is fitted beside them as IQL does, which TD3+BC has no use for:
+phase 2 is handed the same set of networks, whichever algorithm filled it.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.descent import Descent
+from finflow.envs.world import World
+from finflow.losses.expectile import expectile_loss
+from finflow.losses.quantile import lower_mean, quantile_huber_loss
+from finflow.losses.td3bc import kl_divergence, smoothed, td3bc_actor_loss
+from finflow.nn.networks import Networks
+from finflow.schema.algo import TD3BC as TD3BCConfig
+
+
+class TD3BC:
+    """TD3+BC: `update`, state; knows neither buffer nor market.
+
+    Parameters
+    ----------
+    world : executes the policies' portfolios under the desk's rules; never steps an environment here.
+    generator : of the noise on the target's portfolios.
+    """
+
+    def __init__(self, networks: Networks, config: TD3BCConfig, world: World, generator: torch.Generator) -> None:
+        self.networks, self.config, self.world, self.generator = networks, config, world, generator
+        self.target_actor = copy.deepcopy(networks.actor).requires_grad_(False).eval()
+        self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
+        self.actor_optimiser = torch.optim.Adam(networks.actor.parameters(), lr=config.actor_lr, fused=True)
+        self.descent = Descent(networks)
+        self.updates = 0
+
+    def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
+        """One step of critic and value, every `policy_delay`-th one of policy and targets too; detached scalars."""
+        networks, config = self.networks, self.config
+        for optimiser, lr in ((self.critic_optimiser, config.critic_lr), (self.actor_optimiser, config.actor_lr)):
+            optimiser.param_groups[0]["lr"] = lr * coefficients.lr_factor
+        embedding = networks.critic.embed(batch.state)
+        loss, metrics = self._critic_loss(batch, embedding)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        self.descent.backward(loss)
+        norm = self.descent.clip(self.critic_optimiser, [networks.critic.parameters()], config.grad_clip)
+        metrics["critic_grad_norm"] = norm[0]
+        stepped = [self.critic_optimiser]
+        self.updates += 1
+        delayed = self.updates % config.policy_delay == 0
+        if delayed and coefficients.learn_policy:  # on the critic from before its step, as every learner here
+            policy_loss, extra = self._policy_loss(batch, tuple(part.detach() for part in embedding))
+            self.actor_optimiser.zero_grad(set_to_none=True)
+            self.descent.backward(policy_loss)
+            norm = self.descent.clip(self.actor_optimiser, [networks.actor.parameters()], config.grad_clip)
+            stepped.append(self.actor_optimiser)
+            metrics |= extra | {"policy_loss": policy_loss, "actor_grad_norm": norm[0]}
+        self.descent.step(*stepped)
+        if delayed:
+            networks.polyak(config.tau)
+            self._follow()
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _critic_loss(self, batch: Batch, embedding: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Quantile regression on y_j = r + gamma z_j(s', w'), z of the lower target; and V, as IQL fits it."""
+        config, critic, target = self.config, self.networks.critic, self.networks.target
+        atoms = critic.atoms(embedding, batch.weights[:, None]).squeeze(1)
+        with torch.no_grad():
+            following = self.target_actor(batch.next_state)
+            shape = following.log_sigma.shape
+            noise = torch.randn(shape, generator=self.generator, device=atoms.device)
+            proposal = smoothed(following.mean, following.tradable, config.policy_noise * noise, config.noise_clip)
+            executed = self.world.execute(proposal, batch.next_state).float()
+            z = lower_mean(target.atoms(target.embed(batch.next_state), executed[:, None]).squeeze(1))
+            y = batch.reward[:, None] + batch.discount[:, None] * z
+            q_target = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
+        q_loss = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
+        value = critic.value(embedding)
+        v_loss = expectile_loss(q_target - value, config.expectile)
+        return q_loss + v_loss, {
+            "v_loss": v_loss,
+            "q_loss": q_loss / atoms.shape[-1],
+            "q_mean": q_target.mean(),
+            "value_mean": value.mean(),
+        }
+
+    def _policy_loss(self, batch: Batch, embedding: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Value of what is executed by the first critic, and cloning on days with a decision.
+
+        The width is left as it starts, as in phase 1's other learner.
+        """
+        networks, state = self.networks, batch.state
+        decision = networks.actor(state)
+        executed = self.world.straight_through(decision.mean, state)
+        networks.critic.requires_grad_(False)
+        q = networks.critic.atoms(embedding, executed[:, None]).squeeze(1)[:, 0].mean(-1)
+        networks.critic.requires_grad_(True)
+        data = batch.weights * state.tradable
+        data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)
+        cloning = kl_divergence(data, decision.mean) * state.decide
+        loss = td3bc_actor_loss(q, cloning, self.config.alpha)
+        return loss, {"cloning_kl": cloning.mean(), "policy_q": q.mean(), "rate": decision.rate.mean()}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        pairs = zip(self.target_actor.parameters(), self.networks.actor.parameters(), strict=True)
+        for target, online in pairs:
+            target.lerp_(online, self.config.tau)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs, the generator included."""
+        return {
+            "networks": self.networks.state_dict(),
+            "target_actor": self.target_actor.state_dict(),
+            "critic_optimiser": self.critic_optimiser.state_dict(),
+            "actor_optimiser": self.actor_optimiser.state_dict(),
+            "descent": self.descent.state_dict(),
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.networks.load_state_dict(state["networks"], strict=True)
+        self.target_actor.load_state_dict(state["target_actor"], strict=True)
+        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
+        self.actor_optimiser.load_state_dict(state["actor_optimiser"])
+        self.descent.load_state_dict(state["descent"])
+        self.updates = state["updates"]
+        self.generator.set_state(state["generator"])
