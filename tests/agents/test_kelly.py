@@ -15,6 +15,7 @@ from finflow.schema.algo import Network
 
 MEAN = np.array([0.04, -0.02])
 COVARIANCE = np.array([[0.09, 0.02], [0.02, 0.04]])
+OPTIMUM = np.array([0.44, 0.0, 0.56])
 
 
 def _growth(weights: NDArray[np.float64]) -> float:
@@ -31,7 +32,7 @@ def test_the_known_optimum() -> None:
         ((a, b, 1 - a - b) for a in np.arange(0, 1.01, 0.04) for b in np.arange(0, 1.01 - a, 0.04)),
         key=lambda w: _growth(np.array(w)),
     )
-    assert best == pytest.approx((0.44, 0.0, 0.56))
+    assert best == pytest.approx(tuple(OPTIMUM))
     assert _growth(np.array(best)) == pytest.approx(0.00877, abs=1e-4)
     assert _growth(np.full(3, 1 / 3)) == pytest.approx(-0.0027, abs=3e-4)
 
@@ -62,7 +63,7 @@ def bandit(make_world: Callable[..., World]) -> World:
 def test_fine_tuning_learns_the_kelly_portfolio(
     make_bcell: Callable[..., BCell], bandit: World, make_batch: Callable[..., Batch]
 ) -> None:
-    """Priors know nothing here; the critic learns growth from relabelled days, the actor climbs it.
+    """Priors know nothing here; the critic learns growth from relabelled days, the actor climbs it: regret below 5 %.
 
     32 atoms: the mean of 8 midpoint quantiles leaves out so much of the tails that cash looks better than it is.
     """
@@ -73,10 +74,10 @@ def test_fine_tuning_learns_the_kelly_portfolio(
         agent.networks.actor.sigma.bias.fill_(-1.0)
     for step in range(updates):
         now = OnlineCoefficients(0.05, anchor=0.0, temperature=1.0, balance=0.0, cql=0.0, learn_policy=step >= 500)
-        agent.critic_optimiser.param_groups[0]["lr"] = rate * (1 - step / updates)
+        agent.base_lr[0] = rate * (1 - step / updates)  # of the critic
         agent.update(make_batch(bandit, 128, seed=step, gamma=0.0, relabel=1.0), now)
     decision = agent.act(make_batch(bandit, 64, seed=9999).state)
     aim = decision.aim.mean(0).double().numpy()
-    assert _growth(aim) > 0.0065
-    assert aim[1] < 0.05
+    assert _growth(aim) > 0.95 * _growth(OPTIMUM)
+    assert _growth(np.full(3, 1 / 3)) < 0
     assert decision.rate.mean() > 0.9
