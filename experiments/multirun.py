@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import shlex
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -21,8 +22,8 @@ from omegaconf import DictConfig
 
 from finflow.artifacts.commands import leaves, override
 from finflow.config import compose_stage, parse
-from finflow.errors import ConfigError
-from finflow.refusals import CONF_DIR, parse_override
+from finflow.errors import ConfigError, FinFlowError
+from finflow.refusals import CONF_DIR, one_line, parse_override
 from finflow.schema import Config
 from finflow.sweeps.cost import told, work
 from finflow.sweeps.folder import Manifest, Status, SweepFolder
@@ -37,7 +38,8 @@ LAUNCHERS = {
 }
 """Launcher -> its plugin, and the extra that installs it."""
 WATCHED = 0.5
-"""Seconds between looks at how far the jobs are."""
+"""Seconds between looks at how far the jobs are; times more where there are more jobs than `MANY`."""
+MANY = 100
 
 
 def params_of(stage: str, overrides: Sequence[str], typed: bool) -> dict[str, str] | None:
@@ -85,8 +87,12 @@ def _check_hydra(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{text}: not read by a sweep; write hydra.sweep.dir=DIR")
         if key.startswith("hydra.sweep.") and key != "hydra.sweep.dir":
             raise ConfigError(f"{text}: a sweep names its jobs itself; leave it out")
-        if key == "hydra/launcher" and value in LAUNCHERS and find_spec(f"hydra_plugins.{LAUNCHERS[value][0]}") is None:
+        if key != "hydra/launcher" or value not in LAUNCHERS:
+            continue
+        if find_spec(f"hydra_plugins.{LAUNCHERS[value][0]}") is None:
             raise ConfigError(f"{text}: not installed; python -m pip install -e '.[{LAUNCHERS[value][1]}]'")
+        if value == "submitit_slurm" and shutil.which("srun") is None:
+            raise ConfigError(f"{text}: no srun on this machine; type it on a login node of the cluster")
 
 
 def near(plan: Plan) -> list[Job]:
@@ -181,6 +187,11 @@ def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[st
     sys.argv[1:] = ["--multirun", *overrides, *own]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
+    except Exception as error:
+        if isinstance(error, FinFlowError) or not any(text.startswith("hydra/launcher=") for text in overrides):
+            raise
+        # The launcher's own: a job that SLURM ended, a worker that is gone. What became of the jobs, their files say.
+        print(f"Launcher: {type(error).__name__}: {one_line(error)}", file=sys.stderr, flush=True)
     finally:
         (path / "multirun.yaml").unlink(missing_ok=True)  # Hydra's; all of it stands in the manifest
 
@@ -190,16 +201,20 @@ def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator
     """Say when a job begins and when it ends, wherever it runs."""
     over = threading.Event()
     seen: dict[str, str] = {}
+    left = list(names)
 
     def look() -> None:
-        for name in names:
+        for name in tuple(left):
             status = folder.status(name)
-            if status.state not in ("waiting", seen.get(name)) and (status.started or "") >= begun:
-                seen[name] = status.state
-                print(f"Job {name} of {total}: {_told(folder, name, status)}", flush=True)
+            if status.state in ("waiting", seen.get(name)) or (status.started or "") < begun:
+                continue
+            seen[name] = status.state
+            print(f"Job {name} of {total}: {_told(folder, name, status)}", flush=True)
+            if status.state != "running":
+                left.remove(name)
 
     def watch() -> None:
-        while not over.wait(WATCHED):
+        while not over.wait(WATCHED * max(1.0, len(left) / MANY)):
             look()
 
     begun = datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,6 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 FINISHED = "(folder / 'summary.json').write_text('{}')"
+COUNTED = """import json
+days = [f'2015-{month:02d}-{day:02d}' for month in range(1, 13) for day in range(1, 29)]
+rows = [f'{date},{(k * (config.seed + 3) % 19 - 9) / 1e3},{(k % 7 - 3) / 1e3}' for k, date in enumerate(days)]
+(folder / 'validation.csv').write_text('\\n'.join(['date,policy,benchmark', *rows]) + '\\n')
+(folder / 'config.yaml').write_text(json.dumps(config.model_dump()))
+(folder / 'run.json').write_text(json.dumps({'data_fingerprint': 'd', 'parent': None}))
+figures = {'validation_sharpe': config.seed / 10, 'validation_active_information_ratio': 0.1}
+(folder / 'summary.json').write_text(json.dumps({'selected': figures}))"""
+"""A run that leaves what the table of its sweep reads, its figures made from its seed."""
 
 
 def write_stub(path: Path, body: str) -> Path:

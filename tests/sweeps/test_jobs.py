@@ -15,7 +15,7 @@ import pytest
 from finflow.sweeps.folder import Status, SweepFolder
 from finflow.sweeps.jobs import outcome
 
-from .conftest import FINISHED, ROOT, Command, call, write_stub
+from .conftest import COUNTED, FINISHED, ROOT, Command, call, write_stub
 
 
 def found_name(folder: Path, seed: str) -> str:
@@ -23,20 +23,13 @@ def found_name(folder: Path, seed: str) -> str:
     return next(job.name for job in SweepFolder(folder).manifest().jobs if job.values["seed"] == seed)
 
 
-FATES = """import json
-with open('ran', 'a') as ran: ran.write(f'{config.seed}\\n')
+FATES = f"""with open('ran', 'a') as ran: ran.write(f'{{config.seed}}\\n')
 healed = Path('healed').exists()
 (folder / 'partial').touch()
 if config.seed == 3 and not healed: raise DivergedError('critic_loss is not finite at update 7')
 if config.seed == 5 and not healed: os.kill(os.getpid(), signal.SIGKILL)
 (folder / 'partial').unlink()
-days = [f'2015-{month:02d}-{day:02d}' for month in range(1, 13) for day in range(1, 29)]
-rows = [f'{date},{(k * (config.seed + 3) % 19 - 9) / 1e3},{(k % 7 - 3) / 1e3}' for k, date in enumerate(days)]
-(folder / 'validation.csv').write_text('\\n'.join(['date,policy,benchmark', *rows]) + '\\n')
-(folder / 'config.yaml').write_text(json.dumps(config.model_dump()))
-(folder / 'run.json').write_text(json.dumps({'data_fingerprint': 'd', 'parent': None}))
-figures = {'validation_sharpe': config.seed / 10, 'validation_active_information_ratio': 0.1}
-(folder / 'summary.json').write_text(json.dumps({'selected': figures}))"""
+{COUNTED}"""
 """A run that leaves what its sweep's table reads, unless it is the one that diverges or the one that is killed."""
 
 
