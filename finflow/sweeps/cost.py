@@ -1,11 +1,11 @@
 """What a sweep will take before it runs: hours and disk, from an earlier run where there is one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from finflow.artifacts.files import read_json
-from finflow.artifacts.names import CONFIG, RUN
+from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
 from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
 from finflow.errors import ConfigError, StorageError
@@ -15,27 +15,37 @@ TRAIN = "train"
 """Name of the phase, in `run.json`, that grows with the budget."""
 
 
+TRANSITION = 500.0
+"""Bytes of a transition in a checkpoint, for a market of 20 names."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """Cost of one run: seconds that grow with its work and seconds that do not, and bytes on disk.
 
-    work : rows of batches that it learnt from; source : where it comes from, in words.
+    work : rows of batches that it learnt from; size : of everything but checkpoints; state : of one checkpoint
+    without the memory of transitions; source : where it comes from, in words.
     """
 
     work: float
     train: float
     rest: float
     size: float
+    state: float
     source: str
 
     def seconds(self, config: Config) -> float:
         """Expected seconds of a run with `config`, on one core as fast as the measured one."""
         return self.rest + self.train * work(config) / self.work
 
+    def bytes(self, config: Config) -> float:
+        """Expected bytes that a run with `config` leaves."""
+        return self.size + kept(config) * (self.state + TRANSITION * remembered(config))
+
 
 ESTIMATE = {
-    "pretrain": Measured(251_904, 36.6, 6.0, 1.3e6, "see docs/scaling.md"),
-    "finetune": Measured(687_360, 114.5, 6.0, 2.0e6, "see docs/scaling.md"),
+    "pretrain": Measured(251_904, 36.6, 6.0, 1.4e6, 2.5e6, "see docs/scaling.md"),
+    "finetune": Measured(64_512, 19.7, 9.0, 1.6e6, 2.5e6, "see docs/scaling.md"),
 }
 """Measured on one core with the default network."""
 
@@ -49,6 +59,19 @@ def work(config: Config) -> float:
         rounds = math.ceil(budget.episodes / config.env.parallel)
         updates = budget.critic_updates + rounds * days
     return updates * batch
+
+
+def kept(config: Config) -> int:
+    """Checkpoints that a run leaves: the newest, and the best."""
+    saved, budget = config.checkpoint, config.budget
+    done = (budget.epochs if config.stage == "pretrain" else budget.episodes) // saved.interval
+    return min(saved.max_checkpoints, done + saved.save_latest) + saved.save_best
+
+
+def remembered(config: Config) -> int:
+    """Transitions in the memory of a run at its end."""
+    capacity = getattr(config.algo, "memory_capacity", 0)
+    return min(capacity, config.budget.episodes * config.env.episode_days)
 
 
 def measured(config: Config) -> Measured:
@@ -65,18 +88,26 @@ def measured(config: Config) -> Measured:
     same = own.algo.name == config.algo.name and own.algo.network == config.algo.network
     if not same or TRAIN not in seconds:
         return estimate
-    size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-    return Measured(work(own), float(seconds[TRAIN]), estimate.rest, float(size), f"measured on {run}")
+    size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.parent.name != CHECKPOINTS)
+    saved = [path.stat().st_size for path in (run / CHECKPOINTS).glob("*.safetensors")]
+    state = max(saved) - TRANSITION * remembered(own) if saved else estimate.state
+    return Measured(work(own), float(seconds[TRAIN]), estimate.rest, size, max(state, 0.0), f"measured on {run}")
 
 
 def told(jobs: Sequence[tuple[Config, int]]) -> str:
     """One line on what jobs will take: configurations, and how many there are of each."""
     cost, left = measured(jobs[0][0]), sum(count for _, count in jobs)
-    each = [cost.seconds(config) for config, _ in jobs]
-    total = sum(seconds * count for seconds, (_, count) in zip(each, jobs, strict=True))
-    least, most = _time(min(each)), _time(max(each))
-    one = f"{least if least == most else f'{least} to {most}'} and {_size(cost.size)} each; {cost.source}"
-    return f"{left} jobs to run, about {_time(total)} of one core and {_size(cost.size * left)} ({one})"
+    time = _sum([cost.seconds(config) for config, _ in jobs], jobs, _time)
+    size = _sum([cost.bytes(config) for config, _ in jobs], jobs, _size)
+    one = f"{time[1]} and {size[1]} each; {cost.source}"
+    return f"{left} jobs to run, about {time[0]} of one core and {size[0]} ({one})"
+
+
+def _sum(each: Sequence[float], jobs: Sequence[tuple[Config, int]], say: Callable[[float], str]) -> tuple[str, str]:
+    """In words, the sum over all jobs, and the least and the most of one."""
+    least, most = say(min(each)), say(max(each))
+    total = sum(one * count for one, (_, count) in zip(each, jobs, strict=True))
+    return say(total), least if least == most else f"{least} to {most}"
 
 
 def _time(seconds: float) -> str:
@@ -86,4 +117,6 @@ def _time(seconds: float) -> str:
 
 
 def _size(count: float) -> str:
+    if count >= 1e12:
+        return f"{count / 1e12:.2f} TB"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finflow.config import load, to_yaml
-from finflow.sweeps.cost import ESTIMATE, measured, told, work
+from finflow.sweeps.cost import ESTIMATE, TRANSITION, measured, told, work
 from finflow.sweeps.plan import plan_of
 from multirun import near, weighed
 
@@ -17,7 +17,15 @@ def earlier_run(root: Path, *overrides: str) -> None:
     (place / "config.yaml").write_text(to_yaml(load("finetune", overrides)))
     (place / "run.json").write_text(json.dumps({"seconds": {"prepare": 1.0, "train": 200.0}}))
     (place / "weights.safetensors").write_bytes(bytes(5_000_000))
+    (place / "checkpoints").mkdir()
+    (place / "checkpoints" / "00001-episode-16.safetensors").write_bytes(bytes(2_000_000 + 16 * 252 * 500))
     (place / "summary.json").write_text(json.dumps({"finished": "2024-01-01T00:00:00+00:00"}))
+
+
+def size_of_text(root: Path) -> int:
+    """Bytes of the files beside weights and checkpoints."""
+    (place,) = root.glob("finetune/x/run")
+    return sum(path.stat().st_size for path in place.iterdir() if path.suffix in (".json", ".yaml"))
 
 
 def test_work_counts_what_is_learnt_from() -> None:
@@ -33,10 +41,12 @@ def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
     assert measured(config) == ESTIMATE["finetune"]
     earlier_run(tmp_path, *small)
     assert measured(config).seconds(config) == pytest.approx(2000 + ESTIMATE["finetune"].rest)
+    assert measured(config).bytes(config) == 5_000_000 + size_of_text(tmp_path) + 3 * (2_000_000 + 40_320 * TRANSITION)
     said = told([(config, 250)])
-    assert said.startswith(
-        "250 jobs to run, about 139.3 hours of one core and 1.25 GB (33.4 min and 5.0 MB each; measured"
-    )
+    minutes = (2000 + ESTIMATE["finetune"].rest) / 60
+    hours, size = 250 * minutes / 60, 250 * measured(config).bytes(config) / 1e9
+    start = f"250 jobs to run, about {hours:.1f} hours of one core and {size:.2f} GB"
+    assert said.startswith(f"{start} ({minutes:.1f} min and {size * 4:.1f} MB each; measured on {tmp_path}")
     other = load("finetune", [*small, "algo.network.hidden_dim=16"])
     assert measured(other) == ESTIMATE["finetune"]
 

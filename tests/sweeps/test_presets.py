@@ -123,7 +123,7 @@ def test_the_whole_preset_is_planned(
     assert entry.launch(stage, [f"experiment={preset}", "sweep.dry_run=true"], launched) == 0
     said = capsys.readouterr().out
     assert f"Sweep of {jobs} jobs, 0 finished before" in said
-    time, size = re.findall(r"about (\d+\.\d) (?:hours|min) of one core and (\d+\.\d+) [MG]B", said)[0]
+    time, size = re.findall(r"about (\d+\.\d) (?:hours|min) of one core and (\d+\.\d+) [MGT]B", said)[0]
     assert float(time) > 0
     assert float(size) > 0
     assert not list(tmp_path.iterdir())
