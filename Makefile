@@ -10,6 +10,7 @@ RUN := PYTHONUNBUFFERED=1 $(BIN)/python
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 DOCS := .venv/docs.stamp
+DASHBOARD := .venv/dashboard.stamp
 PARITY := .venv-parity/ready.stamp
 PEERS_VENV := .venv-peers/ready.stamp
 ARGS ?=
@@ -40,7 +41,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep docs configuration test lint parity bench clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test lint parity bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -65,6 +66,9 @@ evaluate: ## the test window of the newest finished run: baselines, verdict, rep
 decide: ## target weights and trades for the latest date in the data
 explain: ## why it traded: a card for each day of date=DAY, date=[FIRST,LAST] or top=N
 sweep: ## the table of a sweep: leaderboard, luck, effects, best.yaml, sweep.html
+
+dashboard: $(DASHBOARD) ## the W&B workspace: its JSON, and saved with ARGS="tracking.wandb.mode=online"
+	@$(RUN) experiments/dashboard.py $(ARGS)
 
 docs: $(DOCS) ## the site of docs/, into site/; a link that leads nowhere fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
@@ -117,6 +121,11 @@ $(DEV): $(RUNTIME)
 $(DOCS): $(RUNTIME)
 	@echo "Setting up the tools for the site"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(DASHBOARD): $(RUNTIME)
+	@echo "Setting up wandb-workspaces"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dashboard]'
 	@touch $@
 
 # d3rlpy wants a Gymnasium of its own; everything else is what FinFlow pins.

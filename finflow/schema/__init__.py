@@ -12,7 +12,7 @@ from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, S
 from finflow.schema.monitor import Monitor
 from finflow.schema.tracking import Tracking
 
-STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep")
+STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep", "dashboard")
 
 
 def _resume(value: Any) -> Any:
@@ -144,7 +144,7 @@ class Sweep(Schema):
 class Config(Schema):
     """Root of every stage's configuration."""
 
-    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep"]
+    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep", "dashboard"]
     """Set by the entry point."""
     name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
     """Name of the run, a part of its folder's."""
@@ -233,5 +233,6 @@ READS: Mapping[str, tuple[str, ...]] = {
     "decide": (*_SHARED, "run", *_HOST),
     "explain": (*_SHARED, "run", "date", "top", *_HOST),
     "sweep": (*_SHARED, "dir", "sweep.objective"),
+    "dashboard": (*_SHARED, "tracking"),
 }  # fmt: skip
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""

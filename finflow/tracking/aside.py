@@ -17,7 +17,7 @@ BACKLOG = 4096
 Report = Callable[[Sink], None]
 
 _left: list[threading.Thread] = []
-"""Threads of sinks that were given up."""
+"""Threads that are waited for no longer."""
 
 
 class Aside:
@@ -77,7 +77,7 @@ class Aside:
     def _give_up(self, reason: str) -> None:
         """Leave the thread to itself: it ends with the process, or at its next report."""
         self._over = True
-        _left.append(self._thread)
+        leave_behind(self._thread)
         given_up(self._name, "; ".join(filter(None, (reason, self._sink.remains() if self._sink else ""))))
         while not self._reports.empty():
             try:
@@ -94,8 +94,13 @@ def given_up(name: str, reason: str) -> None:
     warn(f"tracking.{name}: switched off for the rest of the run ({reason}); metrics.jsonl goes on")
 
 
+def leave_behind(thread: threading.Thread) -> None:
+    """Wait no longer for `thread`, not at the end of the process either."""
+    _left.append(thread)
+
+
 def leave(code: int) -> NoReturn:
-    """End the process with `code`, at once where a sink that was given up still has a thread.
+    """End the process with `code`, at once where a thread that is waited for no longer still lives.
 
     Python ends such a thread when it next asks for the interpreter; one that comes back from a library's native code
     takes the process down with it (SIGABRT or SIGSEGV) after a run that went well.

@@ -246,6 +246,9 @@ class LoopbackWandb:
         who = {"id": "user", "entity": ENTITY, "username": "trader", "email": "trader@example.com", "flags": "{}"}
         return {"viewer": {**who, "name": "Trader", "admin": False, "teams": {"edges": [{"node": {"name": ENTITY}}]}}}
 
+    def _on_GetDefaultEntity(self, given: dict[str, Any]) -> Answer:
+        return {"viewer": {"id": "user", "entity": ENTITY}}
+
     def _on_ServerFeaturesQuery(self, given: dict[str, Any]) -> Answer:
         return {"serverInfo": {"features": []}}
 

@@ -1,0 +1,163 @@
+"""A W&B workspace as code: what to look at first in a project of FinFlow's runs. Wants the extra `.[dashboard]`."""
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finflow.allocators.priors import PRIORS
+from finflow.errors import ConfigError, DataError
+from finflow.tracking import wandb_client
+from finflow.tracking.aside import leave_behind
+
+STEPS = ("epoch", "episode")
+HEALTH = {
+    "epoch": ("v_loss", "q_loss", "policy_loss", "critic_grad_norm", "actor_grad_norm"),
+    "episode": ("critic_loss", "actor_loss", "q_mean", "alpha", "entropy", "critic_grad_norm", "actor_grad_norm"),
+}
+"""Figures of each phase that say whether it learns at all."""
+RETURN = ("validation_sharpe", "validation_active_information_ratio", "validation_cvar95", "validation_turnover",
+          "validation_effective_assets")  # fmt: skip
+"""Figures of validation days, net of costs; the information ratio is that of the return beyond 1/N."""
+EPISODE = ("return", "sharpe", "cvar", "turnover")
+GATE = ("validation_gate_entropy", "validation_expert_distance", "validation_gate_regime_information")
+TUNED = ("algo.alpha_init", "algo.cql.alpha", "algo.actor_lr", "algo.batch_size")
+"""Settings that the training guide calls very important."""
+OBJECTIVES = ("validation_sharpe.max", "validation_active_information_ratio.max")
+TITLES = {
+    "validation_active_information_ratio": "information ratio against 1/N",
+    "validation_cvar95": "CVaR 95 %, a day",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a workspace is saved; `view` is the id and name that the server gave it, if it was saved before."""
+
+    entity: str | None
+    project: str
+    view: tuple[str, str] | None = None
+
+
+def build(place: Place) -> Any:
+    """The workspace; nothing is asked of any server.
+
+    Raises
+    ------
+    ConfigError
+        If `wandb-workspaces` is not installed.
+    """
+    reports, workspaces = _library()
+    workspace = workspaces.Workspace(
+        entity=place.entity or "", project=place.project, name="FinFlow", sections=list(_sections(reports, workspaces))
+    )
+    if place.view is not None:
+        workspace._internal_id, workspace._internal_name = place.view
+    return workspace
+
+
+def as_json(workspace: Any) -> dict[str, Any]:
+    """What the server is sent: the specification of the workspace's sections and panels."""
+    return workspace._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def require_key() -> None:
+    """Raise a `ConfigError` where the server would not know who is asking."""
+    if not wandb_client.has_key(wandb_client.load()):
+        raise ConfigError("tracking.wandb.mode=online: no key: run `wandb login`, or set WANDB_API_KEY")
+
+
+def save(place: Place, patience: float) -> tuple[Place, str]:
+    """Save the workspace, over the one of `place.view` if there is one; where it is now, and its address.
+
+    Raises
+    ------
+    DataError
+        If the server refuses it, or does not answer within `patience` seconds.
+    """
+    wandb = wandb_client.load()
+    found: list[tuple[Place, str]] = []
+    failed: list[str] = []
+
+    def work() -> None:
+        try:
+            entity = place.entity or wandb.Api().default_entity
+            workspace = build(Place(entity, place.project, place.view))
+            with contextlib.redirect_stderr(io.StringIO()):  # it says where it is saved, as the caller will
+                workspace.save()
+            view = (str(workspace._internal_id), str(workspace._internal_name))
+            found.append((Place(entity, place.project, view), str(workspace.url)))
+        except Exception as error:  # noqa: BLE001 - the library raises whatever its transport raises
+            failed.append(" ".join(str(error).split()) or type(error).__name__)
+
+    thread = threading.Thread(target=work, name="dashboard", daemon=True)
+    thread.start()
+    thread.join(patience)
+    if found:
+        return found[0]
+    if thread.is_alive():
+        leave_behind(thread)
+        wandb_client.end_service()
+        failed.append(f"no answer within {patience:g} s")
+    raise DataError(f"tracking.wandb.mode=online: the workspace is not saved ({failed[0]}); try again later")
+
+
+def _library() -> tuple[Any, Any]:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    try:
+        import wandb_workspaces.reports.v2 as reports
+        import wandb_workspaces.workspaces as workspaces
+    except ImportError as error:
+        raise ConfigError(
+            f"the dashboard needs wandb-workspaces ({error}); pip install -c constraints.txt -e '.[dashboard]'"
+        ) from error
+    return reports, workspaces
+
+
+def _sections(reports: Any, workspaces: Any) -> Iterator[Any]:
+    """In the order of looking: does it learn, does it earn, who decides, what went wrong, which settings."""
+
+    def lines(step: str, names: Sequence[str]) -> list[Any]:
+        return [reports.LinePlot(title=f"{TITLES.get(n, _words(n))}, by {step}", x=step, y=[n]) for n in names]
+
+    def section(name: str, panels: list[Any]) -> Any:
+        return workspaces.Section(name=name, panels=panels, is_open=True)
+
+    yield section("Training health", [panel for step in STEPS for panel in lines(step, HEALTH[step])])
+    yield section(
+        "Risk and return against 1/N",
+        [
+            *(panel for step in STEPS for panel in lines(step, RETURN)),
+            *lines("episode", EPISODE),
+            reports.ScatterPlot(title="Sharpe and turnover", x="validation_turnover", y=OBJECTIVES[0]),
+        ],
+    )
+    yield section(
+        "Gate and experts",
+        [
+            *(panel for step in STEPS for panel in lines(step, GATE)),
+            *(reports.LinePlot(title=f"share of {name}", x="episode", y=[f"gate/{name}"]) for name in PRIORS),
+        ],
+    )
+    yield section("Alerts", [reports.WeavePanelSummaryTable(table_name="alerts")])
+    parameters = [reports.ParallelCoordinatesPlotColumn(metric=reports.Config(key)) for key in TUNED]
+    results = [reports.ParallelCoordinatesPlotColumn(metric=reports.SummaryMetric(key)) for key in OBJECTIVES]
+    yield section(
+        "Sweep comparison",
+        [
+            reports.ParallelCoordinatesPlot(title="Settings and validation", columns=[*parameters, *results]),
+            reports.ParameterImportancePlot(with_respect_to=OBJECTIVES[0]),
+            reports.LinePlot(
+                title="validation Sharpe by group", x="episode", y=["validation_sharpe"], groupby="Group",
+                groupby_aggfunc="mean", groupby_rangefunc="minmax",
+            ),
+            reports.RunComparer(diff_only="split"),
+        ],
+    )  # fmt: skip
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
