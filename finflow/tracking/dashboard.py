@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +12,11 @@ from finflow.allocators.priors import PRIORS
 from finflow.errors import ConfigError, DataError
 from finflow.tracking import wandb_client
 from finflow.tracking.aside import leave_behind
+from finflow.tracking.charts import SECTIONS, title
 
-STEPS = ("epoch", "episode")
-HEALTH = {
-    "epoch": ("v_loss", "q_loss", "policy_loss", "critic_grad_norm", "actor_grad_norm"),
-    "episode": ("critic_loss", "actor_loss", "q_mean", "alpha", "entropy", "critic_grad_norm", "actor_grad_norm"),
-}
-"""Figures of each phase that say whether it learns at all."""
-RETURN = ("validation_sharpe", "validation_active_information_ratio", "validation_cvar95", "validation_turnover",
-          "validation_effective_assets")  # fmt: skip
-"""Figures of validation days, net of costs; the information ratio is that of the return beyond 1/N."""
-EPISODE = ("return", "sharpe", "cvar", "turnover")
-GATE = ("validation_gate_entropy", "validation_expert_distance", "validation_gate_regime_information")
 TUNED = ("algo.alpha_init", "algo.cql.alpha", "algo.actor_lr", "algo.batch_size")
 """Settings that the training guide calls very important."""
 OBJECTIVES = ("validation_sharpe.max", "validation_active_information_ratio.max")
-TITLES = {
-    "validation_active_information_ratio": "information ratio against 1/N",
-    "validation_cvar95": "CVaR 95 %, a day",
-}
 
 
 @dataclass(frozen=True)
@@ -120,28 +106,19 @@ def _library() -> tuple[Any, Any]:
 def _sections(reports: Any, workspaces: Any) -> Iterator[Any]:
     """In the order of looking: does it learn, does it earn, who decides, what went wrong, which settings."""
 
-    def lines(step: str, names: Sequence[str]) -> list[Any]:
-        return [reports.LinePlot(title=f"{TITLES.get(n, _words(n))}, by {step}", x=step, y=[n]) for n in names]
-
     def section(name: str, panels: list[Any]) -> Any:
         return workspaces.Section(name=name, panels=panels, is_open=True)
 
-    yield section("Training health", [panel for step in STEPS for panel in lines(step, HEALTH[step])])
-    yield section(
-        "Risk and return against 1/N",
-        [
-            *(panel for step in STEPS for panel in lines(step, RETURN)),
-            *lines("episode", EPISODE),
-            reports.ScatterPlot(title="Sharpe and turnover", x="validation_turnover", y=OBJECTIVES[0]),
-        ],
-    )
-    yield section(
-        "Gate and experts",
-        [
-            *(panel for step in STEPS for panel in lines(step, GATE)),
-            *(reports.LinePlot(title=f"share of {name}", x="episode", y=[f"gate/{name}"]) for name in PRIORS),
-        ],
-    )
+    shares = [reports.LinePlot(title=f"share of {name}", x="episode", y=[f"gate/{name}"]) for name in PRIORS]
+    turnover = reports.ScatterPlot(title="Sharpe and turnover", x="validation_turnover", y=OBJECTIVES[0])
+    more = dict(zip(SECTIONS, ([], [turnover], shares), strict=True))
+    for name, steps in SECTIONS.items():
+        lines = [
+            reports.LinePlot(title=f"{title(figure)}, by {step}", x=step, y=[figure])
+            for step, figures in steps.items()
+            for figure in figures
+        ]
+        yield section(name, [*lines, *more[name]])
     yield section("Alerts", [reports.WeavePanelSummaryTable(table_name="alerts")])
     parameters = [reports.ParallelCoordinatesPlotColumn(metric=reports.Config(key)) for key in TUNED]
     results = [reports.ParallelCoordinatesPlotColumn(metric=reports.SummaryMetric(key)) for key in OBJECTIVES]
@@ -157,7 +134,3 @@ def _sections(reports: Any, workspaces: Any) -> Iterator[Any]:
             reports.RunComparer(diff_only="split"),
         ],
     )  # fmt: skip
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.tracking.charts import SECTIONS, title
 from finflow.tracking.sink import Outcome, Sink, Start, flat
 
 
 class TensorBoardSink(Sink):
     """Scalars, histograms and alerts under tags `<step name>/<figure>`, since epochs and episodes count apart.
 
-    At the end the settings stand in the table of hyperparameters, beside the figures of the summary.
+    A layout groups the charts to look at first. At the end the settings stand in the table of hyperparameters, beside
+    the figures of the summary.
 
     Parameters
     ----------
@@ -28,7 +30,16 @@ class TensorBoardSink(Sink):
         self._settings: Mapping[str, bool | str | float] = {}
 
     def begin(self, start: Start) -> None:
-        """Keep the settings, for the end."""
+        """Say which charts belong together, and keep the settings for the end."""
+        layout = {
+            name: {
+                f"{title(figure)}, by {step}": ["Multiline", [f"^{step}/{figure}$"]]
+                for step, figures in steps.items()
+                for figure in figures
+            }
+            for name, steps in SECTIONS.items()
+        }
+        self._writer.add_custom_scalars(layout)
         self._settings = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in flat(start.settings).items()

@@ -160,7 +160,7 @@ def test_other_stages_refuse(stage: str, overrides: list[str], key: str, fragmen
         ("finetune", "out=x.npz", "collect"),
         ("evaluate", "env=csv", "pretrain, finetune, collect"),
         ("evaluate", "market_regime=volatile", "pretrain, finetune"),
-        ("evaluate", "tracking=none", "pretrain, finetune"),
+        ("evaluate", "tracking=none", "pretrain, finetune, dashboard"),
         ("decide", "algo.lr=1", "pretrain, finetune"),
         ("decide", "fold=2008", "pretrain, finetune, collect"),
         ("collect", "reward.lambda_cvar=1", "pretrain, finetune"),

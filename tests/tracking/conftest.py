@@ -12,6 +12,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "d0" * 43 + "secret"
+SMALL = [
+    "env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.parallel=4",
+    "budget.collect_episodes=8", "budget.epochs=2", "budget.updates_per_epoch=4", "algo.network.hidden_dim=16",
+    "algo.network.embed_dim=8", "hardware.threads=1",
+]  # fmt: skip
+TUNE = [
+    "budget.episodes=4", "budget.frozen_episodes=1", "budget.critic_updates=2", "budget.refit_updates=2",
+    "evaluation.every_episodes=2", "algo.batch_size=32",
+    "monitor.every=1", "monitor.actor_loss=1e-9", "monitor.critic_loss=1e-9",
+]  # fmt: skip
+"""Any loss is too high for the monitor, so that there are alerts."""
 Client = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -85,3 +96,14 @@ def truth(path: Path) -> list[dict[str, Any]]:
 
 def offline_runs(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "wandb").glob("offline-run-*"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of two real runs with TensorBoard, by the step that they count."""
+    import finflow
+
+    root = f"output_root={tmp_path_factory.mktemp('trained')}"
+    pretrained = finflow.pretrain(finflow.load("pretrain", [root, *SMALL]))
+    tuned = finflow.finetune(finflow.load("finetune", [root, *SMALL, *TUNE]))
+    return {"epoch": pretrained.run_dir, "episode": tuned.run_dir}

@@ -15,7 +15,7 @@ from finflow.schema.algo import BCell
 from finflow.stages import dashboard as stage
 from finflow.tracking.dashboard import TUNED, Place, as_json, build
 
-from .conftest import KEY, ROOT, Client
+from .conftest import KEY, ROOT, Client, truth
 from .wandb_server import ENTITY, LoopbackWandb
 
 SECTIONS = ["Training health", "Risk and return against 1/N", "Gate and experts", "Alerts", "Sweep comparison"]
@@ -66,23 +66,11 @@ def test_every_panel_shows_what_runs_log(logged: dict[str, set[str]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+def logged(trained: dict[str, Path]) -> dict[str, set[str]]:
     """Names of what real runs log, by the step that they count."""
-    import finflow
-
-    from .test_wandb_server import SMALL, TUNE
-
-    root = tmp_path_factory.mktemp("logged")
-    ours = [f"output_root={root}", "tracking=none"]
-    small = [text for text in SMALL if not text.startswith("tracking")]
-    tune = [text for text in TUNE if not text.startswith("tracking")]
-    found: dict[str, set[str]] = {}
-    runs = {"epoch": finflow.pretrain(finflow.load("pretrain", [*ours, *small]))}
-    runs["episode"] = finflow.finetune(finflow.load("finetune", [*ours, *small, *tune]))
-    for step, run in runs.items():
-        rows = [json.loads(line) for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
-        found[step] = {key for row in rows for key in row} | {f"gate/{name}" for name in PRIORS}
-    return found
+    rows = {step: truth(folder / "metrics.jsonl") for step, folder in trained.items()}
+    return {step: {key for row in found for key in row} | {f"gate/{name}" for name in PRIORS}
+            for step, found in rows.items()}  # fmt: skip
 
 
 def test_it_compares_settings_that_there_are() -> None:

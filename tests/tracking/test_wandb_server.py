@@ -12,21 +12,11 @@ from finflow.config import load
 from finflow.stages.tracked import start_of
 from finflow.sweeps.folder import Manifest, SweepFolder
 
-from .conftest import KEY, ROOT, Client, offline_runs, rows_of, truth
+from .conftest import KEY, ROOT, SMALL, TUNE, Client, offline_runs, rows_of, truth
 from .test_wandb import DRIVE, RUN
 from .wandb_server import ENTITY, LoopbackWandb, Run
 
-SMALL = [
-    "env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.parallel=4",
-    "budget.collect_episodes=8", "budget.epochs=2", "budget.updates_per_epoch=4", "algo.network.hidden_dim=16",
-    "algo.network.embed_dim=8", "hardware.threads=1", "tracking=wandb", "tracking.wandb.project=desk",
-]  # fmt: skip
-TUNE = [
-    "budget.episodes=4", "budget.frozen_episodes=1", "budget.critic_updates=2", "budget.refit_updates=2",
-    "evaluation.every_episodes=2", "algo.batch_size=32", "tracking.wandb.mode=online",
-    "monitor.every=1", "monitor.actor_loss=1e-9", "monitor.critic_loss=1e-9",
-]  # fmt: skip
-"""Any loss is too high for the monitor, so that there are alerts."""
+WANDB = ["tracking=wandb", "tracking.wandb.project=desk"]
 ONLINE = DRIVE.replace('mode="offline"', 'mode="online"')
 
 
@@ -55,7 +45,7 @@ def entry(python: Client, stage: str, *args: str, **variables: str) -> Path:
 
 @pytest.fixture(scope="module")
 def pretrained(python: Client, home: Path) -> Path:
-    return home / entry(python, "pretrain", *SMALL, "tracking.wandb.group=first")
+    return home / entry(python, "pretrain", *SMALL, *WANDB, "tracking.wandb.group=first")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +58,16 @@ def synced(python: Client, shared: LoopbackWandb, pretrained: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def finetuned(python: Client, home: Path, shared: LoopbackWandb, synced: Run) -> Path:
-    return home / entry(python, "finetune", *SMALL, *TUNE, WANDB_API_KEY=KEY, WANDB_BASE_URL=shared.base)
+    return home / entry(
+        python,
+        "finetune",
+        *SMALL,
+        *TUNE,
+        *WANDB,
+        "tracking.wandb.mode=online",
+        WANDB_API_KEY=KEY,
+        WANDB_BASE_URL=shared.base,
+    )
 
 
 def test_an_offline_run_read_back_is_the_truth(
@@ -89,7 +88,7 @@ def test_a_synced_run_is_the_truth_under_its_own_id(pretrained: Path, synced: Ru
 def test_groups_by_name_and_by_sweep(synced: Run, shared: LoopbackWandb, finetuned: Path, tmp_path: Path) -> None:
     assert synced.facts["groupName"] == "first"
     assert "groupName" not in shared.run("finetune").facts
-    config = load("pretrain", SMALL)
+    config = load("pretrain", [*SMALL, *WANDB])
     assert start_of(config, tmp_path / "job", {}).group is None
     SweepFolder(tmp_path).begin(Manifest("pretrain", "1", (), 1, {}, {}, (), {}))
     assert start_of(config, tmp_path / "job", {}).group == tmp_path.name

@@ -1,0 +1,32 @@
+"""Which figures belong together on a dashboard, in the order of looking; TensorBoard and W&B show the same."""
+
+from collections.abc import Mapping
+
+STEPS = ("epoch", "episode")
+"""What phase 1 and phase 2 count."""
+_VALIDATION = ("validation_sharpe", "validation_active_information_ratio", "validation_cvar95", "validation_turnover",
+               "validation_effective_assets")  # fmt: skip
+_GATE = ("validation_gate_entropy", "validation_expert_distance", "validation_gate_regime_information")
+SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "Training health": {
+        "epoch": ("v_loss", "q_loss", "policy_loss", "critic_grad_norm", "actor_grad_norm"),
+        "episode": (
+            "critic_loss", "actor_loss", "q_mean", "alpha", "entropy", "critic_grad_norm", "actor_grad_norm",
+        ),
+    },
+    "Risk and return against 1/N": {
+        "epoch": _VALIDATION,
+        "episode": (*_VALIDATION, "return", "sharpe", "cvar", "turnover"),
+    },
+    "Gate and experts": {"epoch": _GATE, "episode": _GATE},
+}  # fmt: skip
+"""By section and step; figures of validation are net of costs, the information ratio is that of the return over 1/N."""
+_TITLES = {
+    "validation_active_information_ratio": "validation: information ratio against 1/N",
+    "validation_cvar95": "validation: CVaR 95 %, a day",
+}
+
+
+def title(figure: str) -> str:
+    """What a chart of `figure` is called."""
+    return _TITLES.get(figure) or figure.replace("validation_", "validation: ").replace("_", " ")
