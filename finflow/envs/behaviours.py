@@ -33,8 +33,8 @@ def draw_personas(count: int, experts: int, generator: torch.Generator) -> Perso
     expo = -torch.log(torch.rand(count, dims, generator=generator, device=device).clamp_min(1e-12))
     mixed = expo / expo.sum(-1, keepdim=True)  # Dirichlet(1)
     single = torch.randint(experts, (count,), generator=generator, device=device)
-    one_hot = torch.nn.functional.one_hot(single, dims).float()
-    equal = torch.nn.functional.one_hot(torch.full_like(single, experts), dims).float()
+    places = torch.arange(dims, device=device)  # torch's one_hot looks at the values, which waits for the device
+    one_hot, equal = (single[:, None] == places).float(), (places == experts).float()
     mixture = torch.where((kind < 0.45)[:, None], one_hot, torch.where((kind < 0.60)[:, None], equal, mixed))
     blend = (kind >= 0.80).float()
     noise = torch.where(torch.rand(count, generator=generator, device=device) < 0.5, 0.0, 0.4)
