@@ -108,6 +108,8 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
     overrides = expanded(overrides)
     params = params_of(stage, overrides, typed)
     if params is not None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError("WORLD_SIZE: torchrun starts one run, not several; leave out -m")
         return sweep(stage, overrides, params)
     config = parse(compose_stage(stage, overrides))
     if config.sweep.dry_run:
@@ -115,7 +117,19 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
     wanted = check_folder(stage, overrides, resume=config.resume is not None)
     if config.resume is not None:
         overrides, wanted = resumed(config, overrides, wanted)
-    kept = nearest_folder(wanted or Path(config.output_root))
+    if "WORLD_SIZE" in os.environ or config.hardware.distributed:
+        from finflow.stages.processes import joined, quiet
+
+        with joined(config, wanted if config.resume is not None else None) as own:
+            if own is not None:
+                overrides, wanted = into(overrides, own, wanted)
+            return execute(stage, overrides, wanted or Path(config.output_root), lambda c, f: run(quiet(c), f))
+    return execute(stage, overrides, wanted or Path(config.output_root), run)
+
+
+def execute(stage: str, overrides: Sequence[str], place: Path, run: Run) -> int:
+    """Have Hydra make the run's folder, at or below `place`, and run the stage in it."""
+    kept = nearest_folder(place)
     failures: list[BaseException] = []
 
     def job(cfg: DictConfig) -> None:
@@ -128,7 +142,7 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
             failures.append(error)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
-    sys.argv[1:] = overrides
+    sys.argv[1:] = list(overrides)
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
     except OSError as error:
@@ -141,12 +155,20 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
 
 def resumed(config: Config, overrides: Sequence[str], typed: Path | None) -> tuple[list[str], Path]:
     """The command line of a run that goes on in the folder of an earlier one, and that folder."""
-    from finflow.artifacts.commands import override
     from finflow.stages.place import resumed_folder
 
     folder = resumed_folder(config, typed)
     assert folder is not None
+    return into(overrides, folder)
+
+
+def into(overrides: Sequence[str], folder: Path, copied: Path | None = None) -> tuple[list[str], Path]:
+    """The command line of a run in `folder`, and that folder; one that goes on in `copied` goes on in the copy."""
+    from finflow.artifacts.commands import override
+
     kept = [text for text in overrides if not text.startswith("hydra.run.dir=")]
+    if copied is not None:
+        kept = [text.replace(str(copied), str(folder)) if text.startswith("resume=") else text for text in kept]
     return [*kept, override("hydra.run.dir", folder)], folder
 
 

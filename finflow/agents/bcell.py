@@ -14,6 +14,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.descent import Descent
 from finflow.agents.iql import implicit_losses
+from finflow.agents.team import own_stream, rank
 from finflow.envs.world import State, World
 from finflow.losses.cql import cql_penalty, scaled_alpha
 from finflow.losses.expectile import expectile_loss
@@ -33,11 +34,14 @@ class BCell:
     Parameters
     ----------
     world : executes sampled actions under the desk's rules; never steps an environment here.
+    generator : of what is done in episodes, the same in every process that trains this agent, and of updates' draws,
+        where each process has a stream of its own.
     scales : s_A and s_Q, the frozen scale of CQL (`measure_scales`), or None until measured.
     """
 
     def __init__(self, networks: Networks, config: BCellConfig, world: World, generator: torch.Generator) -> None:
-        self.networks, self.config, self.world, self.generator = networks, config, world, generator
+        self.networks, self.config, self.world = networks, config, world
+        self.acting, self.generator = generator, own_stream(generator)
         device = world.device
         self.log_alpha = torch.tensor(math.log(config.alpha_init), device=device, requires_grad=True)
         self.scales: tuple[float, float] | None = None
@@ -241,6 +245,7 @@ class BCell:
             "scales": self.scales,
             "descent": self.descent.state_dict(),
             "generator": self.generator.get_state(),
+            "acting": self.acting.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -252,4 +257,6 @@ class BCell:
             self.log_alpha.copy_(state["log_alpha"])
         self.scales = state["scales"]
         self.descent.load_state_dict(state["descent"])
-        self.generator.set_state(state["generator"])
+        if rank() == 0:
+            self.generator.set_state(state["generator"])
+        self.acting.set_state(state["acting"])

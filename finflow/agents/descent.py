@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finflow.agents.team import average_gradients
 from finflow.nn.networks import Networks
 
 
@@ -24,7 +25,11 @@ class Descent:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def clip(self, optimiser: torch.optim.Optimizer, clipped: Iterable[Iterable[Tensor]], norm: float) -> list[Tensor]:
-        """Clip each group of parameters, all of `optimiser`, to `norm`; the norms before."""
+        """Clip each group of parameters, all of `optimiser`, to `norm`; the norms before.
+
+        Of several processes, the gradients are averaged first.
+        """
+        average_gradients(p for group in optimiser.param_groups for p in group["params"])
         if self.scaler is not None:
             self.scaler.unscale_(optimiser)
         return [torch.nn.utils.clip_grad_norm_(group, norm) for group in clipped]

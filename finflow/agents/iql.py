@@ -7,6 +7,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.descent import Descent
+from finflow.agents.team import of_all
 from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import lower_mean, quantile_huber_loss
@@ -95,8 +96,9 @@ class IQL:
         """
         config = self.config
         decision = self.networks.actor(batch.state)
-        weight = advantage_weight(advantage, config.beta, config.weight_cap, config.normalise_advantage)
-        share = effective_sample_share(weight)
+        everyones, own = of_all(advantage)
+        weights = advantage_weight(everyones, config.beta, config.weight_cap, config.normalise_advantage)
+        share, weight = effective_sample_share(weights), weights[own]
         data = batch.weights * batch.state.tradable
         data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)
         loss = weighted_cross_entropy(weight * batch.state.decide, data, decision.mean)

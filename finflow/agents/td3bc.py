@@ -13,6 +13,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.descent import Descent
+from finflow.agents.team import own_stream, rank
 from finflow.envs.world import World
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import lower_mean, quantile_huber_loss
@@ -31,7 +32,7 @@ class TD3BC:
     """
 
     def __init__(self, networks: Networks, config: TD3BCConfig, world: World, generator: torch.Generator) -> None:
-        self.networks, self.config, self.world, self.generator = networks, config, world, generator
+        self.networks, self.config, self.world, self.generator = networks, config, world, own_stream(generator)
         self.target_actor = copy.deepcopy(networks.actor).requires_grad_(False).eval()
         self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
         self.actor_optimiser = torch.optim.Adam(networks.actor.parameters(), lr=config.actor_lr, fused=True)
@@ -131,4 +132,5 @@ class TD3BC:
         self.actor_optimiser.load_state_dict(state["actor_optimiser"])
         self.descent.load_state_dict(state["descent"])
         self.updates = state["updates"]
-        self.generator.set_state(state["generator"])
+        if rank() == 0:
+            self.generator.set_state(state["generator"])

@@ -9,7 +9,17 @@ from typing import Any
 from finflow.config import load
 from finflow.schema import READS, Config
 
-_CARRIED = ("env", "fold", "seed", "output_root", "budget", "algo.network", "offline", "hardware")
+_CARRIED = (
+    "env",
+    "fold",
+    "seed",
+    "output_root",
+    "budget",
+    "algo.network",
+    "offline",
+    "hardware.device",
+    "hardware.threads",
+)
 """What one stage hands to the next; the regime and the algorithm are the stage's own."""
 
 _OPTIONS = {"yahoo": ("dow30", "etf")}

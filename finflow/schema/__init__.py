@@ -81,6 +81,8 @@ class Hardware(Schema):
     """Compute what the backward pass needs again instead of keeping it: less memory, more time."""
     compile: Literal["default", "reduce-overhead"] | None
     """`torch.compile` of the whole update in this mode; it pays after minutes."""
+    distributed: bool
+    """Whether torchrun starts several processes, which share out each batch and average gradients."""
 
 
 class Init(Schema):

@@ -60,7 +60,9 @@ def use_hardware(hardware: Hardware) -> torch.device:
     torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without a second of its imports
     # A debugging aid that costs a tenth of an update.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    return torch.device("cuda" if cuda and hardware.device != "cpu" else "cpu")
+    if not cuda or hardware.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def computing_of(hardware: Hardware) -> Computing:

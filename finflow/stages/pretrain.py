@@ -6,6 +6,7 @@ import torch
 
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
+from finflow.agents.team import rank
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import publish_parent
@@ -77,7 +78,7 @@ def _pretrain(config: Config, algo: IQLConfig | TD3BCConfig, place: Place) -> Pr
     run.tracker.finish(outcome_of(run.folder, "pretrain", summary))
     run.tracker.close()
     run.record(None, finished=True)
-    if config.init.publish:
+    if config.init.publish and rank() == 0:
         publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
     write_summary(run.folder, summary)
     losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}

@@ -84,7 +84,7 @@ class Tuning:
             algo.network.state_noise,
             algo.gamma,
             self.generator,
-            lambda observed: agent.act(observed, agent.generator),
+            lambda observed: agent.act(observed, agent.acting),
         )
         return train_online(
             agent, run.prepared.world, self.plan, state, self.memory, batcher, run.tracker, self.monitor,

@@ -1,11 +1,13 @@
 """When a run is saved, and what: everything that an exact continuation needs."""
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from finflow.agents.team import most
 from finflow.artifacts.checkpoints import Checkpoints, Found
 from finflow.errors import Interrupted, StorageError
 from finflow.schema import Checkpoint
@@ -94,6 +96,8 @@ class Checkpointer:
             After the checkpoint, if a signal asked for it.
         """
         self._path = None
+        number = most(self.stop.asked or 0)  # what one process was asked, all do at the same update
+        self.stop.asked = signal.Signals(number) if number else None
         last = self._at[1] if self._at[0] == unit else 0
         due = regular and progress // self.settings.interval > last // self.settings.interval
         path = self.save(unit, progress) if due or self._best or self.stop.asked else None

@@ -9,6 +9,7 @@ import torch
 from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
+from finflow.agents.team import together
 from finflow.replay import Replay
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
@@ -80,7 +81,7 @@ def train_offline(
         while state.updates < plan.updates:
             now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
             batch = batcher.complete(memory.sample(agent.config.batch_size, generator))
-            metrics = agent.update(batch, now)
+            metrics = together(lambda rows, now=now: agent.update(rows, now), batch)
             if monitor.add(metrics, batch.reward):
                 state.averages.add(metrics)
             state.updates += 1

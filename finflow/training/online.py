@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from finflow.agents.batch import OnlineCoefficients
 from finflow.agents.bcell import BCell
+from finflow.agents.team import together
 from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
 from finflow.replay import Replay, join
@@ -188,7 +189,7 @@ def train_online(
                 old = round(linear(config.offline_fraction, reached) * config.batch_size)
                 logged = join(offline.sample(old, generator), memory.sample(config.batch_size - old, generator))
                 batch = batcher.complete(logged)
-                metrics = agent.update(batch, now)
+                metrics = together(lambda rows, now=now: agent.update(rows, now), batch)
                 if monitor.add(metrics, batch.reward):
                     state.averages.add(metrics)
                 state.updates += 1
@@ -236,7 +237,7 @@ def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slot
         torch.as_tensor(simulator.drifted, device=device),
         torch.as_tensor(simulator.drawdown, device=device),
     )
-    decision = monitor.sound(lambda: agent.act(state, agent.generator))
+    decision = monitor.sound(lambda: agent.act(state, agent.acting))
     step: Step = simulator.step(decision.mean.double().cpu().numpy())
 
     def put(values: NDArray[np.generic]) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from finflow.agents.bcell import BCell
+from finflow.agents.team import together
 from finflow.envs.world import World
 from finflow.replay import Replay
 from finflow.tracking.progress import progress
@@ -53,7 +54,8 @@ def refit(
     batcher = Batcher(world, config.relabel_fraction, config.network.state_noise, config.gamma, generator)
     with progress(updates, "refitting values to the changed reward", state.updates) as advance:
         while state.updates < updates:
-            state.averages.add(agent.refit(batcher.complete(memory.sample(config.batch_size, generator))))
+            batch = batcher.complete(memory.sample(config.batch_size, generator))
+            state.averages.add(together(agent.refit, batch))
             state.updates += 1
             advance(1)
             pause()

@@ -1,0 +1,85 @@
+"""Several processes that train one agent, as torchrun starts them.
+
+Every process lives the same run, with the same data, episodes, batches and weights; the work of an update is shared
+out by rows, and gradients are averaged before every step, as DistributedDataParallel does. That class wraps a single
+`forward`; an agent asks its critic in three ways within one update, so here the gradients of an optimiser are averaged
+together, in one message.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from finflow.agents.batch import Batch
+from finflow.envs.world import State
+
+
+def size() -> int:
+    """Processes that train together; 1 on its own."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them; 0 writes the run."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def together(update: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> dict[str, Tensor]:
+    """One update of all processes, each on its rows of the same batch; means of their metrics."""
+    if size() == 1:
+        return update(batch)
+    metrics = update(own_rows(batch))
+    values = torch.stack([value.float() for value in metrics.values()])
+    dist.all_reduce(values)
+    return dict(zip(metrics, (values / size()).unbind(), strict=True))
+
+
+def own_rows(batch: Batch) -> Batch:
+    """Every size-th row: a batch is sorted, offline before online."""
+    own = slice(rank(), None, size())
+    state, following = (State(*(part[own] for part in whole)) for whole in (batch.state, batch.next_state))
+    parts = (batch.weights, batch.reward, batch.discount, batch.next_weights, batch.has_next)
+    weights, reward, discount, next_weights, has_next = (part[own] for part in parts)
+    return Batch(state, weights, reward, discount, following, next_weights, has_next)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace gradients by their means over all processes."""
+    if size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / size()).split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def of_all(rows: Tensor) -> tuple[Tensor, slice]:
+    """Rows [b] of every process, one after the other, [size b], without gradient; and where one's own are."""
+    if size() == 1:
+        return rows, slice(None)
+    parts = [torch.empty_like(rows) for _ in range(size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts), slice(rank() * len(rows), (rank() + 1) * len(rows))
+
+
+def own_stream(generator: torch.Generator) -> torch.Generator:
+    """A stream of random numbers that no other process draws; on its own the generator itself."""
+    if size() == 1:
+        return generator
+    own = torch.Generator(generator.device)
+    own.manual_seed((generator.initial_seed() + 1 + rank()) % 2**63)
+    return own
+
+
+def most(number: int) -> int:
+    """The largest of all processes' numbers."""
+    if size() == 1:
+        return number
+    found = torch.tensor(number, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
