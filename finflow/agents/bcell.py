@@ -112,22 +112,24 @@ class BCell:
             dropped = config.top_quantiles_dropped
             z = lower_mean(both) if dropped is None else truncated_mixture(both, dropped)
             y = batch.reward[:, None] + batch.discount[:, None] * z
-            q_target = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
         td = quantile_huber_loss(atoms, y[:, None].expand(-1, atoms.shape[1], -1))
-        value = critic.value(embedding)
-        v_loss = expectile_loss(q_target - value, config.expectile)
         q = atoms.detach().mean(-1)
         spread = torch.quantile(q, torch.tensor([0.05, 0.95], device=q.device))
         metrics = {
             "critic_loss": td / atoms.shape[-1],
-            "v_loss": v_loss,
             "q_mean": q.mean(),
             "q_range": spread[1] - spread[0],
             "atom_range": atoms.detach().diff(dim=-1).sum(-1).abs().mean(),
         }
-        loss = td + v_loss
+        loss = td
+        value = critic.value(embedding) if config.cql.alpha > 0 else None
+        if value is not None:  # nobody but CQL asks for V in this phase
+            with torch.no_grad():
+                q_target = target.values(target.embed(batch.state), batch.weights[:, None]).squeeze(1).amin(-1)
+            metrics["v_loss"] = expectile_loss(q_target - value, config.expectile)
+            loss = loss + metrics["v_loss"]
         weight = self.cql_weight() * coefficients.cql
-        if weight > 0:
+        if value is not None and weight > 0:
             penalty = self._cql(batch, embedding, atoms, value.detach(), next_decision)
             loss = loss + weight * penalty
             metrics["cql"] = penalty
@@ -172,7 +174,7 @@ class BCell:
             there, _ = sample(Decision(*(field[index] for field in next_decision)), config.n_actions, self.generator)
             actions = torch.cat([expo / expo.sum(-1, keepdim=True), here, there], 1)
             actions = self.world.execute(actions, state).float()
-        q = networks.critic.atoms(part, actions).mean(-1)
+        q = networks.critic.values(part, actions)
         floor = None
         if config.calibrate:  # the policy's own samples alone; random portfolios have no such reference
             floor = value[index, None, None].expand_as(q).clone()

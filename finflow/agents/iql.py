@@ -38,11 +38,13 @@ def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> Impli
     atoms = critic.atoms(embedding, batch.weights[:, None]).squeeze(1)
     with torch.no_grad():
         q = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
-        next_value = critic.value(critic.embed(batch.next_state))
-        next_target = target.embed(batch.next_state)
-        shape = lower_mean(target.atoms(next_target, batch.next_weights[:, None]).squeeze(1))
-        shape = (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
-        y = batch.reward[:, None] + batch.discount[:, None] * (next_value[:, None] + shape)
+        next_value = critic.value_of(batch.next_state)
+        following = next_value[:, None]
+        if atoms.shape[-1] > 1:  # one atom has no spread
+            next_target = target.embed(batch.next_state)
+            shape = lower_mean(target.atoms(next_target, batch.next_weights[:, None]).squeeze(1))
+            following = following + (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
+        y = batch.reward[:, None] + batch.discount[:, None] * following
     q_loss = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
     return ImplicitLosses(expectile_loss(q - value, expectile), q_loss, q - value.detach(), value.detach(), q)
 

@@ -131,7 +131,7 @@ class Experts(Computed):
         masked = self.weight * self.groups[..., None]
         local = inputs.reshape(batch * assets, -1) @ masked.transpose(0, 1).reshape(-1, experts * hidden)
         context = self.market(market)
-        mixed = torch.relu(local.view(batch, assets, -1) + context[:, None])
+        mixed = local.view(batch, assets, -1).add_(context[:, None]).relu_()
         return torch.einsum("bnkh,kh->bkn", dropout(mixed).view(batch, assets, experts, hidden), self.out)
 
 
@@ -186,7 +186,7 @@ class PortfolioActor(Actor):
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
 
     def _width(self, inputs: Tensor, market: Tensor) -> Tensor:
-        hidden = torch.relu(self.encoder(inputs) + self.context(market)[:, None])
+        hidden = self.encoder(inputs).add_(self.context(market)[:, None]).relu_()
         return self.sigma(self.dropout(hidden)).squeeze(-1)
 
 

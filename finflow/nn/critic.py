@@ -25,19 +25,47 @@ class Embedding(NamedTuple):
 
 
 class Critic(Computed, ABC):
-    """Twin quantile critics and a state value; a state is encoded once, then asked about any number of actions."""
+    """Twin quantile critics and a state value; a state is encoded once, then asked about any number of actions.
+
+    Attributes
+    ----------
+    out : [2, H, N_q] last layer of both heads, with `out_bias` of 2 x N_q numbers.
+    """
+
+    out: nn.Parameter
+    out_bias: nn.Parameter
 
     @abstractmethod
     def embed(self, state: State) -> tuple[Tensor, ...]:
         """Encode B states: tensors whose first dimension is B."""
 
     @abstractmethod
-    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
-        """Quantiles of both critics for A actions a state, weights [B, A, n] -> [B, A, 2, N_q]."""
+    def hidden(self, *inputs: Tensor) -> Tensor:
+        """Last hidden layer of both heads: the parts of an embedding and weights [B, A, n] -> [2, B A, H]."""
 
     @abstractmethod
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """V(s) of the state and the portfolio that is held, [B]."""
+
+    @abstractmethod
+    def value_of(self, state: State) -> Tensor:
+        """V(s) [B], where nothing else is asked of the state."""
+
+    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+        """Quantiles of both critics for A actions a state, weights [B, A, n] -> [B, A, 2, N_q]."""
+        found = self.recomputed(self._atoms, *embedding, weights)
+        return found.view(2, *weights.shape[:2], -1).permute(1, 2, 0, 3)
+
+    def values(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+        """Means of the quantiles, [B, A, n] -> [B, A, 2], at less cost: the last layer is averaged beforehand."""
+        return self.recomputed(self._values, *embedding, weights).view(2, *weights.shape[:2]).permute(1, 2, 0)
+
+    def _atoms(self, *inputs: Tensor) -> Tensor:
+        return torch.baddbmm(self.out_bias.view(2, 1, -1), self.hidden(*inputs), self.out)
+
+    def _values(self, *inputs: Tensor) -> Tensor:
+        bias, out = self.out_bias.view(2, 1, -1), self.out
+        return torch.baddbmm(bias.mean(-1, keepdim=True), self.hidden(*inputs), out.mean(-1, keepdim=True))
 
 
 class PortfolioCritic(Critic):
@@ -77,31 +105,38 @@ class PortfolioCritic(Critic):
         context = self.state_norm(torch.cat([pooled, state.market], -1))
         return Embedding(assets, context, state.drifted.float())
 
-    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
-        """See `Critic`."""
-        return self.recomputed(self._atoms, *embedding, weights)
-
     def _assets(self, inputs: Tensor, market: Tensor) -> Tensor:
-        return self.encode(torch.relu(self.local(inputs) + self.market(market)[:, None]))
+        return self.encode(self.local(inputs).add_(self.market(market)[:, None]).relu_())
 
-    def _atoms(self, assets: Tensor, context: Tensor, drifted: Tensor, weights: Tensor) -> Tensor:
+    def hidden(self, *inputs: Tensor) -> Tensor:
+        """See `Critic`."""
+        assets, context, drifted, weights = inputs
         portfolio = torch.bmm(weights, assets)
         turnover = (weights[..., :-1] - drifted[:, None, :-1]).abs().sum(-1, keepdim=True)
         concentration = weights.square().sum(-1, keepdim=True)
-        batch, actions, _ = weights.shape
-        action = torch.cat([portfolio, turnover, concentration], -1).view(1, batch * actions, -1)
-        state = self.from_state(context).view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
-        first = torch.matmul(action, self.from_action) + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
-        scaled = torch.nn.functional.layer_norm(first, first.shape[-1:])
-        hidden = torch.relu(scaled * self.norm_weight[:, None] + self.norm_bias[:, None])
-        atoms = torch.baddbmm(self.out_bias[:, None], hidden, self.out)
-        return atoms.view(2, batch, actions, -1).permute(1, 2, 0, 3)
+        action = torch.cat([portfolio, turnover, concentration], -1).flatten(0, 1)
+        first = first_layer(self.from_state(context), action, self.from_action)
+        return torch.addcmul(self.norm_bias[:, None], first, self.norm_weight[:, None]).relu_()
 
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """See `Critic`."""
         assets, context, drifted = embedding
         held = torch.einsum("bn,bne->be", drifted, assets)
         return self.mixed(self.value_head, torch.cat([context, held], -1)).squeeze(-1)
+
+    def value_of(self, state: State) -> Tensor:
+        """See `Critic`."""
+        return self.value(self.embed(state))
+
+
+def first_layer(state: Tensor, action: Tensor, weight: Tensor) -> Tensor:
+    """W_s s + W_a a of both heads, normalised: [B, 2 H], [B A, C] and [2, C, H] -> [2, B A, H].
+
+    A state's part is added to all of its actions as it lies: a copy for each would cost more than the product.
+    """
+    batch, width = len(state), weight.shape[-1]
+    mixed = torch.matmul(action, weight).view(2, batch, -1, width) + state.view(batch, 2, 1, width).transpose(0, 1)
+    return torch.nn.functional.layer_norm(mixed, (width,)).view(2, -1, width)
 
 
 def uniform(*shape: int) -> Tensor:

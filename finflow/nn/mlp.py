@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from finflow.envs.world import State
 from finflow.nn.actor import Actor, bounded_log_sigma, distance, gated, held_weights, set_start, tilted
-from finflow.nn.critic import Critic, uniform
+from finflow.nn.critic import Critic, first_layer, uniform
 from finflow.nn.policy import Decision
 
 
@@ -33,8 +33,8 @@ class MlpActor(Actor):
     def __init__(self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(inplace=True), nn.Dropout(dropout),
         )  # fmt: skip
         self.tilt = nn.Linear(hidden_dim, experts * assets)
         nn.init.zeros_(self.tilt.weight)
@@ -97,8 +97,8 @@ class MlpCritic(Critic):
         self.out = nn.Parameter(uniform(2, hidden_dim, atoms))
         self.out_bias = nn.Parameter(torch.zeros(2, 1, atoms))
         self.value_head = nn.Sequential(
-            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1),
+            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, 1),
         )  # fmt: skip
 
     def embed(self, state: State) -> tuple[Tensor, ...]:
@@ -106,21 +106,17 @@ class MlpCritic(Critic):
         inputs = flat(state)
         return self.mixed(self.from_state, inputs), inputs
 
-    def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+    def hidden(self, *inputs: Tensor) -> Tensor:
         """See `Critic`."""
-        return self.recomputed(self._atoms, embedding[0], weights)
-
-    def _atoms(self, first: Tensor, weights: Tensor) -> Tensor:
-        batch, actions, assets = weights.shape
-        state = first.view(batch, 1, 2, -1).expand(-1, actions, -1, -1)
-        action = torch.matmul(weights.reshape(1, batch * actions, assets), self.from_action)
-        both = action + state.permute(2, 0, 1, 3).reshape(2, batch * actions, -1)
-        scaled = torch.nn.functional.layer_norm(both, both.shape[-1:])
-        hidden = torch.relu(scaled * self.norm_weight + self.norm_bias)
-        hidden = torch.relu(torch.baddbmm(self.second_bias, hidden, self.second))
-        atoms = torch.baddbmm(self.out_bias, hidden, self.out)
-        return atoms.view(2, batch, actions, -1).permute(1, 2, 0, 3)
+        state, _, weights = inputs
+        first = first_layer(state, weights.flatten(0, 1), self.from_action)
+        hidden = torch.addcmul(self.norm_bias, first, self.norm_weight).relu_()
+        return torch.baddbmm(self.second_bias, hidden, self.second).relu_()
 
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """See `Critic`."""
         return self.recomputed(self.value_head, embedding[1]).squeeze(-1)
+
+    def value_of(self, state: State) -> Tensor:
+        """See `Critic`; the twins' first layer is left out."""
+        return self.recomputed(self.value_head, flat(state)).squeeze(-1)
