@@ -12,7 +12,7 @@ from finflow.envs.collect import collect
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
 from finflow.seeding import torch_stream
-from finflow.stages.prepare import prepare, use_hardware
+from finflow.stages.prepare import compiled, prepare, use_hardware
 from finflow.training.batches import Batcher
 
 DAYS = 1600
@@ -22,7 +22,7 @@ NOW = OnlineCoefficients(sigma=0.2, anchor=0.5, temperature=1.0, balance=1e-3, c
 
 
 def _setting(stage: str, *changes: str, atoms: int = ATOMS):
-    """Configuration, what is prepared of it, networks, and a memory of random behaviours."""
+    """Configuration, what is prepared of it, networks, a memory of behaviours' transitions, and the hardware."""
     config = finflow.load(stage, [*MARKET, *SIZES, *changes])
     device = use_hardware(config.hardware)
     prepared = prepare(config, device)
@@ -31,46 +31,53 @@ def _setting(stage: str, *changes: str, atoms: int = ATOMS):
     networks = build_networks(prepared.spec, shape, 0, device)
     episodes, days = MEMORY // 200, 200
     data = collect(prepared.market, prepared.world, prepared.fold.train, episodes, days, 0.0, 0, {})
-    return algo, prepared.world, networks, Replay.of(data, device)
+    return algo, prepared.world, networks, Replay.of(data, device), config.hardware
 
 
 def _iql(*changes: str, atoms: int, with_batch: bool) -> Burst:
-    algo, world, networks, memory = _setting("pretrain", *changes, atoms=atoms)
+    algo, world, networks, memory, hardware = _setting("pretrain", *changes, atoms=atoms)
     agent, generator, now = IQL(networks, algo), torch_stream(0, "bench"), OfflineCoefficients()
     batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator)
     fixed = batcher.complete(memory.sample(BATCH, generator))
+    update = compiled(agent.update, hardware)
 
     def burst(updates: int) -> None:
         for _ in range(updates):
-            agent.update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, now)
+            update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, now)
 
     return burst
 
 
 def _bcell(*changes: str, with_batch: bool = True) -> Burst:
-    algo, world, networks, memory = _setting("finetune", "init.weights=null", *changes)
+    algo, world, networks, memory, hardware = _setting("finetune", "init.weights=null", *changes)
     generator = torch_stream(0, "bench")
     agent = BCell(networks, algo, world, generator)
     agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
     batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator, lambda s: agent.act(s, generator))
     fixed = batcher.complete(memory.sample(BATCH, generator))
+    update = compiled(agent.update, hardware)
 
     def burst(updates: int) -> None:
         for _ in range(updates):
-            agent.update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, NOW)
+            update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, NOW)
 
     return burst
 
 
-NO_CQL = "algo.cql.alpha=0"
+NO_CQL, MLP, COMPILED = "algo.cql.alpha=0", "algo.network.kind=mlp", "hardware.compile=default"
 DRAWS = f"algo.cql.n_actions={CQL_ACTIONS}"
+EXACT = "algo.cql.batch_fraction=1"
 CONTENDERS: dict[str, Callable[[], Burst]] = {
-    "FinFlow IQL, 1 atom": lambda: _iql(atoms=1, with_batch=False),
-    "FinFlow IQL, 32 atoms": lambda: _iql(atoms=ATOMS, with_batch=False),
-    "FinFlow IQL, 32 atoms, with its batch": lambda: _iql(atoms=ATOMS, with_batch=True),
-    "FinFlow B-Cell without CQL": lambda: _bcell(NO_CQL, with_batch=False),
-    "FinFlow B-Cell without CQL, with its batch": lambda: _bcell(NO_CQL),
-    "FinFlow B-Cell, CQL exact": lambda: _bcell(DRAWS, "algo.cql.batch_fraction=1", with_batch=False),
-    "FinFlow B-Cell, CQL as by default": lambda: _bcell(DRAWS, with_batch=False),
-    "FinFlow B-Cell, CQL as by default, with its batch": lambda: _bcell(DRAWS),
+    "IQL mlp, 1 atom": lambda: _iql(MLP, atoms=1, with_batch=False),
+    "IQL mlp, 1 atom, compiled": lambda: _iql(MLP, COMPILED, atoms=1, with_batch=False),
+    "IQL mlp, 32 atoms": lambda: _iql(MLP, atoms=ATOMS, with_batch=False),
+    "IQL portfolio, 32 atoms": lambda: _iql(atoms=ATOMS, with_batch=False),
+    "IQL portfolio, 32 atoms, with its batch": lambda: _iql(atoms=ATOMS, with_batch=True),
+    "B-Cell mlp, no CQL": lambda: _bcell(MLP, NO_CQL, with_batch=False),
+    "B-Cell portfolio, no CQL": lambda: _bcell(NO_CQL, with_batch=False),
+    "B-Cell mlp, CQL exact": lambda: _bcell(MLP, DRAWS, EXACT, with_batch=False),
+    "B-Cell mlp, CQL by default": lambda: _bcell(MLP, DRAWS, with_batch=False),
+    "B-Cell portfolio, CQL exact": lambda: _bcell(DRAWS, EXACT, with_batch=False),
+    "B-Cell portfolio, CQL by default": lambda: _bcell(DRAWS, with_batch=False),
+    "B-Cell portfolio, CQL by default, with its batch": lambda: _bcell(DRAWS),
 }

@@ -16,14 +16,15 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 BURST = 0.5  # seconds of CPU, about
 
 RATIOS = [
-    ("FinFlow IQL, 1 atom", "d3rlpy IQL"),
-    ("FinFlow IQL, 32 atoms", "d3rlpy IQL"),
-    ("FinFlow B-Cell without CQL", "sb3-contrib TQC"),
-    ("FinFlow B-Cell without CQL, with its batch", "sb3-contrib TQC"),
-    ("FinFlow B-Cell without CQL", "sbx TQC"),
-    ("FinFlow B-Cell without CQL, with its batch", "sbx TQC"),
-    ("FinFlow B-Cell, CQL exact", "d3rlpy CQL"),
-    ("FinFlow B-Cell, CQL as by default", "d3rlpy CQL"),
+    ("IQL mlp, 1 atom", "d3rlpy IQL"),
+    ("IQL mlp, 1 atom, compiled", "d3rlpy IQL"),
+    ("IQL mlp, 32 atoms", "d3rlpy IQL"),
+    ("B-Cell mlp, no CQL", "sb3-contrib TQC"),
+    ("B-Cell mlp, no CQL", "sbx TQC"),
+    ("B-Cell mlp, CQL exact", "d3rlpy CQL"),
+    ("B-Cell mlp, CQL by default", "d3rlpy CQL"),
+    ("B-Cell portfolio, CQL by default", "d3rlpy CQL"),
+    ("B-Cell portfolio, CQL by default, with its batch", "d3rlpy CQL"),
 ]
 
 
