@@ -122,7 +122,7 @@ class BCell:
             "atom_range": atoms.detach().diff(dim=-1).sum(-1).abs().mean(),
         }
         loss = td
-        value = critic.value(embedding) if config.cql.alpha > 0 else None
+        value = critic.value(embedding) if self.cql_alpha > 0 else None
         if value is not None:  # nobody but CQL asks for V in this phase
             with torch.no_grad():
                 q_target = target.values(target.embed(batch.state), batch.weights[:, None]).squeeze(1).amin(-1)

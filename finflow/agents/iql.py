@@ -39,12 +39,12 @@ def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> Impli
     with torch.no_grad():
         q = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
         next_value = critic.value_of(batch.next_state)
-        following = next_value[:, None]
+        shape: Tensor | float = 0.0
         if atoms.shape[-1] > 1:  # one atom has no spread
             next_target = target.embed(batch.next_state)
             shape = lower_mean(target.atoms(next_target, batch.next_weights[:, None]).squeeze(1))
-            following = following + (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
-        y = batch.reward[:, None] + batch.discount[:, None] * following
+            shape = (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
+        y = batch.reward[:, None] + batch.discount[:, None] * (next_value[:, None] + shape)
     q_loss = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
     return ImplicitLosses(expectile_loss(q - value, expectile), q_loss, q - value.detach(), value.detach(), q)
 

@@ -21,12 +21,12 @@ class _QuantileHuber(torch.autograd.Function):
         size = clipped.abs()
         # |tau - 1(u < 0)| c = c / 2 + (tau - 1/2) |c|: no table of weights is needed, only sums.
         lean = midpoints(atoms.shape[-1], atoms.device).to(atoms.dtype) - 0.5
-        count = atoms[..., 0].numel()
-        ctx.save_for_backward((0.5 * clipped.mean(-1) + lean * size.mean(-1)) / (-kappa * count))
+        pull = 0.5 * clipped.mean(-1) + lean * size.mean(-1)
+        ctx.save_for_backward(pull / (-kappa * atoms[..., 0].numel()))
         # Huber is clipped (u - clipped / 2) / kappa: u^2 / 2 kappa inside, |u| - kappa / 2 outside.
         rest = error.sub_(clipped, alpha=0.5)
         losses = 0.5 * torch.linalg.vecdot(clipped, rest) + lean * torch.linalg.vecdot(size, rest)
-        return losses.sum() / (kappa * target.shape[-1] * count)
+        return losses.sum(-1).mean() / (kappa * target.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:

@@ -112,3 +112,19 @@ def test_every_parameter_learns(make_state: MakeState, make_networks: MakeNetwor
     for name, parameter in critic.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_values_are_the_means_of_the_atoms_and_gradients_agree(
+    make_state: MakeState, make_networks: MakeNetworks
+) -> None:
+    critic, state, actions = make_networks(scatter=True).critic, make_state(), _actions(3)
+    torch.testing.assert_close(critic.value_of(state), critic.value(critic.embed(state)), rtol=0, atol=0)
+    gradients: list[Tensor] = []
+    for ask in (critic.values, lambda *asked: critic.atoms(*asked).mean(-1)):
+        found = ask(critic.embed(state), actions)
+        assert found.shape == (6, 3, 2)
+        critic.zero_grad()
+        found.square().sum().backward()
+        gradients += [found.detach(), critic.out.grad.clone(), critic.out_bias.grad.clone(), critic.local.weight.grad]
+    for one, other in zip(gradients[:4], gradients[4:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

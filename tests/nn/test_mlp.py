@@ -135,3 +135,11 @@ def test_seed_alone_decides_the_start(make: Make) -> None:
     assert isinstance(first.actor, MlpActor)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_values_are_the_means_of_the_atoms(make: Make, make_state: MakeState) -> None:
+    critic, state = make(scatter=True).critic, make_state()
+    embedding = critic.embed(state)
+    means = critic.atoms(embedding, _actions(3)).mean(-1)
+    torch.testing.assert_close(critic.values(embedding, _actions(3)), means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(critic.value_of(state), critic.value(embedding), rtol=0, atol=0)

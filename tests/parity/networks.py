@@ -42,6 +42,9 @@ class BoxCritic(nn.Module):
     def value(self, embedding: Tensor) -> Tensor:
         return self.v(embedding).squeeze(-1)
 
+    def value_of(self, state: Tensor) -> Tensor:
+        return self.value(self.embed(state))
+
 
 class Gaussian(NamedTuple):
     """Before the squashing: mean [B, a] and log sigma [B, a]."""
