@@ -3,14 +3,17 @@
 python -m benchmarks.mutations [WORD ...]    only entries whose text contains one of the words
 """
 
+import contextlib
+import io
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,6 +33,18 @@ class Mutation:
     tests: tuple[str, ...]
 
 
+class Failures:
+    """Names of tests, without their parameters, that failed; a plugin of pytest."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Take one outcome."""
+        if report.failed:
+            self.names.add(report.nodeid.split("[")[0])
+
+
 def mutations() -> list[Mutation]:
     """The table."""
     rows = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
@@ -37,20 +52,24 @@ def mutations() -> list[Mutation]:
 
 
 def failed(root: Path, tests: list[str]) -> set[str]:
-    """Tests, without their parameters, that fail under `root`.
+    """Tests that fail under `root`, in a process that has not imported its code yet.
 
     Raises
     ------
     RuntimeError
         If they cannot be run at all: code that cannot be imported proves nothing.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider", "-m", "", *tests]
-    # The copy's own code, and no stale bytecode: two versions of a file may share size and second.
-    own = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=root, env={**os.environ, **own}, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    return {name.split("[")[0] for name in re.findall(r"^FAILED (\S+)", done.stdout, flags=re.MULTILINE)}
+    import pytest
+
+    os.chdir(root)
+    sys.path.insert(0, str(root))
+    sys.dont_write_bytecode = True  # two versions of a file may share size and second
+    found, said = Failures(), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = pytest.main(["-q", "--tb=no", "-p", "no:cacheprovider", "-m", "", *tests], plugins=[found])
+    if code not in (0, 1):
+        raise RuntimeError(said.getvalue()[-2000:])
+    return found.names
 
 
 def main() -> int:
@@ -58,7 +77,13 @@ def main() -> int:
     words = sys.argv[1:]
     chosen = [m for m in mutations() if not words or any(word in f"{m.breaks} {m.file}" for word in words)]
     survivors = 0
-    with tempfile.TemporaryDirectory() as folder:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch", "scipy.stats", "pytest"])  # seconds of imports, once
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
         root = Path(folder)
         for name in COPIED:
             source = ROOT / name
@@ -66,14 +91,14 @@ def main() -> int:
                 shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, root / name)
-        if wrong := failed(root, sorted({test for mutation in chosen for test in mutation.tests})):
+        if wrong := pool.submit(failed, root, sorted({test for m in chosen for test in m.tests})).result():
             print(f"fail unbroken: {', '.join(sorted(wrong))}")
             return 1
         for mutation in chosen:
             path = root / mutation.file
             sound = path.read_text(encoding="utf-8")
             path.write_text(sound.replace(mutation.old, mutation.new), encoding="utf-8")
-            blind = sorted(set(mutation.tests) - failed(root, list(mutation.tests)))
+            blind = sorted(set(mutation.tests) - pool.submit(failed, root, list(mutation.tests)).result())
             path.write_text(sound, encoding="utf-8")
             survivors += bool(blind)
             print(f"{'SURVIVES' if blind else 'seen'}: {mutation.breaks}", *blind, sep="\n    ", flush=True)
