@@ -1,5 +1,6 @@
 """Phase 2, from the weights of phase 1 to the checkpoint that validation selects."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -161,16 +162,28 @@ def _parent(config: Config, prepared: Prepared, place: Place) -> Parent | None:
     """Weights that the run starts from; where it is resumed, those that it began with."""
     if config.init.weights is None:
         return None
-    spec = dataclasses.replace(prepared.spec, experts=PRIORS)  # phase 1 trains all of them, whoever follows
-    wanted = parent_facts(config, prepared.market.fingerprint, spec.to_dict(), prepared.dates)
     recorded = place.record.get("parent")
     weights = str(weights_of(recorded, config.output_root)) if recorded else config.init.weights
-    found = find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))
+    found = _found(config, prepared, weights)
     if recorded and found.sha256 != recorded["sha256"]:
         raise ParentError(f"{weights}: no longer the weights that {place.folder} began with; restore them")
     if found.stand_in:
         warn(f"init.weights=latest: none were pretrained with seed={config.seed}; took seed={found.facts['seed']}'s")
     return found
+
+
+def _found(config: Config, prepared: Prepared, weights: str) -> Parent:
+    """A parent with the experts of phase 1, which a single expert is merged from; or one that has a single one too."""
+
+    def find(experts: tuple[str, ...]) -> Parent:
+        spec = dataclasses.replace(prepared.spec, experts=experts)
+        wanted = parent_facts(config, prepared.market.fingerprint, spec.to_dict(), prepared.dates)
+        return find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))
+
+    if prepared.spec.experts != PRIORS:
+        with contextlib.suppress(ParentError):
+            return find(prepared.spec.experts)
+    return find(PRIORS)
 
 
 def _as_trained(config: Config, prepared: Prepared, policy: StoredPolicy) -> Prepared:

@@ -255,6 +255,8 @@ def test_sac_is_trained_from_the_same_parent_or_from_nothing(
     assert said == (weights == "latest")
     if weights == "null":
         return
+    again = finflow.finetune(finflow.load("finetune", [*overrides, f"init.weights='{done.run_dir}'", "seed=1"]))
+    assert json.loads((again.run_dir / "run.json").read_text())["parent"]["facts"]["algo"] == "sac"
     judge = [f"output_root={tmp_path}", f"run={done.run_dir}"]
     evaluated = finflow.evaluate(finflow.load("evaluate", [*judge, "evaluation.bootstrap_samples=100"]))
     assert evaluated.evaluation.expert_names == ("single",)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.envs.collect import Dataset
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
 from finflow.schema import Config
 from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import TD3BC as TD3BCConfig
 from finflow.schema.algo import BCell as BCellConfig
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare
@@ -87,6 +89,14 @@ def iql_config(tmp_path_factory: pytest.TempPathFactory) -> IQLConfig:
 @pytest.fixture
 def iql(iql_config: IQLConfig, prepared: Prepared) -> IQL:
     return IQL(build_networks(prepared.spec, iql_config.network, 0, CPU), iql_config)
+
+
+@pytest.fixture
+def td3bc(prepared: Prepared) -> TD3BC:
+    algo = load("pretrain", ["algo=td3bc", *SMALL]).algo
+    assert isinstance(algo, TD3BCConfig)
+    networks = build_networks(prepared.spec, algo.network, 0, CPU)
+    return TD3BC(networks, algo, prepared.world, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.errors import DivergedError
 from finflow.nn.policy import Decision
@@ -45,10 +46,11 @@ def batch(prepared: Prepared, memory: Replay) -> Batch:
     return Batcher(prepared.world, 0.5, 0.0, 0.99, generator).complete(memory.sample(64, generator))
 
 
-def test_both_agents_produce_what_the_rules_read(iql: IQL, make_bcell: MakeBCell, batch: Batch) -> None:
-    """A rule on a name that no update has would never fire."""
+def test_every_agent_produces_what_the_rules_read(iql: IQL, td3bc: TD3BC, make_bcell: MakeBCell, batch: Batch) -> None:
+    """A rule on a name that no update has would never fire; TD3+BC's policy has a part in every second update."""
     online, offline = make_bcell().update(batch, NOW), iql.update(batch, OfflineCoefficients())
-    for metrics, which in ((online, 0), (offline, 1)):
+    delayed = td3bc.update(batch, OfflineCoefficients()) | td3bc.update(batch, OfflineCoefficients())
+    for metrics, which in ((online, 0), (offline, 1), (delayed, 1)):
         assert {"q_mean", rules.CRITIC_LOSS[which], rules.ACTOR_LOSS[which], *rules.GRAD_NORMS} <= set(metrics)
     assert {"entropy", "entropy_target", "effective_assets"} <= set(online)
 

@@ -1,0 +1,50 @@
+"""Phase 2 keeps what phase 1 has learnt: validation after the hand-over, day by day against the hand-over's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import finflow
+from finflow.evaluation.result import Track
+from finflow.stages.validation import Validator
+
+MARKET = [
+    "env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=3500", "env.synthetic.ic=0.1",
+    "algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.network.n_quantiles=16", "algo.batch_size=128",
+    "algo.network.state_noise=0.6", "algo.lr=1e-3", "algo.gamma=0.9", "tracking=none",
+    "evaluation.objective=active_ir", "budget.collect_episodes=100", "budget.epochs=3", "budget.updates_per_epoch=200",
+]  # fmt: skip
+TUNE = [
+    "budget.episodes=96", "budget.frozen_episodes=4", "budget.critic_updates=150", "evaluation.every_episodes=16",
+    "algo.risk_weight=0.5", "algo.entropy.sigma=[0.2,0.05]", "algo.anchor=[0.3,0.0]", "algo.gate.lr_ratio=1.0",
+    "algo.gate.balance=[0.0,0.0]",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_planted_alpha_never_dips_below_phase_one_and_ends_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paired: the standard error is that of daily differences, so that what both tracks share hides no dip."""
+    finflow.pretrain(finflow.load("pretrain", [*MARKET, f"output_root={tmp_path}"]))
+    nets: list[NDArray[np.float64]] = []
+    original = Validator.track
+
+    def spy(self: Validator) -> Track:
+        track = original(self)
+        nets.append(track.net)
+        return track
+
+    monkeypatch.setattr(Validator, "track", spy)
+    finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={tmp_path}"]))
+    handover, later = nets[0], nets[1:-1]  # the last is written beside the weights that were kept
+    assert len(later) == 6
+    gains = np.array([_in_standard_errors(net - handover) for net in later])
+    assert gains.min() > -1
+    assert gains[-1] > 0
+
+
+def _in_standard_errors(difference: NDArray[np.float64]) -> float:
+    return float(difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference))))
