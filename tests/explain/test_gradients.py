@@ -109,7 +109,8 @@ def test_a_randomised_network_changes_the_attributions(scene: Scene, make_subjec
 
 def test_captum_agrees(scene: Scene, subject: Subject) -> None:
     """Captum's own integrated gradients, over the same inputs and path."""
-    captum = pytest.importorskip("captum.attr", reason="captum is not installed: pip install -e '.[captum]'")
+    install = "pip install -c constraints.txt -e '.[captum]'"
+    captum = pytest.importorskip("captum.attr", reason=f"captum is not installed: {install}")
     state = scene.state_at(PLACE)
     average = average_day(subject, state)
 
