@@ -11,7 +11,7 @@ from finflow.explain.overview import GateRow, Overview
 from finflow.explain.performance import NamePart
 from finflow.explain.sectors import ActiveParts
 from finflow.explain.sleeves import Contribution
-from finflow.report.card import CardView, card_view
+from finflow.report.card import CardView, card_view, plain_name
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
 from finflow.report.theme import BLUE, EXPERTS, GREY, OTHERS, Chart, blank, finish, numbers, text
 
@@ -84,7 +84,7 @@ def importance_chart(found: Importance) -> Chart:
     figure = blank()
     figure.add_trace(
         go.Bar(
-            x=numbers(share, 5), y=[text(name) for name in names], orientation="h", marker={"color": BLUE},
+            x=numbers(share, 5), y=[text(plain_name(name)) for name in names], orientation="h", marker={"color": BLUE},
             error_x=error, hovertemplate="%{x:.1%}<extra></extra>",
         )
     )  # fmt: skip
@@ -147,7 +147,7 @@ def calibration_chart(found: dict[str, Calibration]) -> Chart:
         )  # fmt: skip
     finish(figure, legend=len(found) > 1)
     figure.update_xaxes(tickformat=".0%", range=[0, 1], title="level the critic named")
-    figure.update_yaxes(tickformat=".0%", range=[0, 1], title="share of outcomes below it")
+    figure.update_yaxes(tickformat=".0%", range=[0, 1], title="share of outcomes")
     note = (
         "Probability integral transform of 21 days of realised reward, carried on by the critic's own distribution "
         "after them. On the diagonal it was calibrated; band: 95 %, block bootstrap. Flat in the middle: too sure of "
