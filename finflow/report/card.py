@@ -20,6 +20,8 @@ from finflow.report.tables import Table, fact_table
 
 SMALL = 5e-5
 """Trades below half a basis point are not told in words."""
+NEAR = 0.1
+"""Moves below it, in train standard deviations, are told with more digits."""
 THRESHOLDS = {
     "stable": "stable at or under",
     "leaves_volatile": "volatile ends below",
@@ -248,15 +250,20 @@ def _flip_says(flip: Flip) -> tuple[str, ...]:
     if flip.single is None:
         said.append("No single feature does it within ±5 σ.")
     else:
-        said.append(f"Alone: {_move(flip.single)}, {flip.single.size:.1f} σ away.")
+        said.append(f"Alone: {_move(flip.single)}, {_away(flip.single.size)}.")
     if flip.joint is not None:
         moves = "; ".join(_move(move) for move in flip.parts[:3])
-        said.append(f"Together: {flip.joint:.2f} σ away, above all {moves}.")
+        said.append(f"Together: {_away(flip.joint)}, above all {moves}.")
     return tuple(said)
 
 
 def _move(move: Move) -> str:
-    return f"{plain_name(move.label)} from {move.before:+.1f} to {move.after:+.1f} σ"
+    digits = 1 if move.size >= NEAR else 4
+    return f"{plain_name(move.label)} from {move.before:+.{digits}f} to {move.after:+.{digits}f} σ"
+
+
+def _away(size: float) -> str:
+    return f"{size:.2f} σ away" if size >= NEAR else f"only {size:.1g} σ away: it hung by a thread"
 
 
 def _leaders_say(card: Card) -> str:

@@ -14,6 +14,7 @@ from finflow.data.market import NO_LABEL, REGIMES
 from finflow.data.regimes import ENTER_CRISIS, LEAVE_CRISIS, LEAVE_VOLATILE, regime_gauges
 from finflow.data.sources import load_prices
 from finflow.explain.card import Card, Explainer
+from finflow.explain.counterfactual import Flip, Move
 from finflow.explain.scene import Scene
 from finflow.report.card import card_view, headline, plain_name, render_card
 from finflow.stages.prepare import Prepared
@@ -187,3 +188,12 @@ def test_inputs_have_names_in_words() -> None:
     assert plain_name("prior:growth") == "growth's prior"
     assert plain_name("AAPL return_1d") == "AAPL return 1d"
     assert plain_name("signal:prior:x") == "signal:prior:x"
+
+
+def test_a_move_is_told_with_the_digits_it_needs(card: Card) -> None:
+    def said(before: float, after: float) -> str:
+        move = Move("prior:growth", before, after)
+        return " ".join(card_view(replace(card, flips=(Flip("?", move, move.size, (move,)),))).flips[0][1])
+
+    assert "growth's prior from -0.5 to +1.0 σ, 1.50 σ away. Together: 1.50 σ away" in said(-0.5, 1.0)
+    assert "from +0.0312 to +0.0340 σ, only 0.003 σ away: it hung by a thread" in said(0.0312, 0.0340)
