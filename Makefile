@@ -41,7 +41,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test lint parity bench clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test mutations lint parity bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -79,6 +79,9 @@ configuration: $(RUNTIME) ## docs/configuration.md again, from the schemas and c
 
 test: lint ## set up, lint, types and tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+mutations: $(DEV) ## break each formula of the learners on purpose: the tests named for it must fail; ARGS=WORD for some
+	@$(BIN)/python -m benchmarks.mutations $(ARGS)
 
 lint: $(DEV) ## style, types and the direction of imports
 	@$(BIN)/ruff check .
