@@ -31,7 +31,7 @@ FIT = ("feature_spec", "network")
 _NEEDED = {*KEY, "train", "validation", "test"}
 _RULES = {
     "source", "tickers", "start", "end", "signals_lag", "delist_return", "min_history", "stale_run", "rebalance",
-    "synthetic",
+    "regimes", "synthetic",
 }  # fmt: skip
 _SHAPELESS = {"dropout", "state_noise"}
 _PRETRAIN = "python experiments/pretrain.py"

@@ -65,7 +65,7 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
         benchmark = own_benchmark(Path(env.benchmark), prices.dates, files.get(BENCHMARK))
     index = _index(risky, state)
     fingerprint = _fingerprint(prices, env, files)
-    regime, regime_warnings = label_regimes(index)
+    regime, regime_warnings = label_regimes(index, env.regimes)
     arrays = cached_arrays(
         cache_dir, f"features-{fingerprint}-{_code_hash()}", lambda: _features(prices, state, index, regime)
     )
@@ -133,6 +133,7 @@ def _features(prices: Prices, state: Trading, index: NDArray[np.float64], regime
 def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes]) -> str:
     """Hash of everything that shapes the arrays of a market."""
     rules = [env.delist_return, env.min_history, env.stale_run, env.rebalance, env.benchmark == EQUAL_WEIGHT]
+    rules += env.regimes.model_dump().values()
     if not isinstance(env.cash_yield, str):
         rules.append(env.cash_yield)
     shape = [FEATURE_VERSION, *FEATURES, *MARKET_FEATURES, *rules]

@@ -9,16 +9,11 @@ from numpy.typing import NDArray
 
 from finflow.data.market import NO_LABEL, REGIMES
 from finflow.errors import ConfigError
+from finflow.schema.env import Regimes
 
 VOLATILITY_DAYS = 21
 MIN_DAYS, SHORT_DAYS = 756, 252
 """Days of volatility that the expanding quantiles need, and what a history too short for that makes do with."""
-ENTER_VOLATILE = 0.8
-"""Expanding quantile of volatility at which `volatile` begins."""
-LEAVE_VOLATILE = 1.2
-"""Multiple of the expanding median below which `volatile` ends."""
-ENTER_CRISIS, LEAVE_CRISIS = 0.15, 0.075
-"""Drawdown of 1/N beyond which `crisis` begins, and below which it ends."""
 
 STABLE, NORMAL, VOLATILE, CRISIS = (REGIMES.index(name) for name in ("stable", "normal", "volatile", "crisis"))
 
@@ -33,22 +28,32 @@ def drawdown(index: NDArray[np.float64]) -> NDArray[np.float64]:
 class Gauges(NamedTuple):
     """What a label is judged by, each [T], NaN where not yet available.
 
-    volatility of 1/N over `VOLATILITY_DAYS` and its expanding median and upper quantile, fractions a day; loss since
-    the running peak of 1/N, a fraction.
+    volatility of 1/N over `VOLATILITY_DAYS`, a day, and its levels: `stable` up to the first, `volatile` from the
+    second until below the third. loss since the running peak of 1/N, a fraction, beyond which `crisis` begins, and
+    below which it ends.
     """
 
     volatility: NDArray[np.float64]
-    median: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    stable: NDArray[np.float64]
+    enter_volatile: NDArray[np.float64]
+    leave_volatile: NDArray[np.float64]
     loss: NDArray[np.float64]
+    enter_crisis: NDArray[np.float64]
+    leave_crisis: NDArray[np.float64]
 
 
-def regime_gauges(index: NDArray[np.float64]) -> Gauges:
+def regime_gauges(index: NDArray[np.float64], rules: Regimes) -> Gauges:
     """Gauges of [T] simple returns of 1/N, NaN before its first."""
     volatility = pd.Series(index).rolling(VOLATILITY_DAYS).std()
     past = volatility.expanding(_least_days(volatility.to_numpy()))
     return Gauges(
-        volatility.to_numpy(), past.median().to_numpy(), past.quantile(ENTER_VOLATILE).to_numpy(), drawdown(index)
+        volatility.to_numpy(),
+        past.quantile(rules.stable).to_numpy(),
+        past.quantile(rules.enter_volatile).to_numpy(),
+        rules.leave_volatile * past.median().to_numpy(),
+        drawdown(index),
+        np.full(len(index), rules.enter_crisis),
+        np.full(len(index), rules.leave_crisis),
     )
 
 
@@ -56,12 +61,13 @@ def _least_days(volatility: NDArray[np.float64]) -> int:
     return MIN_DAYS if np.isfinite(volatility).sum() >= MIN_DAYS else SHORT_DAYS
 
 
-def label_regimes(index: NDArray[np.float64]) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+def label_regimes(index: NDArray[np.float64], rules: Regimes) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Label each day by what its close has shown.
 
     Parameters
     ----------
     index : [T] simple returns of 1/N, NaN before its first.
+    rules : `env.regimes`.
 
     Returns
     -------
@@ -69,7 +75,7 @@ def label_regimes(index: NDArray[np.float64]) -> tuple[NDArray[np.int8], tuple[s
     warnings : one line where the history was too short for `MIN_DAYS`. This choice alone looks at the length of
         the data, never at its values.
     """
-    gauges = regime_gauges(index)
+    gauges = regime_gauges(index, rules)
     labels = _with_hysteresis(gauges)
     observed = int(np.isfinite(gauges.volatility).sum())
     if observed >= MIN_DAYS:
@@ -78,15 +84,15 @@ def label_regimes(index: NDArray[np.float64]) -> tuple[NDArray[np.int8], tuple[s
 
 
 def _with_hysteresis(gauges: Gauges) -> NDArray[np.int8]:
-    volatility, median, upper, loss = gauges
+    volatility, loss = gauges.volatility, gauges.loss
     labels = np.full(len(volatility), NO_LABEL, dtype=np.int8)
     volatile = crisis = False
     for t in range(len(volatility)):
-        crisis = loss[t] >= LEAVE_CRISIS if crisis else loss[t] > ENTER_CRISIS
-        if np.isnan(upper[t]) or np.isnan(volatility[t]):
+        crisis = loss[t] >= gauges.leave_crisis[t] if crisis else loss[t] > gauges.enter_crisis[t]
+        if np.isnan(gauges.stable[t]) or np.isnan(volatility[t]):
             continue
-        volatile = volatility[t] >= (LEAVE_VOLATILE * median[t] if volatile else upper[t])
-        calm = STABLE if volatility[t] <= median[t] else NORMAL
+        volatile = volatility[t] >= (gauges.leave_volatile[t] if volatile else gauges.enter_volatile[t])
+        calm = STABLE if volatility[t] <= gauges.stable[t] else NORMAL
         labels[t] = CRISIS if crisis else VOLATILE if volatile else calm
     return labels
 

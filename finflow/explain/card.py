@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from finflow.data.market import NO_LABEL, REGIMES
-from finflow.data.regimes import ENTER_CRISIS, LEAVE_CRISIS, LEAVE_VOLATILE, Gauges
+from finflow.data.regimes import Gauges
 from finflow.evaluation.files import plain
 from finflow.evaluation.result import Floats
 from finflow.explain.alternatives import Alternative, alternatives, held_return
@@ -80,7 +80,7 @@ class RegimeReading:
 
     label: str
     volatility: float | None
-    median: float | None
+    stable: float | None
     leaves_volatile: float | None
     enters_volatile: float | None
     loss: float
@@ -271,24 +271,20 @@ def reasons(subject: str, found: Attribution, state: Any) -> Reasons:
 
 def reading(gauges: Gauges, label: int, row: int) -> RegimeReading:
     """Regime of one row, with what its label was judged by."""
-    volatility, median, upper, loss = (float(gauge[row]) for gauge in gauges)
+    volatility, stable, enter, leave, loss, enter_crisis, leave_crisis = (float(gauge[row]) for gauge in gauges)
     year = YEAR**0.5
-    levels = {
-        "stable": (volatility, median),
-        "leaves_volatile": (volatility, LEAVE_VOLATILE * median),
-        "enters_volatile": (volatility, upper),
-    }
-    distance = {name: _known((value - level) * year) for name, (value, level) in levels.items()}
-    distance |= {"leaves_crisis": loss - LEAVE_CRISIS, "enters_crisis": loss - ENTER_CRISIS}
+    levels = {"stable": stable, "leaves_volatile": leave, "enters_volatile": enter}
+    distance = {name: _known((volatility - level) * year) for name, level in levels.items()}
+    distance |= {"leaves_crisis": loss - leave_crisis, "enters_crisis": loss - enter_crisis}
     return RegimeReading(
         label="normal (no label yet)" if label == NO_LABEL else REGIMES[label],
         volatility=_known(volatility * year),
-        median=_known(median * year),
-        leaves_volatile=_known(LEAVE_VOLATILE * median * year),
-        enters_volatile=_known(upper * year),
+        stable=_known(stable * year),
+        leaves_volatile=_known(leave * year),
+        enters_volatile=_known(enter * year),
         loss=loss,
-        enters_crisis=ENTER_CRISIS,
-        leaves_crisis=LEAVE_CRISIS,
+        enters_crisis=enter_crisis,
+        leaves_crisis=leave_crisis,
         distance={name: value for name, value in distance.items() if value is not None},
     )
 

@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
-from finflow.schema.fields import Count, Day, NonNegative, Positive, Schema, Text
+from finflow.schema.fields import Count, Day, Discount, NonNegative, Positive, Schema, Text
+
+_FROM_FILES = ("csv",)
+"""Sources that read `env.path`."""
 
 
 def _benchmark(value: Any) -> Any:
@@ -33,6 +36,32 @@ class Limits(Schema):
     """A decision whose two-way turnover is below it is not executed."""
     max_turnover: Positive | None
     """Most two-way turnover of one decision; beyond it the way to the target is cut short."""
+
+
+class Regimes(Schema):
+    """Thresholds of the labels that days get (see `data/regimes.py`): volatility of 1/N over 21 days beside its own
+    past, and the loss of 1/N since its peak.
+    """
+
+    stable: Discount
+    """Quantile of past volatility up to which a day is stable."""
+    enter_volatile: Discount
+    """Quantile of past volatility at which volatile begins."""
+    leave_volatile: Positive
+    """Multiple of the median of past volatility below which volatile ends."""
+    enter_crisis: Discount
+    """Loss beyond which crisis begins."""
+    leave_crisis: Discount
+    """Loss below which crisis ends."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for low, high in (("stable", "enter_volatile"), ("leave_crisis", "enter_crisis")):
+            below, above = getattr(self, low), getattr(self, high)
+            if below > above:
+                key = f"env.regimes.{low}"
+                raise ConfigError(f"{key}={below:g}: above env.regimes.{high}={above:g}; set one of them otherwise")
+        return self
 
 
 class Synthetic(Schema):
@@ -92,14 +121,15 @@ class Env(Schema):
     parallel: Count
     """Episodes that are lived through side by side."""
     limits: Limits
+    regimes: Regimes
     synthetic: Synthetic | None
 
     @model_validator(mode="after")
     def _fits_source(self) -> Self:
         """Keys that belong to one source are asked for there and refused elsewhere."""
-        if self.source == "csv" and self.path is None:
-            raise ConfigError("env.path: env=csv needs the file of prices; write env.path=prices.csv")
-        if self.source != "csv" and self.path is not None:
+        if self.source in _FROM_FILES and self.path is None:
+            raise ConfigError(f"env.path: env={self.source} needs the file of prices; write env.path=prices.csv")
+        if self.source not in _FROM_FILES and self.path is not None:
             raise ConfigError(f"env.path={self.path}: env={self.source} does not read it; add env=csv or leave it out")
         for key in ("tickers", "start"):
             if self.source == "yahoo" and getattr(self, key) is None:

@@ -37,7 +37,7 @@ def subject_of(trained: Trained) -> Subject:
 def gauges_of(trained: Trained) -> Gauges:
     """What the market's regimes were labelled by."""
     env = trained.config.env
-    return regime_gauges(market_index(load_prices(env), env))
+    return regime_gauges(market_index(load_prices(env), env), env.regimes)
 
 
 def provenance_of(trained: Trained) -> dict[str, Any]:

@@ -14,6 +14,11 @@ from finflow.tracking.sink import Outcome, Row, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
 from finflow.tracking.wandb_sink import WandbSink
 
+Build = Callable[[], Sink]
+"""Makes a sink, in the sink's own thread."""
+Choose = Callable[[Tracking, Path, int | None], Build | None]
+"""Settings, run folder, step that a resumed run goes on from -> what makes the sink; None where none is asked for."""
+
 
 class Truth(Tracker, Protocol):
     """The sink that a checkpoint refers to."""
@@ -33,7 +38,7 @@ class CompositeTracker:
     patience : seconds that each sink has at the end.
     """
 
-    def __init__(self, truth: Truth, sinks: Mapping[str, Callable[[], Sink]], patience: float) -> None:
+    def __init__(self, truth: Truth, sinks: Mapping[str, Build], patience: float) -> None:
         self._truth = truth
         self._closed = False
         self._sinks = [Aside(name, build, patience) for name, build in sinks.items()]
@@ -100,10 +105,19 @@ def make_tracker(
     StorageError
         If `metrics.jsonl` cannot be written, now or at a later `log`.
     """
-    truth = JsonlTracker(run_dir, since)
-    sinks: dict[str, Callable[[], Sink]] = {}
-    if tracking.tensorboard:
-        sinks["tensorboard"] = lambda: TensorBoardSink(run_dir / "tensorboard", step)
-    if (wandb := tracking.wandb) is not None:
-        sinks["wandb"] = lambda: WandbSink(wandb, run_dir)
-    return CompositeTracker(truth, sinks, tracking.patience)
+    asked = {name: choose(tracking, run_dir, step) for name, choose in SINKS.items()}
+    sinks = {name: build for name, build in asked.items() if build is not None}
+    return CompositeTracker(JsonlTracker(run_dir, since), sinks, tracking.patience)
+
+
+def _tensorboard(tracking: Tracking, run_dir: Path, step: int | None) -> Build | None:
+    return (lambda: TensorBoardSink(run_dir / "tensorboard", step)) if tracking.tensorboard else None
+
+
+def _wandb(tracking: Tracking, run_dir: Path, step: int | None) -> Build | None:
+    wandb = tracking.wandb
+    return None if wandb is None else lambda: WandbSink(wandb, run_dir)
+
+
+SINKS: dict[str, Choose] = {"tensorboard": _tensorboard, "wandb": _wandb}
+"""Every kind of sink beside the truth."""

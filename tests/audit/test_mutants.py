@@ -21,6 +21,7 @@ from finflow.evaluation.audit.artefacts import compare_artefacts
 from finflow.evaluation.audit.findings import Check, Findings
 from finflow.evaluation.audit.future import perturb_futures, spread_rows
 from finflow.schema import Config
+from finflow.schema.env import Regimes
 from finflow.stages import audit as stage
 
 from .conftest import LISTING, TINY, subject_of
@@ -83,8 +84,8 @@ def full_sample_scaler(patch: pytest.MonkeyPatch) -> None:
 def smoothed_regime(patch: pytest.MonkeyPatch) -> None:
     """Labels from a volatility centred on the day: ten days of it lie ahead."""
 
-    def smoothed(index: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        return label_regimes(np.append(index[10:], np.zeros(10)))
+    def smoothed(index: np.ndarray, rules: Regimes) -> tuple[np.ndarray, tuple[str, ...]]:
+        return label_regimes(np.append(index[10:], np.zeros(10)), rules)
 
     patch.setattr(build, "label_regimes", smoothed)
 

@@ -11,7 +11,7 @@ import pytest
 from finflow.config import load
 from finflow.data.build import market_index
 from finflow.data.market import NO_LABEL, REGIMES
-from finflow.data.regimes import ENTER_CRISIS, LEAVE_CRISIS, LEAVE_VOLATILE, regime_gauges
+from finflow.data.regimes import regime_gauges
 from finflow.data.sources import load_prices
 from finflow.explain.card import Card, Explainer
 from finflow.explain.counterfactual import Flip, Move
@@ -25,7 +25,7 @@ from .conftest import MARKET, MakeScene, MakeSubject
 @pytest.fixture(scope="module")
 def explainer(scene: Scene) -> Explainer:
     env = load("finetune", MARKET).env
-    gauges = regime_gauges(market_index(load_prices(env), env))
+    gauges = regime_gauges(market_index(load_prices(env), env), env.regimes)
     return Explainer(scene, "validation", gauges, {"run": "finetune/x/y", "fold": "auto"}, 0)
 
 
@@ -82,15 +82,15 @@ def test_gauges_say_how_the_label_came_about(explainer: Explainer, prepared: Pre
     rows = [row for row in range(1, len(regime)) if regime[row] != NO_LABEL]
     for row in rows:
         label, before = REGIMES[regime[row]], regime[row - 1]
-        crisis, volatile = gauges.loss[row] > ENTER_CRISIS, gauges.volatility[row] >= gauges.upper[row]
+        crisis, volatile = gauges.loss[row] > 0.15, gauges.volatility[row] >= gauges.enter_volatile[row]
         if crisis:
             assert label == "crisis"
         elif label == "crisis":
-            assert gauges.loss[row] >= LEAVE_CRISIS
+            assert gauges.loss[row] >= 0.075
         elif volatile:
             assert label == "volatile"
         elif label == "volatile" and before != NO_LABEL:
-            assert gauges.volatility[row] >= LEAVE_VOLATILE * gauges.median[row]
+            assert gauges.volatility[row] >= gauges.leave_volatile[row]
     assert len({int(regime[row]) for row in rows}) >= 3
 
 
@@ -100,7 +100,7 @@ def test_thresholds_are_as_far_as_the_card_says(card: Card) -> None:
     assert regime.volatility is not None
     assert regime.enters_volatile is not None
     assert regime.distance["enters_volatile"] == pytest.approx(regime.volatility - regime.enters_volatile)
-    assert regime.distance["enters_crisis"] == pytest.approx(regime.loss - ENTER_CRISIS)
+    assert regime.distance["enters_crisis"] == pytest.approx(regime.loss - 0.15)
     shown = card_view(card).gauges[0].marks
     for place, (name, away) in enumerate(list(regime.distance.items())[:3]):
         assert f"({100 * away:+.1f} points)" in shown[place][1], name
