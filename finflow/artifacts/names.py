@@ -3,3 +3,5 @@
 CHECKPOINTS = "checkpoints"
 VALIDATION = "validation.csv"
 CONFIG, RUN, SUMMARY, WEIGHTS = "config.yaml", "run.json", "summary.json", "weights.safetensors"
+SWEEP = "sweep.json"
+"""In the folder of a sweep: what its jobs are."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from finflow.artifacts.commands import command_under
 from finflow.artifacts.files import read_json
-from finflow.artifacts.names import CONFIG, RUN, SUMMARY
+from finflow.artifacts.names import CONFIG, RUN, SUMMARY, SWEEP
 from finflow.config import from_yaml, run_folder
 from finflow.errors import ConfigError, StorageError
 
@@ -58,6 +58,28 @@ def resolve_run(output_root: str | Path, run: str, *stages: str) -> Path:
     return folder
 
 
+def named_runs(run: str | Sequence[str]) -> list[str]:
+    """The runs that `run` names one by one; the folder of a sweep stands for all of its jobs, in their order.
+
+    Raises
+    ------
+    ConfigError
+        If a job of a sweep is not finished: to leave it out would be a choice among results.
+    """
+    found: list[str] = []
+    for one in [run] if isinstance(run, str) else run:
+        manifest = Path(one) / SWEEP
+        if not manifest.exists():
+            found.append(one)
+            continue
+        jobs = [Path(one) / str(job["name"]) for job in read_json(manifest)["jobs"]]
+        open_ = [job.name for job in jobs if state_of(job) != "finished"]
+        if open_:
+            raise ConfigError(f"run={one}: {len(open_)} of its {len(jobs)} jobs not finished; type its command again")
+        found += map(str, jobs)
+    return found
+
+
 def state_of(folder: Path) -> Literal["new", "unfinished", "finished"]:
     """Whether `folder` holds a run that is done, one that `resume=true` would go on with, or none yet."""
     if (folder / SUMMARY).exists():
@@ -73,8 +95,7 @@ def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str])
     ConfigError
         If there is no such finished run, or its `config.yaml` cannot be read.
     """
-    first = run if isinstance(run, str) else run[0]
-    own = from_yaml(resolve_run(output_root, first) / CONFIG)
+    own = from_yaml(resolve_run(output_root, named_runs(run)[0]) / CONFIG)
     return Path(run_folder(str(output_root), stage, own.name, own.seed))
 
 

@@ -157,7 +157,7 @@ class Config(Schema):
     output_root: Text
     """Folder that everything is written under."""
     run: Text | Annotated[list[Text], Field(min_length=1)]
-    """Run to judge: latest, a run folder, or several as [DIR,DIR]."""
+    """Run to judge: latest, a run folder, several as [DIR,DIR], or a sweep's folder for all of its jobs."""
     audit: bool
     """Look for leaks in data, features and fold; the test window stays shut."""
     sectors: Text | None

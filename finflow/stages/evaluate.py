@@ -9,7 +9,7 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
 from finflow.artifacts.parents import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.artifacts.runs import HEAD, JUDGED, noted_openings
+from finflow.artifacts.runs import HEAD, JUDGED, named_runs, noted_openings
 from finflow.config import run_folder, to_yaml
 from finflow.data.csv_table import read_as
 from finflow.data.sectors import read_sectors
@@ -46,7 +46,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         raise ConfigError("audit=true: keeps the test window shut; call finflow.audit, or evaluate without it")
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        runs = [load_trained(config, run) for run in _named(config)]
+        runs = [load_trained(config, run) for run in named_runs(config.run)]
         for run in runs:
             require_same_past(run)
         kind = kind_of(runs)
@@ -92,10 +92,6 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study})
     folders = tuple(run.folder for run in runs)
     return EvaluateResult(folder, report, evaluation, judged.study, folders, first.past.new_days, following)
-
-
-def _named(config: Config) -> list[str]:
-    return [config.run] if isinstance(config.run, str) else list(config.run)
 
 
 def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:

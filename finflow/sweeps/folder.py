@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finflow.artifacts.files import atomic_json, read_json, storage_errors
-from finflow.artifacts.names import SUMMARY
+from finflow.artifacts.names import SUMMARY, SWEEP
 from finflow.errors import ConfigError, StorageError
 from finflow.sweeps.plan import Job
 
-MANIFEST = "sweep.json"
+MANIFEST = SWEEP
 LOOK = 0.02
 """Seconds between two tries for a lock."""
 State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finflow.artifacts.files import atomic_json
-from finflow.artifacts.runs import JUDGED, judged_folder, newest_run, noted_openings, opened_by, resolve_run
+from finflow.artifacts.runs import JUDGED, judged_folder, named_runs, newest_run, noted_openings, opened_by, resolve_run
 from finflow.config import load, to_yaml
 from finflow.errors import ConfigError
 
@@ -123,3 +123,16 @@ def test_the_newest_evaluation_of_one_run_alone_is_found(tmp_path: Path) -> None
     (folds / "summary.json").unlink()
     (first / "run.json").write_text("damaged")
     assert opened_by(tmp_path, "aa", "2018", test) == older
+
+
+def test_the_folder_of_a_sweep_stands_for_its_jobs(root: Path) -> None:
+    sweep = root / "finetune/a/sweep-1f"
+    jobs = [make_run(root, f"finetune/a/sweep-1f/{k}-ab", "2025-01-01T00:00:00+00:00") for k in (0, 1)]
+    (sweep / "sweep.json").write_text(json.dumps({"jobs": [{"name": "0-ab"}, {"name": "1-ab"}]}))
+    alone = str(root / "finetune/b/2024-01-01-s0")
+    assert named_runs(str(sweep)) == [str(job) for job in jobs]
+    assert named_runs([alone, str(sweep)]) == [alone, *map(str, jobs)]
+    assert named_runs("latest") == ["latest"]
+    (jobs[1] / "summary.json").unlink()
+    with pytest.raises(ConfigError, match="1 of its 2 jobs not finished; type its command again"):
+        named_runs(str(sweep))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"bash", "csv", "diff", "json", "python", "text", "yaml"}
+WALKED = [ROOT / "docs/first-study.md", *sorted((ROOT / "docs/extending").glob("*.md"))]
+"""Pages whose files are put into a copy of the checkout and whose commands all run there, see test_extending.py."""
 FENCE = re.compile(r'^( *)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', flags=re.MULTILINE | re.DOTALL)
 
 

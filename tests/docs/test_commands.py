@@ -15,10 +15,10 @@ from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import expanded
 from multirun import params_of
 
-from .pages import LANGUAGES, ROOT, Block, all_blocks, stage_of
+from .pages import LANGUAGES, ROOT, WALKED, Block, all_blocks, stage_of
 
 BLOCKS = all_blocks()
-TYPED = [block for block in BLOCKS if block.language == "bash"]
+TYPED = [b for b in BLOCKS if b.language == "bash" and (b.title or ROOT / b.page not in WALKED)]
 REFUSED = "refused"
 """Title of a block whose command ends in the error that the block after it shows."""
 MAKEFILE = (ROOT / "Makefile").read_text()
