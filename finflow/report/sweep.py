@@ -1,5 +1,6 @@
 """The page of a sweep: its best setting and how much of it is luck, all settings, and what each parameter does."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +79,11 @@ def sweep_head(board: Leaderboard) -> SweepHead:
         return SweepHead("level", "No job finished", "", meaning, (), (), ())
     chosen = ", ".join(f"{key} = {value}" for key, value in best.values.items()) or "one setting"
     repeated = f", mean of {len(best.rows)} jobs" if len(best.rows) > 1 else ""
-    left = jobs - board.finished
-    warnings = [f"{left} of {jobs} jobs are not finished: the ranking is provisional."] if left else []
+    left = Counter(row.state for row in board.rows if row.state != "finished")
+    states = ", ".join(f"{count} {state}" for state, count in left.most_common())
+    warnings: list[str] = []
+    if left:
+        warnings.append(f"{left.total()} of {jobs} jobs are not finished ({states}): the ranking is provisional.")
     if not best.complete:
         warnings.append("No setting has all of its seeds and folds: means over different ones do not compare.")
     kind, meaning = _judged(board)

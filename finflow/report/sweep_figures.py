@@ -51,7 +51,7 @@ def parallel_chart(board: Leaderboard) -> Chart | None:
     titles = [*(_broken(effect.key) for effect in board.effects), LABELS[board.objective].replace(" ", "<br>", 1)]
     figure.update_xaxes(tickvals=list(range(width)), ticktext=titles, range=[-0.3, width - 0.6], ticks="", side="top")
     figure.update_xaxes(showline=False)
-    figure.update_yaxes(visible=False, range=[-0.1, 1.1])
+    figure.update_yaxes(visible=False, range=[-0.08, 1.15])
     figure.update_layout(hovermode="closest", legend={"y": -0.02})
     note = "One line a finished job. Lines through the same value lie a little apart, those of better jobs higher."
     return Chart("parallel", "All jobs across the parameters", note, figure, 460)
@@ -145,7 +145,8 @@ def _pair_chart(at: int, pair: Pair, low: float, high: float) -> Chart:
     finish(figure, legend=False)
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(title=text(pair.keys[1]), tickvals=list(range(len(columns))), ticktext=columns, ticks="")
-    figure.update_yaxes(title=text(pair.keys[0]), tickvals=list(range(len(rows))), ticktext=rows, ticks="")
+    title = {"text": text(pair.keys[0]), "standoff": 14}
+    figure.update_yaxes(title=title, tickvals=list(range(len(rows))), ticktext=rows, ticks="")
     return Chart(f"pair-{at}", " × ".join(pair.keys), "", figure, 120 + 44 * len(rows))
 
 
@@ -175,7 +176,7 @@ def _axis(figure: go.Figure, at: int, ticks: Sequence[tuple[str, float]]) -> Non
     """An upright axis with its values beside it."""
     figure.add_shape(type="line", x0=at, x1=at, y0=-0.04, y1=1.04, line={"width": 1.5, "color": GREY}, layer="below")
     for label, height in ticks:
-        figure.add_annotation(x=at, y=height, text=label, showarrow=False, xanchor="left", xshift=7, yshift=9)
+        figure.add_annotation(x=at, y=height, text=label, showarrow=False, xanchor="left", xshift=5, yshift=17)
 
 
 def _broken(key: str) -> str:

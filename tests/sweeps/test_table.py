@@ -65,7 +65,7 @@ def test_an_interrupted_sweep_that_was_finished_later_gives_the_same_files(tmp_p
     finish(broken, jobs[5], scores[5])
     provisional = collected(broken)
     assert {row["state"] for row in provisional} == {"waiting", "killed", "finished"}
-    assert "5 of 6 jobs are not finished" in (broken.path / "sweep.html").read_text()
+    assert "5 of 6 jobs are not finished (4 waiting, 1 killed)" in (broken.path / "sweep.html").read_text()
     (broken.run_dir(jobs[3].name)).rmdir()
     for job, score in list(zip(jobs, scores, strict=True))[4::-1]:
         finish(broken, job, score)
