@@ -8,6 +8,8 @@ from finflow.report.tables import Cell, Column, Row, Table, number, signed
 
 LINES = 24
 """Names that a table lists; the others are summed in one row."""
+FAINT = 1e-4
+"""Parts of a trade are shaded against the largest, but not against less than a basis point: a held day stays white."""
 
 
 def trade_table(card: Card) -> Table:
@@ -15,7 +17,9 @@ def trade_table(card: Card) -> Table:
     experts = tuple(card.gate)
     order = sorted(card.lines[:-1], key=lambda line: (-abs(line.trade), -line.after))
     shown, rest = order[:LINES], order[LINES:]
-    largest = max(abs(part) for line in card.lines[:-1] for part in (line.trade, *line.experts, line.execution))
+    largest = max(
+        FAINT, *(abs(part) for line in card.lines[:-1] for part in (line.trade, *line.experts, line.execution))
+    )
     rows = [_trade_row(line.asset, [line], largest) for line in shown]
     if rest:
         rows.append(_trade_row(f"{len(rest)} other names", rest, largest))
@@ -49,7 +53,7 @@ def _trade_row(name: str, lines: Sequence[Line], largest: float) -> Row:
 
 def _tinted(part: float, largest: float) -> Cell:
     """Basis points, shaded by their size against the largest of a name; cash and sums may be beyond it."""
-    tint = min(max(part / largest, -1.0), 1.0) if largest > 0 else 0.0
+    tint = min(max(part / largest, -1.0), 1.0)
     return replace(signed(part, 2, 1e4), tint=tint)
 
 

@@ -170,6 +170,15 @@ def test_cells_are_shaded_by_their_share_of_the_largest(card: Card) -> None:
     assert f'class="number {"up" if line.trade > 0 else "down"}" style="--tint:{shade}%"' in page
 
 
+def test_a_held_day_is_not_shaded_as_if_it_were_traded(card: Card) -> None:
+    tiny = tuple(
+        replace(line, trade=line.trade * 1e-4, experts=tuple(e * 1e-4 for e in line.experts), execution=0.0)
+        for line in card.lines
+    )
+    rows = card_view(replace(card, lines=tiny)).tables["trades"].rows[:-1]
+    assert max(abs(cell.tint) for row in rows for cell in row.cells) < 0.1
+
+
 def test_the_critic_is_drawn_where_its_numbers_are(card: Card) -> None:
     view = card_view(card).outlook
     atoms, places = np.array(card.outlook.atoms), np.array(view.atoms)
