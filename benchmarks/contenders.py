@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+
 import finflow
 from benchmarks.sizes import ACTION, ATOMS, BATCH, CQL_ACTIONS, HIDDEN, MEMORY
 from benchmarks.worker import Burst
@@ -12,7 +14,7 @@ from finflow.envs.collect import collect
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
 from finflow.seeding import torch_stream
-from finflow.stages.prepare import compiled, prepare, use_hardware
+from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
 from finflow.training.batches import Batcher
 
 DAYS = 1600
@@ -28,56 +30,60 @@ def _setting(stage: str, *changes: str, atoms: int = ATOMS):
     prepared = prepare(config, device)
     shape = config.algo.network.model_copy(update={"n_quantiles": atoms})
     algo = config.algo.model_copy(update={"network": shape})
-    networks = build_networks(prepared.spec, shape, 0, device)
+    networks = build_networks(prepared.spec, shape, 0, device, computing_of(config.hardware))
     episodes, days = MEMORY // 200, 200
-    data = collect(prepared.market, prepared.world, prepared.fold.train, episodes, days, 0.0, 0, {})
+    world = (
+        prepared.world if device.type == "cpu" else prepare(config, torch.device("cpu")).world
+    )  # where it is stepped
+    data = collect(prepared.market, world, prepared.fold.train, episodes, days, 0.0, 0, {})
     return algo, prepared.world, networks, Replay.of(data, device), config.hardware
 
 
-def _iql(*changes: str, atoms: int, with_batch: bool) -> Burst:
+def iql(*changes: str, atoms: int = ATOMS, with_batch: bool) -> Burst:
     algo, world, networks, memory, hardware = _setting("pretrain", *changes, atoms=atoms)
-    agent, generator, now = IQL(networks, algo), torch_stream(0, "bench"), OfflineCoefficients()
+    agent, generator, now = IQL(networks, algo), torch_stream(0, "bench", world.device), OfflineCoefficients()
     batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator)
-    fixed = batcher.complete(memory.sample(BATCH, generator))
+    fixed = batcher.complete(memory.sample(algo.batch_size, generator))
     update = compiled(agent.update, hardware)
 
     def burst(updates: int) -> None:
         for _ in range(updates):
-            update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, now)
+            update(batcher.complete(memory.sample(algo.batch_size, generator)) if with_batch else fixed, now)
 
     return burst
 
 
-def _bcell(*changes: str, with_batch: bool = True) -> Burst:
-    algo, world, networks, memory, hardware = _setting("finetune", "init.weights=null", *changes)
-    generator = torch_stream(0, "bench")
+def bcell(*changes: str, atoms: int = ATOMS, with_batch: bool = True) -> Burst:
+    algo, world, networks, memory, hardware = _setting("finetune", "init.weights=null", *changes, atoms=atoms)
+    generator = torch_stream(0, "bench", world.device)
     agent = BCell(networks, algo, world, generator)
     agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
     batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator, lambda s: agent.act(s, generator))
-    fixed = batcher.complete(memory.sample(BATCH, generator))
+    fixed = batcher.complete(memory.sample(algo.batch_size, generator))
     update = compiled(agent.update, hardware)
 
     def burst(updates: int) -> None:
         for _ in range(updates):
-            update(batcher.complete(memory.sample(BATCH, generator)) if with_batch else fixed, NOW)
+            update(batcher.complete(memory.sample(algo.batch_size, generator)) if with_batch else fixed, NOW)
 
     return burst
 
 
 NO_CQL, MLP, COMPILED = "algo.cql.alpha=0", "algo.network.kind=mlp", "hardware.compile=default"
-DRAWS = f"algo.cql.n_actions={CQL_ACTIONS}"
+CQL_DRAWS = "algo.cql.n_actions={}"
+DRAWS = CQL_DRAWS.format(CQL_ACTIONS)
 EXACT = "algo.cql.batch_fraction=1"
 CONTENDERS: dict[str, Callable[[], Burst]] = {
-    "IQL mlp, 1 atom": lambda: _iql(MLP, atoms=1, with_batch=False),
-    "IQL mlp, 1 atom, compiled": lambda: _iql(MLP, COMPILED, atoms=1, with_batch=False),
-    "IQL mlp, 32 atoms": lambda: _iql(MLP, atoms=ATOMS, with_batch=False),
-    "IQL portfolio, 32 atoms": lambda: _iql(atoms=ATOMS, with_batch=False),
-    "IQL portfolio, 32 atoms, with its batch": lambda: _iql(atoms=ATOMS, with_batch=True),
-    "B-Cell mlp, no CQL": lambda: _bcell(MLP, NO_CQL, with_batch=False),
-    "B-Cell portfolio, no CQL": lambda: _bcell(NO_CQL, with_batch=False),
-    "B-Cell mlp, CQL exact": lambda: _bcell(MLP, DRAWS, EXACT, with_batch=False),
-    "B-Cell mlp, CQL by default": lambda: _bcell(MLP, DRAWS, with_batch=False),
-    "B-Cell portfolio, CQL exact": lambda: _bcell(DRAWS, EXACT, with_batch=False),
-    "B-Cell portfolio, CQL by default": lambda: _bcell(DRAWS, with_batch=False),
-    "B-Cell portfolio, CQL by default, with its batch": lambda: _bcell(DRAWS),
+    "IQL mlp, 1 atom": lambda: iql(MLP, atoms=1, with_batch=False),
+    "IQL mlp, 1 atom, compiled": lambda: iql(MLP, COMPILED, atoms=1, with_batch=False),
+    "IQL mlp, 32 atoms": lambda: iql(MLP, atoms=ATOMS, with_batch=False),
+    "IQL portfolio, 32 atoms": lambda: iql(atoms=ATOMS, with_batch=False),
+    "IQL portfolio, 32 atoms, with its batch": lambda: iql(atoms=ATOMS, with_batch=True),
+    "B-Cell mlp, no CQL": lambda: bcell(MLP, NO_CQL, with_batch=False),
+    "B-Cell portfolio, no CQL": lambda: bcell(NO_CQL, with_batch=False),
+    "B-Cell mlp, CQL exact": lambda: bcell(MLP, DRAWS, EXACT, with_batch=False),
+    "B-Cell mlp, CQL by default": lambda: bcell(MLP, DRAWS, with_batch=False),
+    "B-Cell portfolio, CQL exact": lambda: bcell(DRAWS, EXACT, with_batch=False),
+    "B-Cell portfolio, CQL by default": lambda: bcell(DRAWS, with_batch=False),
+    "B-Cell portfolio, CQL by default, with its batch": lambda: bcell(DRAWS),
 }

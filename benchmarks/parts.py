@@ -43,7 +43,7 @@ def environment(source: str) -> dict[str, float]:
     return {"median": float(np.median(rates)), "fastest_decile": float(np.quantile(rates, 0.9))}
 
 
-def _synthetic(assets: int, days: int) -> Config:
+def synthetic(assets: int, days: int) -> Config:
     changes = [f"env.synthetic.assets={assets}", f"env.synthetic.days={days}", "env.synthetic.ic=0"]
     return finflow.load("pretrain", ["env=synthetic", *changes])
 
@@ -86,7 +86,7 @@ def parts() -> dict[str, Any]:
     return {
         "environment_steps_per_cpu_second": {source: environment(source) for source in ("sp500", "synthetic")},
         "features_and_priors": [
-            features_and_priors(config) for config in (embedded, _synthetic(100, 5040), _synthetic(500, 5040))
+            features_and_priors(config) for config in (embedded, synthetic(100, 5040), synthetic(500, 5040))
         ],
         "backtest_25_years": backtest_of_one(build_market(embedded.env)),
         "start_up": start_up(),

@@ -65,11 +65,18 @@ class Contender:
         self.process.wait(timeout=60)
 
 
-def race(rounds: int, peers: bool) -> dict[str, Any]:
-    """Run `rounds` bursts of every contender; rates, peak memory and ratios within the rounds."""
+def race(rounds: int, peers: bool, compiled: bool) -> dict[str, Any]:
+    """Run `rounds` bursts of every contender; rates, peak memory and ratios within the rounds.
+
+    Those that are compiled take minutes to start, and run where `compiled`.
+    """
     from benchmarks.contenders import CONTENDERS
 
-    field = [(sys.executable, "benchmarks.contenders", name) for name in CONTENDERS]
+    field = [
+        (sys.executable, "benchmarks.contenders", name)
+        for name in CONTENDERS
+        if compiled or not name.endswith("compiled")
+    ]
     if peers:
         names = ("d3rlpy IQL", "d3rlpy CQL", "SB3 SAC", "sb3-contrib TQC", "sbx TQC")
         field += [(str(PEERS_PYTHON), "benchmarks.peers", name) for name in names]

@@ -62,11 +62,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip())
     parser.add_argument("--rounds", type=int, default=20, help="bursts of half a CPU-second of every contender")
     parser.add_argument("--peers", action="store_true", help="other libraries as well, from .venv-peers")
+    parser.add_argument("--compiled", action="store_true", help="compiled learners as well: minutes before they start")
     parser.add_argument("--learners-only", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/results.json"))
     options = parser.parse_args()
     results: dict[str, Any] = {"machine": machine(), "versions": versions(options.peers)}
-    results |= race(options.rounds, options.peers)
+    results |= race(options.rounds, options.peers, options.compiled)
     if not options.learners_only:
         results["parts"] = parts()
     options.out.parent.mkdir(parents=True, exist_ok=True)
