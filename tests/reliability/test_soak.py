@@ -108,10 +108,10 @@ def test_soak(tmp_path: Path) -> None:
         finally:
             asked = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            ended = process.wait(60)
+            (place / "samples.json").write_text(json.dumps([asdict(sample) for sample in samples]))
+            ended = process.wait(300)
     assert ended == 128 + signal.SIGTERM
     stopped_in = time.monotonic() - asked
-    (place / "samples.json").write_text(json.dumps([asdict(sample) for sample in samples]))
     figures = judged(samples) | {"stopped_in": stopped_in}
     (place / "soak.json").write_text(json.dumps(figures, indent=2))
     print(json.dumps(figures, indent=2))
