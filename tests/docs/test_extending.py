@@ -102,7 +102,7 @@ def walk(checkout: Path, page: Path) -> None:
                 environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
                 line = small(words) if words[0] == "python" else ["bash", "-c", " ".join(words)]
                 done = subprocess.run(
-                    line, cwd=checkout, env=environment, capture_output=True, text=True, timeout=300, check=False
+                    line, cwd=checkout, env=environment, capture_output=True, text=True, timeout=600, check=False
                 )
                 said = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
                 assert done.returncode == 0, f"{block.place}: {' '.join(line)}\n{said}"
