@@ -21,7 +21,7 @@ FILES = {"csv", "diff", "python", "yaml"}
 SMALL = {
     "env.episode_days": "42",
     "env.parallel": "4",
-    "budget.collect_episodes": "6",
+    "budget.collect_episodes": "48",
     "budget.epochs": "1",
     "budget.updates_per_epoch": "4",
     "budget.episodes": "4",
