@@ -1,5 +1,6 @@
 """Both training stages on a small synthetic market: exact transfer, movement, labels, determinism, refusals."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_sac_is_trained_from_the_same_parent_or_from_nothing(
     judge = [f"output_root={tmp_path}", f"run={done.run_dir}"]
     evaluated = finflow.evaluate(finflow.load("evaluate", [*judge, "evaluation.bootstrap_samples=100"]))
     assert evaluated.evaluation.expert_names == ("single",)
-    assert "prior:momentum" in evaluated.report.read_text()
+    assert "momentum's prior" in html.unescape(evaluated.report.read_text())
     explained = explain(finflow.load("explain", [*judge, "top=1"]))
     assert "One expert, no gate" in explained.pages[0].read_text()
 
