@@ -41,7 +41,7 @@ $(RUN) experiments/evaluate.py $(1) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test mutations lint parity bench growth clean
+.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test mutations lint parity bench growth profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -100,6 +100,9 @@ bench: $(RUNTIME) $(if $(PEERS),$(PEERS_VENV)) ## updates a second, memory and t
 
 growth: $(RUNTIME) ## how cost and memory grow with assets, batch, quantiles, CQL draws, history, memory
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.growth $(ARGS)
+
+profile: $(RUNTIME) ## time and memory of one update of each phase by operator, and traces into outputs/profile; settings in ARGS
+	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.profiler $(ARGS)
 
 clean: ## remove caches and every venv; outputs stay
 	@rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache site *.egg-info

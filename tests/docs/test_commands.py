@@ -26,8 +26,8 @@ TARGETS = set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[0].sp
 STAGE_TARGETS = {"train": ("pretrain", "finetune")}
 ENTRY_POINTS = {path.stem for path in (ROOT / "experiments").glob("*.py")}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-SHELL = {"cat", "cd", "cmp", "cp", "git", "head", "mkdir", "source", "wandb", "tensorboard"}
-TOOLS = {"wandb", "tensorboard"}
+SHELL = {"cat", "cd", "cmp", "cp", "git", "head", "mkdir", "source", "wandb", "tensorboard", "torchrun"}
+TOOLS = {"wandb", "tensorboard", "torchrun"}
 PRESET = "# @package _global_\nalgo:\n  lr: 1.0e-4\n"
 
 
