@@ -1,0 +1,147 @@
+"""Planted alpha: what share of the oracle's net active information ratio each learner earns on a path it never saw.
+
+`python -m benchmarks.learning` trains, for every information coefficient and seed, IQL, B-Cell from it, and SAC from
+scratch at B-Cell's total of updates, each on a market of its own. The checkpoint that validation selects is run
+over 20 fresh years, drawn anew with other names. `--ic 0` plants nothing: there the gross active information ratio
+should be nought, with a standard error of 1 / sqrt(20). Rows that stand in OUT/rows.jsonl are not made again; the
+table comes from them all.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import finflow
+from finflow.agents.greedy import GreedyPolicy
+from finflow.data.market import Window
+from finflow.evaluation.backtest import backtest
+from finflow.evaluation.baselines import equal_weight_track
+from finflow.evaluation.metrics import active_information_ratio
+from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
+from finflow.evaluation.seeds import summarise_seeds
+from finflow.seeding import numpy_stream
+from finflow.stages.prepare import prepare
+from finflow.stages.run import METRICS
+from finflow.stages.trained import Trained, load_trained
+
+WARM_UP, YEARS, YEAR = 260, 20, 252
+FRESH = 1000  # added to a market's seed for the path that nobody trained on
+MARKET = ["env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=5040", "env.synthetic.persistence=0.97"]
+SMALL = ["algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.network.n_quantiles=16",
+         "algo.batch_size=128", "tracking=none", "evaluation.objective=active_ir"]  # fmt: skip
+SHARED = ["algo.lr=1e-3", "algo.gamma=0.9", "algo.network.state_noise=0.6", "budget.collect_episodes=200",
+          "budget.epochs=5", "budget.updates_per_epoch=300"]  # fmt: skip
+ONLINE = ["algo.risk_weight=0.5", "algo.entropy.sigma=[0.2,0.05]", "algo.anchor=[0.3,0.0]",
+          "budget.frozen_episodes=4", "budget.critic_updates=150", "evaluation.every_episodes=32"]  # fmt: skip
+LEARNERS: dict[str, list[str]] = {
+    "iql": [],
+    "bcell": ["algo.gate.lr_ratio=1.0", "algo.gate.balance=[0.0,0.0]",
+              "budget.episodes=336", *ONLINE],
+    "sac": ["algo=sac", "init.weights=null", "budget.episodes=434", *ONLINE],
+}  # fmt: skip
+
+
+def fresh_ratio(trained: Trained, seed: int) -> dict[str, float]:
+    """Active information ratios on the fresh path: the policy's, net and gross, and, where alpha was planted, the net
+    one of the oracle that was fitted on the run's validation rows.
+    """
+    config, prepared = trained.config, trained.prepared
+    synthetic = config.env.synthetic
+    assert synthetic is not None
+    days = WARM_UP + YEARS * YEAR
+    env = config.env.model_copy(update={"synthetic": synthetic.model_copy(update={"seed": seed + FRESH, "days": days})})
+    fresh = prepare(
+        config.model_copy(update={"env": env}), prepared.world.device, dates=prepared.dates,
+        scaling=trained.stored.scaling, reward=trained.stored.reward,
+    )  # fmt: skip
+    window, rebalance = Window(WARM_UP, days), config.env.rebalance
+    policy = GreedyPolicy(trained.networks.actor, fresh.world, np.array([WARM_UP - 1]))
+    strategies = {"policy": policy.act}
+    if synthetic.ic > 0:
+        oracle = fit_oracle(prepared.market, prepared.fold.validation, prepared.accounting, rebalance)
+        strategies["oracle"] = tilt(fresh.market, planted_signal(fresh.market), oracle.strength, oracle.rate)
+    tracks = backtest(fresh.market, window, fresh.accounting, strategies)
+    equal = equal_weight_track(fresh.market, window, fresh.accounting, rebalance)
+    ratios = {name: active_information_ratio(track.net, equal.net) or 0.0 for name, track in tracks.items()}
+    gross = active_information_ratio(tracks["policy"].gross, equal.gross) or 0.0
+    return {**ratios, "gross": gross, "turnover": float(tracks["policy"].turnover.sum() / YEARS)}
+
+
+def train(learner: str, ic: float, seed: int, out: Path, changes: list[str]) -> dict[str, Any]:
+    """One row: the run's validation figures and its share of the oracle on the fresh path."""
+    began = time.process_time()
+    root = out / "runs" / f"ic{ic:g}-seed{seed}"
+    stage = "pretrain" if learner == "iql" else "finetune"
+    line = [*MARKET, f"env.synthetic.ic={ic:g}", f"env.synthetic.seed={seed}", f"seed={seed}", f"output_root={root}"]
+    line += [*SMALL, *SHARED, *LEARNERS[learner], *changes]
+    folder = root / stage / learner
+    shutil.rmtree(folder, ignore_errors=True)
+    run: Callable[..., Any] = getattr(finflow, stage)
+    result = run(finflow.load(stage, line), folder)
+    ratios = fresh_ratio(load_trained(finflow.load("evaluate", [f"output_root={root}"]), str(folder)), seed)
+    rows = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
+    updates = [int(row["updates"]) for row in rows if row.get("updates") is not None]
+    return {
+        "learner": learner, "ic": ic, "seed": seed, "changes": changes, **ratios,
+        "share": ratios["policy"] / ratios["oracle"] if ic > 0 else None,
+        "validation": result.metrics.get("validation_active_information_ratio"),
+        "dip": getattr(result, "dip", None), "selected": getattr(result, "selected_episode", None),
+        "updates": max(updates), "cpu_seconds": time.process_time() - began,
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Interquartile means over seeds with their 95 % intervals, as Markdown."""
+    heads = ("IC", "learner", "seeds", "updates", "net active IR", "share of the oracle's", "gross", "turnover a year")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for ic in sorted({row["ic"] for row in rows}):
+        for learner in LEARNERS:
+            mine = [row for row in rows if row["ic"] == ic and row["learner"] == learner]
+            if mine:
+                ratio, share, gross = (_said(mine, key) for key in ("policy", "share", "gross"))
+                updates = max(row["updates"] for row in mine)
+                turnover = np.mean([row["turnover"] for row in mine])
+                lines.append(
+                    f"| {ic:g} | {learner} | {len(mine)} | {updates} | {ratio} | {share} | {gross} | {turnover:.1f} |"
+                )
+    return "\n".join(lines)
+
+
+def _said(rows: list[dict[str, Any]], key: str) -> str:
+    if any(row.get(key) is None for row in rows):
+        return "-"
+    scores = np.array([row[key] for row in rows])
+    found = summarise_seeds(scores, samples=10_000, rng=numpy_stream(0, f"learning/{key}"))
+    return f"{found.middle:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--ic", type=float, nargs="+", default=[0.1, 0.05])
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/learning"))
+    parser.add_argument("changes", nargs="*", help="overrides of the configuration, for all learners")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    kept = options.out / "rows.jsonl"
+    rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
+    done = {(row["learner"], row["ic"], row["seed"]) for row in rows}
+    for seed, ic, learner in product(options.seeds, options.ic, options.learners):
+        if (learner, ic, seed) not in done:
+            rows.append(train(learner, ic, seed, options.out, options.changes))
+            with kept.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(json.dumps(rows[-1]), flush=True)
+    print(f"{table(rows)}\n\nRows: {kept}")
+
+
+if __name__ == "__main__":
+    main()
