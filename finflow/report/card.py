@@ -7,7 +7,6 @@ from typing import Any
 
 from finflow.artifacts.files import atomic_write
 from finflow.explain.card import Card, Reason, Reasons
-from finflow.explain.counterfactual import Flip, Move
 from finflow.report.card_tables import (
     alternatives_table,
     outcome_names_table,
@@ -15,13 +14,10 @@ from finflow.report.card_tables import (
     tail_table,
     trade_table,
 )
+from finflow.report.card_words import basis, expects, familiar, flip_says, headline, leaders_say, percent, plain_name
 from finflow.report.html import asset, templates
 from finflow.report.tables import Table, fact_table
 
-SMALL = 5e-5
-"""Trades below half a basis point are not told in words."""
-NEAR = 0.1
-"""Moves below it, in train standard deviations, are told with more digits."""
 THRESHOLDS = {
     "stable": "stable at or under",
     "leaves_volatile": "volatile ends below",
@@ -141,12 +137,12 @@ def card_view(card: Card) -> CardView:
         gate=share_bars(card.gate),
         gauges=regime_gauges(card),
         why=(_why("The trade", card.why_trade), _why("The aim", card.why_aim)),
-        flips=tuple((flip.question, _flip_says(flip)) for flip in card.flips),
-        leaders=_leaders_say(card),
-        expects=_expects(card),
+        flips=tuple((flip.question, flip_says(flip)) for flip in card.flips),
+        leaders=leaders_say(card),
+        expects=expects(card),
         outlook=_outlook(card),
         transform=() if card.calibration is None else tuple(100 * share for share in card.calibration.histogram),
-        familiar=_familiar(card),
+        familiar=familiar(card),
         tables={
             "trades": trade_table(card),
             "tail": tail_table(card),
@@ -156,31 +152,6 @@ def card_view(card: Card) -> CardView:
             "provenance": fact_table(f"card-{card.date}-provenance", _provenance(card)),
         },
     )
-
-
-def percent(value: float, decimals: int = 2) -> str:
-    """A fraction in per cent."""
-    return f"{100 * value + 0.0:.{decimals}f} %"
-
-
-def basis(value: float, decimals: int = 2) -> str:
-    """A fraction in basis points."""
-    return f"{1e4 * value + 0.0:.{decimals}f} bp"
-
-
-def headline(card: Card) -> str:
-    """What was done, in one sentence."""
-    traded = sorted((line for line in card.lines[:-1]), key=lambda line: -abs(line.trade))
-    told = [line for line in traded[:3] if abs(line.trade) >= SMALL]
-    if card.entered:
-        return f"Entered from cash: the whole aim was bought, {percent(card.turnover, 1)} of wealth."
-    if not told:
-        return "Held: no name was traded by as much as half a basis point of wealth."
-    words = [f"{'bought' if line.trade > 0 else 'sold'} {percent(abs(line.trade))} {line.asset}" for line in told]
-    others = sum(1 for line in traded if abs(line.trade) >= SMALL) - len(told)
-    rest = f", and {others} smaller trade{'s' if others > 1 else ''}" if others else ""
-    text = ", ".join(words) + rest
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def share_bars(shares: dict[str, float]) -> tuple[Bar, ...]:
@@ -233,68 +204,8 @@ def _why(title: str, reasons: Reasons) -> tuple[str, str, tuple[Bar, ...], str]:
     return title, f"{says[0].upper()}{says[1:]}", signed_bars(rows), foot
 
 
-def plain_name(label: str) -> str:
-    """An input's name in words: `prior:growth` is growth's prior."""
-    before, _, expert = label.partition("prior:")
-    return f"{expert}'s prior" if expert and not before else label.replace("_", " ")
-
-
 def _standing(one: Reason) -> str:
     return "" if one.value is None else f"at {one.value:+.1f} σ"
-
-
-def _flip_says(flip: Flip) -> tuple[str, ...]:
-    if flip.single is None and flip.joint is None:
-        return ("No move of the features within ±5 σ does it: priors and holdings decide here.",)
-    said: list[str] = []
-    if flip.single is None:
-        said.append("No single feature does it within ±5 σ.")
-    else:
-        said.append(f"Alone: {_move(flip.single)}, {_away(flip.single.size)}.")
-    if flip.joint is not None:
-        moves = "; ".join(_move(move) for move in flip.parts[:3])
-        said.append(f"Together: {_away(flip.joint)}, above all {moves}.")
-    return tuple(said)
-
-
-def _move(move: Move) -> str:
-    digits = 1 if move.size >= NEAR else 4
-    return f"{plain_name(move.label)} from {move.before:+.{digits}f} to {move.after:+.{digits}f} σ"
-
-
-def _away(size: float) -> str:
-    return f"{size:.2f} σ away" if size >= NEAR else f"only {size:.1g} σ away: it hung by a thread"
-
-
-def _leaders_say(card: Card) -> str:
-    if len(card.gate) == 1:
-        return "One expert, no gate: the regime label moves it as any other input does."
-    leaders = set(card.leaders.values())
-    if len(leaders) == 1:
-        return f"Under any regime label {next(iter(leaders))} would lead the gate, all else equal."
-    told = ", ".join(f"{leader} under {regime}" for regime, leader in card.leaders.items())
-    return f"Another label, all else equal, would give the lead to: {told}."
-
-
-def _expects(card: Card) -> tuple[str, ...]:
-    found, calibration = card.outlook, card.calibration
-    low, middle, high = found.quantiles.values()
-    says = [
-        f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} days): "
-        f"mean {found.mean:+.2f}, median {middle:+.1f}, 5 to 95 % {low:+.1f} to {high:+.1f}. "
-        f"{found.scale:.0f} units are an active log return of 100 %."
-    ]
-    if calibration is None:
-        return (*says, f"The {card.calibration_window} window is too short to say how well the critic was calibrated.")
-    ratio = calibration.spread_ratio
-    held = f"{calibration.coverage:.0%} of what {calibration.horizon} days brought (90 % if calibrated)"
-    judged = f"Over the whole {card.calibration_window} window its 5 to 95 % band held {held}"
-    if ratio is not None:
-        word = "too sure of itself" if ratio > 1.1 else "not sure enough" if ratio < 0.9 else "about right in width"
-        judged += f"; surprises were {ratio:.1f} times as large as it expected: it was {word}"
-    sign = "" if calibration.bias_low <= 0 <= calibration.bias_high else ", which is not zero"
-    interval = f"[{calibration.bias_low:+.2f}, {calibration.bias_high:+.2f}]"
-    return (*says, f"{judged}. Mean surprise {calibration.bias:+.2f} {interval}{sign}.")
 
 
 def _outlook(card: Card) -> OutlookView:
@@ -312,11 +223,3 @@ def _outlook(card: Card) -> OutlookView:
 def _provenance(card: Card) -> dict[str, Any]:
     known = "all above but calibration and outcome was known by then"
     return {"as of": f"close of {card.date}; {known}"} | {k.replace("_", " "): v for k, v in card.provenance.items()}
-
-
-def _familiar(card: Card) -> tuple[str, ...]:
-    found = card.familiarity
-    odd = ", ".join(f"{plain_name(name)} {value:+.1f} σ" for name, value in found.unusual)
-    like = ", ".join(found.nearest)
-    rank = f"Further from its like than {found.percentile:.0f} % of the days it was trained on are from theirs."
-    return rank, f"Most like: {like}.", f"Furthest from the train mean: {odd}."

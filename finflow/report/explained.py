@@ -11,7 +11,8 @@ from finflow.explain.overview import GateRow, Overview
 from finflow.explain.performance import NamePart
 from finflow.explain.sectors import ActiveParts
 from finflow.explain.sleeves import Contribution
-from finflow.report.card import CardView, card_view, plain_name
+from finflow.report.card import CardView, card_view
+from finflow.report.card_words import plain_name
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
 from finflow.report.theme import BLUE, EXPERTS, GREY, OTHERS, Chart, blank, finish, numbers, text
 

@@ -16,7 +16,8 @@ from finflow.data.sources import load_prices
 from finflow.explain.card import Card, Explainer
 from finflow.explain.counterfactual import Flip, Move
 from finflow.explain.scene import Scene
-from finflow.report.card import card_view, headline, plain_name, render_card
+from finflow.report.card import card_view, render_card
+from finflow.report.card_words import headline, plain_name
 from finflow.stages.prepare import Prepared
 
 from .conftest import MARKET, MakeScene, MakeSubject

@@ -77,9 +77,8 @@ def test_weights_and_gate_are_shown_at_every_validation(pretrained: PretrainResu
         assert b"algo.network.hidden_dim" in hparams
 
 
-def test_phase_two_starts_from_phase_one_to_the_bit(
-    root: Path, pretrained: PretrainResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def handed_over(line: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """The networks that phase 2 begins with, before its first step."""
     seen: dict[str, torch.Tensor] = {}
 
     class Stop(Exception):
@@ -91,7 +90,14 @@ def test_phase_two_starts_from_phase_one_to_the_bit(
 
     monkeypatch.setattr(tuning, "train_online", capture)
     with pytest.raises(Stop):
-        finflow.finetune(finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}"]))
+        finflow.finetune(finflow.load("finetune", line))
+    return seen
+
+
+def test_phase_two_starts_from_phase_one_to_the_bit(
+    root: Path, pretrained: PretrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = handed_over([*MARKET, *TUNE, f"output_root={root}"], monkeypatch)
     stored = read_policy(*load_weights(pretrained.weights)).networks
     assert stored.keys() == seen.keys()
     assert any("target" in name for name in seen)
@@ -270,18 +276,7 @@ def test_td3bc_hands_over_the_same_set_to_the_bit(tmp_path: Path, monkeypatch: p
     market = [*MARKET, f"output_root={tmp_path}"]
     done = finflow.pretrain(finflow.load("pretrain", [*market, "algo=td3bc"]))
     assert {"v_loss", "q_loss", "policy_loss", "cloning_kl"} <= set(rows(done.metrics_path)[-1])
-    seen: dict[str, torch.Tensor] = {}
-
-    class Stop(Exception):
-        pass
-
-    def capture(agent: BCell, *_args: object, **_kwargs: object) -> None:
-        seen.update({name: tensor.clone() for name, tensor in agent.networks.state_dict().items()})
-        raise Stop
-
-    monkeypatch.setattr(tuning, "train_online", capture)
-    with pytest.raises(Stop):
-        finflow.finetune(finflow.load("finetune", [*market, *TUNE]))
+    seen = handed_over([*market, *TUNE], monkeypatch)
     stored = read_policy(*load_weights(done.weights))
     assert stored.scales is not None
     assert stored.networks.keys() == seen.keys()

@@ -1,0 +1,106 @@
+"""What a decision card says in words: the trade, what would have flipped it, what the critic expects."""
+
+from finflow.explain.card import Card
+from finflow.explain.counterfactual import Flip, Move
+
+SMALL = 5e-5
+"""Trades below half a basis point are not told in words."""
+NEAR = 0.1
+"""Moves below it, in train standard deviations, are told with more digits."""
+
+
+def percent(value: float, decimals: int = 2) -> str:
+    """A fraction in per cent."""
+    return f"{100 * value + 0.0:.{decimals}f} %"
+
+
+def basis(value: float, decimals: int = 2) -> str:
+    """A fraction in basis points."""
+    return f"{1e4 * value + 0.0:.{decimals}f} bp"
+
+
+def headline(card: Card) -> str:
+    """What was done, in one sentence."""
+    traded = sorted((line for line in card.lines[:-1]), key=lambda line: -abs(line.trade))
+    told = [line for line in traded[:3] if abs(line.trade) >= SMALL]
+    if card.entered:
+        return f"Entered from cash: the whole aim was bought, {percent(card.turnover, 1)} of wealth."
+    if not told:
+        return "Held: no name was traded by as much as half a basis point of wealth."
+    words = [f"{'bought' if line.trade > 0 else 'sold'} {percent(abs(line.trade))} {line.asset}" for line in told]
+    others = sum(1 for line in traded if abs(line.trade) >= SMALL) - len(told)
+    rest = f", and {others} smaller trade{'s' if others > 1 else ''}" if others else ""
+    text = ", ".join(words) + rest
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def plain_name(label: str) -> str:
+    """An input's name in words: `prior:growth` is growth's prior."""
+    before, _, expert = label.partition("prior:")
+    return f"{expert}'s prior" if expert and not before else label.replace("_", " ")
+
+
+def flip_says(flip: Flip) -> tuple[str, ...]:
+    """What it takes to flip a decision: the one feature that does it soonest, and all of them together."""
+    if flip.single is None and flip.joint is None:
+        return ("No move of the features within ±5 σ does it: priors and holdings decide here.",)
+    said: list[str] = []
+    if flip.single is None:
+        said.append("No single feature does it within ±5 σ.")
+    else:
+        said.append(f"Alone: {_move(flip.single)}, {_away(flip.single.size)}.")
+    if flip.joint is not None:
+        moves = "; ".join(_move(move) for move in flip.parts[:3])
+        said.append(f"Together: {_away(flip.joint)}, above all {moves}.")
+    return tuple(said)
+
+
+def _move(move: Move) -> str:
+    digits = 1 if move.size >= NEAR else 4
+    return f"{plain_name(move.label)} from {move.before:+.{digits}f} to {move.after:+.{digits}f} σ"
+
+
+def _away(size: float) -> str:
+    return f"{size:.2f} σ away" if size >= NEAR else f"only {size:.1g} σ away: it hung by a thread"
+
+
+def leaders_say(card: Card) -> str:
+    """Who would lead the gate under another label of the regime."""
+    if len(card.gate) == 1:
+        return "One expert, no gate: the regime label moves it as any other input does."
+    leaders = set(card.leaders.values())
+    if len(leaders) == 1:
+        return f"Under any regime label {next(iter(leaders))} would lead the gate, all else equal."
+    told = ", ".join(f"{leader} under {regime}" for regime, leader in card.leaders.items())
+    return f"Another label, all else equal, would give the lead to: {told}."
+
+
+def expects(card: Card) -> tuple[str, ...]:
+    """What the critic expects, and how well such expectations held over a window."""
+    found, calibration = card.outlook, card.calibration
+    low, middle, high = found.quantiles.values()
+    says = [
+        f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} days): "
+        f"mean {found.mean:+.2f}, median {middle:+.1f}, 5 to 95 % {low:+.1f} to {high:+.1f}. "
+        f"{found.scale:.0f} units are an active log return of 100 %."
+    ]
+    if calibration is None:
+        return (*says, f"The {card.calibration_window} window is too short to say how well the critic was calibrated.")
+    ratio = calibration.spread_ratio
+    held = f"{calibration.coverage:.0%} of what {calibration.horizon} days brought (90 % if calibrated)"
+    judged = f"Over the whole {card.calibration_window} window its 5 to 95 % band held {held}"
+    if ratio is not None:
+        word = "too sure of itself" if ratio > 1.1 else "not sure enough" if ratio < 0.9 else "about right in width"
+        judged += f"; surprises were {ratio:.1f} times as large as it expected: it was {word}"
+    sign = "" if calibration.bias_low <= 0 <= calibration.bias_high else ", which is not zero"
+    interval = f"[{calibration.bias_low:+.2f}, {calibration.bias_high:+.2f}]"
+    return (*says, f"{judged}. Mean surprise {calibration.bias:+.2f} {interval}{sign}.")
+
+
+def familiar(card: Card) -> tuple[str, ...]:
+    """How far the day is from those of training."""
+    found = card.familiarity
+    odd = ", ".join(f"{plain_name(name)} {value:+.1f} σ" for name, value in found.unusual)
+    like = ", ".join(found.nearest)
+    rank = f"Further from its like than {found.percentile:.0f} % of the days it was trained on are from theirs."
+    return rank, f"Most like: {like}.", f"Furthest from the train mean: {odd}."
