@@ -79,6 +79,8 @@ CONTENDERS: dict[str, Callable[[], Burst]] = {
     "IQL mlp, 32 atoms": lambda: iql(MLP, atoms=ATOMS, with_batch=False),
     "IQL portfolio, 32 atoms": lambda: iql(atoms=ATOMS, with_batch=False),
     "IQL portfolio, 32 atoms, with its batch": lambda: iql(atoms=ATOMS, with_batch=True),
+    "SAC mlp": lambda: bcell("algo=sac", MLP, with_batch=False),
+    "SAC mlp, compiled": lambda: bcell("algo=sac", MLP, COMPILED, with_batch=False),
     "B-Cell mlp, no CQL": lambda: bcell(MLP, NO_CQL, with_batch=False),
     "B-Cell portfolio, no CQL": lambda: bcell(NO_CQL, with_batch=False),
     "B-Cell mlp, CQL exact": lambda: bcell(MLP, DRAWS, EXACT, with_batch=False),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from finflow.allocation import keep_freed_memory
 from finflow.allocators.priors import PRIORS, prior_portfolios
 from finflow.data.build import build_market
 from finflow.data.features import group_of
@@ -57,6 +58,7 @@ def use_hardware(hardware: Hardware) -> torch.device:
     if hardware.precision == "fp16" and not (cuda and hardware.device != "cpu"):
         raise ConfigError("hardware.precision=fp16: for CUDA devices alone; choose bf16 or fp32")
     torch.set_num_threads(hardware.threads)
+    keep_freed_memory()
     torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without a second of its imports
     # A debugging aid that costs a tenth of an update.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
