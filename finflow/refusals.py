@@ -210,7 +210,7 @@ def _known_keys(stage: str, key: str) -> list[str]:
 def validation_message(stage: str, error: ValidationError) -> str:
     """First problem of a validation, as one line that names key, value and choices."""
     problem = error.errors(include_url=False)[0]
-    members = {"iql", "td3bc", "bcell", "sac", *(t.__name__ for t in (int, float, str))}
+    members = {*(n for names in ALGORITHMS.values() for n in names), *(t.__name__ for t in (int, float, str))}
     where = [str(p) for p in problem["loc"]]
     path = [p for i, p in enumerate(where) if not (p in members or "[" in p) or i == 0]
     key = ".".join(path)

@@ -132,7 +132,7 @@ def keys_table(
 ) -> str:
     """One row a key."""
     rows: list[tuple[str, ...]] = []
-    for name, field in cls.model_fields.items():
+    for name, field in sorted(cls.model_fields.items(), key=lambda item: item[0] != "name"):
         if schemas_in(field.annotation) or prefix + name == "stage":  # which the entry point sets
             continue
         if not field.description:

@@ -1,12 +1,12 @@
 """What a configuration holds: typed sections without defaults; values live in `conf/`, once."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
-from finflow.schema.algo import IQL, TD3BC, BCell
+from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import Monitor
@@ -186,7 +186,7 @@ class Config(Schema):
     hardware: Hardware
     tracking: Tracking
     monitor: Monitor
-    algo: Annotated[IQL | TD3BC | BCell, Field(discriminator="name")]
+    algo: Algorithm
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -194,7 +194,7 @@ class Config(Schema):
 
         A target that is cut off whole is none.
         """
-        if isinstance(self.algo, BCell):
+        if isinstance(self.algo, OnlineAlgorithm):
             least = max(self.algo.batch_size, 2 * self.env.parallel)
             if self.algo.memory_capacity < least:
                 raise ConfigError(
@@ -209,7 +209,13 @@ class Config(Schema):
         return self
 
 
-ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": ("iql", "td3bc"), "finetune": ("bcell", "sac")}
+def _named(phase: type[Schema]) -> tuple[str, ...]:
+    """Names of the algorithms whose settings derive from `phase`, in the order of the union."""
+    members = (cls for cls in get_args(get_args(Algorithm)[0]) if issubclass(cls, phase))
+    return tuple(name for cls in members for name in get_args(cls.model_fields["name"].annotation))
+
+
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": _named(OfflineAlgorithm), "finetune": _named(OnlineAlgorithm)}
 """Algorithms of each training stage; the first is the default."""
 
 _SHARED = ("stage", "output_root")

@@ -1,4 +1,4 @@
-"""Sections of `algo`: one schema an algorithm, and the network that they share."""
+"""Sections of `algo`: one schema an algorithm, what those of a phase share, and the network."""
 
 from typing import Annotated, Literal
 
@@ -24,11 +24,9 @@ class Network(Schema):
     """Standard deviation of noise on the scaled features, in training."""
 
 
-class IQL(Schema):
-    """Implicit Q-learning (Kostrikov et al. 2021); `beta` is what the training guide calls temperature."""
+class OfflineAlgorithm(Schema):
+    """What every algorithm of phase 1 has."""
 
-    name: Literal["iql"]
-    """The algorithm."""
     lr: Positive
     """Learning rate, which the two below take over."""
     actor_lr: Positive
@@ -42,7 +40,17 @@ class IQL(Schema):
     gamma: Discount
     """Discount a day."""
     tau: Annotated[float, Field(gt=0, le=1)]
-    """Share of the way that target networks go at each update."""
+    """Share of the way that target networks go whenever they follow."""
+    relabel_fraction: Fraction
+    """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
+    network: Network
+
+
+class IQL(OfflineAlgorithm):
+    """Implicit Q-learning (Kostrikov et al. 2021); `beta` is what the training guide calls temperature."""
+
+    name: Literal["iql"]
+    """The algorithm."""
     expectile: Discount
     """Of the value regression: .5 is the mean, towards 1 the best action in the data."""
     beta: NonNegative
@@ -51,30 +59,13 @@ class IQL(Schema):
     """Largest weight of a transition in the policy's loss."""
     normalise_advantage: bool
     """Divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
-    relabel_fraction: Fraction
-    """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
-    network: Network
 
 
-class TD3BC(Schema):
+class TD3BC(OfflineAlgorithm):
     """TD3+BC (Fujimoto & Gu 2021): the policy climbs the critic and is held to the data by cloning."""
 
     name: Literal["td3bc"]
     """The algorithm."""
-    lr: Positive
-    """Learning rate, which the two below take over."""
-    actor_lr: Positive
-    """Learning rate of the policy."""
-    critic_lr: Positive
-    """Learning rate of critic and value."""
-    grad_clip: Positive
-    """Norm that gradients are clipped to."""
-    batch_size: Count
-    """Transitions of one update."""
-    gamma: Discount
-    """Discount a day."""
-    tau: Annotated[float, Field(gt=0, le=1)]
-    """Share of the way that target networks go at each update of the policy."""
     expectile: Discount
     """Of the value regression, which phase 2 is handed: .5 is the mean, towards 1 the best action in the data."""
     alpha: NonNegative
@@ -85,9 +76,6 @@ class TD3BC(Schema):
     """Standard deviation of the noise on the target's portfolio, in logits."""
     noise_clip: NonNegative
     """Bound of that noise."""
-    relabel_fraction: Fraction
-    """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
-    network: Network
 
 
 class CQL(Schema):
@@ -125,14 +113,9 @@ class Gate(Schema):
     """The gate's learning rate over the policy's."""
 
 
-class BCell(Schema):
-    """B-Cell: five experts under a gate, distributional SAC with CQL. Without a gate there is one expert.
+class OnlineAlgorithm(Schema):
+    """What every algorithm of phase 2 has: the loop reads its schedules."""
 
-    `sac` is the ablation of it: `gate` and `cql` are null.
-    """
-
-    name: Literal["bcell", "sac"]
-    """The algorithm."""
     lr: Positive
     """Learning rate, which the two below take over."""
     actor_lr: Positive
@@ -173,3 +156,17 @@ class BCell(Schema):
     gate: Gate | None
     cql: CQL | None
     network: Network
+
+
+class BCell(OnlineAlgorithm):
+    """B-Cell: five experts under a gate, distributional SAC with CQL. Without a gate there is one expert.
+
+    `sac` is the ablation of it: `gate` and `cql` are null.
+    """
+
+    name: Literal["bcell", "sac"]
+    """The algorithm."""
+
+
+Algorithm = Annotated[IQL | TD3BC | BCell, Field(discriminator="name")]
+"""Settings of every algorithm; its name decides which."""

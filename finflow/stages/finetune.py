@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from finflow.agents.bcell import BCell
 from finflow.agents.handover import hand_over
+from finflow.agents.learner import OnlineLearner, online_learner
 from finflow.allocators.priors import PRIORS
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
@@ -30,7 +30,7 @@ from finflow.errors import ConfigError, ParentError
 from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
 from finflow.schema import ALGORITHMS, Config
-from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
@@ -58,14 +58,14 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     Interrupted
         At SIGINT or SIGTERM, after a checkpoint.
     """
-    if not isinstance(config.algo, BCellConfig):
+    if not isinstance(config.algo, OnlineAlgorithm):
         choices = ", ".join(ALGORITHMS["finetune"])
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of {choices}")
     with placed(config, run_dir) as place:
         return _finetune(config, config.algo, place)
 
 
-def _finetune(config: Config, algo: BCellConfig, place: Place) -> FinetuneResult:
+def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneResult:
     stopwatch, device = Stopwatch(), use_hardware(config.hardware)
     with stopwatch.phase("prepare"):
         prepared = prepare(config, device)
@@ -87,7 +87,7 @@ def _finetune(config: Config, algo: BCellConfig, place: Place) -> FinetuneResult
     run.record(parent)
     torch.manual_seed(stream_seed(config.seed, "dropout"))
     networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
-    agent = BCell(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
+    agent = online_learner(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
     agent.update = compiled(agent.update, config.hardware)
     memory = Replay.of(dataset, device)
     if policy is not None:
@@ -104,7 +104,7 @@ def _finetune(config: Config, algo: BCellConfig, place: Place) -> FinetuneResult
 
 
 def _close(
-    run: Run, parent: Parent | None, agent: BCell, selection: Selection, last: Mapping[str, float | None]
+    run: Run, parent: Parent | None, agent: OnlineLearner, selection: Selection, last: Mapping[str, float | None]
 ) -> FinetuneResult:
     """Write the selected weights, `run.json` and, last, `summary.json`."""
     sha256 = run.save(selection.weights, agent.scales)
@@ -208,7 +208,7 @@ def _counts(config: Config, place: Place) -> list[int]:
     return [*drawn, more] if more else drawn
 
 
-def _episodes(config: Config, algo: BCellConfig, prepared: Prepared, counts: list[int], part: int) -> list[Episode]:
+def _episodes(config: Config, algo: OnlineAlgorithm, prepared: Prepared, counts: list[int], part: int) -> list[Episode]:
     """Episodes of one part of `counts`, drawn beforehand, with the weights held at the start of each."""
     rng = numpy_stream(config.seed, f"finetune/episodes/{sum(counts[:part])}" if part else "finetune/episodes")
     market, train, count = prepared.market, prepared.fold.train, counts[part]
@@ -226,7 +226,7 @@ def _episodes(config: Config, algo: BCellConfig, prepared: Prepared, counts: lis
 
 def _plan(
     config: Config,
-    algo: BCellConfig,
+    algo: OnlineAlgorithm,
     slots: list[list[Episode]],
     prepared: Prepared,
     networks: Networks,

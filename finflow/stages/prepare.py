@@ -23,7 +23,7 @@ from finflow.errors import ConfigError
 from finflow.nn.computing import Computing
 from finflow.nn.networks import SINGLE, ObservationSpec
 from finflow.schema import Config, Hardware
-from finflow.schema.algo import BCell
+from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.console import warn
 
 Update = TypeVar("Update", bound=Callable[..., Any])
@@ -111,7 +111,7 @@ def prepare(
         features=market.feature_names,
         feature_groups=tuple(group_of(name) for name in market.feature_names),
         market_features=market.market_feature_names,
-        experts=(SINGLE,) if isinstance(config.algo, BCell) and config.algo.gate is None else tuple(PRIORS),
+        experts=(SINGLE,) if isinstance(config.algo, OnlineAlgorithm) and config.algo.gate is None else tuple(PRIORS),
         assets=market.assets if config.algo.network.kind == "mlp" else (),
     )
     world = World.of(market, scaling.apply, priors, accounting, reward, device)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from finflow.agents.iql import IQL
-from finflow.agents.td3bc import TD3BC
+from finflow.agents.learner import OfflineLearner, offline_learner
 from finflow.agents.team import rank
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
@@ -17,8 +16,7 @@ from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
 from finflow.schema import ALGORITHMS, Config
-from finflow.schema.algo import IQL as IQLConfig
-from finflow.schema.algo import TD3BC as TD3BCConfig
+from finflow.schema.algo import OfflineAlgorithm
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
@@ -42,14 +40,14 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     Interrupted
         At SIGINT or SIGTERM, after a checkpoint.
     """
-    if not isinstance(config.algo, IQLConfig | TD3BCConfig):
+    if not isinstance(config.algo, OfflineAlgorithm):
         choices = ", ".join(ALGORITHMS["pretrain"])
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of {choices}")
     with placed(config, run_dir) as place:
         return _pretrain(config, config.algo, place)
 
 
-def _pretrain(config: Config, algo: IQLConfig | TD3BCConfig, place: Place) -> PretrainResult:
+def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainResult:
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         prepared = prepare(config, use_hardware(config.hardware))
@@ -62,11 +60,8 @@ def _pretrain(config: Config, algo: IQLConfig | TD3BCConfig, place: Place) -> Pr
     computing = computing_of(config.hardware)
     networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
     memory = Replay.of(dataset, prepared.world.device)
-    if isinstance(algo, IQLConfig):
-        agent = IQL(networks, algo)
-    else:
-        generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
-        agent = TD3BC(networks, algo, prepared.world, generator)
+    generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
+    agent = offline_learner(networks, algo, prepared.world, generator)
     agent.update = compiled(agent.update, config.hardware)
     with stopwatch.phase("train"):
         row = _learn(run, agent, memory, dataset)
@@ -88,7 +83,7 @@ def _pretrain(config: Config, algo: IQLConfig | TD3BCConfig, place: Place) -> Pr
     )
 
 
-def _learn(run: Run, agent: IQL | TD3BC, memory: Replay, dataset: Dataset) -> Figures:
+def _learn(run: Run, agent: OfflineLearner, memory: Replay, dataset: Dataset) -> Figures:
     """Train from the start or from the checkpoint; the last epoch's row."""
     config, prepared, networks, algo = run.config, run.prepared, agent.networks, agent.config
     plan = OfflinePlan(

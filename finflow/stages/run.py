@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import Learner
 from finflow.agents.scales import measure_scales
 from finflow.artifacts.names import VALIDATION, WEIGHTS
 from finflow.artifacts.parents import FACTS, Parent, parent_facts
@@ -28,7 +29,6 @@ from finflow.stages.tracked import start_of
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.checkpointing import Checkpointer, Stateful
-from finflow.training.measures import Learner
 from finflow.training.monitor import Monitor
 from finflow.training.stopping import Stop
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from finflow.agents.bcell import BCell
+from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator
 from finflow.replay import Replay
 from finflow.seeding import torch_stream
@@ -24,7 +24,9 @@ class Tuning:
     refit_updates : of the values at the hand-over; None where the reward is the parent's.
     """
 
-    def __init__(self, run: Run, agent: BCell, memory: Replay, plan: OnlinePlan, refit_updates: int | None) -> None:
+    def __init__(
+        self, run: Run, agent: OnlineLearner, memory: Replay, plan: OnlinePlan, refit_updates: int | None
+    ) -> None:
         self.run, self.agent, self.memory, self.plan, self.refit_updates = run, agent, memory, plan, refit_updates
         config, prepared, networks = run.config, run.prepared, agent.networks
         device = prepared.world.device

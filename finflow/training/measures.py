@@ -1,29 +1,12 @@
 """What `monitor=act` does about a finding: lower the learning rate, raise CQL, or go back to the last good state."""
 
 import copy
-from typing import Any, Protocol
+from typing import Any
 
+from finflow.agents.learner import Learner
 from finflow.errors import DivergedError
-from finflow.nn.networks import Networks
 from finflow.schema.monitor import Act
 from finflow.training.rules import ADVICE, Finding
-
-
-class Learner(Protocol):
-    """What the monitor needs of an agent."""
-
-    @property
-    def networks(self) -> Networks:
-        """All networks, targets included."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        ...
 
 
 class Measures:

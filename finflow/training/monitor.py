@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finflow.agents.learner import Learner
 from finflow.errors import DivergedError
 from finflow.nn.policy import Decision
 from finflow.schema.monitor import Monitor as MonitorConfig
 from finflow.tracking.console import warn
 from finflow.tracking.sink import Tracker
-from finflow.training.measures import Learner, Measures
+from finflow.training.measures import Measures
 from finflow.training.rules import (
     ADVICE,
     Figures,

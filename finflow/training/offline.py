@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from finflow.agents.batch import OfflineCoefficients
-from finflow.agents.iql import IQL
-from finflow.agents.td3bc import TD3BC
+from finflow.agents.learner import OfflineLearner
 from finflow.agents.team import together
 from finflow.replay import Replay
 from finflow.tracking.progress import progress
@@ -52,7 +51,7 @@ class OfflineState:
 
 
 def train_offline(
-    agent: IQL | TD3BC,
+    agent: OfflineLearner,
     memory: Replay,
     batcher: Batcher,
     tracker: Tracker,

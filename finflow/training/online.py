@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.agents.batch import OnlineCoefficients
-from finflow.agents.bcell import BCell
+from finflow.agents.learner import OnlineLearner
 from finflow.agents.team import together
 from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
 from finflow.replay import Replay, join
-from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
@@ -145,7 +145,7 @@ class OnlineState:
 
 
 def train_online(
-    agent: BCell,
+    agent: OnlineLearner,
     world: World,
     plan: OnlinePlan,
     state: OnlineState,
@@ -215,7 +215,7 @@ def train_online(
 
 
 def _coefficients(
-    config: BCellConfig, plan: OnlinePlan, progress: float, learn_policy: bool, monitor: Monitor
+    config: OnlineAlgorithm, plan: OnlinePlan, progress: float, learn_policy: bool, monitor: Monitor
 ) -> OnlineCoefficients:
     return OnlineCoefficients(
         sigma=linear(plan.sigma, progress),
@@ -228,7 +228,9 @@ def _coefficients(
     )
 
 
-def _live(agent: BCell, simulator: Simulator, world: World, memory: Replay, slots: Slots, monitor: Monitor) -> None:
+def _live(
+    agent: OnlineLearner, simulator: Simulator, world: World, memory: Replay, slots: Slots, monitor: Monitor
+) -> None:
     """One day in every active slot: observe, draw from the policy, book, store."""
     device = world.device
     active = np.flatnonzero(simulator.active)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from finflow.agents.bcell import BCell
+from finflow.agents.learner import OnlineLearner
 from finflow.agents.team import together
 from finflow.envs.world import World
 from finflow.replay import Replay
@@ -34,7 +34,7 @@ class RefitState:
 
 
 def refit(
-    agent: BCell,
+    agent: OnlineLearner,
     memory: Replay,
     world: World,
     tracker: Tracker,

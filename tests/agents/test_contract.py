@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,40 +10,43 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
-from finflow.agents.iql import IQL
-from finflow.agents.td3bc import TD3BC
+from finflow.agents.learner import OFFLINE, ONLINE, OfflineLearner, OnlineLearner, offline_learner, online_learner
+from finflow.config import load
 from finflow.envs.world import World
-from finflow.schema.algo import IQL as IQLConfig
+from finflow.nn.networks import SINGLE, Networks
+from finflow.schema import ALGORITHMS
+from finflow.schema.algo import Algorithm, OfflineAlgorithm
 
-Agent = IQL | TD3BC | BCell
+from .conftest import SMALL, SPEC
+
+Agent = OfflineLearner | OnlineLearner
 MakeBatch = Callable[..., Batch]
 
 
-AGENTS = [
-    "iql", "td3bc", "sac", "bcell", "bcell+cql", "bcell+cvar", "bcell+tqc", "iql+mlp", "sac+mlp", "bcell+cql+mlp",
-]  # fmt: skip
+STAGE = {name: stage for stage, names in ALGORITHMS.items() for name in names}
+EXTRAS = {
+    "cql": [], "cvar": ["algo.risk_weight=0.5"], "tqc": ["algo.top_quantiles_dropped=1"],
+    "mlp": ["algo.network.kind=mlp"],
+}  # fmt: skip
+OWN = {"td3bc": ["algo.policy_delay=1"], "bcell": ["algo.cql.n_actions=3"]}
+AGENTS = [*STAGE, "bcell+cql", "bcell+cvar", "bcell+tqc", "iql+mlp", "sac+mlp", "bcell+cql+mlp"]
+"""Every algorithm that can be named, and variants of some."""
 
 
 @pytest.fixture(params=AGENTS)
 def make_agent(
-    request: pytest.FixtureRequest,
-    iql_config: IQLConfig,
-    make_iql: Callable[..., IQL],
-    make_td3bc: Callable[..., TD3BC],
-    make_bcell: Callable[..., BCell],
+    request: pytest.FixtureRequest, make_networks: Callable[..., Networks], world: World
 ) -> Callable[[int], Agent]:
     name, *extras = request.param.split("+")
-    network = iql_config.network.model_copy(update={"kind": "mlp" if "mlp" in extras else "portfolio"})
+    changes = [change for extra in extras for change in EXTRAS[extra]]
+    algo = load(STAGE[name], [f"algo={name}", *SMALL, *OWN.get(name, []), *changes]).algo
 
     def make(seed: int) -> Agent:
-        if name == "iql":
-            return make_iql(seed, network=network)
-        if name == "td3bc":
-            return make_td3bc(seed, network=network, policy_delay=1)
-        if name == "sac":
-            return make_bcell(seed, network=network, gate=None, cql=None)
-        risk, dropped = 0.5 if "cvar" in extras else 0.0, 1 if "tqc" in extras else None
-        agent = make_bcell(seed, network=network, risk_weight=risk, top_quantiles_dropped=dropped)
+        generator = torch.Generator().manual_seed(seed)
+        if isinstance(algo, OfflineAlgorithm):
+            return offline_learner(make_networks(seed, algo.network), algo, world, generator)
+        networks = make_networks(seed, algo.network, SPEC.experts if algo.gate else (SINGLE,))
+        agent = online_learner(networks, algo, world, generator)
         agent.scales = (0.5, 5.0) if "cql" in extras else None
         return agent
 
@@ -53,11 +56,16 @@ def make_agent(
 @pytest.fixture
 def update(coefficients: OnlineCoefficients) -> Callable[[Agent, Batch], dict[str, Tensor]]:
     def run(agent: Agent, batch: Batch) -> dict[str, Tensor]:
-        if not isinstance(agent, BCell):
+        if isinstance(agent.config, OfflineAlgorithm):
             return agent.update(batch, OfflineCoefficients(lr_factor=0.7))
         return agent.update(batch, coefficients)
 
     return run
+
+
+def test_every_algorithm_has_a_learner_of_its_phase() -> None:
+    assert {*OFFLINE, *ONLINE} == set(get_args(get_args(Algorithm)[0]))
+    assert ALGORITHMS == {"pretrain": ("iql", "td3bc"), "finetune": ("bcell", "sac")}
 
 
 Update = Callable[[Agent, Batch], dict[str, Tensor]]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.learner import Learner
 from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.envs.collect import Dataset
@@ -22,7 +23,6 @@ from finflow.schema.algo import BCell as BCellConfig
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare
 from finflow.tracking.tracker import Row
-from finflow.training.measures import Learner
 from finflow.training.monitor import Monitor
 
 CPU = torch.device("cpu")

@@ -1,0 +1,105 @@
+"""What the two training loops ask of a learner, and which learner the settings of an algorithm build."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.bcell import BCell
+from finflow.agents.iql import IQL
+from finflow.agents.td3bc import TD3BC
+from finflow.envs.world import State, World
+from finflow.nn.networks import Networks
+from finflow.nn.policy import Decision
+from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import TD3BC as TD3BCConfig
+from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import OfflineAlgorithm, OnlineAlgorithm
+
+
+class Learner(Protocol):
+    """Networks, and all that an exact continuation of their training needs."""
+
+    @property
+    def networks(self) -> Networks:
+        """All networks, targets included."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
+class OfflineLearner(Learner, Protocol):
+    """Phase 1."""
+
+    @property
+    def config(self) -> OfflineAlgorithm:
+        """Its settings."""
+        ...
+
+    def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
+        """One update; returns detached scalars, `v_loss`, `q_loss` and `policy_loss` among them."""
+        ...
+
+
+class OnlineLearner(Learner, Protocol):
+    """Phase 2.
+
+    scales : s_A and s_Q of CQL, None until measured; acting : generator of what is done in episodes.
+    """
+
+    scales: tuple[float, float] | None
+    acting: torch.Generator
+
+    @property
+    def config(self) -> OnlineAlgorithm:
+        """Its settings."""
+        ...
+
+    @property
+    def cql_alpha(self) -> float:
+        """Weight of CQL; 0 is none."""
+        ...
+
+    def act(self, state: State, generator: torch.Generator | None = None) -> Decision:
+        """Decision in B states; with a generator its mean is one draw of the policy instead."""
+        ...
+
+    def update(self, batch: Batch, coefficients: OnlineCoefficients) -> dict[str, Tensor]:
+        """One update; returns detached scalars, `critic_loss` and `actor_loss` among them."""
+        ...
+
+    def refit(self, batch: Batch) -> dict[str, Tensor]:
+        """Fit critic and value to a changed reward, the actor frozen; returns detached scalars."""
+        ...
+
+
+OFFLINE: Mapping[type[OfflineAlgorithm], Callable[[Networks, Any, World, torch.Generator], OfflineLearner]] = {
+    IQLConfig: lambda networks, config, _world, _generator: IQL(networks, config),
+    TD3BCConfig: TD3BC,
+}
+ONLINE: Mapping[type[OnlineAlgorithm], Callable[[Networks, Any, World, torch.Generator], OnlineLearner]] = {
+    BCellConfig: BCell,
+}
+"""Settings of an algorithm -> what builds its learner from networks, settings, world and generator."""
+
+
+def offline_learner(
+    networks: Networks, config: OfflineAlgorithm, world: World, generator: torch.Generator
+) -> OfflineLearner:
+    """The learner of phase 1 that `config` describes."""
+    return OFFLINE[type(config)](networks, config, world, generator)
+
+
+def online_learner(
+    networks: Networks, config: OnlineAlgorithm, world: World, generator: torch.Generator
+) -> OnlineLearner:
+    """The learner of phase 2 that `config` describes."""
+    return ONLINE[type(config)](networks, config, world, generator)
