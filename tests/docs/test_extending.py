@@ -87,7 +87,9 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of the checkout with prices beside it."""
     for name in ("conf", "experiments", "finflow"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/agents/conftest.py", "tests/agents/test_contract.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     prices(tmp_path)
     return tmp_path
 
