@@ -30,12 +30,14 @@ class Computed(nn.Module):
 
     def recomputed(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """As `mixed`; under gradient checkpointing (Chen et al. 2016) only `inputs` are kept for the backward pass."""
-        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
-        if not (self.computing.recompute and learns):  # a frozen critic is thawed before its backward pass is over
+        if not (self.computing.recompute and self._learns()):  # a frozen critic is thawed before its backward pass
             return self.mixed(function, *inputs)
         found = checkpoint(self.mixed, function, *inputs, use_reentrant=False)
         assert isinstance(found, Tensor)
         return found
+
+    def _learns(self) -> bool:
+        return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
 
     def compute_as(self, computing: Computing) -> None:
         """Make every part of this module compute so."""
