@@ -42,6 +42,8 @@ def show(board: "Leaderboard") -> None:
         found, over = board.luck.deflated, board.luck.overfitting.probability
         few = f"{found.deflated_effective:.3f} with {found.effective_trials:.1f} effective ones"
         print(f"Deflated Sharpe: {found.deflated:.3f} with {found.trials} trials, {few}; overfitting {over:.2f}")
+    if board.mixed_code:
+        print(f"Warning: {board.mixed_code}")
     for row in board.rows:
         if row.state != "finished":
             print(f"Not finished: {row.job} {row.state}{': ' if row.reason else ''}{row.reason}")

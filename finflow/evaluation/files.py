@@ -74,12 +74,12 @@ def read_validation(path: Path) -> tuple[NDArray[np.datetime64], Floats, Floats]
         If it is missing or damaged.
     """
     with storage_errors(path, "read"):
-        text = path.read_text()
+        data = path.read_bytes()
     try:
-        header, *rows = csv.reader(text.splitlines())
+        header, *rows = csv.reader(data.decode().splitlines())
         columns = np.array([[float(x) for x in row[1:]] for row in rows]).reshape(len(rows), 2)
         dates = np.array([row[0] for row in rows], dtype="datetime64[D]")
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise StorageError(f"{path}: damaged ({error}); run its job again") from error
     if header != ["date", "policy", "benchmark"]:
         raise StorageError(f"{path}: not a run's validation returns; run its job again")

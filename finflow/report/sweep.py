@@ -86,6 +86,8 @@ def sweep_head(board: Leaderboard) -> SweepHead:
         warnings.append(f"{left.total()} of {jobs} jobs are not finished ({states}): the ranking is provisional.")
     if not best.complete:
         warnings.append("No setting has all of its seeds and folds: means over different ones do not compare.")
+    if board.mixed_code:
+        warnings.append(board.mixed_code)
     kind, meaning = _judged(board)
     head = f"{name[0].upper()}{name[1:]} {number(best.score, 2).text}"
     return SweepHead(kind, head, f"{chosen}{repeated}", meaning, _seeds(best, board), tuple(warnings), _cards(board))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from finflow.artifacts.files import atomic_json, read_json, storage_errors
 from finflow.artifacts.names import SUMMARY, SWEEP
@@ -128,7 +128,7 @@ class SweepFolder:
                 {key: tuple(values) for key, values in found["swept"].items()}, found["settings"], jobs,
                 {name: Pin(**pin) for name, pin in found["pins"].items()},
             )  # fmt: skip
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise StorageError(f"{self.path / MANIFEST}: damaged ({error}); restore it from a copy") from error
 
     def record(self, job: str, status: Status) -> None:
@@ -141,7 +141,7 @@ class SweepFolder:
         path = self.path / "status" / f"{job}.json"
         if not path.exists():
             return Status("finished" if done else "waiting")
-        status = Status(**read_json(path))
+        status = _read_status(path)
         if status.state == "running":
             with self.lock(job) as free:
                 if free is None:
@@ -165,6 +165,20 @@ class SweepFolder:
             yield descriptor if _locked(path, descriptor, patience) else None
         finally:
             os.close(descriptor)  # frees it once no child holds it either
+
+
+def _read_status(path: Path) -> Status:
+    try:
+        found = Status(**read_json(path))
+    except TypeError as error:
+        raise StorageError(
+            f"{path}: damaged ({error}); remove it, its job then counts as the run folder says"
+        ) from error
+    if found.state not in get_args(State) or not isinstance(found.seconds, float | int | None):
+        raise StorageError(
+            f"{path}: damaged (no status of a job); remove it, its job then counts as the run folder says"
+        )
+    return found
 
 
 def _locked(path: Path, descriptor: int, patience: float) -> bool:

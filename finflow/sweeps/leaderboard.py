@@ -1,5 +1,6 @@
 """All that a sweep's table and page say, read from its folder."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
@@ -41,6 +42,15 @@ class Leaderboard:
     def finished(self) -> int:
         """Jobs that are."""
         return sum(row.state == "finished" for row in self.rows)
+
+    @property
+    def mixed_code(self) -> str:
+        """Which commits made the jobs, in words; empty where they agree."""
+        made = Counter(row.code for row in self.rows if row.code)
+        if len(made) < 2:
+            return ""
+        told = ", ".join(f"{count} by {code}" for code, count in made.most_common())
+        return f"The code changed while the sweep ran ({told}): a difference between jobs may be the code's doing."
 
 
 def leaderboard_of(folder: SweepFolder, objective: str | None) -> Leaderboard:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from finflow.artifacts.commands import under
 from finflow.artifacts.files import atomic_write, read_json
 from finflow.artifacts.names import RUN, SUMMARY, VALIDATION
-from finflow.errors import ConfigError
+from finflow.errors import ConfigError, StorageError
 from finflow.evaluation.files import read_validation
 from finflow.evaluation.result import Floats
 from finflow.sweeps.folder import Manifest, State, SweepFolder
@@ -23,6 +23,7 @@ FIGURES = (
     *OBJECTIVES.values(), "validation_cvar95", "validation_turnover", "validation_effective_assets",
     "selected_episode", "dip",
 )  # fmt: skip
+REMEDY = "remove the job's folder and run the sweep's command again"
 REPLICATES = ("fold", "seed")
 """Keys that repeat a setting rather than make another."""
 
@@ -38,7 +39,10 @@ class Returns:
 
 @dataclass(frozen=True)
 class Row:
-    """One job; `figures` and `returns` are there once it is finished, `reason` says why it is not."""
+    """One job; `figures` and `returns` are there once it is finished, `reason` says why it is not.
+
+    code : commit that made it, with a + where the checkout had changes; empty where it is not finished or unknown.
+    """
 
     job: str
     values: Mapping[str, str]
@@ -47,6 +51,7 @@ class Row:
     figures: Mapping[str, float | None]
     returns: Returns | None
     seconds: float | None
+    code: str = ""
 
     @property
     def setting(self) -> tuple[str, ...]:
@@ -74,6 +79,8 @@ def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
     ------
     ConfigError
         If jobs were made on other data, or from other weights, than their sweep settled on.
+    StorageError
+        If a file of a job is damaged.
     """
     facts = {job.name: _facts(folder, job.name) for job in manifest.jobs}
     _refuse_mixed(folder, manifest, {name: fact for name, fact in facts.items() if fact is not None})
@@ -82,9 +89,10 @@ def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
         status = folder.status(job.name)
         finished = status.state == "finished"
         path = folder.run_dir(job.name)
-        figures = _figures(read_json(path / SUMMARY)) if finished else {}
+        figures = _figures(path / SUMMARY) if finished else {}
         returns = Returns(*read_validation(path / VALIDATION)) if finished else None
-        rows.append(Row(job.name, job.values, status.state, status.reason, figures, returns, status.seconds))
+        code = _code(facts[job.name] or {})
+        rows.append(Row(job.name, job.values, status.state, status.reason, figures, returns, status.seconds, code))
     return tuple(rows)
 
 
@@ -119,13 +127,27 @@ def write_table(path: Path, settings: Sequence[Setting]) -> None:
 def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:
     """`run.json` of a finished job."""
     path = folder.run_dir(job)
-    return read_json(path / RUN) if (path / SUMMARY).exists() else None
+    if not (path / SUMMARY).exists():
+        return None
+    found = read_json(path / RUN)
+    if "data_fingerprint" not in found or not isinstance(found.get("parent"), dict | None):
+        raise StorageError(f"{path / RUN}: damaged (no record of a run); {REMEDY}")
+    return found
 
 
-def _figures(summary: Mapping[str, Any]) -> dict[str, float | None]:
-    """Figures of the weights that a job keeps."""
-    kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
-    return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}
+def _code(fact: Mapping[str, Any]) -> str:
+    git = fact.get("git") or {}
+    return f"{git['commit'][:12]}{'+' if git.get('dirty') else ''}" if "commit" in git else ""
+
+
+def _figures(path: Path) -> dict[str, float | None]:
+    """Figures of the weights that a job keeps, from its summary."""
+    summary = read_json(path)
+    try:
+        kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
+        return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"{path}: damaged ({error}); {REMEDY}") from error
 
 
 def _refuse_mixed(folder: SweepFolder, manifest: Manifest, facts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -149,5 +171,4 @@ def _refuse_mixed(folder: SweepFolder, manifest: Manifest, facts: Mapping[str, M
 
 
 def _refuse(folder: SweepFolder, job: str, what: str) -> None:
-    remedy = "remove the job's folder and run the sweep's command again"
-    raise ConfigError(f"{folder.run_dir(job)}: made {what}; figures do not compare: {remedy}")
+    raise ConfigError(f"{folder.run_dir(job)}: made {what}; figures do not compare: {REMEDY}")

@@ -26,7 +26,14 @@ def made_sweep(path: Path, overrides: Sequence[str], pins: Mapping[str, Pin] | N
 
 
 def finish(
-    folder: SweepFolder, job: Job, sharpe: float, *, active: float = 0.0, data: str = "d", parent: str = "p"
+    folder: SweepFolder,
+    job: Job,
+    sharpe: float,
+    *,
+    active: float = 0.0,
+    data: str = "d",
+    parent: str = "p",
+    code: str = "c" * 40,
 ) -> None:
     """Leave what a finished job leaves; its policy earns `active` a day more than 1/N on average."""
     place = folder.run_dir(job.name)
@@ -37,7 +44,8 @@ def finish(
     rows = [f"{d},{b + a!r},{b!r}" for d, b, a in zip(DATES, benchmark.tolist(), lead.tolist(), strict=True)]
     (place / "validation.csv").write_text("\n".join(["date,policy,benchmark", *rows]) + "\n")
     (place / "config.yaml").write_text(json.dumps(load("finetune", job.overrides).model_dump()))
-    (place / "run.json").write_text(json.dumps({"data_fingerprint": data, "parent": {"sha256": parent}}))
+    facts = {"data_fingerprint": data, "parent": {"sha256": parent}, "git": {"commit": code, "dirty": False}}
+    (place / "run.json").write_text(json.dumps(facts))
     figures = {
         "validation_sharpe": sharpe,
         "validation_active_information_ratio": -sharpe,

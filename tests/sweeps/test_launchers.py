@@ -48,7 +48,8 @@ def test_eight_trained_jobs_by_every_launcher_give_the_same_bits(tmp_path: Path)
     tables: dict[str, list[dict[str, str]]] = {}
     weights: dict[str, list[bytes]] = {}
     for name, words in LAUNCHERS.items():
-        done = call(tmp_path, ROOT / "experiments" / "pretrain.py", *line, f"output_root={name}", *words)
+        program = ROOT / "experiments" / "pretrain.py"
+        done = call(tmp_path, program, *line, f"output_root={name}", *words, timeout=3600)
         assert done.returncode == 0, done.stdout + done.stderr
         (folder,) = (tmp_path / name).glob("pretrain/*/sweep-*")
         tables[name] = rows(folder)

@@ -1,11 +1,13 @@
 """The table of a sweep: order, reasons, the same after an interruption, and what must not be in one table."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import swept
 from finflow.config import load
 from finflow.errors import ConfigError, StorageError
 from finflow.stages.sweep import collect_sweep
@@ -113,12 +115,51 @@ def test_jobs_on_several_markets_may_stand_in_one_table(tmp_path: Path) -> None:
     assert len(read_rows(folder, folder.manifest())) == 2
 
 
-def test_damage_is_named(tmp_path: Path) -> None:
-    folder = filled(tmp_path / "s", [0.9, 0.5, 0.1, 0.3, 0.4, 0.2])
-    path = folder.run_dir(folder.manifest().jobs[2].name) / "validation.csv"
-    path.write_text(path.read_text().replace("2015-01-05,", "2015-01-05,x"))
-    with pytest.raises(StorageError, match=r"validation\.csv: damaged"):
+def test_code_that_changed_between_jobs_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made_sweep(tmp_path / "s", ["algo.cql.alpha=1,5,10"])
+    first, second, third = folder.manifest().jobs
+    finish(folder, first, 0.1)
+    finish(folder, second, 0.2)
+    assert leaderboard_of(folder, None).mixed_code == ""
+    finish(folder, third, 0.3, code="e" * 40)
+    result = collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
+    told = f"The code changed while the sweep ran (2 by {'c' * 12}, 1 by {'e' * 12})"
+    assert told in result.page.read_text()
+    swept.show(result.leaderboard)
+    assert f"Warning: {told}" in capsys.readouterr().out
+
+
+DAMAGE: dict[str, tuple[str, bytes]] = {
+    "a cut row of returns": ("JOB/validation.csv", b"date,policy,benchmark\n2015-01-05,0.1\n"),
+    "returns that are no text": ("JOB/validation.csv", b"\xff\xfe"),
+    "a blank line": ("JOB/validation.csv", b"date,policy,benchmark\n\n"),
+    "a record of no run": ("JOB/run.json", b"{}"),
+    "a parent that is none": ("JOB/run.json", b'{"data_fingerprint": "d", "parent": "p"}'),
+    "a figure that is none": ("JOB/summary.json", b'{"selected": {"validation_sharpe": "x"}}'),
+    "figures that are none": ("JOB/summary.json", b'{"selected": 3}'),
+    "an empty status": ("status/JOB.json", b"{}"),
+    "an unknown state": ("status/JOB.json", b'{"state": "odd"}'),
+    "an unknown key of a status": ("status/JOB.json", b'{"state": "finished", "mood": 1}'),
+    "seconds that are none": ("status/JOB.json", b'{"state": "finished", "seconds": "x"}'),
+    "a manifest of lists": (
+        "sweep.json",
+        b'{"jobs": [], "stage": "finetune", "id": "", "command": [], "threads": 1, "swept": []}',
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named(damage: str, tmp_path: Path) -> None:
+    folder = made_sweep(tmp_path / "s", ["algo.cql.alpha=1"])
+    (job,) = folder.manifest().jobs
+    finish(folder, job, 0.1)
+    name, content = DAMAGE[damage]
+    path = folder.path / name.replace("JOB", job.name)
+    assert path.exists()
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=rf"{re.escape(str(path))}: (damaged|not a run)"):
         collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
+    assert not (folder.path / "sweep.csv").exists()
 
 
 @pytest.mark.parametrize("named", ["latest", "'no such folder'"])
