@@ -22,7 +22,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     swept.show(result.leaderboard)
     print(f"Table: {entry.shown(result.table)}\nReport: {entry.shown(result.page)}")
     if result.best is not None:
-        print(f"Best: {entry.shown(result.best)}")
+        print(f"Best: {entry.shown(result.best)}\nAgain: {result.rerun}")
     return result
 
 

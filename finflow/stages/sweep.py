@@ -19,13 +19,17 @@ TABLE, PAGE, BEST = "sweep.csv", "sweep.html", "best.yaml"
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep as far as it is, and where its files lie; `best` is None until a job is finished."""
+    """A sweep as far as it is, and where its files lie.
+
+    best : preset of the best setting; rerun : command that runs it again. None and empty until a job is finished.
+    """
 
     run_dir: Path
     leaderboard: Leaderboard
     table: Path
     page: Path
     best: Path | None
+    rerun: str
     next_command: str
 
 
@@ -65,7 +69,7 @@ def collect_sweep(config: Config, out: Path | None = None) -> SweepResult:
     rerun = "" if best is None else command_line(board.manifest.stage, [override("experiment", best)])
     following = _next(folder, board)
     write_sweep_page(place / PAGE, board, str(folder.path), rerun, following)
-    return SweepResult(place, board, place / TABLE, place / PAGE, best, following)
+    return SweepResult(place, board, place / TABLE, place / PAGE, best, rerun, following)
 
 
 def _write_best(path: Path, folder: SweepFolder, board: Leaderboard) -> Path | None:

@@ -168,17 +168,13 @@ class SweepFolder:
 
 
 def _read_status(path: Path) -> Status:
+    found, remedy = read_json(path), "remove it: the run folder says whether the job is finished"
+    if found.get("state") not in get_args(State) or not isinstance(found.get("seconds"), float | int | None):
+        raise StorageError(f"{path}: damaged (no status of a job); {remedy}")
     try:
-        found = Status(**read_json(path))
+        return Status(**found)
     except TypeError as error:
-        raise StorageError(
-            f"{path}: damaged ({error}); remove it, its job then counts as the run folder says"
-        ) from error
-    if found.state not in get_args(State) or not isinstance(found.seconds, float | int | None):
-        raise StorageError(
-            f"{path}: damaged (no status of a job); remove it, its job then counts as the run folder says"
-        )
-    return found
+        raise StorageError(f"{path}: damaged ({error}); {remedy}") from error
 
 
 def _locked(path: Path, descriptor: int, patience: float) -> bool:

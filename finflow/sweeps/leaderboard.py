@@ -50,7 +50,10 @@ class Leaderboard:
         if len(made) < 2:
             return ""
         told = ", ".join(f"{count} by {code}" for code, count in made.most_common())
-        return f"The code changed while the sweep ran ({told}): a difference between jobs may be the code's doing."
+        plus = "; +: with changes not committed" if any(code.endswith("+") for code in made) else ""
+        return (
+            f"The code changed while the sweep ran ({told}{plus}): a difference between jobs may be the code's doing."
+        )
 
 
 def leaderboard_of(folder: SweepFolder, objective: str | None) -> Leaderboard:

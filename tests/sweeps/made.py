@@ -34,6 +34,7 @@ def finish(
     data: str = "d",
     parent: str = "p",
     code: str = "c" * 40,
+    dirty: bool = False,
 ) -> None:
     """Leave what a finished job leaves; its policy earns `active` a day more than 1/N on average."""
     place = folder.run_dir(job.name)
@@ -44,7 +45,7 @@ def finish(
     rows = [f"{d},{b + a!r},{b!r}" for d, b, a in zip(DATES, benchmark.tolist(), lead.tolist(), strict=True)]
     (place / "validation.csv").write_text("\n".join(["date,policy,benchmark", *rows]) + "\n")
     (place / "config.yaml").write_text(json.dumps(load("finetune", job.overrides).model_dump()))
-    facts = {"data_fingerprint": data, "parent": {"sha256": parent}, "git": {"commit": code, "dirty": False}}
+    facts = {"data_fingerprint": data, "parent": {"sha256": parent}, "git": {"commit": code, "dirty": dirty}}
     (place / "run.json").write_text(json.dumps(facts))
     figures = {
         "validation_sharpe": sharpe,

@@ -90,6 +90,8 @@ def test_of_twelve_jobs_a_diverged_and_a_killed_one_sink_no_other_and_run_again_
     rows, printed = table(tmp_path, folder)
     assert [(row["seed"], row["state"], row["reason"]) for row in rows] == [(str(s), "finished", "") for s in range(12)]
     assert "Not finished" not in printed
+    best = (folder / "best.yaml").relative_to(tmp_path)
+    assert f"Again: python experiments/pretrain.py experiment={best}\n" in printed
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint_and_a_failed_one_begins_anew(stub: Command, tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ def test_code_that_changed_between_jobs_is_told(tmp_path: Path, capsys: pytest.C
     finish(folder, first, 0.1)
     finish(folder, second, 0.2)
     assert leaderboard_of(folder, None).mixed_code == ""
-    finish(folder, third, 0.3, code="e" * 40)
+    finish(folder, third, 0.3, code="e" * 40, dirty=True)
     result = collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
-    told = f"The code changed while the sweep ran (2 by {'c' * 12}, 1 by {'e' * 12})"
+    told = f"The code changed while the sweep ran (2 by {'c' * 12}, 1 by {'e' * 12}+; +: with changes not committed)"
     assert told in result.page.read_text()
     swept.show(result.leaderboard)
     assert f"Warning: {told}" in capsys.readouterr().out
