@@ -1,5 +1,6 @@
 """Gymnasium faces of the simulator, for learners from other libraries."""
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -47,9 +48,11 @@ class _Core:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (known + own,), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (market.n,), np.float32)
 
-    def draw(self, slot: int, rng: np.random.Generator) -> None:
-        """Start a fresh episode in `slot`, in cash."""
-        self.simulator.restart(slot, historical(self._window, self._days, 1, rng)[0])
+    def draw(self, streams: Mapping[int, np.random.Generator]) -> None:
+        """Start a fresh episode in each slot of `streams`, in cash, drawn from its own stream."""
+        self.simulator.restart_all(
+            {slot: historical(self._window, self._days, 1, rng)[0] for slot, rng in streams.items()}
+        )
 
     def observe(self) -> Obs:
         """[E, d F + M + n + 2]: features, market features, w-, own log drawdown, whether today decides."""
@@ -113,7 +116,7 @@ class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start an episode at a random day of the window, in cash."""
         super().reset(seed=seed)
-        self._core.draw(0, self.np_random)
+        self._core.draw({0: self.np_random})
         return self._core.observe()[0], {}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
@@ -160,7 +163,7 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         for slot, own in zip(range(self.num_envs), seeds, strict=True):
             if own is not None:
                 self._draws[slot] = seeding.np_random(own)[0]
-            self._core.draw(slot, self._draws[slot])
+        self._core.draw(dict(enumerate(self._draws)))
         self._done[:] = False
         return self._core.observe(), {}
 
@@ -172,8 +175,7 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         step = self._core.step(actions)
         reward, terminated, truncated, facts = step.reward, step.terminated, step.truncated, self._core.facts(step)
         if np.count_nonzero(fresh):
-            for slot in np.flatnonzero(fresh):
-                self._core.draw(int(slot), self._draws[slot])
+            self._core.draw({slot: self._draws[slot] for slot in np.flatnonzero(fresh).tolist()})
             reward, terminated, truncated = np.where(fresh, 0.0, reward), terminated & ~fresh, truncated & ~fresh
             kept = {} if fresh.all() else facts
             facts = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}

@@ -1,6 +1,7 @@
 """Many portfolios stepped side by side through one market."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -72,19 +73,27 @@ class Simulator:
 
     def restart(self, slot: int, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
         """Start another episode in `slot`; rows [l], drifted [n]."""
-        missing = len(rows) + 1 - self._rows.shape[1]
+        self.restart_all({slot: rows}, {} if drifted is None else {slot: drifted})
+
+    def restart_all(
+        self, episodes: Mapping[int, NDArray[np.int64]], drifted: Mapping[int, Array] = MappingProxyType({})
+    ) -> None:
+        """Start another episode in each slot of `episodes`; rows [l], and drifted [n] where it is not all cash."""
+        missing = max(map(len, episodes.values())) + 1 - self._rows.shape[1]
         if missing > 0:
             self._lay(np.pad(self._rows, ((0, 0), (0, missing))))
-        self._rows[slot] = rows[-1] + 1
-        self._rows[slot, : len(rows)] = rows
-        self._length[slot], self._at[slot] = len(rows), 0
         # Copies: the step that ended handed out what stands here.
         self.drifted, self.drawdown, self.nav = self.drifted.copy(), self.drawdown.copy(), self.nav.copy()
-        self.drifted[slot] = 0.0
-        self.drifted[slot, -1] = 1.0
-        if drifted is not None:
-            self.drifted[slot] = drifted
-        self.drawdown[slot], self.nav[slot] = 0.0, 1.0
+        slots = list(episodes)
+        self.drifted[slots], self.drawdown[slots], self.nav[slots] = 0.0, 0.0, 1.0
+        self.drifted[slots, -1] = 1.0
+        self._at[slots] = 0
+        for slot, rows in episodes.items():
+            self._rows[slot, len(rows) :] = rows[-1] + 1
+            self._rows[slot, : len(rows)] = rows
+            self._length[slot] = len(rows)
+        for slot, weights in drifted.items():
+            self.drifted[slot] = weights
         self._arrive()
 
     def _lay(self, rows: NDArray[np.int64]) -> None:
