@@ -17,6 +17,7 @@ from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
+from finflow.errors import Interrupted
 from finflow.evaluation.files import write_validation
 from finflow.nn.networks import Networks
 from finflow.replay import Replay
@@ -33,6 +34,8 @@ from finflow.training.monitor import Monitor
 from finflow.training.stopping import Stop
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
+HURRY = 4.0
+"""Seconds that the sinks of an interrupted run have together: who sent the signal may soon send SIGKILL."""
 METRICS = "metrics.jsonl"
 MARKET, DATASET, PARENT, EPISODES = "market", "offline data", "parent", "episodes"
 """What a checkpoint says that its run is made of."""
@@ -135,7 +138,12 @@ def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwa
     write_config(place.folder, config)
     step = None if place.found is None else int(place.found.facts["progress"])
     tracker = make_tracker(config.tracking, place.folder, place.since, step)
-    place.held.callback(tracker.close, failed=True)  # of a run that ends well it is closed before
+
+    def close(kind: type[BaseException] | None, *_: object) -> None:  # of a run that ends well it is closed before
+        hurried = kind is not None and issubclass(kind, Interrupted)
+        tracker.close(failed=True, within=HURRY if hurried else None)
+
+    place.held.push(close)
     return Run(config, place, prepared, stopwatch, tracker)
 
 

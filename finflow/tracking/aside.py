@@ -1,6 +1,7 @@
 """A sink in a thread of its own, so that one that fails or hangs never stops or slows training."""
 
 import contextlib
+import gc
 import os
 import queue
 import sys
@@ -47,19 +48,25 @@ class Aside:
         except queue.Full:
             self._give_up(f"{BACKLOG} reports behind")
 
-    def close(self, *, failed: bool) -> None:
-        """Have the sink write what is left, and wait for it as long as `patience`; a second call does nothing."""
+    def close(self, *, failed: bool, within: float | None = None) -> None:
+        """Have the sink write what is left, and wait for it; a second call does nothing.
+
+        Parameters
+        ----------
+        within : seconds to wait at most, where that is less than `patience`.
+        """
         if self._over:
             return
+        patience = self._patience if within is None else min(self._patience, within)
 
         def last(sink: Sink) -> None:
             sink.close(failed=failed)
             self._over = True
 
         self.tell(last)
-        self._thread.join(self._patience)
+        self._thread.join(patience)
         if self._thread.is_alive():
-            self._give_up(f"not done {self._patience:g} s after the run")
+            self._give_up(f"not done {patience:.3g} s after the run")
         self._over = True
 
     def _work(self) -> None:
@@ -103,11 +110,13 @@ def leave(code: int) -> NoReturn:
     """End the process with `code`, at once where a thread that is waited for no longer still lives.
 
     Python ends such a thread when it next asks for the interpreter; one that comes back from a library's native code
-    takes the process down with it (SIGABRT or SIGSEGV) after a run that went well.
+    takes the process down with it (SIGABRT or SIGSEGV) after a run that went well. Nor does Python look through every
+    object for garbage as it ends: that takes a second and more of processor time, a minute on a busy machine.
     """
     if any(thread.is_alive() for thread in _left):
         with contextlib.suppress(OSError):  # nobody reads it any more
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+    gc.freeze()
     sys.exit(code)

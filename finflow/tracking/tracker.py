@@ -1,5 +1,6 @@
 """The sinks of a run behind one face; `metrics.jsonl` is the truth, the others may fail."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -77,13 +78,19 @@ class CompositeTracker:
         """Show every sink what the run has to show."""
         self._tell(lambda sink: sink.finish(outcome))
 
-    def close(self, *, failed: bool = False) -> None:
-        """Close the sinks, waiting for each a bounded time, then the truth; a second call does nothing."""
+    def close(self, *, failed: bool = False, within: float | None = None) -> None:
+        """Close the sinks, waiting for each a bounded time, then the truth; a second call does nothing.
+
+        Parameters
+        ----------
+        within : seconds that all sinks have together; None leaves each its patience.
+        """
         if self._closed:
             return
         self._closed = True
+        begin = time.monotonic()
         for sink in self._sinks:
-            sink.close(failed=failed)
+            sink.close(failed=failed, within=None if within is None else max(within - time.monotonic() + begin, 0.0))
         self._truth.close()
 
     def _tell(self, report: Report) -> None:

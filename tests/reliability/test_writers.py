@@ -12,6 +12,10 @@ import pytest
 
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints
 from finflow.artifacts.lock import locked
+from finflow.stages import run
+from finflow.tracking import tracker
+from finflow.tracking.jsonl import JsonlTracker
+from finflow.tracking.sink import Sink
 from finflow.training.stopping import end_at_once
 
 from .conftest import Tiny, at_pause, forked, tree_hash
@@ -101,6 +105,41 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on(
     again = forked(lambda: tiny.train(stage, folder, resume=True))
     assert again.code == 0, again.said
     assert tiny.results(folder) == wanted[stage]
+
+
+@pytest.mark.usefixtures("wanted")  # its parent
+def test_neither_a_long_run_nor_a_sink_that_hangs_holds_up_the_end(tiny: Tiny, tmp_path: Path) -> None:
+    """50,000 rows before the signal, and a sink that would be waited for 30 s at the end of a run."""
+    folder, asked = tmp_path / "run", tmp_path / "asked"
+
+    class Hanging(Sink):
+        def close(self, *, failed: bool) -> None:
+            time.sleep(60)
+
+    def send() -> None:
+        asked.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        end_at_once()
+        tracker.SINKS, begin = {"hanging": lambda *_: Hanging}, JsonlTracker.__init__
+        run.HURRY /= 10
+
+        def long(self: JsonlTracker, *args: Any) -> None:
+            begin(self, *args)
+            for row in range(50_000):
+                self.log("episode", -row, {"sharpe": 0.5})
+
+        JsonlTracker.__init__ = long  # type: ignore[method-assign]
+        at_pause("episode", 3, send, before=True)
+        tiny.train("finetune", folder)
+
+    ended = forked(work)
+    assert ended.code == 143, ended.said
+    seconds = time.time() - asked.stat().st_mtime
+    assert "tracking.hanging: switched off" in ended.said
+    assert len((folder / "metrics.jsonl").read_bytes().splitlines()) > 50_000
+    assert seconds + run.HURRY < 10
 
 
 def test_a_signal_before_the_first_update_leaves_no_folder(tiny: Tiny, tmp_path: Path) -> None:

@@ -135,6 +135,16 @@ def test_a_sink_is_told_whether_the_run_failed() -> None:
     assert told == [True, False]
 
 
+def test_all_sinks_together_have_no_longer_than_they_are_given() -> None:
+    truth, sinks = Truth(), [Hanging("close") for _ in range(3)]
+    tracker = CompositeTracker(truth, {f"bad {k}": lambda k=k: sinks[k] for k in range(3)}, 30.0)
+    begin = time.monotonic()
+    tracker.close(failed=True, within=WAIT)
+    assert WAIT <= time.monotonic() - begin < WAIT + 0.3
+    assert truth.rows == [-1]
+    assert all(sink.abandoned.is_set() for sink in sinks)
+
+
 NATIVE = """
 import sys, time
 from typing import Annotated
@@ -165,3 +175,24 @@ def test_a_sink_that_hangs_in_native_code_does_not_change_the_exit_code(code: in
     )
     assert (done.returncode, done.stdout) == (code, "the run went well\n")
     assert len(done.stderr.splitlines()) == 1
+
+
+CYCLE = """
+import sys
+from finflow.tracking.aside import leave
+
+class Kept:
+    def __del__(self):
+        print("looked for garbage")
+
+kept = Kept()
+kept.itself = kept
+if sys.argv[1] == "leave":
+    leave(0)
+"""
+
+
+@pytest.mark.parametrize(("end", "said"), [("leave", ""), ("as Python does", "looked for garbage\n")])
+def test_the_process_ends_without_a_look_through_all_objects(end: str, said: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CYCLE, end], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == said
