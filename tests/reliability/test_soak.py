@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 WARM_UP = 10.0  # minutes
 WINDOWS = 5
 EVERY = 2.0  # seconds between two looks
+CHUNK = 10.0  # processor seconds at least: a look comes up to two late
+BOUNDS = {"memory": 0.02, "cpu_per_update": 0.10, "handles": 0.0}
+"""How far a window after the warm-up may be from the first."""
 
 
 @dataclass(frozen=True)
@@ -115,24 +119,26 @@ def test_soak(tmp_path: Path) -> None:
     figures = judged(samples) | {"stopped_in": stopped_in}
     (place / "soak.json").write_text(json.dumps(figures, indent=2))
     print(json.dumps(figures, indent=2))
-    assert figures["memory"] <= 0.02
-    assert figures["cpu_per_update"] <= 0.10
-    assert figures["handles"] == 0
+    assert not exceeded(figures)
     assert stopped_in < 10
 
 
-def judged(samples: list[Sample]) -> dict[str, object]:
-    """How far each window after the warm-up is from the first: memory, processor time for an update, open files."""
+def exceeded(figures: dict[str, Any]) -> set[str]:
+    """Which bounds do not hold."""
+    return {name for name, bound in BOUNDS.items() if figures[name] > bound}
+
+
+def judged(samples: list[Sample]) -> dict[str, Any]:
+    """How far each window after the warm-up is from the first: memory, processor time for an update, open files.
+
+    An update costs more processor time while neighbours use the same caches and cores, never less. So a window's cost
+    is the lowest decile of its stretches: what grows in the run itself lifts all of them.
+    """
     edges = np.linspace(WARM_UP, samples[-1].minutes, WINDOWS + 1)
     parts = [[s for s in samples if low <= s.minutes < high] for low, high in pairwise(edges)]
     resident = np.array([np.median([s.resident for s in part]) for part in parts])
     handles = np.array([np.median([s.handles for s in part]) for part in parts])
-    # From one change of the count to another: it is told only when episodes end.
-    cost = []
-    for part in parts:
-        told = [b for a, b in pairwise(part) if b.updates > a.updates]
-        assert len(told) > 1, "too few updates in a window: give it more minutes, or more of the machine"
-        cost.append((told[-1].cpu - told[0].cpu) / (told[-1].updates - told[0].updates))
+    cost = [float(np.quantile(costs(part), 0.1)) for part in parts]
     return {
         "minutes": samples[-1].minutes,
         "updates": samples[-1].updates,
@@ -143,3 +149,49 @@ def judged(samples: list[Sample]) -> dict[str, object]:
         "cpu_by_window": cost,
         "handles_by_window": handles.tolist(),
     }
+
+
+def costs(part: list[Sample]) -> list[float]:
+    """Processor seconds for an update, stretch by stretch: from one change of the count, told when episodes end, on."""
+    found: list[float] = []
+    told = [b for a, b in pairwise(part) if b.updates > a.updates]
+    for sample in told[1:]:
+        if sample.cpu - told[0].cpu >= CHUNK:
+            found.append((sample.cpu - told[0].cpu) / (sample.updates - told[0].updates))
+            told[0] = sample
+    assert len(found) > 2, "too few updates in a window: give it more minutes, or more of the machine"
+    return found
+
+
+def lived(rng: np.random.Generator, *, leak: float = 0.0, slower: float = 0.0, handles: int = 0) -> list[Sample]:
+    """Two hours beside neighbours who come and go: what is grown by their end, as parts of the start, and handles."""
+    samples, seconds, cpu, updates, share, burden = list[Sample](), 0.0, 0.0, 0, 1.0, 1.0
+    while seconds < 7200:
+        if rng.random() < 1 / 30:  # every minute or so others begin or end
+            share = rng.uniform(0.15, 1)
+            burden = 1 + rng.choice([0.0, rng.exponential(0.3)])
+        part = seconds / 7200
+        cpu += EVERY * share
+        updates_by_now = samples[-1].updates if samples else 0
+        updates += EVERY * share / (0.08 * burden * (1 + slower * part))
+        told = updates_by_now if updates - updates_by_now < 126 else int(updates)
+        resident = int(6e8 * (1 + leak * part) + rng.normal(0, 1e6))
+        samples.append(Sample(seconds / 60, resident, cpu, 30 + int(handles * part), told))
+        seconds += EVERY
+    return samples
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("grown", "caught"),
+    [
+        ({}, set[str]()),
+        ({"leak": 0.04}, {"memory"}),
+        ({"slower": 0.25}, {"cpu_per_update"}),
+        ({"handles": 3}, {"handles"}),
+    ],
+)
+def test_what_grows_is_caught_and_what_neighbours_take_is_not(
+    grown: dict[str, Any], caught: set[str], seed: int
+) -> None:
+    assert exceeded(judged(lived(np.random.default_rng(seed), **grown))) == caught
