@@ -1,6 +1,8 @@
 """The table of a sweep: order, reasons, the same after an interruption, and what must not be in one table."""
 
 import csv
+import html
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +87,22 @@ def test_without_a_finished_job_there_is_a_table_but_no_best_one(tmp_path: Path)
     assert not (folder.path / "best.yaml").exists()
     assert "No job finished" in result.page.read_text()
     assert result.next_command == "python experiments/finetune.py -m algo.cql.alpha=1,5,10 seed=0,1"
+
+
+def test_names_and_reasons_are_text_on_the_page(tmp_path: Path) -> None:
+    """A swept value, and what a job printed last, in the table, the figures and their data."""
+    hostile = "<img src=x onerror=alert(1)>"
+    folder = made_sweep(tmp_path / "s", ["env=csv", f'env.path="a.csv","{hostile}.csv"', "seed=0,1"])
+    *jobs, last = folder.manifest().jobs
+    for k, job in enumerate(jobs):
+        finish(folder, job, 0.1 * k)
+    fail(folder, last, "failed", f"{hostile}: a blank between prices")
+    page = collect_sweep(load("sweep", [f"dir='{folder.path}'"])).page.read_text()
+    drawn = json.loads(page.split('id="chart-data">')[1].split("</script>")[0])
+    own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)  # all but the inlined library
+    assert html.escape(f"{hostile}: a blank between prices", quote=False) in own
+    assert "<img" not in own + json.dumps(drawn)
+    assert f"{html.escape(hostile, quote=False)}.csv" in json.dumps(drawn)
 
 
 @pytest.mark.parametrize(
