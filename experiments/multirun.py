@@ -89,10 +89,18 @@ def _check_hydra(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{text}: a sweep names its jobs itself; leave it out")
         if key != "hydra/launcher" or value not in LAUNCHERS:
             continue
-        if find_spec(f"hydra_plugins.{LAUNCHERS[value][0]}") is None:
+        if not _has(LAUNCHERS[value][0]):
             raise ConfigError(f"{text}: not installed; python -m pip install -e '.[{LAUNCHERS[value][1]}]'")
         if value == "submitit_slurm" and shutil.which("srun") is None:
             raise ConfigError(f"{text}: no srun on this machine; type it on a login node of the cluster")
+
+
+def _has(plugin: str) -> bool:
+    """Whether a plugin of Hydra is installed; without any the package that they share is missing as well."""
+    try:
+        return find_spec(f"hydra_plugins.{plugin}") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def near(plan: Plan) -> list[Job]:

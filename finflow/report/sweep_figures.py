@@ -1,5 +1,6 @@
 """Plotly figures of a sweep: its jobs across all parameters, each parameter alone, and pairs of them."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ LABELS = {
 }
 _SHADES = ((0.0, "#f1f5f9"), (0.35, "#bcd9ec"), (0.7, "#56a3d0"), (1.0, "#00507f"))
 _BARS = 10
+_LABEL = 14
+"""Characters of a value beside an axis."""
 _SPREAD = 0.06
 """How far lines through the same value of a parameter lie apart, as a share of the axis."""
 
@@ -45,7 +48,7 @@ def parallel_chart(board: Leaderboard) -> Chart | None:
         figure.add_trace(go.Scatter(**shared, x=x, y=y, name=name, customdata=told, line=line, opacity=opacity))
     ends = ((numbers([low], 2)[0], 0.0), (numbers([high], 2)[0], 1.0))
     for at, effect in enumerate(board.effects):
-        _axis(figure, at, [(text(value), _height(effect.values, value)) for value in effect.values])
+        _axis(figure, at, [(_short(value), _height(effect.values, value)) for value in effect.values])
     _axis(figure, width - 1, [(str(value), height) for value, height in ends])
     finish(figure)
     titles = [*(_broken(effect.key) for effect in board.effects), LABELS[board.objective].replace(" ", "<br>", 1)]
@@ -81,7 +84,7 @@ def importance_chart(board: Leaderboard) -> Chart | None:
         )
     )  # fmt: skip
     finish(figure)
-    figure.update_layout(hovermode="closest", legend={"y": -0.2})
+    figure.update_layout(hovermode="closest", legend={"y": 1.0, "yanchor": "bottom"})  # below, it would meet the title
     figure.update_xaxes(title="share of the variance of scores", tickformat=".0%", rangemode="tozero")
     note = (
         "How much of the spread of scores goes with a parameter; lighter, with a pair beyond its two parameters. "
@@ -102,21 +105,21 @@ def effect_charts(board: Leaderboard) -> list[Chart]:
         figure = blank()
         figure.add_trace(
             go.Scatter(
-                x=numbers(x, 3), y=numbers(np.concatenate(effect.scores), 4), mode="markers", name="jobs",
+                x=numbers(x, 3), y=numbers(np.concatenate(effect.scores), 6), mode="markers", name="jobs",
                 marker={"size": 6, "color": GREY, "opacity": 0.6}, hovertemplate="%{y:.3f}<extra></extra>",
             )
         )  # fmt: skip
         figure.add_trace(
             go.Scatter(
-                x=list(range(len(effect.values))), y=numbers(effect.means, 4), mode="lines+markers", name="mean",
+                x=list(range(len(effect.values))), y=numbers(effect.means, 6), mode="lines+markers", name="mean",
                 line={"width": 2.5, "color": BLUE}, marker={"size": 10}, hovertemplate="mean %{y:.3f}<extra></extra>",
             )
         )  # fmt: skip
         finish(figure, legend=False)
         margin = 0.05 * ((max(scores) - min(scores)) or 1.0)
         figure.update_layout(hovermode="closest")
-        figure.update_xaxes(tickvals=list(range(len(effect.values))), ticktext=[text(v) for v in effect.values])
-        figure.update_yaxes(range=numbers([min(scores) - margin, max(scores) + margin], 4))
+        figure.update_xaxes(tickvals=list(range(len(effect.values))), ticktext=[_short(v) for v in effect.values])
+        figure.update_yaxes(range=[min(scores) - margin, max(scores) + margin])
         share = "" if np.isnan(effect.share) else f"{effect.share:.0%} of the variance, {effect.chance:.0%} by chance"
         charts.append(Chart(f"effect-{at}", effect.key, share, figure, 230))
     return charts
@@ -131,7 +134,7 @@ def pair_charts(board: Leaderboard) -> list[Chart]:
 
 
 def _pair_chart(at: int, pair: Pair, low: float, high: float) -> Chart:
-    rows, columns = ([text(value) for value in values] for values in pair.values)
+    rows, columns = ([_short(value) for value in values] for values in pair.values)
     cells = [numbers(line, 4) for line in pair.means]
     figure = blank()
     figure.add_trace(
@@ -165,6 +168,15 @@ def _groups(count: int) -> list[tuple[str, int, int, dict[str, object]]]:
         ("best", count - 1, count, {"width": 3.2, "color": VERMILLION}),
     ]
     return [group for group in groups if group[1] < group[2]]
+
+
+def _short(value: str) -> str:
+    """A value as short as an axis has room for; the tables have it whole."""
+    if len(value) <= _LABEL:
+        return text(value)
+    with contextlib.suppress(ValueError):
+        return f"{float(value):g}"
+    return text(value[: _LABEL - 1]) + "…"
 
 
 def _height(values: Sequence[str], value: str) -> float:

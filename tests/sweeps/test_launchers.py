@@ -3,11 +3,14 @@
 import csv
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+import multirun
 from finflow.config import load
+from finflow.errors import ConfigError
 from finflow.stages.sweep import collect_sweep
 
 from .conftest import COUNTED, FINISHED, ROOT, Command, call
@@ -57,6 +60,13 @@ def test_eight_trained_jobs_by_every_launcher_give_the_same_bits(tmp_path: Path)
     assert len(set(weights["basic"])) == 8
     assert tables["joblib"] == tables["submitit_local"] == tables["basic"]
     assert weights["joblib"] == weights["submitit_local"] == weights["basic"]
+
+
+@pytest.mark.parametrize("missing", ["hydra_plugins", "hydra_plugins.hydra_joblib_launcher"])
+def test_a_launcher_that_is_not_installed_is_refused(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match=r"joblib: not installed; python -m pip install -e '\.\[joblib\]'"):
+        multirun.sweep("pretrain", ["seed=0,1", "hydra/launcher=joblib"], {})
 
 
 def test_a_worker_that_is_gone_is_told_and_its_job_runs_again(stub: Command, tmp_path: Path) -> None:
