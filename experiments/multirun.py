@@ -60,7 +60,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     """Run the jobs that are not finished; 1 if any is not finished then."""
     _check_hydra(overrides)
     plan = plan_of(stage, overrides, params)
-    configs = [parse(compose_stage(stage, job.overrides)) for job in near(plan)]
+    configs = _configs(stage, plan)
     launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(("hydra/", "hydra.launcher"))]
     compose_stage(stage, [*plan.jobs[0].overrides, *launcher], with_hydra=True)
     folder = SweepFolder(_place(stage, plan, configs, overrides))
@@ -78,6 +78,18 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
         with _watched(folder, names, len(plan.jobs)):
             _launch(stage, folder.path, names, [*plan.jobs[0].overrides, *launcher])
     return _close(folder, plan)
+
+
+def _configs(stage: str, plan: Plan) -> list[Config]:
+    """Configurations of the jobs in `near`; where the other stage would take them all, the refusal says so."""
+    try:
+        return [parse(compose_stage(stage, job.overrides)) for job in near(plan)]
+    except ConfigError as error:
+        other = {"pretrain": "finetune", "finetune": "pretrain"}.get(stage)
+        with contextlib.suppress(ConfigError):
+            if other is not None and [parse(compose_stage(other, job.overrides)) for job in near(plan)]:
+                error.args = (f"{error}; it is a sweep of {other}: python experiments/{other}.py",)
+        raise
 
 
 def _check_hydra(overrides: Sequence[str]) -> None:

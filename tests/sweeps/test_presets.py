@@ -11,6 +11,7 @@ import pytest
 import entry
 import finflow
 from finflow.config import load
+from finflow.errors import ConfigError
 from finflow.refusals import group_choices
 from finflow.stages.sweep import SweepResult, collect_sweep
 from finflow.sweeps.folder import SweepFolder
@@ -130,6 +131,13 @@ def test_the_whole_preset_is_planned(
     assert float(time) > 0
     assert float(size) > 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("stage", "preset"), [("finetune", "tune_iql"), ("pretrain", "tune_bcell")])
+def test_a_preset_of_the_other_stage_is_sent_there(stage: str, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=rf"no such key .*; it is a sweep of {JOBS[preset][0]}: python experiments/"):
+        entry.launch(stage, [f"experiment={preset}", "sweep.dry_run=true"], pytest.fail)
+    assert capsys.readouterr().out == ""
 
 
 def test_every_preset_is_among_these() -> None:
