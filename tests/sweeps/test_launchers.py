@@ -64,6 +64,7 @@ def test_eight_trained_jobs_by_every_launcher_give_the_same_bits(tmp_path: Path)
 
 @pytest.mark.parametrize("missing", ["hydra_plugins", "hydra_plugins.hydra_joblib_launcher"])
 def test_a_launcher_that_is_not_installed_is_refused(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "hydra_plugins.hydra_joblib_launcher", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=r"joblib: not installed; python -m pip install -e '\.\[joblib\]'"):
         multirun.sweep("pretrain", ["seed=0,1", "hydra/launcher=joblib"], {})
