@@ -91,9 +91,15 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
     ConfigError
         Naming the key and its choices, or the stages that read it.
     """
+    presets: list[str] = []
     for text in overrides:
         override = parse_override(text)
         key = override.key_or_group
+        if key == "experiment":
+            presets.append(text.partition("=")[2])
+            if len(presets) > 1:  # Hydra would drop the first without a word
+                both = ",".join(preset.strip("[]") for preset in presets)
+                raise ConfigError(f"{text}: a preset is typed already; write 'experiment=[{both}]' for both")
         if "_target_" in text:
             raise ConfigError(f"{key}: names code to run (_target_); FinFlow makes nothing by such names, leave it out")
         if _ENVIRONMENT.search(text):

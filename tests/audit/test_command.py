@@ -168,6 +168,12 @@ def test_several_runs_are_refused() -> None:
         stage.audit(finflow.load("evaluate", ["audit=true", "run=[a,b]"]))
 
 
+def test_sectors_that_no_audit_reads_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^sectors=s\.csv: audit=true attributes no returns; leave it out"):
+        stage.audit(finflow.load("evaluate", ["audit=true", "sectors=s.csv", f"output_root={tmp_path}/none"]))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_process_of_its_own_with_all_dates(own_csv: Path, tmp_path: Path) -> None:
     """As a user plugs a feature in: a file of their own that registers it and starts the entry points."""

@@ -57,6 +57,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["experiment=nope"], "experiment=nope", "choose one of ablation"),
     (["experiment=null"], "experiment=null", "choose one of ablation"),
     (["+experiment=demo"], "+experiment=demo", "write experiment="),
+    (["experiment=seeds", "experiment=[demo]"], "experiment=[demo]", "write 'experiment=[seeds,demo]' for both"),
     (["env=nope"], "env=nope", "choose one of csv, dow30, etf, sp500, synthetic"),
     (["env={path:x}"], "env={path:x}", "choose one of csv"),
     (["env=csv"], "env.path", "write env.path=prices.csv"),
