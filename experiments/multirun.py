@@ -67,7 +67,8 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     if folder.exists:
         _check_same(folder, plan, configs[0])
     names = [job.name for job in plan.jobs if folder.status(job.name).state != "finished"]
-    print(f"Sweep of {len(plan.jobs)} jobs, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
+    of = "1 job" if len(plan.jobs) == 1 else f"{len(plan.jobs)} jobs"
+    print(f"Sweep of {of}, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
     if _dry_run(stage, plan, overrides):
         print(told(weighed(stage, plan, configs, names)) if names else "Nothing to run")
         return 0

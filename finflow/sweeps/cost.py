@@ -100,7 +100,7 @@ def told(jobs: Sequence[tuple[Config, int]]) -> str:
     time = _sum([cost.seconds(config) for config, _ in jobs], jobs, _time)
     size = _sum([cost.bytes(config) for config, _ in jobs], jobs, _size)
     one = f"{time[1]} and {size[1]} each; {cost.source}"
-    return f"{left} jobs to run, about {time[0]} of one core and {size[0]} ({one})"
+    return f"{left} job{'' if left == 1 else 's'} to run, about {time[0]} of one core and {size[0]} ({one})"
 
 
 def _sum(each: Sequence[float], jobs: Sequence[tuple[Config, int]], say: Callable[[float], str]) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def python(home: Path) -> Client:
     def call(*args: object, **variables: str) -> "subprocess.CompletedProcess[str]":
         line = [sys.executable, *map(str, args)]
         return subprocess.run(
-            line, cwd=home, env=environment(home, **variables), capture_output=True, text=True, timeout=120, check=False
+            line, cwd=home, env=environment(home, **variables), capture_output=True, text=True, timeout=600, check=False
         )
 
     return call

@@ -79,6 +79,18 @@ def test_an_offline_run_read_back_is_the_truth(
     assert rows_of(records(place), "epoch") == rows
 
 
+@pytest.mark.slow
+def test_the_demo_read_back_is_the_truth(
+    python: Client, home: Path, records: Callable[[Path], list[dict[str, Any]]]
+) -> None:
+    for stage, step, many in (("pretrain", "epoch", 8), ("finetune", "episode", 64)):
+        run = home / entry(python, stage, "experiment=demo", "output_root=demo", *WANDB)
+        (place,) = offline_runs(run)
+        rows = truth(run / "metrics.jsonl")
+        assert len(rows) == many
+        assert [row for row in rows_of(records(place), step) if row != {step: 0}] == rows  # at 0 histograms alone
+
+
 def test_a_synced_run_is_the_truth_under_its_own_id(pretrained: Path, synced: Run) -> None:
     identity = json.loads((pretrained / "wandb.json").read_text())
     assert (synced.name, synced.exit_code) == (identity["id"], 0)
