@@ -40,8 +40,8 @@ class Critic(Computed, ABC):
         """Encode B states: tensors whose first dimension is B."""
 
     @abstractmethod
-    def hidden(self, *inputs: Tensor) -> Tensor:
-        """Last hidden layer of both heads: the parts of an embedding and weights [B, A, n] -> [2, B A, H]."""
+    def hidden(self, *inputs: Tensor) -> list[Tensor]:
+        """Last hidden layer of each head: the parts of an embedding and weights [B, A, n] -> 2 x [B A, H]."""
 
     @abstractmethod
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
@@ -61,11 +61,11 @@ class Critic(Computed, ABC):
         return self.recomputed(self._values, *embedding, weights).view(2, *weights.shape[:2]).permute(1, 2, 0)
 
     def _atoms(self, *inputs: Tensor) -> Tensor:
-        return torch.baddbmm(self.out_bias.view(2, 1, -1), self.hidden(*inputs), self.out)
+        return _each(self.out_bias.view(2, -1), self.hidden(*inputs), self.out)
 
     def _values(self, *inputs: Tensor) -> Tensor:
-        bias, out = self.out_bias.view(2, 1, -1), self.out
-        return torch.baddbmm(bias.mean(-1, keepdim=True), self.hidden(*inputs), out.mean(-1, keepdim=True))
+        bias, out = self.out_bias.view(2, -1), self.out
+        return _each(bias.mean(-1, keepdim=True), self.hidden(*inputs), out.mean(-1, keepdim=True))
 
 
 class PortfolioCritic(Critic):
@@ -108,15 +108,14 @@ class PortfolioCritic(Critic):
     def _assets(self, inputs: Tensor, market: Tensor) -> Tensor:
         return self.encode(self.local(inputs).add_(self.market(market)[:, None]).relu_())
 
-    def hidden(self, *inputs: Tensor) -> Tensor:
+    def hidden(self, *inputs: Tensor) -> list[Tensor]:
         """See `Critic`."""
         assets, context, drifted, weights = inputs
         portfolio = torch.bmm(weights, assets)
         turnover = (weights[..., :-1] - drifted[:, None, :-1]).abs().sum(-1, keepdim=True)
         concentration = weights.square().sum(-1, keepdim=True)
         action = torch.cat([portfolio, turnover, concentration], -1).flatten(0, 1)
-        first = first_layer(self.from_state(context), action, self.from_action)
-        return torch.addcmul(self.norm_bias[:, None], first, self.norm_weight[:, None]).relu_()
+        return first_layer(self.from_state(context), action, self.from_action, self.norm_weight, self.norm_bias)
 
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """See `Critic`."""
@@ -129,14 +128,21 @@ class PortfolioCritic(Critic):
         return self.value(self.embed(state))
 
 
-def first_layer(state: Tensor, action: Tensor, weight: Tensor) -> Tensor:
-    """W_s s + W_a a of both heads, normalised: [B, 2 H], [B A, C] and [2, C, H] -> [2, B A, H].
+def first_layer(state: Tensor, action: Tensor, weight: Tensor, gain: Tensor, bias: Tensor) -> list[Tensor]:
+    """ReLU of W_s s + W_a a of each head, normalised: [B, 2 H], [B A, C] and [2, C, H] -> 2 x [B A, H].
 
-    A state's part is added to all of its actions as it lies: a copy for each would cost more than the product.
+    A state's part is added to all of its actions as it lies: a copy for each would cost more than the product. Each
+    head is normalised by itself: with gain and bias inside, the backward pass is one, not five.
     """
     batch, width = len(state), weight.shape[-1]
     mixed = torch.matmul(action, weight).view(2, batch, -1, width) + state.view(batch, 2, 1, width).transpose(0, 1)
-    return torch.nn.functional.layer_norm(mixed, (width,)).view(2, -1, width)
+    heads = zip(mixed.view(2, -1, width), gain.view(2, width), bias.view(2, width), strict=True)
+    return [torch.nn.functional.layer_norm(part, (width,), g, b).relu_() for part, g, b in heads]
+
+
+def _each(bias: Tensor, hidden: list[Tensor], weight: Tensor) -> Tensor:
+    """A linear layer of each head: 2 x N, 2 x [B A, H] and [2, H, N] -> [2, B A, N]."""
+    return torch.stack([torch.addmm(b, part, w) for b, part, w in zip(bias, hidden, weight, strict=True)])
 
 
 def uniform(*shape: int) -> Tensor:

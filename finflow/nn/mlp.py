@@ -106,12 +106,12 @@ class MlpCritic(Critic):
         inputs = flat(state)
         return self.mixed(self.from_state, inputs), inputs
 
-    def hidden(self, *inputs: Tensor) -> Tensor:
+    def hidden(self, *inputs: Tensor) -> list[Tensor]:
         """See `Critic`."""
         state, _, weights = inputs
-        first = first_layer(state, weights.flatten(0, 1), self.from_action)
-        hidden = torch.addcmul(self.norm_bias, first, self.norm_weight).relu_()
-        return torch.baddbmm(self.second_bias, hidden, self.second).relu_()
+        first = first_layer(state, weights.flatten(0, 1), self.from_action, self.norm_weight, self.norm_bias)
+        second = zip(self.second_bias, first, self.second, strict=True)
+        return [torch.addmm(bias, part, weight).relu_() for bias, part, weight in second]
 
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """See `Critic`."""
