@@ -1,16 +1,27 @@
 """Sinks of a run's figures beside `metrics.jsonl`, which is always written."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from finflow.schema.fields import Positive, Schema, Text
+
+
+def _wandb_name(value: str) -> str:
+    if set(value) & set("/\\#?%:"):
+        raise ValueError("a name on W&B has none of / \\ # ? % : in it; leave them out")
+    return value
+
+
+WandbName = Annotated[Text, AfterValidator(_wandb_name)]
 
 
 class Wandb(Schema):
     """Where Weights & Biases files a run; `group` null is the sweep that the run is a job of, if any."""
 
-    project: Text
+    project: WandbName
     """Project of the run."""
-    entity: Text | None
+    entity: WandbName | None
     """User or team; null: the account's own."""
     mode: Literal["offline", "online"]
     """offline: into the run's folder; online needs a key."""

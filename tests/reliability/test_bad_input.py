@@ -285,6 +285,11 @@ TYPED: dict[str, Case] = {
         "does not read budget.episodes",
         "leave it out",
     ),
+    "a project with a slash": (
+        lambda b: b.typed("pretrain", "tracking=wandb", "tracking.wandb.project=desk/one"),
+        "tracking.wandb.project=desk/one: ",
+        "leave them out",
+    ),
     "a folder in use": (lambda b: b.typed("pretrain", f'hydra.run.dir="{b.folder}"'), "not empty", "name a new folder"),
     "a folder that cannot be named": (lambda b: b.typed("pretrain", "hydra.run.dir=${nope}"), "hydra.run.dir", "nope"),
 }
