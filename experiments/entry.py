@@ -87,12 +87,24 @@ def guarded(work: Callable[[], int]) -> int:
         tell(str(error) or "interrupted")
         return error.exit_code if isinstance(error, Interrupted) else 130
     except Exception as error:  # noqa: BLE001  (the last handler: every failure ends in a documented exit code)
+        if out_of_memory(error):
+            tell(
+                f"out of memory ({error}); lower algo.batch_size or algo.network.hidden_dim, or take hardware=low_memory"
+            )
+            return ConfigError.exit_code
         if isinstance(error, OSError) and error.errno in STORAGE:
             tell(f"{error.filename or 'output'}: {error.strerror}; free the place or choose another output_root")
             return StorageError.exit_code
         traceback.print_exc()
         tell("this is a bug of FinFlow; please report it with the lines above and the command that you ran")
         return 70
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether more memory was asked for than there is: Python's own error, or torch's on either device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
+    )
 
 
 def tell(message: str) -> None:

@@ -133,6 +133,8 @@ def _place(stage: str, plan: Plan, configs: Sequence[Config], overrides: Sequenc
         value = str(parse_override(typed[-1]).value())
         if not value.strip():
             raise ConfigError("hydra.sweep.dir='': should not be empty; name a folder")
+        if Path(value).exists() and not Path(value).is_dir():
+            raise ConfigError(f"hydra.sweep.dir={value}: a file; name a new folder")
         if Path(value).is_dir() and any(Path(value).iterdir()) and not SweepFolder(Path(value)).exists:
             raise ConfigError(f"hydra.sweep.dir={value}: not empty, and no sweep's; name a new folder")
         return Path(value)

@@ -45,6 +45,8 @@ class Plan:
 def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> Plan:
     """Jobs of a command line for `stage`; keys of `hydra` and `sweep` are not the jobs' business and left out.
 
+    So is `resume=true`: a sweep that is there already is gone on with anyway.
+
     Parameters
     ----------
     overrides : as typed; of a key typed twice the last counts.
@@ -53,11 +55,13 @@ def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | No
     Raises
     ------
     ConfigError
-        If values have no end, or there are several of what a whole sweep shares.
+        If values have no end, there are several of what a whole sweep shares, or one job is to go on elsewhere.
     """
     lines = [*(f"{key}={values}" for key, values in (params or {}).items()), *overrides]
     typed = dict(sorted({parse_override(text).key_or_group: text for text in lines}.items()))
     typed = {key: text for key, text in typed.items() if key.split(".")[0].split("/")[0] not in ("hydra", "sweep")}
+    if typed.pop("resume", "resume=true").lower() not in ("resume=true", "resume=null"):
+        raise ConfigError("resume: each job of a sweep goes on by itself; leave it out, or write resume=true")
     swept: dict[str, tuple[str, ...]] = {}
     for key, text in typed.items():
         values = sweep_values(stage, text)

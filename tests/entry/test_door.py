@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import entry
 from finflow.errors import DataError, DivergedError, ParentError, StorageError
@@ -86,6 +87,7 @@ def test_run_dir_with_anything_in_it_is_refused(stub: Command, tmp_path: Path) -
         (OSError(errno.ENOSPC, "No space left on device", "x"), 3, "x: No space left"),
         (OSError(errno.EROFS, "Read-only file system", "y"), 3, "y: Read-only"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError("Unable to allocate 8 TiB"), 2, "out of memory (Unable to allocate 8 TiB); lower algo.batch_size"),
     ],
 )
 def test_failures_end_in_their_exit_code(
@@ -96,6 +98,14 @@ def test_failures_end_in_their_exit_code(
 
     assert entry.guarded(work) == code
     assert fragment in one_line(capsys.readouterr().err)
+
+
+def test_torch_asked_for_more_memory_than_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        return len(torch.empty(1 << 50))
+
+    assert entry.guarded(work) == 2
+    assert "out of memory" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("body", "code"), [("raise ConfigError('a: b')", 2), ("raise KeyboardInterrupt", 130)])

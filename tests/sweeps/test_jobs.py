@@ -153,6 +153,9 @@ def test_a_folder_of_other_jobs_or_settings_is_refused(stub: Command, tmp_path: 
     (tmp_path / "full" / "precious").touch()
     full = stub(FINISHED, "-m", "seed=0,1", "hydra.sweep.dir=full")
     assert (full.returncode, len(list((tmp_path / "full").iterdir()))) == (2, 1)
+    file = stub(FINISHED, "-m", "seed=0,1", "hydra.sweep.dir=full/precious")
+    assert (file.returncode, file.stdout) == (2, "")
+    assert file.stderr == "error: hydra.sweep.dir=full/precious: a file; name a new folder\n"
 
 
 def begin(place: Path, seeds: str, body: str) -> "tuple[subprocess.Popen[str], Path]":

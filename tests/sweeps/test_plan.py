@@ -25,6 +25,8 @@ def test_the_same_command_in_any_order_and_by_any_launcher_is_the_same_sweep() -
     elsewhere = plan_of("finetune", ["seed=0,1", "algo.lr=1e-4,3e-4", "market_regime=stable", "output_root=x"])
     assert (elsewhere.id, [job.name for job in elsewhere.jobs]) == (one.id, [job.name for job in one.jobs])
     assert elsewhere.jobs[0].overrides[-3] == "output_root=x"
+    again = plan_of("finetune", ["seed=0,1", "algo.lr=1e-4,3e-4", "market_regime=stable", "resume=true"])
+    assert again == one
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,8 @@ def test_a_name_stays_short_whatever_is_typed() -> None:
         ("output_root=a,b", "a whole sweep shares one"),
         ("experiment=demo,null", "a whole sweep shares one"),
         ("market_regime=glob(x*)", "no value"),
+        ("resume=outputs/finetune/x", "each job of a sweep goes on by itself"),
+        ("resume=true,null", "each job of a sweep goes on by itself"),
     ],
 )
 def test_what_makes_no_grid_is_refused(typed: str, said: str) -> None:
