@@ -88,9 +88,8 @@ def guarded(work: Callable[[], int]) -> int:
         return error.exit_code if isinstance(error, Interrupted) else 130
     except Exception as error:  # noqa: BLE001  (the last handler: every failure ends in a documented exit code)
         if out_of_memory(error):
-            tell(
-                f"out of memory ({error}); lower algo.batch_size or algo.network.hidden_dim, or take hardware=low_memory"
-            )
+            remedy = "lower algo.batch_size or algo.network.hidden_dim, or take hardware=low_memory"
+            tell(f"out of memory ({error}); {remedy}")
             return ConfigError.exit_code
         if isinstance(error, OSError) and error.errno in STORAGE:
             tell(f"{error.filename or 'output'}: {error.strerror}; free the place or choose another output_root")
