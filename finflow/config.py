@@ -119,7 +119,10 @@ def from_yaml(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
-    return parse(cfg)
+    try:
+        return parse(cfg)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _refuse_bomb(path: Path) -> None:

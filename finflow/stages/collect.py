@@ -7,6 +7,7 @@ from finflow.artifacts.files import atomic_write, storage_errors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder
 from finflow.envs.collect import dataset_bytes
+from finflow.errors import ConfigError
 from finflow.schema import Config
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.prepare import prepare, use_hardware
@@ -21,7 +22,7 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
-    stopwatch, path = Stopwatch(), Path(config.out)
+    stopwatch, path = Stopwatch(), _file(config.out)
     with stopwatch.phase("prepare"):
         prepared = prepare(config, use_hardware(config.hardware))
     folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
@@ -46,3 +47,14 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     write_summary(folder, {"stage": "collect", "transitions": len(dataset), "episodes": config.episodes})
     following = command_for("pretrain", config, {"offline.dataset": str(path)})
     return CollectResult(folder, path, len(dataset), following)
+
+
+def _file(out: str) -> Path:
+    """The file to write, refused before anything is collected where there can be none."""
+    path = Path(out)
+    if path.is_dir():
+        raise ConfigError(f"out={out}: a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"out={out}: {above} is a file; name another folder")
+    return path

@@ -15,11 +15,12 @@ import finflow
 from finflow.config import to_yaml
 from finflow.schema import Config
 
-from .conftest import STAGES, Tiny, tree_hash
+from .conftest import STAGES, TINY, Tiny, tree_hash
 from .test_resuming import changed
 
 ROOT = Path(__file__).resolve().parents[2]
 DAYS = 1300
+MARKET = [text for text in TINY if text.startswith("env")]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Bench:
         for key, value in values.items():
             config = changed(config, key.replace("__", "."), value)
         return lambda: STAGES[stage](config, None)
+
+    def collect(self, out: str) -> Callable[[], object]:
+        config = finflow.load("collect", [*MARKET, f"output_root={self.folder / 'out'}", f"out='{out}'"])
+        return lambda: finflow.collect(config)
 
     def judge(self, run: object) -> Callable[[], object]:
         config = finflow.load("evaluate", [f"output_root={self.folder / 'out'}"])
@@ -227,6 +232,16 @@ FILES: dict[str, Case] = {
         "not a dataset of FinFlow",
         "collect.py",
     ),
+    "collected: into a folder": (
+        lambda b: b.collect(str(b.folder)),
+        ": a folder",
+        "name a file",
+    ),
+    "collected: below a file": (
+        lambda b: b.collect(str(b.prices / "data.npz")),
+        "prices.csv is a file",
+        "name another folder",
+    ),
     "snapshot: text": (
         lambda b: b.of("pretrain", env__snapshot=b.put("s.safetensors", "hello")),
         "no snapshot of FinFlow",
@@ -272,7 +287,7 @@ FILES: dict[str, Case] = {
     ),
     "run: an unknown key": (
         lambda b: b.judge(broken(b, to_yaml(b.config("pretrain")) + "typo: 1\n")),
-        "typo=1: unknown key",
+        "config.yaml: typo=1: unknown key",
         "known here",
     ),
 }

@@ -132,10 +132,12 @@ def judged(samples: list[Sample]) -> dict[str, Any]:
     """How far each window after the warm-up is from the first: memory, processor time for an update, open files.
 
     An update costs more processor time while neighbours use the same caches and cores, never less. So a window's cost
-    is the lowest decile of its stretches: what grows in the run itself lifts all of them.
+    is the lowest decile of its stretches: what grows in the run itself lifts all of them. Windows are equal in
+    processor time, so that each holds as many updates whatever share of the machine the run has.
     """
-    edges = np.linspace(WARM_UP, samples[-1].minutes, WINDOWS + 1)
-    parts = [[s for s in samples if low <= s.minutes < high] for low, high in pairwise(edges)]
+    warm = [s for s in samples if s.minutes >= WARM_UP]
+    edges = np.linspace(warm[0].cpu, warm[-1].cpu, WINDOWS + 1)
+    parts = [[s for s in warm if low <= s.cpu < high] for low, high in pairwise(edges)]
     resident = np.array([np.median([s.resident for s in part]) for part in parts])
     handles = np.array([np.median([s.handles for s in part]) for part in parts])
     cost = [float(np.quantile(costs(part), 0.1)) for part in parts]
