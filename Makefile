@@ -77,8 +77,9 @@ docs: $(DOCS) ## the site of docs/, into site/; a link that leads nowhere fails
 configuration: $(RUNTIME) ## docs/configuration.md again, from the schemas and conf/
 	@$(RUN) docs/tools/configuration.py
 
+# In the order of their names: the files with the fewest tests have the longest ones, and come last otherwise.
 test: lint ## set up, lint, types and tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 mutations: $(DEV) ## break each formula of the learners on purpose: the tests named for it must fail; ARGS=WORD for some
 	@$(BIN)/python -m benchmarks.mutations $(ARGS)
