@@ -41,6 +41,22 @@ def test_the_readme_links_to_files_that_exist() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
+def test_every_picture_is_small_and_shown() -> None:
+    pictures = sorted((ROOT / "docs/images").iterdir())
+    assert {path.name: path.stat().st_size for path in pictures if path.stat().st_size > 150_000} == {}
+    pages = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    assert [path.name for path in pictures if f"images/{path.name})" not in pages] == []
+
+
+def test_every_picture_of_the_gallery_is_made_by_a_command_there() -> None:
+    text = (ROOT / "docs/gallery.md").read_text()
+    shown = re.findall(r"\]\((images/[^)]+)\)", text)
+    assert shown
+    assert [f"docs/{path}" for path in shown] == re.findall(
+        r"^python docs/tools/picture\.py .* (\S+)$", text, re.MULTILINE
+    )
+
+
 @needs_mkdocs
 def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     done = build(ROOT, tmp_path)
