@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finflow.agents.adam import Adam
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.descent import Descent
 from finflow.agents.iql import implicit_losses
@@ -48,13 +47,14 @@ class BCell:
         self.scales: tuple[float, float] | None = None
         gate = [] if networks.actor.gate is None else list(networks.actor.gate.parameters())
         rest = [p for name, p in networks.actor.named_parameters() if not name.startswith("gate.")]
-        self.critic_optimiser = Adam([{"params": networks.critic.parameters(), "lr": config.critic_lr}])
-        self.actor_optimiser = Adam(
+        self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
+        self.actor_optimiser = torch.optim.Adam(
             [
                 {"params": rest, "lr": config.actor_lr},
                 {"params": gate, "lr": config.actor_lr * (config.gate.lr_ratio if config.gate else 1.0)},
                 {"params": [self.log_alpha], "lr": config.alpha_lr},
-            ]
+            ],
+            fused=True,
         )
         groups = [group for o in (self.critic_optimiser, self.actor_optimiser) for group in o.param_groups]
         self.base_lr = [group["lr"] for group in groups]
@@ -76,8 +76,8 @@ class BCell:
         self._set_learning_rates(coefficients.lr_factor)
         embedding = networks.critic.embed(batch.state)
         critic_loss, metrics = self._critic_loss(batch, embedding, coefficients)
-        self.critic_optimiser.zero_grad()
-        self.actor_optimiser.zero_grad()
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        self.actor_optimiser.zero_grad(set_to_none=True)
         stepped = [self.critic_optimiser]
         self.descent.backward(critic_loss)
         if coefficients.learn_policy:
@@ -230,7 +230,7 @@ class BCell:
     def refit(self, batch: Batch) -> dict[str, Tensor]:
         """Fit critic and value to a changed reward by IQL's losses, the actor frozen (hand-over)."""
         losses = implicit_losses(self.networks, batch, self.config.expectile)
-        self.critic_optimiser.zero_grad()
+        self.critic_optimiser.zero_grad(set_to_none=True)
         self.descent.backward(losses.v_loss + losses.q_loss)
         self.descent.clip(self.critic_optimiser, [self.networks.critic.parameters()], self.config.grad_clip)
         self.descent.step(self.critic_optimiser)

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finflow.agents.adam import Adam
 from finflow.agents.team import average_gradients
 from finflow.nn.networks import Networks
 
@@ -25,23 +24,23 @@ class Descent:
         """Add the gradient of `loss` to the parameters' own."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def clip(self, optimiser: Adam, clipped: Iterable[Iterable[Tensor]], norm: float) -> list[Tensor]:
+    def clip(self, optimiser: torch.optim.Optimizer, clipped: Iterable[Iterable[Tensor]], norm: float) -> list[Tensor]:
         """Clip each group of parameters, all of `optimiser`, to `norm`; the norms before.
 
         Of several processes, the gradients are averaged first.
         """
         average_gradients(p for group in optimiser.param_groups for p in group["params"])
         if self.scaler is not None:
-            self.scaler.unscale_(optimiser)  # pyright: ignore[reportArgumentType] - it asks for groups and step alone
+            self.scaler.unscale_(optimiser)
         return [torch.nn.utils.clip_grad_norm_(group, norm) for group in clipped]
 
-    def step(self, *optimisers: Adam) -> None:
+    def step(self, *optimisers: torch.optim.Optimizer) -> None:
         """One step of each; the end of an update."""
         for optimiser in optimisers:
             if self.scaler is None:
                 optimiser.step()
             else:
-                self.scaler.step(optimiser)  # pyright: ignore[reportArgumentType]
+                self.scaler.step(optimiser)
         if self.scaler is not None:
             self.scaler.update()
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from finflow.agents.adam import Adam
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.descent import Descent
 from finflow.agents.team import of_all
@@ -61,7 +60,7 @@ class IQL:
             {"params": list(networks.actor.parameters()), "lr": config.actor_lr},
         ]
         self.base_lr = [config.critic_lr, config.actor_lr]
-        self.optimiser = Adam(groups)
+        self.optimiser = torch.optim.Adam(groups, fused=True)
         self.descent = Descent(networks)
 
     def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
@@ -80,7 +79,7 @@ class IQL:
             policy_loss, extra = self._policy_loss(batch, losses.advantage)
             loss = loss + policy_loss
             metrics |= {"policy_loss": policy_loss, **extra}
-        self.optimiser.zero_grad()
+        self.optimiser.zero_grad(set_to_none=True)
         self.descent.backward(loss)
         groups = self.optimiser.param_groups
         norms = self.descent.clip(self.optimiser, [group["params"] for group in groups], config.grad_clip)

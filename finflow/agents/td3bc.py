@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finflow.agents.adam import Adam
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.descent import Descent
 from finflow.agents.team import own_stream, rank
@@ -35,8 +34,8 @@ class TD3BC:
     def __init__(self, networks: Networks, config: TD3BCConfig, world: World, generator: torch.Generator) -> None:
         self.networks, self.config, self.world, self.generator = networks, config, world, own_stream(generator)
         self.target_actor = copy.deepcopy(networks.actor).requires_grad_(False).eval()
-        self.critic_optimiser = Adam([{"params": networks.critic.parameters(), "lr": config.critic_lr}])
-        self.actor_optimiser = Adam([{"params": networks.actor.parameters(), "lr": config.actor_lr}])
+        self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
+        self.actor_optimiser = torch.optim.Adam(networks.actor.parameters(), lr=config.actor_lr, fused=True)
         self.descent = Descent(networks)
         self.updates = 0
 
@@ -47,7 +46,7 @@ class TD3BC:
             optimiser.param_groups[0]["lr"] = lr * coefficients.lr_factor
         embedding = networks.critic.embed(batch.state)
         loss, metrics = self._critic_loss(batch, embedding)
-        self.critic_optimiser.zero_grad()
+        self.critic_optimiser.zero_grad(set_to_none=True)
         self.descent.backward(loss)
         norm = self.descent.clip(self.critic_optimiser, [networks.critic.parameters()], config.grad_clip)
         metrics["critic_grad_norm"] = norm[0]
@@ -56,7 +55,7 @@ class TD3BC:
         delayed = self.updates % config.policy_delay == 0
         if delayed and coefficients.learn_policy:  # on the critic from before its step, as every learner here
             policy_loss, extra = self._policy_loss(batch, tuple(part.detach() for part in embedding))
-            self.actor_optimiser.zero_grad()
+            self.actor_optimiser.zero_grad(set_to_none=True)
             self.descent.backward(policy_loss)
             norm = self.descent.clip(self.actor_optimiser, [networks.actor.parameters()], config.grad_clip)
             stepped.append(self.actor_optimiser)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.adam import Adam
 from finflow.allocation import keep_freed_memory
 from finflow.allocators.priors import PRIORS, prior_portfolios
 from finflow.data.build import build_market
@@ -78,8 +77,6 @@ def compiled(update: Update, hardware: Hardware) -> Update:
     """An agent's `update`, compiled as a whole where that is asked for."""
     if hardware.compile is None:
         return update
-    # Inductor breaks on torch's fused kernel, which is as fast as it gets.
-    Adam.step = torch.compiler.disable(Adam.step)  # pyright: ignore[reportAttributeAccessIssue]
     return torch.compile(update, mode=hardware.compile)  # pyright: ignore[reportReturnType]
 
 
