@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.descent import Descent
@@ -43,7 +43,7 @@ class BCell:
         self.networks, self.config, self.world = networks, config, world
         self.acting, self.generator = generator, own_stream(generator)
         device = world.device
-        self.log_alpha = torch.tensor(math.log(config.alpha_init), device=device, requires_grad=True)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.alpha_init), device=device))
         self.scales: tuple[float, float] | None = None
         gate = [] if networks.actor.gate is None else list(networks.actor.gate.parameters())
         rest = [p for name, p in networks.actor.named_parameters() if not name.startswith("gate.")]
@@ -58,7 +58,7 @@ class BCell:
         )
         groups = [group for o in (self.critic_optimiser, self.actor_optimiser) for group in o.param_groups]
         self.base_lr = [group["lr"] for group in groups]
-        self.descent = Descent(networks)
+        self.descent = Descent(networks, [self.log_alpha])
 
     @torch.no_grad()
     def act(self, state: State, generator: torch.Generator | None = None) -> Decision:
@@ -75,14 +75,14 @@ class BCell:
         networks, config = self.networks, self.config
         self._set_learning_rates(coefficients.lr_factor)
         embedding = networks.critic.embed(batch.state)
-        critic_loss, metrics = self._critic_loss(batch, embedding, coefficients)
+        critic_loss, metrics = self.descent.forward(lambda: self._critic_loss(batch, embedding, coefficients))
         self.critic_optimiser.zero_grad(set_to_none=True)
         self.actor_optimiser.zero_grad(set_to_none=True)
         stepped = [self.critic_optimiser]
         self.descent.backward(critic_loss)
         if coefficients.learn_policy:
             frozen = tuple(part.detach() for part in embedding)
-            loss, extra = self._actor_loss(batch, frozen, coefficients)
+            loss, extra = self.descent.forward(lambda: self._actor_loss(batch, frozen, coefficients))
             self.descent.backward(loss)
             metrics |= extra
             norm = self.descent.clip(self.actor_optimiser, [networks.actor.parameters()], config.grad_clip)
@@ -229,7 +229,7 @@ class BCell:
 
     def refit(self, batch: Batch) -> dict[str, Tensor]:
         """Fit critic and value to a changed reward by IQL's losses, the actor frozen (hand-over)."""
-        losses = implicit_losses(self.networks, batch, self.config.expectile)
+        losses = self.descent.forward(lambda: implicit_losses(self.networks, batch, self.config.expectile))
         self.critic_optimiser.zero_grad(set_to_none=True)
         self.descent.backward(losses.v_loss + losses.q_loss)
         self.descent.clip(self.critic_optimiser, [self.networks.critic.parameters()], self.config.grad_clip)

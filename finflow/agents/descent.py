@@ -1,12 +1,12 @@
-"""Backward pass and step of an optimiser, with the scale that float16 needs to keep small gradients from vanishing."""
+"""Losses, backward pass and step of an optimiser, in any number of processes; and the scale that float16 needs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from finflow.agents.team import average_gradients
+from finflow.agents.team import Lost, in_step
 from finflow.nn.networks import Networks
 
 
@@ -14,22 +14,27 @@ class Descent:
     """Steps of an agent's optimisers; in float16 its losses are scaled (Micikevicius et al. 2018), else as they are.
 
     A step whose scaled gradients are not finite is left out, and the scale halved: that happens at the start.
+
+    Parameters
+    ----------
+    free : what is learnt beside critic and actor.
     """
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, free: Iterable[nn.Parameter] = ()) -> None:
+        self.learnt = in_step([networks.critic, networks.actor], free)
         half = networks.computing.half is torch.float16
         self.scaler = torch.amp.GradScaler(next(networks.parameters()).device.type) if half else None
+
+    def forward(self, loss: Callable[[], Lost]) -> Lost:
+        """What `loss` gives. Its backward pass averages gradients over processes, and comes before the next loss."""
+        return self.learnt(loss)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to the parameters' own."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def clip(self, optimiser: torch.optim.Optimizer, clipped: Iterable[Iterable[Tensor]], norm: float) -> list[Tensor]:
-        """Clip each group of parameters, all of `optimiser`, to `norm`; the norms before.
-
-        Of several processes, the gradients are averaged first.
-        """
-        average_gradients(p for group in optimiser.param_groups for p in group["params"])
+        """Clip each group of parameters, all of `optimiser`, to `norm`; the norms before."""
         if self.scaler is not None:
             self.scaler.unscale_(optimiser)
         return [torch.nn.utils.clip_grad_norm_(group, norm) for group in clipped]

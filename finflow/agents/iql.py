@@ -66,7 +66,21 @@ class IQL:
     def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
         """One step on the sum of value, critic and policy loss, then Polyak; returns detached scalars."""
         config, networks = self.config, self.networks
-        losses = implicit_losses(networks, batch, config.expectile)
+        loss, metrics = self.descent.forward(lambda: self._loss(batch, coefficients))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.descent.backward(loss)
+        groups = self.optimiser.param_groups
+        norms = self.descent.clip(self.optimiser, [group["params"] for group in groups], config.grad_clip)
+        for name, group, lr, norm in zip(("critic", "actor"), groups, self.base_lr, norms, strict=True):
+            group["lr"] = lr * coefficients.lr_factor
+            metrics[f"{name}_grad_norm"] = norm
+        self.descent.step(self.optimiser)
+        networks.polyak(config.tau)
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _loss(self, batch: Batch, coefficients: OfflineCoefficients) -> tuple[Tensor, dict[str, Tensor]]:
+        config = self.config
+        losses = implicit_losses(self.networks, batch, config.expectile)
         loss = losses.v_loss + losses.q_loss
         metrics = {
             "v_loss": losses.v_loss,
@@ -79,16 +93,7 @@ class IQL:
             policy_loss, extra = self._policy_loss(batch, losses.advantage)
             loss = loss + policy_loss
             metrics |= {"policy_loss": policy_loss, **extra}
-        self.optimiser.zero_grad(set_to_none=True)
-        self.descent.backward(loss)
-        groups = self.optimiser.param_groups
-        norms = self.descent.clip(self.optimiser, [group["params"] for group in groups], config.grad_clip)
-        for name, group, lr, norm in zip(("critic", "actor"), groups, self.base_lr, norms, strict=True):
-            group["lr"] = lr * coefficients.lr_factor
-            metrics[f"{name}_grad_norm"] = norm
-        self.descent.step(self.optimiser)
-        networks.polyak(config.tau)
-        return {name: value.detach() for name, value in metrics.items()}
+        return loss, metrics
 
     def _policy_loss(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted cross-entropy of the mean.

@@ -1,19 +1,22 @@
 """Several processes that train one agent, as torchrun starts them.
 
 Every process lives the same run, with the same data, episodes, batches and weights; the work of an update is shared
-out by rows, and gradients are averaged before every step, as DistributedDataParallel does. That class wraps a single
-`forward`; an agent asks its critic in three ways within one update, so here the gradients of an optimiser are averaged
-together, in one message.
+out by rows, and DistributedDataParallel averages the gradients.
 """
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from finflow.agents.batch import Batch
 from finflow.envs.world import State
+
+Lost = TypeVar("Lost")
+"""What a loss gives: tensors, in any nest of tuples and dictionaries."""
 
 
 def size() -> int:
@@ -45,17 +48,27 @@ def own_rows(batch: Batch) -> Batch:
     return Batch(state, weights, reward, discount, following, next_weights, has_next)
 
 
-@torch.no_grad()
-def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace gradients by their means over all processes."""
+class Learnt(nn.Module):
+    """All that one agent learns, as one module whose forward pass is whichever of the agent's losses is asked for.
+
+    An agent asks its critic in three ways within one update; DistributedDataParallel knows a single `forward`.
+    """
+
+    def __init__(self, parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> None:
+        super().__init__()
+        self.parts, self.free = nn.ModuleList(parts), nn.ParameterList(free)
+
+    def forward(self, loss: Callable[[], Lost]) -> Lost:
+        """`loss`, as it is."""
+        return loss()
+
+
+def in_step(parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> nn.Module:
+    """`Learnt` of these; of several processes, its gradients are averaged as soon as a backward pass has them."""
+    learnt = Learnt(parts, free)
     if size() == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    parts = (flat / size()).split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+        return learnt
+    return DistributedDataParallel(learnt, broadcast_buffers=False, find_unused_parameters=True)
 
 
 def of_all(rows: Tensor) -> tuple[Tensor, slice]:
