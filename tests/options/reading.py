@@ -2,6 +2,7 @@
 
 A receiver is an object of class C where it is called as the sections of C are (`config.algo.cql`: `cql`), where it is
 annotated as C, or where it was assigned from such a receiver; an attribute also where any class keeps a C under it.
+A field that is read of a class is read of those that inherit it, and of the one that hands it down.
 """
 
 import ast
@@ -33,14 +34,15 @@ def schemas_in(hint: Any) -> list[type[Schema]]:
 
 
 def tree_of(root: type[Schema]) -> dict[type[Schema], set[str]]:
-    """Every class of the tree -> the names that its sections have."""
+    """Every class of the tree, and what it inherits from -> the names that its sections have."""
     found: dict[type[Schema], set[str]] = {root: {"config"}}
     waiting = [root]
     while waiting:
         for name, info in waiting.pop().model_fields.items():
             for cls in schemas_in(info.annotation):
                 waiting += [] if cls in found else [cls]
-                found.setdefault(cls, set()).add(name)
+                for own in cls.__mro__[: cls.__mro__.index(Schema)]:
+                    found.setdefault(own, set()).add(name)
     return found
 
 
@@ -61,11 +63,15 @@ def unread(root: type[Schema] = Config) -> set[str]:
     for key in _interpolated():
         *above, field = key.split(".")
         found |= {(name, field) for name, own in names.items() if (above[-1] if above else "config") in own}
+    kin = {
+        cls: {other.__name__ for other in classes if issubclass(cls, other) or issubclass(other, cls)}
+        for cls in classes
+    }
     return {
         f"{cls.__name__}.{name}"
         for cls in classes
         for name, info in cls.model_fields.items()
-        if not schemas_in(info.annotation) and not found & {(cls.__name__, name), (cls.__name__, ALL)}
+        if not schemas_in(info.annotation) and not found & {(of, each) for of in kin[cls] for each in (name, ALL)}
     }
 
 
