@@ -82,7 +82,7 @@ def expects(card: Card) -> tuple[str, ...]:
     says = [
         f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} days): "
         f"mean {found.mean:+.2f}, median {middle:+.1f}, 5 to 95 % {low:+.1f} to {high:+.1f}. "
-        f"{found.scale:.0f} units are an active log return of 100 %."
+        f"{found.scale / 100:.2g} units are an active log return of 1 %."
     ]
     if calibration is None:
         return (*says, f"The {card.calibration_window} window is too short to say how well the critic was calibrated.")
