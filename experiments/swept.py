@@ -1,5 +1,6 @@
 """Folder of a sweep for Hydra, as `conf/sweep.yaml` names it, and the leaderboard for the terminal."""
 
+import math
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
@@ -40,13 +41,21 @@ def show(board: "Leaderboard") -> None:
     tables.show_table("Best settings on validation days", ["", *keys, board.objective.replace("_", " "), "jobs"], rows)
     if board.luck is not None:
         found, over = board.luck.deflated, board.luck.overfitting.probability
-        few = f"{found.deflated_effective:.3f} with {found.effective_trials:.1f} effective ones"
-        print(f"Deflated Sharpe: {found.deflated:.3f} with {found.trials} trials, {few}; overfitting {over:.2f}")
+        few = f"{_figure(found.deflated_effective, 3)} with {_figure(found.effective_trials, 1)} effective ones"
+        print(
+            f"Deflated Sharpe: {_figure(found.deflated, 3)} with {found.trials} trials, {few};"
+            f" overfitting {_figure(over, 2)}"
+        )
     if board.mixed_code:
         print(f"Warning: {board.mixed_code}")
     for row in board.rows:
         if row.state != "finished":
             print(f"Not finished: {row.job} {row.state}{': ' if row.reason else ''}{row.reason}")
+
+
+def _figure(value: float, digits: int) -> str:
+    """What one setting alone leaves undefined is no number."""
+    return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _jobs(rows: "tuple[Row, ...]") -> str:

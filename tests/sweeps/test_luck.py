@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
+import swept
 from finflow.evaluation.deflated import deflated_sharpe
 from finflow.sweeps.folder import SweepFolder
 from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
@@ -79,3 +81,16 @@ def test_nothing_is_said_of_a_best_setting_that_is_not_finished(tmp_path: Path) 
     folder = made_sweep(tmp_path / "s", ["seed=0,1"])
     finish(folder, folder.manifest().jobs[0], 1.0)
     assert leaderboard_of(folder, None).luck is None
+
+
+def test_what_seeds_of_one_setting_leave_undefined_is_said_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made_sweep(tmp_path, ["seed=0,1,2"])
+    for job in folder.manifest().jobs:
+        finish(folder, job, 0.5)
+    swept.show(leaderboard_of(folder, None))
+    said = capsys.readouterr().out
+    assert "undefined with 3 trials" in said
+    assert "overfitting undefined" in said
+    assert "nan" not in said
