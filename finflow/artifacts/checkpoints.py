@@ -19,7 +19,7 @@ from finflow.artifacts.names import CHECKPOINTS
 from finflow.artifacts.nested import pack, unpack
 from finflow.artifacts.weights import load_weights, save_weights
 from finflow.config import digest
-from finflow.errors import StorageError
+from finflow.errors import ConfigError, StorageError
 
 FOLDER, MANIFEST = CHECKPOINTS, "manifest.json"
 _NAME = re.compile(r"(\d{5,})-[a-z]+-\d+\.safetensors", re.ASCII)
@@ -135,12 +135,14 @@ class Checkpoints:
 
         Raises
         ------
+        ConfigError
+            If it is not listed.
         StorageError
-            If it leads elsewhere, is damaged, or is not listed under its hash.
+            If it leads elsewhere, or is not what is listed under its name.
         """
         entries = {entry.name: entry for entry in self._listed([])}
         if path.name not in entries:
-            raise StorageError(f"{path}: no checkpoint that {MANIFEST} lists; name another, or write resume=true")
+            raise ConfigError(f"resume={path}: no checkpoint that {MANIFEST} lists; name another, or write resume=true")
         return self._read(self.folder / path.name, entries[path.name])
 
     def go_on_from(self, found: Found) -> None:

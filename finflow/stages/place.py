@@ -152,7 +152,7 @@ def resumed_folder(config: Config, run_dir: Path | None) -> Path | None:
     if config.resume is True:
         return run_dir or _newest_unfinished(config)
     path = Path(config.resume)
-    folder = path.parent.parent if path.parent.name == FOLDER else path
+    folder = _holder(path) or path
     if not path.exists() or state_of(folder) == "new":
         raise ConfigError(f"resume={path}: no run folder and no checkpoint of one; name one, or write resume=true")
     if run_dir is not None and run_dir.resolve() != folder.resolve():
@@ -181,7 +181,7 @@ def _newest_unfinished(config: Config) -> Path:
 
 
 def _found(config: Config, store: Checkpoints) -> Found | None:
-    if isinstance(config.resume, str) and Path(config.resume).parent.name == FOLDER:
+    if isinstance(config.resume, str) and _holder(Path(config.resume)):
         found = store.named(Path(config.resume))
         reason = differs(store.run_dir, _position(found.facts))
         if reason is not None:
@@ -193,6 +193,12 @@ def _found(config: Config, store: Checkpoints) -> Found | None:
         more = f" (and {len(others)} more)" if others else ""
         warn(f"{first}{more}; going on from {found.path}")
     return found
+
+
+def _holder(path: Path) -> Path | None:
+    """Run folder that a file among a run's checkpoints belongs to; None for any other path."""
+    whole = path if path.parent.name else path.absolute()  # typed beside the file, its name alone
+    return whole.parent.parent if whole.parent.name == FOLDER and not path.is_dir() else None
 
 
 def _position(facts: Mapping[str, Any]) -> Position:

@@ -33,7 +33,10 @@ FINETUNE = [
     "reward.lambda_turn=0.5",  # not the parent's, so that the hand-over refits
 ]  # fmt: skip
 RESULTS = ("weights.safetensors", "metrics.jsonl", "summary.json", "validation.csv")
-STAGES: dict[str, Callable[[Config, Path], object]] = {"pretrain": finflow.pretrain, "finetune": finflow.finetune}
+STAGES: dict[str, Callable[[Config, Path | None], object]] = {
+    "pretrain": finflow.pretrain,
+    "finetune": finflow.finetune,
+}
 
 
 class Ended(NamedTuple):
@@ -116,8 +119,8 @@ class Tiny:
     root: Path
     configs: dict[str, Config]
 
-    def train(self, stage: str, folder: Path, **changes: object) -> object:
-        """Run a stage in `folder`, in this process."""
+    def train(self, stage: str, folder: Path | None, **changes: object) -> object:
+        """Run a stage in `folder`, or where its configuration says, in this process."""
         with pytest.MonkeyPatch.context() as quick:
             # Composing the next command takes as long as the run itself.
             for module in (pretrain_stage, finetune_stage):

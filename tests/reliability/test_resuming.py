@@ -1,21 +1,24 @@
 """When a run is saved, from where it goes on, and what may change in between."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finflow.artifacts.checkpoints import FOLDER
+from finflow.artifacts.checkpoints import FOLDER, MANIFEST
 from finflow.errors import ConfigError
 from finflow.schema import Checkpoint, Config
 from finflow.stages.place import placed, resumed_folder
 from finflow.training.checkpointing import Checkpointer
 from finflow.training.stopping import Stop
 
-from .conftest import Tiny, forked
+from .conftest import Tiny, at_pause, forked, tree_hash
 
 Wanted = dict[str, dict[str, bytes]]
 
@@ -123,14 +126,155 @@ def test_budget_tracking_and_hardware_may_change_and_are_recorded(tiny: Tiny, co
     assert (folder / "tensorboard").is_dir()
 
 
-def test_any_checkpoint_can_be_named(tiny: Tiny, wanted: Wanted, copied: Callable[[str], Path]) -> None:
-    folder = copied("finetune")
-    oldest, *_, newest = sorted((folder / FOLDER).glob("*.safetensors"))
-    assert oldest != newest
-    ended = forked(lambda: tiny.train("finetune", folder, resume=str(oldest)))
+@pytest.fixture(scope="module")
+def keeping(tiny: Tiny, wanted: Wanted, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folder of a run of each stage that was killed at its end, with every checkpoint it made; to be copied."""
+    found = dict[str, Path]()
+    for stage, (unit, last) in {"pretrain": ("epoch", 3), "finetune": ("episode", 6)}.items():
+        keep_all = tiny.configs[stage].checkpoint.model_copy(update={"max_checkpoints": 9})
+        folder = tmp_path_factory.mktemp(stage) / "run"
+
+        def work(stage: str, unit: str, last: int, folder: Path, keep_all: Checkpoint) -> None:
+            at_pause(unit, last, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            tiny.train(stage, folder, checkpoint=keep_all)
+
+        assert forked(partial(work, stage, unit, last, folder, keep_all)).code == -signal.SIGKILL
+        found[stage] = folder
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "written"),
+    [
+        ("pretrain", "oldest", "within the run"),
+        ("pretrain", "best", "absolute"),
+        ("pretrain", "latest", "from elsewhere"),
+        ("finetune", "oldest", "beside it"),
+        ("finetune", "middle", "from elsewhere"),
+        ("finetune", "latest", "absolute"),
+    ],
+)
+def test_any_checkpoint_can_be_named(
+    tiny: Tiny, wanted: Wanted, keeping: dict[str, Path], tmp_path: Path, stage: str, kind: str, written: str
+) -> None:
+    """From wherever the command is typed, the end is the uninterrupted run's, to the byte.
+
+    The best of pretraining is neither its first nor its last; that of fine-tuning is the last.
+    """
+    folder = tmp_path / "run"
+    shutil.copytree(keeping[stage], folder)
+    listed = json.loads((folder / FOLDER / MANIFEST).read_text())["checkpoints"]
+    names, best = [one["name"] for one in listed], [one["name"] for one in listed if one["best"]]
+    kinds = {"oldest": names[0], "middle": names[1], "best": best[-1], "latest": names[-1]}
+    path = folder / FOLDER / kinds[kind]
+    assert len(set(kinds.values())) == len(names) == 3
+    there, named = {
+        "absolute": (tmp_path, path),
+        "from elsewhere": (tmp_path, path.relative_to(tmp_path)),
+        "within the run": (folder, path.relative_to(folder)),
+        "beside it": (folder / FOLDER, Path(path.name)),
+    }[written]
+
+    def work() -> None:
+        os.chdir(there)
+        tiny.train(stage, None, resume=str(named))
+
+    ended = forked(work)
     assert ended.code == 0, ended.said
-    assert json.loads((folder / "run.json").read_text())["resumed"][0]["from"] == oldest.name
-    assert tiny.results(folder) == wanted["finetune"]
+    assert json.loads((folder / "run.json").read_text())["resumed"][-1]["from"] == path.name
+    assert tiny.results(folder) == wanted[stage]
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 4
+    path.write_bytes(content)
+
+
+Made = Callable[[Path, dict[str, Path]], tuple[Path, dict[str, object]]]
+
+
+def named_and_damaged(folder: Path, _: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    flipped(newest := max((folder / FOLDER).glob("*.safetensors")))
+    return newest, {}
+
+
+def of_another_run(folder: Path, keeping: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    """Whole, and of equal settings, but not this run's own."""
+    name = "00099-episode-3.safetensors"
+    shutil.copy(max((keeping["finetune"] / FOLDER).glob("*.safetensors")), folder / FOLDER / name)
+    return folder / FOLDER / name, {}
+
+
+def under_a_name_of_this_run(folder: Path, keeping: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    newest = max((folder / FOLDER).glob("*.safetensors"))
+    shutil.copy(min((keeping["finetune"] / FOLDER).glob("*.safetensors")), newest)
+    return newest, {}
+
+
+def of_another_stage(_: Path, keeping: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    return max((keeping["pretrain"] / FOLDER).glob("*.safetensors")), {}
+
+
+def of_other_settings(folder: Path, _: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    return max((folder / FOLDER).glob("*.safetensors")), {"seed": 7}
+
+
+def the_manifest(folder: Path, _: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    return folder / FOLDER / MANIFEST, {}
+
+
+def one_that_went(folder: Path, _: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    return folder / FOLDER / "00001-episode-1.safetensors.gone", {}
+
+
+def another_file(folder: Path, _: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    return folder / "metrics.jsonl", {}
+
+
+def an_empty_folder(folder: Path, _: dict[str, Path]) -> tuple[Path, dict[str, object]]:
+    (folder.parent / "none").mkdir()
+    return folder.parent / "none", {}
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "said"),
+    [
+        (named_and_damaged, 3, "{path}: damaged"),
+        (under_a_name_of_this_run, 3, "{path}: damaged"),
+        (of_another_run, 2, "resume={path}: no checkpoint that manifest.json lists; name another"),
+        (the_manifest, 2, "resume={path}: no checkpoint that manifest.json lists; name another"),
+        (of_another_stage, 2, "is a run of pretrain, not of finetune; name another"),
+        (of_other_settings, 2, "has seed=0 (here 7); give the same"),
+        (one_that_went, 2, "resume={path}: no run folder and no checkpoint of one; name one"),
+        (another_file, 2, "resume={path}: no run folder and no checkpoint of one; name one"),
+        (an_empty_folder, 2, "resume={path}: no run folder and no checkpoint of one; name one"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_no_checkpoint_of_this_run_is_refused_and_left_alone(
+    tiny: Tiny, keeping: dict[str, Path], copied: Callable[[str], Path], make: Made, code: int, said: str
+) -> None:
+    folder = copied("finetune")
+    path, changes = make(folder, keeping)
+    before = tree_hash(folder.parent, keeping["pretrain"])
+    ended = forked(lambda: tiny.train("finetune", None, resume=str(path), **changes))
+    assert ended.code == code, ended.said
+    (line,) = ended.said.splitlines()
+    assert line.startswith("error: ")
+    assert said.format(path=path) in line
+    assert "; " in line
+    assert tree_hash(folder.parent, keeping["pretrain"]) == before
+
+
+def test_a_named_checkpoint_goes_on_in_no_other_folder(tiny: Tiny, copied: Callable[[str], Path]) -> None:
+    folder = copied("finetune")
+    before = tree_hash(folder.parent)
+    newest = max((folder / FOLDER).glob("*.safetensors"))
+    ended = forked(lambda: tiny.train("finetune", folder.parent / "new", resume=str(newest)))
+    assert ended.code == 2
+    assert f"goes on in its own folder, {folder}; leave out the folder {folder.parent / 'new'}" in ended.said
+    assert tree_hash(folder.parent) == before
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
