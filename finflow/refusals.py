@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, READS, STAGES, Config
+from finflow.schema import ALGORITHMS, IDLE, READS, STAGES, Config
 from finflow.schema.fields import Schema
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -114,9 +114,18 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
             continue
         _refuse_shape(stage, text, override)
         if stage in PRESETS.get(key, ()) or _covers(READS[stage], key):
+            _refuse_idle(text, key, overrides)
             continue
         readers = [s for s, reads in READS.items() if s in PRESETS.get(key, ()) or _covers(reads, key)]
         raise ConfigError(f"{text}: {stage} does not read {key} (read by {', '.join(readers)}); leave it out")
+
+
+def _refuse_idle(text: str, key: str, overrides: Sequence[str]) -> None:
+    """Refuse a key that a switch of the same command line makes of no use."""
+    typed = (parse_override(override) for override in overrides)
+    for switch in {override.key_or_group for override in typed if override.value() is True} & IDLE.keys():
+        if _covers(IDLE[switch], key):
+            raise ConfigError(f"{text}: not read with {switch}=true; leave out one of the two")
 
 
 def _refuse_shape(stage: str, text: str, override: Override) -> None:

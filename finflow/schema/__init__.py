@@ -244,3 +244,6 @@ READS: Mapping[str, tuple[str, ...]] = {
     "dashboard": (*_SHARED, "tracking"),
 }  # fmt: skip
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""
+
+IDLE: Mapping[str, tuple[str, ...]] = {"audit": ("sectors", "evaluation")}
+"""A switch -> what its stage reads only where it is off: typed beside it, these keys are refused."""

@@ -168,10 +168,11 @@ def test_several_runs_are_refused() -> None:
         stage.audit(finflow.load("evaluate", ["audit=true", "run=[a,b]"]))
 
 
-def test_sectors_that_no_audit_reads_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^sectors=s\.csv: audit=true attributes no returns; leave it out"):
-        stage.audit(finflow.load("evaluate", ["audit=true", "sectors=s.csv", f"output_root={tmp_path}/none"]))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("typed", ["sectors=s.csv", "evaluation.bootstrap_samples=200", "evaluation.block_days=5"])
+def test_what_no_audit_reads_is_refused(typed: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(typed)}: not read with audit=true; leave out one of the two$"):
+        finflow.load("evaluate", ["audit=true", typed])
+    finflow.load("evaluate", ["audit=false", typed])
 
 
 @pytest.mark.slow
