@@ -33,7 +33,7 @@ def price_warnings(prices: Prices, env: Env) -> tuple[str, ...]:
         for row in np.flatnonzero(jumps[:, column]):
             change = prices.close[row, column] / prices.close[row - 1, column] - 1
             lines.append(
-                f"{ticker}: price moves by {change:+.0%} on {prices.dates[row]}, like an unadjusted split; "
+                f"{ticker}: price moves by {100 * change:+.0f} % on {prices.dates[row]}, like an unadjusted split; "
                 "check that prices are adjusted (kept as it is)"
             )
     return tuple(lines)

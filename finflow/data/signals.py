@@ -125,8 +125,8 @@ def _scale_notes(cells: NDArray[np.float64]) -> list[str]:
         notes.append(f"a spread of {spread:.2g} is too small to be scaled up; multiply the file to one of about 1")
     elif len(known) < len(cells) and abs(mean) > OFF_CENTRE * spread:
         notes.append(
-            f"{1 - len(known) / len(cells):.0%} of the values are missing and count as 0, far from the mean of "
-            f"{mean:.3g}; centre the signal at 0"
+            f"{100 * (1 - len(known) / len(cells)):.0f} % of the values are missing and count as 0, far from the mean "
+            f"of {mean:.3g}; centre the signal at 0"
         )
     return notes
 

@@ -131,7 +131,9 @@ def red_flags(policy: Track, metrics: Metrics, equal: Mapping[str, Track], hold:
     for name, track in (*equal.items(), (hold.name, hold)):
         error = tracking_error(policy, track)
         if error < COLLAPSED:
-            flags.append(f"collapsed to {name}: tracking error {error:.2%} a year, under {COLLAPSED:.1%}")
+            flags.append(
+                f"collapsed to {name}: tracking error {100 * error:.2f} % a year, under {100 * COLLAPSED:.1f} %"
+            )
     if policy.closures:
         flags.append(f"positions closed because their price had ended: {policy.closures}")
     return flags

@@ -109,7 +109,8 @@ def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
     lost = 1.0 - delayed.sharpe / metrics.sharpe
     if lost <= LOST:
         return []
-    return [f"{lost:.0%} of the Sharpe ratio is lost at one day of lag: look at what the policy knows at the close"]
+    share = f"{100 * lost:.0f} %"
+    return [f"{share} of the Sharpe ratio is lost at one day of lag: look at what the policy knows at the close"]
 
 
 def compare(policy: Track, opponent: Track, *, samples: int, block_days: int, seed: int) -> Comparison:

@@ -175,7 +175,7 @@ def regime_gauges(card: Card) -> tuple[Gauge, ...]:
     regime, found = card.regime, list[Gauge]()
     if regime.volatility is not None and regime.enters_volatile is not None:
         ratio = regime.volatility / regime.enters_volatile - 1
-        says = f"{abs(ratio):.0%} {'above' if ratio >= 0 else 'below'} the level at which volatile begins"
+        says = f"{100 * abs(ratio):.0f} % {'above' if ratio >= 0 else 'below'} the level at which volatile begins"
         names = ("stable", "leaves_volatile", "enters_volatile")
         found.append(_gauge("Volatility of 1/N, 21 days, a year", regime.volatility, names, regime.distance, says))
     gap = regime.distance["enters_crisis"]

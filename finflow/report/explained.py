@@ -100,7 +100,7 @@ def importance_chart(found: Importance) -> Chart:
     )
     note = (
         f"Mean absolute integrated gradients of each day's largest trade, summed over names, on {found.days} days; "
-        f"{over}. All other inputs: {rest:.0%}."
+        f"{over}. All other inputs: {100 * rest:.0f} %."
     )
     return Chart("importance", "Which inputs move it", note, figure, 60 + 26 * len(names))
 
@@ -162,7 +162,7 @@ def calibration_says(label: str, found: Calibration) -> str:
     spread = "" if found.spread_ratio is None else f", surprises {found.spread_ratio:.1f} times what it expected"
     interval = f"[{found.bias_low:+.2f}, {found.bias_high:+.2f}]"
     return (
-        f"{label}: its 5 to 95 % band held {found.coverage:.0%} of outcomes (90 % if calibrated){spread}; mean "
+        f"{label}: its 5 to 95 % band held {100 * found.coverage:.0f} % of outcomes (90 % if calibrated){spread}; mean "
         f"surprise {found.bias:+.2f} {interval} units of reward. {found.days} days, about "
         f"{found.days // found.horizon} of them independent."
     )

@@ -103,8 +103,8 @@ def _learnt_says(reality: Sequence[Reality]) -> str:
     if moved is None:
         return ""
     if moved < UNMOVED:
-        return f"The experts are still their priors: what they learnt moves {moved:.1%} of wealth."
-    return f"What the experts learnt moves {moved:.1%} of wealth away from their priors."
+        return f"The experts are still their priors: what they learnt moves {100 * moved:.1f} % of wealth."
+    return f"What the experts learnt moves {100 * moved:.1f} % of wealth away from their priors."
 
 
 def gate_says(gate: GateInformation | None) -> str:

@@ -120,7 +120,8 @@ def effect_charts(board: Leaderboard) -> list[Chart]:
         figure.update_layout(hovermode="closest")
         figure.update_xaxes(tickvals=list(range(len(effect.values))), ticktext=[_short(v) for v in effect.values])
         figure.update_yaxes(range=[min(scores) - margin, max(scores) + margin])
-        share = "" if np.isnan(effect.share) else f"{effect.share:.0%} of the variance, {effect.chance:.0%} by chance"
+        told = f"{100 * effect.share:.0f} % of the variance, {100 * effect.chance:.0f} % by chance"
+        share = "" if np.isnan(effect.share) else told
         charts.append(Chart(f"effect-{at}", effect.key, share, figure, 230))
     return charts
 

@@ -88,14 +88,14 @@ def test_jumps_either_way_are_found(small_env: Env) -> None:
     close = np.stack([[10, 11, 5.4, 5.5, 5.6, 5.7], [10, 11, 22.1, 22, 21, 20], [10, 15, 8, 15, 8, 15]], axis=1)
     lines = price_warnings(Prices(days, ("FALL", "RISE", "WILD"), close), small_env)
     assert [line.split(":")[0] for line in lines] == ["FALL", "RISE"]
-    assert "-51% on 2020-01-03" in lines[0]
-    assert "+101% on 2020-01-03" in lines[1]
+    assert "-51 % on 2020-01-03" in lines[0]
+    assert "+101 % on 2020-01-03" in lines[1]
     everything = small_env.model_copy(update={"split_jump": 2.0})
     assert price_warnings(Prices(days, ("FALL", "RISE", "WILD"), close), everything) == ()
 
 
 def test_sp500_warnings(sp500: Market) -> None:
-    assert any(line.startswith("RRC: price moves by -67% on 1990-04-10") for line in sp500.warnings)
+    assert any(line.startswith("RRC: price moves by -67 % on 1990-04-10") for line in sp500.warnings)
     assert any(line.startswith("RRC: 17 stretches of 10 or more equal closes") for line in sp500.warnings)
     assert {line.split(":")[0] for line in sp500.warnings} == {"RRC", "AAPL"}
 

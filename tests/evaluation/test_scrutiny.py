@@ -48,7 +48,7 @@ def test_losing_more_than_half_to_lag_is_flagged() -> None:
         return Metrics(*[None, None, value, *[None] * 9], final_nav=1.0)  # type: ignore[arg-type]
 
     assert lag_flags(ratio(1.0), ratio(0.5)) == []
-    assert "60%" in lag_flags(ratio(1.0), ratio(0.4))[0]
+    assert "60 %" in lag_flags(ratio(1.0), ratio(0.4))[0]
     assert lag_flags(ratio(-1.0), ratio(-3.0)) == []
     assert lag_flags(ratio(None), ratio(0.4)) == []
 

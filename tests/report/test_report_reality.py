@@ -52,7 +52,7 @@ def test_other_parts_are_judged_alike() -> None:
     assert says(variant("another way", 0.5, 0.1, 0.5)).endswith("chance does not explain: another way.")
 
 
-@pytest.mark.parametrize(("moved", "fragment"), [(0.118, "moves 11.8% of wealth away"), (0.001, "still their priors")])
+@pytest.mark.parametrize(("moved", "fragment"), [(0.118, "moves 11.8 % of wealth away"), (0.001, "still their priors")])
 def test_what_experts_learnt_is_told_by_what_it_moves(moved: float, fragment: str) -> None:
     frozen = replace(variant("experts at their priors", 0.7, -0.1, 0.3), distance=moved)
     assert fragment in says(frozen)
