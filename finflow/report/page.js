@@ -60,7 +60,7 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
   // Print on paper's width and in its colours, then go back to the screen's.
   addEventListener("beforeprint", () => plots.forEach((plot) => {
-    const width = plot.closest(".panels") ? 320 : 690;
+    const width = plot.closest(".panels, .pair") ? 320 : 690;
     Plotly.relayout(plot, { ...colours(plot.layout), width });
   }));
   addEventListener("afterprint", () => plots.forEach((plot) => {

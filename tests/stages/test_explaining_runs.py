@@ -13,7 +13,7 @@ import finflow
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.pipeline import explain
 from finflow.stages.explain import chosen_places
-from finflow.stages.explaining import explainer_of, gauges_of, window_track
+from finflow.stages.explaining import explainer_of, gauges_of, provenance_of, window_track
 from finflow.stages.results import EvaluateResult, ExplainResult
 from finflow.stages.trained import load_trained
 
@@ -104,6 +104,21 @@ def test_a_card_recomputed_has_the_same_bytes(root: Path, run: Path, judged: Eva
     assert first.index is None
 
 
+def test_a_card_names_what_it_was_made_of(root: Path, run: Path, judged: EvaluateResult) -> None:
+    """Hashes of data and weights as the run's own files hold them; that of the settings follows them alone."""
+    told = cards(root, run, f"date={TRAIN_DAY}").cards[0].provenance
+    record = json.loads((run / "run.json").read_text())
+    assert told["data_fingerprint"] == record["data_fingerprint"]
+    assert (told["run"], told["fold"], told["seed"]) == (f"finetune/{run.parent.name}/{run.name}", "auto", 0)
+    trained = load_trained(finflow.load("explain", [f"output_root={root}"]), str(run))
+
+    def settings(**changes: object) -> str:
+        return str(provenance_of(replace(trained, config=trained.config.model_copy(update=changes)))["config_hash"])
+
+    assert settings() == settings(output_root="elsewhere") == told["config_hash"]
+    assert settings(seed=1) != told["config_hash"]
+
+
 def test_the_report_explains_the_window(judged: EvaluateResult) -> None:
     found = json.loads((judged.run_dir / "explanations.json").read_text())
     policy = judged.evaluation.metrics["policy"]
@@ -143,6 +158,8 @@ def test_a_critic_is_judged_by_days_it_was_not_fitted_on(
 
 
 CHROMIUM = Path("/usr/bin/chromium")
+PAPER = 695
+"""Width of an A4 page without margins, CSS pixels."""
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed: the pages cannot be looked at")
@@ -168,6 +185,13 @@ def test_pages_are_drawn_whole(root: Path, run: Path, judged: EvaluateResult) ->
                 page.locator("details.decision summary").first.click()
                 assert page.locator("details.decision .bars").first.is_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if width == 1280:  # on paper: A4 without its margins
+                page.emulate_media(media="print")
+                page.set_viewport_size({"width": PAPER, "height": 900})
+                page.evaluate("dispatchEvent(new Event('beforeprint'))")
+                page.wait_for_function(f"document.documentElement.scrollWidth <= {PAPER}", timeout=5_000)
+                drawn = "i => getComputedStyle(i).printColorAdjust"
+                assert page.locator(".bars .track i").first.evaluate(drawn) == "exact"  # else bars are left out
         browser.close()
     assert said == []
 
