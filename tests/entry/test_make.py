@@ -100,6 +100,17 @@ def test_the_pipeline_stops_at_the_first_stage_that_fails(checkout: Path, stage:
     assert "The report" not in done.stdout
 
 
+def test_clean_takes_caches_and_venvs_and_leaves_outputs(checkout: Path) -> None:
+    made = [".venv-peers/bin/python", ".pytest_cache/x", "finflow/__pycache__/x.pyc", "site/index.html"]
+    kept = ["outputs/pretrain/latest/x.json", "finflow/x.py", "my__pycache__.csv"]
+    for name in (*made, *kept):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    assert make(checkout, "clean").returncode == 0
+    assert [name for name in (*made, ".venv") if (checkout / name).exists()] == []
+    assert [name for name in (*kept, "Makefile") if not (checkout / name).exists()] == []
+
+
 @pytest.mark.parametrize("said", ["echo 3.10", "echo 3.09", "echo 2.07", "exit 127"])
 def test_an_old_python_is_refused_in_one_line(tmp_path: Path, said: str) -> None:
     for name in ("pyproject.toml", "constraints.txt", "Makefile"):
