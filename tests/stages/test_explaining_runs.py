@@ -174,12 +174,13 @@ def test_pages_are_drawn_whole(root: Path, run: Path, judged: EvaluateResult) ->
         browser = started.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         for path, width in pages:
             page = browser.new_page(viewport={"width": width, "height": 900})
+            page.set_default_timeout(120_000)  # of a machine that does much else
             page.on("console", lambda message: said.append(message.text))
             page.on("request", lambda request: said.append(request.url))
             page.goto(path.as_uri())
             assert said.pop(0) == path.as_uri()
             if path == judged.report:
-                page.wait_for_selector("html[data-drawn]", state="attached", timeout=30_000)
+                page.wait_for_selector("html[data-drawn]", state="attached")
                 for key in ("importance", "gate-regimes", "calibration"):
                     assert page.locator(f"#{key} .plot-container path[d]").count() > 3
                 page.locator("details.decision summary").first.click()
@@ -189,7 +190,7 @@ def test_pages_are_drawn_whole(root: Path, run: Path, judged: EvaluateResult) ->
                 page.emulate_media(media="print")
                 page.set_viewport_size({"width": PAPER, "height": 900})
                 page.evaluate("dispatchEvent(new Event('beforeprint'))")
-                page.wait_for_function(f"document.documentElement.scrollWidth <= {PAPER}", timeout=5_000)
+                page.wait_for_function(f"document.documentElement.scrollWidth <= {PAPER}")
                 drawn = "i => getComputedStyle(i).printColorAdjust"
                 assert page.locator(".bars .track i").first.evaluate(drawn) == "exact"  # else bars are left out
         browser.close()
