@@ -20,10 +20,15 @@ def labels(market: Market) -> NDArray[np.int8]:
 
 def historical(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:
     """`count` stretches of consecutive decision rows of `window`, starts uniform, each [days]."""
+    return [stretch(window, days, rng) for _ in range(count)]
+
+
+def stretch(window: Window, days: int, rng: np.random.Generator) -> Rows:
+    """Consecutive decision rows of `window`, `days` or as many as it has, the start uniform."""
     first, last = window.decisions.start, window.decisions.stop
     length = min(days, last - first)
-    starts = rng.integers(first, last - length + 1, size=count)
-    return [np.arange(start, start + length) for start in starts]
+    start = rng.integers(first, last - length + 1)
+    return np.arange(start, start + length)
 
 
 def bootstrapped(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:

@@ -12,13 +12,16 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
-from finflow.envs.episodes import historical
+from finflow.envs.episodes import stretch
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DataError
 
 Obs = NDArray[np.float32]
+
+_TERMS = tuple(f"reward_{name}" for name in ("active", "tail", "turnover", "drawdown"))
+_LIVED = tuple(f"_{name}" for name in ("date", "net", "gross", "cost", "turnover", "nav", "executed", *_TERMS))
 
 
 class _Core:
@@ -41,7 +44,7 @@ class _Core:
         self._table = np.zeros((days, known + own), dtype=np.float32)
         self._table[:, :known] = np.concatenate([features.reshape(days, -1), market_features], axis=1)
         self._table[:, -1] = market.decision
-        self._held, self._dates = slice(known, known + market.n), market.dates.astype(np.int64)
+        self._held, self._dates = slice(known, known + market.n), market.dates.astype(np.int64)[1:]
         self._window, self._days, self.count = window, min(episode_days, len(window)), count
         self.simulator = Simulator(market, accounting, reward)
         self.simulator.reset(np.full((count, self._days), -1, dtype=np.int64))
@@ -50,9 +53,7 @@ class _Core:
 
     def draw(self, streams: Mapping[int, np.random.Generator]) -> None:
         """Start a fresh episode in each slot of `streams`, in cash, drawn from its own stream."""
-        self.simulator.restart_all(
-            {slot: historical(self._window, self._days, 1, rng)[0] for slot, rng in streams.items()}
-        )
+        self.simulator.restart_all({slot: stretch(self._window, self._days, rng) for slot, rng in streams.items()})
 
     def observe(self) -> Obs:
         """[E, d F + M + n + 2]: features, market features, w-, own log drawdown, whether today decides."""
@@ -63,24 +64,23 @@ class _Core:
 
     def step(self, action: NDArray[np.floating[Any]]) -> Step:
         """Book scores [E, n], which the ledger makes weights of; one below 0 counts as 0, all zeros is all cash."""
-        scores = action.astype(np.float64)
         # One product tells; only where it overflows are the scores looked at one by one.
-        if not isfinite(np.vdot(scores, scores)) and not np.isfinite(scores).all():
+        if not isfinite(np.vdot(action, action)) and not np.isfinite(action).all():
             raise DataError("action: a score is not finite; the learner may have diverged, return finite numbers")
-        return self.simulator.step(np.maximum(scores, 0.0, out=scores))
+        return self.simulator.step(np.maximum(action, 0.0))
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
         """What the ledger says of the day, each [E] (executed [E, n])."""
         booked = step.booked
         return {
-            "date": self._dates.take(step.row + 1, mode="clip"),
+            "date": self._dates.take(step.row, mode="clip"),
             "net": booked.net,
             "gross": booked.gross,
             "cost": booked.cost,
             "turnover": booked.turnover,
             "nav": self.simulator.nav,
             "executed": step.executed,
-            **{f"reward_{name}": term for name, term in step.components.items()},
+            **dict(zip(_TERMS, step.components.values(), strict=True)),
         }
 
 
@@ -180,5 +180,5 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             kept = {} if fresh.all() else facts
             facts = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
         self._done, lived = terminated | truncated, ~fresh
-        info: dict[str, Any] = {**facts, **dict.fromkeys(map("_".__add__, facts), lived)}
+        info: dict[str, Any] = {**facts, **dict.fromkeys(_LIVED if facts else (), lived)}
         return self._core.observe(), reward, terminated, truncated, info

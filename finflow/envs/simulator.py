@@ -49,6 +49,9 @@ class Simulator:
         self.accounting = accounting
         self.reward = reward
         self._open = (market.status == TRADABLE).all(1) & market.decision
+        self._always_open = bool(self._open.all())
+        # A decision earns what stands a row below it.
+        self._returns, self._benchmark = market.returns[1:], market.benchmark[1:]
 
     def reset(self, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
         """Start E episodes.
@@ -101,31 +104,29 @@ class Simulator:
         self._rows, self._first = rows, np.arange(len(rows)) * rows.shape[1]
 
     def _arrive(self) -> None:
-        """Look up today's row of every episode; beyond its last one `_rows` holds the row that follows it."""
-        self.row = self._rows.take(self._first + self._at)
+        """Look up today's row of every episode; beyond its last one `_rows` holds the row that follows it.
 
-    @property
-    def active(self) -> NDArray[np.bool_]:
-        """[E] episodes that still have decisions to take."""
-        return self._at < self._length
+        `active` [E] are the episodes that still have decisions to take.
+        """
+        self.row, self.active = self._rows.take(self._first + self._at), self._at < self._length
 
     def step(self, target: Array) -> Step:
         """Decide `target` [E, n] at the current rows, book the day, move on; finished episodes stand still."""
         market, row, before, active = self.market, self.row, self.drifted, self.active
         # In float32 weights would sum to 1 within 1e-7 only; another layout would be summed in another order.
         target = np.ascontiguousarray(target, dtype=np.float64)
-        everything = np.count_nonzero(self._open.take(row)) == len(row)
+        everything = self._always_open or np.count_nonzero(self._open.take(row)) == len(row)
         status, decide = (None, None) if everything else (market.status.take(row, axis=0), market.decision.take(row))
         executed = execute(target, before, status, decide, self.accounting)
-        following = row + 1  # clipped: an episode that has finished may stand on the last row
-        returns = market.returns.take(following, axis=0, mode="clip")
+        # Clipped: an episode that has finished may stand on the last row.
+        returns = self._returns.take(row, axis=0, mode="clip")
         booked = book(executed, before, returns, self.accounting.cost_rate)
         terms: dict[str, Array] = {}
         drawdown_before = self.drawdown
         if self.reward is None:
             reward, drawdown = np.zeros(len(row)), next_drawdown(drawdown_before, booked.net)
         else:
-            benchmark = market.benchmark.take(following, mode="clip")
+            benchmark = self._benchmark.take(row, mode="clip")
             terms, drawdown = self.reward.components(booked.net, booked.turnover, benchmark, drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         drifted, nav = booked.drifted, self.nav * (1.0 + booked.net)
@@ -135,12 +136,11 @@ class Simulator:
         self.drifted, self.nav, self.drawdown = drifted, nav, drawdown
         self._at = self._at + active
         ruined = active & (booked.net <= RUIN - 1.0)
-        truncated = active & (self._at >= self._length)
         if np.count_nonzero(ruined):  # it ends the episode on the day it happens
             self._length = np.where(ruined, self._at, self._length)
             self._rows[ruined, self._at[ruined]] = row[ruined] + 1
-            truncated &= ~ruined
         self._arrive()
+        truncated = active & ~(self.active | ruined)
         return Step(row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, truncated)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
