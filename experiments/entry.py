@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -235,6 +236,19 @@ def shown(path: Path) -> str:
 def figures(values: Mapping[str, float | None]) -> str:
     """Named figures in one line; a dash is an undefined value."""
     return ", ".join(f"{name} {'-' if value is None else format(value, '.4g')}" for name, value in values.items())
+
+
+def timing(folder: Path) -> str:
+    """Wall-clock seconds of a run by phase, from its `run.json`, in one line."""
+    from finflow.artifacts.files import read_json
+    from finflow.artifacts.names import RUN
+
+    record = read_json(folder / RUN)
+    begin, end = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))
+    whole = (end - begin).total_seconds()
+    phases = record["seconds"] | {"rest": max(whole - sum(record["seconds"].values()), 0.0)}
+    since = " since it was resumed" if record.get("resumed") else ""
+    return f"Seconds{since}: {', '.join(f'{name} {s:.1f}' for name, s in phases.items())}; in all {whole:.1f}"
 
 
 def usage(stage: str, about: str, examples: Mapping[str, str]) -> str:

@@ -31,6 +31,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     tables.show_parts(found)
     if found.diagnostics:
         print(f"Experts and gate: {entry.figures(found.diagnostics)}")
+    print(entry.timing(result.run_dir))
     print(f"Test window opened {found.window_opened} times")
     print(found.verdict.line())
     print(f"Report: {entry.shown(result.report)}")

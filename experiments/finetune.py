@@ -26,6 +26,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     from finflow.stages.finetune import finetune  # alone: the pipeline loads every stage
 
     result = finetune(config, folder)
+    print(entry.timing(result.run_dir))
     print(f"Kept from episode {result.selected_episode} (0 is the hand-over), by validation")
     print(f"Experts and gate, kept: {entry.figures(result.diagnostics)}")
     print(f"Experts and gate, at the end of training: {entry.figures(result.diagnostics_at_end)}")

@@ -26,6 +26,7 @@ def run(config: Config, folder: Path) -> entry.Result:
 
     result = pretrain(config, folder)
     losses = {"v_loss": result.v_loss, "q_loss": result.q_loss, "policy_loss": result.policy_loss}
+    print(entry.timing(result.run_dir))
     print(f"Last epoch: {entry.figures(losses)}")
     return result
 

@@ -28,20 +28,33 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Stopwatch:
-    """Wall-clock seconds of each named phase of a run; a phase entered twice adds up."""
+    """Wall-clock seconds of each named phase of a run; a phase entered twice adds up, one within another stops it."""
 
     def __init__(self) -> None:
         self.started = now()
         self.seconds: dict[str, float] = {}
+        self._running, self._counted = list[str](), 0.0
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
-        """Count the block's seconds under `name`, also where it raises."""
-        begin = time.perf_counter()
+        """Count the block's seconds under `name`, also where it raises; those of phases within it are their own."""
+        self._count()
+        self._running.append(name)
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+            self._count()
+            self._running.pop()
+
+    def rounded(self) -> dict[str, float]:
+        """Seconds by phase, in the order in which they were entered, to the millisecond."""
+        return {name: round(seconds, 3) for name, seconds in self.seconds.items()}
+
+    def _count(self) -> None:
+        since, self._counted = self._counted, time.perf_counter()
+        if self._running:
+            name = self._running[-1]
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._counted - since
 
 
 def now() -> str:
@@ -98,7 +111,7 @@ def run_record(
         "git": git_state(_CHECKOUT),
         "started": stopwatch.started,
         "finished": now() if finished else None,
-        "seconds": {name: round(seconds, 3) for name, seconds in stopwatch.seconds.items()},
+        "seconds": stopwatch.rounded(),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
 from finflow.artifacts.parents import FACTS, weights_of
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
+from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
 from finflow.artifacts.runs import HEAD, JUDGED, named_runs, noted_openings
 from finflow.config import run_folder, to_yaml
 from finflow.data.csv_table import read_as
@@ -65,8 +65,9 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     for line in evaluation.warnings:
         warn(line)
     write_config(folder, own)
-    _write_tables(folder, judged)
-    atomic_json(folder / "explanations.json", overview.to_dict())
+    with stopwatch.phase("report"):
+        _write_tables(folder, judged)
+        atomic_json(folder / "explanations.json", overview.to_dict())
     following = command_for("decide", first.config, {"run": first.folder})
     facts = {
         "run": [str(run.folder) for run in runs],
@@ -86,8 +87,9 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         finished=True, facts=facts,
     )  # fmt: skip
     report = folder / "report.html"
-    write_report(report, evaluation, _run_facts(first, record, following), judged.study, overview)
-    write_run(folder, record)
+    with stopwatch.phase("report"):
+        write_report(report, evaluation, _run_facts(first, record, following), judged.study, overview)
+    write_run(folder, record | {"finished": now(), "seconds": stopwatch.rounded()})
     study = None if judged.study is None else plain(asdict(judged.study))
     write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study})
     folders = tuple(run.folder for run in runs)

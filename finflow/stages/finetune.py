@@ -107,9 +107,10 @@ def _close(
     run: Run, parent: Parent | None, agent: OnlineLearner, selection: Selection, last: Mapping[str, float | None]
 ) -> FinetuneResult:
     """Write the selected weights, `run.json` and, last, `summary.json`."""
-    sha256 = run.save(selection.weights, agent.scales)
-    agent.networks.load_state_dict(selection.weights)
-    run.keep_validation(agent.networks)
+    with run.stopwatch.phase("results"):
+        sha256 = run.save(selection.weights, agent.scales)
+        agent.networks.load_state_dict(selection.weights)
+        run.keep_validation(agent.networks)
     first, end = selection.scores[0], selection.scores[-1]
     objectives = [score[selection.objective] for score in selection.scores]
     dip = None

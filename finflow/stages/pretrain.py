@@ -63,11 +63,12 @@ def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainR
     generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
     agent = offline_learner(networks, algo, prepared.world, generator)
     agent.update = compiled(agent.update, config.hardware)
-    with stopwatch.phase("train"):
+    with stopwatch.phase("updates"):
         row = _learn(run, agent, memory, dataset)
-    scales = cql_scales(networks, prepared, memory, config.seed)
-    sha256 = run.save(networks.state_dict(), scales)
-    run.keep_validation(networks)
+    with stopwatch.phase("results"):
+        scales = cql_scales(networks, prepared, memory, config.seed)
+        sha256 = run.save(networks.state_dict(), scales)
+        run.keep_validation(networks)
     summary = {"stage": "pretrain", "weights_sha256": sha256, "transitions": len(dataset), "metrics": row}
     summary |= {"advantage_std": scales[0], "atom_std": scales[1]}
     run.tracker.finish(outcome_of(run.folder, "pretrain", summary))
@@ -100,8 +101,9 @@ def _learn(run: Run, agent: OfflineLearner, memory: Replay, dataset: Dataset) ->
     parts = {"agent": agent, "state": state, "monitor": monitor, "selection": selection, "generator": generator}
 
     def validate(epoch: int) -> dict[str, float | None]:
-        score = validator()
-        show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
+        with run.stopwatch.phase("validation"):
+            score = validator()
+            show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
         if selection.consider(epoch, score):
             keeper.found_best()
         return score

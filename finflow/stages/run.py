@@ -95,7 +95,8 @@ class Run:
         def facts() -> dict[str, Any]:
             return {"sinks": self.tracker.position(), "made_of": dict(made_of)}
 
-        keeper = Checkpointer(self.place.store, self.config.checkpoint, stop, parts, facts, check)
+        phase = self.stopwatch.phase
+        keeper = Checkpointer(self.place.store, self.config.checkpoint, stop, parts, facts, check, phase)
         if self.place.found is not None:
             keeper.restore(self.place.found)
             self.place.found = dataclasses.replace(self.place.found, state=None)  # not held twice from here on

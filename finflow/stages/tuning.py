@@ -58,7 +58,7 @@ class Tuning:
             if self.selection.at is None:
                 self.hand_over()
                 keeper.save("episode", 0)
-            with self.run.stopwatch.phase("train"):
+            with self.run.stopwatch.phase("updates"):
                 last = self.train()
             keeper.finish("episode", self.state.finished)
         return last
@@ -91,16 +91,18 @@ class Tuning:
         return train_online(
             agent, run.prepared.world, self.plan, state, self.memory, batcher, run.tracker, self.monitor,
             self.evaluate_at, summarise_episode, before_cql=self.before_cql, generator=self.generator,
-            pause=lambda: self.keeper.pause("episode", state.finished),
+            pause=lambda: self.keeper.pause("episode", state.finished), phase=run.stopwatch.phase,
         )  # fmt: skip
 
     def evaluate_at(self, episode: int) -> dict[str, float | None]:
         """Validate the agent as it stands, and keep it if it is the best so far."""
-        score = self.validate()
-        show_networks(self.run.tracker, "episode", episode, self.agent.networks, self.run.gate(self.validate))
-        if self.selection.consider(episode, score):
-            self.run.save(self.selection.weights, self.agent.scales)
-            self.keeper.found_best()
+        run = self.run
+        with run.stopwatch.phase("validation"):
+            score = self.validate()
+            show_networks(run.tracker, "episode", episode, self.agent.networks, run.gate(self.validate))
+            if self.selection.consider(episode, score):
+                run.save(self.selection.weights, self.agent.scales)
+                self.keeper.found_best()
         return score
 
     def before_cql(self) -> None:

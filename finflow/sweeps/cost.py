@@ -11,8 +11,8 @@ from finflow.config import from_yaml
 from finflow.errors import ConfigError, StorageError
 from finflow.schema import Config
 
-TRAIN = "train"
-"""Name of the phase, in `run.json`, that grows with the budget."""
+TRAINING = ("updates", "environment", "validation", "checkpoints")
+"""Names of the phases, in `run.json`, that grow with the budget."""
 
 
 TRANSITION = 500.0
@@ -86,12 +86,13 @@ def measured(config: Config) -> Measured:
     except (ConfigError, StorageError, KeyError, TypeError):
         return estimate
     same = own.algo.name == config.algo.name and own.algo.network == config.algo.network
-    if not same or TRAIN not in seconds:
+    trained = sum(float(seconds.get(name, 0.0)) for name in TRAINING)
+    if not same or not trained:
         return estimate
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.parent.name != CHECKPOINTS)
     saved = [path.stat().st_size for path in (run / CHECKPOINTS).glob("*.safetensors")]
     state = max(saved) - TRANSITION * remembered(own) if saved else estimate.state
-    return Measured(work(own), float(seconds[TRAIN]), estimate.rest, size, max(state, 0.0), f"measured on {run}")
+    return Measured(work(own), trained, estimate.rest, size, max(state, 0.0), f"measured on {run}")
 
 
 def told(jobs: Sequence[tuple[Config, int]]) -> str:

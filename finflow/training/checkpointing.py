@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ class Checkpointer:
     parts : by name, all that changes while the run goes on.
     facts : plain data to keep beside them, asked for at every save.
     check : raises `DivergedError` if the run is not worth saving; the last good checkpoint stays.
+    phase : counts the seconds of what is done within it under a name.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Checkpointer:
         parts: Mapping[str, Stateful | torch.Generator],
         facts: Callable[[], Mapping[str, Any]],
         check: Callable[[], None],
+        phase: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self.store, self.settings, self.stop = store, settings, stop
-        self.parts, self.facts, self.check = parts, facts, check
+        self.parts, self.facts, self.check, self.phase = parts, facts, check, phase
         self._at: tuple[str, int] = ("", 0)
         self._path: Path | None = None  # of the checkpoint that holds things as they stand
         self._best = False
@@ -118,13 +121,16 @@ class Checkpointer:
         if self._path is not None:
             return self._path
         self.check()
+        with self.phase("checkpoints"):
+            facts = {**self.facts(), "unit": unit, "progress": progress}
+            self._path = self.store.save(unit, progress, self._state(), facts, best=self._best)
+        self._at, self._best = (unit, progress), False
+        return self._path
+
+    def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {
             name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
             for name, part in self.parts.items()
         }
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        state[TORCH] = {"cpu": torch.get_rng_state(), "cuda": cuda}
-        facts = {**self.facts(), "unit": unit, "progress": progress}
-        self._path = self.store.save(unit, progress, state, facts, best=self._best)
-        self._at, self._best = (unit, progress), False
-        return self._path
+        return {**state, TORCH: {"cpu": torch.get_rng_state(), "cuda": cuda}}

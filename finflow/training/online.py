@@ -1,6 +1,7 @@
 """Phase 2's loop: act, step, store, update; episodes side by side in one simulator."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -158,6 +159,7 @@ def train_online(
     *,
     before_cql: Callable[[], None],
     pause: Callable[[], None],
+    phase: Callable[[str], AbstractContextManager[None]],
     generator: torch.Generator,
 ) -> dict[str, float | None]:
     """Fine-tune `agent` from `state` through the episodes of `plan`; returns the last episode's row.
@@ -168,6 +170,7 @@ def train_online(
     summarise : (net [L], turnover [L]) of an episode -> its return, Sharpe ratio, CVaR, turnover.
     before_cql : called once when the critic-only warm-up ends (from scratch, it measures the scale of CQL).
     pause : called after every step, where the run can be left and taken up again.
+    phase : counts the seconds of what is done within it under a name.
     generator : of the offline and online samples.
 
     Raises
@@ -181,7 +184,8 @@ def train_online(
             _begin_episode(simulator, slots, plan, int(slot))
         while simulator.active.any():
             reached = state.step / plan.steps
-            _live(agent, simulator, world, memory, slots, monitor)
+            with phase("environment"):
+                _live(agent, simulator, world, memory, slots, monitor)
             if state.step >= plan.frozen_steps and memory.size >= config.batch_size:
                 if state.updates == plan.critic_updates:
                     before_cql()

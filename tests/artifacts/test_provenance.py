@@ -100,6 +100,17 @@ def test_stopwatch_adds_up_and_survives_errors(monkeypatch: pytest.MonkeyPatch) 
     assert watch.seconds == {"train": 3.5}
 
 
+def test_a_phase_within_another_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 4.0, 9.0, 20.0, 20.5])
+    monkeypatch.setattr(provenance.time, "perf_counter", lambda: next(clock))
+    watch = Stopwatch()
+    with watch.phase("updates"), pytest.raises(KeyError), watch.phase("validation"):
+        raise KeyError
+    with watch.phase("updates"):
+        pass
+    assert watch.rounded() == {"updates": 6.5, "validation": 3.0}
+
+
 def test_fold_dates_are_of_the_first_and_last_return() -> None:
     dates = np.arange("2020-01-01", "2020-02-01", dtype="datetime64[D]")
     market = cast(Market, SimpleNamespace(dates=dates))

@@ -38,11 +38,25 @@ def run(place: Path, command: str) -> tuple[list[str], Path, str]:
     return lines, place / folder.removeprefix("Run folder: "), following.removeprefix("Next: ")
 
 
+def phases(lines: list[str]) -> list[str]:
+    """Names of what a stage says that its seconds went to; they add up to the whole."""
+    (line,) = (line for line in lines if line.startswith("Seconds: "))
+    parts, whole = line.removeprefix("Seconds: ").split("; in all ")
+    seconds = {name: float(value) for name, value in (part.split(" ") for part in parts.split(", "))}
+    assert sum(seconds.values()) == pytest.approx(float(whole), abs=0.05 * (len(seconds) + 1))
+    assert all(value < float(whole) for value in seconds.values())
+    return list(seconds)
+
+
 def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
     small = " ".join([*SMALL, "budget.epochs=1", "budget.updates_per_epoch=4"])
-    _, pretrained, following = run(place, f"python experiments/pretrain.py {small}")
+    lines, pretrained, following = run(place, f"python experiments/pretrain.py {small}")
+    assert phases(lines) == ["prepare", "collect", "updates", "validation", "checkpoints", "results", "rest"]
     assert following.startswith("python experiments/finetune.py ")
-    _, tuned, following = run(place, f"{following} budget.episodes=4 budget.frozen_episodes=1 budget.critic_updates=2")
+    budget = "budget.episodes=4 budget.frozen_episodes=1 budget.critic_updates=2"
+    lines, tuned, following = run(place, f"{following} {budget}")
+    trained = ["validation", "checkpoints", "updates", "environment", "results"]
+    assert phases(lines) == ["prepare", "collect", *trained, "rest"]
     for folder in (pretrained, tuned):
         assert {"config.yaml", "run.json", "metrics.jsonl", "weights.safetensors", "summary.json"} <= {
             path.name for path in folder.iterdir()
@@ -50,6 +64,7 @@ def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
     assert following.startswith("python experiments/evaluate.py ")
     lines, judged, following = run(place, f"{following} evaluation.bootstrap_samples=100")
     assert judged.parent == place / "outputs" / "evaluate" / tuned.parent.name
+    assert phases(lines) == ["prepare", "evaluate", "explain", "report", "rest"]
     assert place / lines[0].removeprefix("Run judged: ") == tuned
     number = r"-?\d+\.\d+"
     verdict = (

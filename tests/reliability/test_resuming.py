@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST
+from finflow.artifacts.provenance import Stopwatch
 from finflow.errors import ConfigError
 from finflow.schema import Checkpoint, Config
 from finflow.stages.place import placed, resumed_folder
@@ -49,7 +50,7 @@ class Kept:
 def test_every_option_says_when_to_save(options: dict[str, Any], step: int, saved: list[Any]) -> None:
     settings = {"interval": 10, "save_best": False, "save_latest": False, "max_checkpoints": 5} | options
     store = Kept()
-    keeper = Checkpointer(store, Checkpoint(**settings), Stop(), {}, dict, lambda: None)  # type: ignore[arg-type]
+    keeper = Checkpointer(store, Checkpoint(**settings), Stop(), {}, dict, lambda: None, Stopwatch().phase)  # type: ignore[arg-type]
     for progress in range(step, 33, step):
         if progress in (4, 20, 24):
             keeper.found_best()

@@ -15,7 +15,9 @@ def earlier_run(root: Path, *overrides: str) -> None:
     place = root / "finetune" / "x" / "run"
     place.mkdir(parents=True)
     (place / "config.yaml").write_text(to_yaml(load("finetune", overrides)))
-    (place / "run.json").write_text(json.dumps({"seconds": {"prepare": 1.0, "train": 200.0}}))
+    (place / "run.json").write_text(
+        json.dumps({"seconds": {"prepare": 1.0, "updates": 150.0, "environment": 30.0, "validation": 20.0}})
+    )
     (place / "weights.safetensors").write_bytes(bytes(5_000_000))
     (place / "checkpoints").mkdir()
     (place / "checkpoints" / "00001-episode-16.safetensors").write_bytes(bytes(2_000_000 + 16 * 252 * 500))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from finflow.agents.batch import OnlineCoefficients
 from finflow.agents.bcell import BCell
+from finflow.artifacts.provenance import Stopwatch
 from finflow.data.market import REGIMES
 from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
 from finflow.envs.simulator import Simulator, Step
@@ -68,6 +69,7 @@ def train(
         train_online(
             agent, prepared.world, plan, state, memory, batcher, recorder, monitor or make_monitor(agent),
             lambda _: figures, summarise_episode, before_cql=before_cql, pause=lambda: None, generator=generator,
+            phase=Stopwatch().phase,
         )  # fmt: skip
         return simulator
 
