@@ -99,7 +99,7 @@ endif
 bench: $(RUNTIME) $(if $(PEERS),$(PEERS_VENV)) ## updates a second, memory and the cost of the parts; PEERS=1 beside other libraries
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.run $(if $(PEERS),--peers) $(ARGS)
 
-growth: $(RUNTIME) ## how cost and memory grow with assets, batch, quantiles, CQL draws, history, memory
+growth: $(DEV) ## how cost and memory grow with assets, batch, quantiles, CQL draws, history, memory, runs side by side
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.growth $(ARGS)
 
 profile: $(RUNTIME) ## time and memory of one update of each phase by operator, and traces into outputs/profile; settings in ARGS

@@ -1,15 +1,19 @@
-"""How cost grows: CPU time of an update, of features and of a sample, and memory, into outputs/bench/growth.json.
+"""How cost grows: time of an update, of features, of a sample and of runs side by side, and memory.
 
-    OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.growth [--figure docs/images/growth.svg]
+    make growth ARGS="--figure docs/images/growth.svg"
+    make growth ARGS="--only 'side by side'"
 
-Every setting runs in a process of its own, so that its peak memory is its own.
+Every setting runs in a process of its own, so that its peak memory is its own. Results are kept in
+outputs/bench/growth.json setting by setting; with --only the others stay as they were measured before.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.contenders import CQL_DRAWS, bcell, iql
+from benchmarks.growth_figure import draw
 from benchmarks.parts import features_and_priors, synthetic
 from benchmarks.worker import ONE_THREAD, peak_mib
 from finflow.replay import Replay
 from finflow.seeding import torch_stream
 
 ROOT = Path(__file__).resolve().parents[1]
+BESIDE, JOB = "B-Cell portfolio, CQL by default", ["experiment=demo"]
 Cost = dict[str, float]
 
 
@@ -64,15 +70,56 @@ def _assets(build: Callable[..., Callable[[int], None]], assets: int) -> Cost:
     return _updates(build, f"env.synthetic.assets={assets}")
 
 
+def _beside(runs: int) -> Cost:
+    """So many processes that learn at once: milliseconds by the clock for an update of any, and memory of all."""
+    line = [sys.executable, "-m", "benchmarks.worker", "benchmarks.contenders", BESIDE]
+    environment, pipe = os.environ | ONE_THREAD, subprocess.PIPE
+    workers = [
+        subprocess.Popen(line, cwd=ROOT, env=environment, text=True, bufsize=1, stdin=pipe, stdout=pipe)
+        for _ in range(runs)
+    ]
+
+    def answers(updates: int = 0) -> list[dict[str, Any]]:
+        """What each says to a burst, or that it is ready."""
+        for worker in workers if updates else ():
+            assert worker.stdin is not None
+            worker.stdin.write(f"{updates}\n")
+        return [json.loads(worker.stdout.readline()) for worker in workers if worker.stdout is not None]
+
+    answers()
+    rates, burst = list[float](), 50
+    for _ in range(5):
+        said = answers(burst)
+        rates.append(sum(burst / one["wall"] for one in said))
+    for worker in workers:
+        worker.communicate()
+    return {"ms": 1e3 / float(np.median(rates)), "peak_mib": sum(one["peak_mib"] for one in said)}
+
+
+def _jobs(at_once: int) -> Cost:
+    """A sweep of four pretrained jobs, so many at once: milliseconds by the clock for a job, and memory of all."""
+    with tempfile.TemporaryDirectory() as folder:
+        line = [sys.executable, "experiments/pretrain.py", *JOB, f"output_root={folder}"]
+        subprocess.run([*line, "budget.epochs=1"], cwd=ROOT, check=True, capture_output=True)  # its data are cached
+        launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={at_once}"]
+        begin = time.perf_counter()
+        subprocess.run([*line, "-m", "seed=range(4)", *launcher], cwd=ROOT, check=True, capture_output=True)
+        took = time.perf_counter() - begin
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2 ** (20 if sys.platform == "darwin" else 10)
+    return {"ms": 1e3 * took / 4, "peak_mib": at_once * largest}
+
+
 SETTINGS: dict[str, tuple[tuple[int, ...], Callable[[int], Cost]]] = {
-    "assets, IQL update": ((20, 50, 100), lambda n: _assets(iql, n)),
-    "assets, B-Cell update with CQL": ((20, 50, 100), lambda n: _assets(bcell, n)),
-    "assets, features and priors of 10 years": ((20, 50, 100), lambda n: _prepared(n, 10)),
+    "assets, IQL update": ((20, 100, 500), lambda n: _assets(iql, n)),
+    "assets, B-Cell update with CQL": ((20, 100, 500), lambda n: _assets(bcell, n)),
+    "assets, features and priors of 10 years": ((20, 100, 500), lambda n: _prepared(n, 10)),
     "years, features and priors of 20 names": ((10, 20, 40), lambda n: _prepared(20, n)),
     "batch, IQL update": ((64, 256, 1024, 4096), lambda n: _updates(iql, f"algo.batch_size={n}")),
     "quantiles, IQL update": ((8, 32, 128), lambda n: _updates(iql, atoms=n)),
     "CQL draws of each kind, B-Cell update": ((5, 10, 30), lambda n: _updates(bcell, CQL_DRAWS.format(n))),
     "transitions held, one batch": ((100_000, 1_000_000, 10_000_000), _replay),
+    "seeds side by side, B-Cell update": ((1, 2), _beside),
+    "sweep jobs side by side, one job": ((1, 2), _jobs),
 }
 
 
@@ -85,39 +132,6 @@ def measure(name: str, size: int) -> Cost:
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-def draw(found: dict[str, dict[str, Cost]], path: Path) -> None:
-    """A panel for each setting, both axes logarithmic, as SVG; a dashed line is linear growth."""
-    wide, high, parts = 240, 190, list[str]()
-    for at, (name, rows) in enumerate(found.items()):
-        x = np.log10([float(size) for size in rows])
-        y = np.log10([row["ms"] for row in rows.values()])
-        linear = y[0] + (x - x[0])
-        span, low = max(np.ptp(np.concatenate([y, linear])), 0.5), min(y.min(), linear.min())
-        left, top = 20 + wide * (at % 4), 30 + high * (at // 4)
-        across = left + (wide - 60) * (x - x[0]) / np.ptp(x)
-        up, straight = (top + 110 - 95 * (line - low) / span for line in (y, linear))
-
-        def line(heights: Any, style: str, across: Any = across) -> str:
-            points = " ".join(f"{a:.1f},{h:.1f}" for a, h in zip(across, heights, strict=True))
-            return f'<polyline points="{points}" fill="none" {style}/>'
-
-        parts += [
-            f'<text x="{left}" y="{top - 10}" font-size="11">{name}</text>',
-            line(straight, 'stroke="#999" stroke-dasharray="4 3"'),
-            line(up, 'stroke="#1f4e79" stroke-width="2"'),
-        ]
-        for size, row, a, h in zip(rows, rows.values(), across, up, strict=True):
-            parts += [
-                f'<circle cx="{a:.1f}" cy="{h:.1f}" r="3" fill="#1f4e79"/>',
-                f'<text x="{a:.1f}" y="{h - 6:.1f}" font-size="9" text-anchor="middle">{row["ms"]:,.3g}</text>',
-                f'<text x="{a:.1f}" y="{top + 128}" font-size="9" text-anchor="middle">{float(size):,.0f}</text>',
-            ]
-    size = f'width="{wide * 4}" height="{high * ((len(found) + 3) // 4)}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>"]) + "\n")
-
-
 def exponent(rows: dict[str, Cost]) -> float:
     """Slope of ln cost in ln size between the two largest sizes: 1 is linear."""
     (a, low), (b, high) = list(rows.items())[-2:]
@@ -126,7 +140,7 @@ def exponent(rows: dict[str, Cost]) -> float:
 
 def table(found: dict[str, dict[str, Cost]]) -> str:
     """The results as Markdown."""
-    lines = ["| what grows | size | CPU ms | peak memory, MiB | exponent |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what grows | size | ms | peak memory, MiB | exponent |", "| --- | --- | --- | --- | --- |"]
     for name, rows in found.items():
         sizes = ", ".join(f"{int(size):,}" for size in rows)
         cost = ", ".join(f"{row['ms']:,.1f}" for row in rows.values())
@@ -140,21 +154,21 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SIZE"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/growth.json"))
     parser.add_argument("--figure", type=Path, default=Path("outputs/bench/growth.svg"))
+    parser.add_argument("--only", default="", metavar="WORD", help="only what has this in its name")
     options = parser.parse_args()
     if options.one:
         name, size = options.one[0], int(options.one[1])
         cost: dict[str, Any] = SETTINGS[name][1](size)
-        print(json.dumps({**cost, "peak_mib": peak_mib()}))
+        print(json.dumps({"peak_mib": peak_mib(), **cost}))
         return
     torch.set_num_threads(1)
-    found: dict[str, dict[str, Cost]] = {}
-    for name, (sizes, _) in SETTINGS.items():
-        found[name] = {}
-        for size in sizes:
-            found[name][str(size)] = measure(name, size)
-            print(f"{name}: {size:,}: {found[name][str(size)]['ms']:.1f} ms", flush=True)
+    before = json.loads(options.out.read_text()) if options.out.exists() else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1))
+    for name in (name for name in SETTINGS if options.only in name):
+        before[name] = {str(size): measure(name, size) for size in SETTINGS[name][0]}
+        options.out.write_text(json.dumps(before, indent=1))
+        print(f"{name}: {', '.join(format(row['ms'], '.1f') for row in before[name].values())} ms", flush=True)
+    found = {name: before[name] for name in SETTINGS if name in before}
     draw(found, options.figure)
     print(f"\n{table(found)}\n\nResults: {options.out}, figure: {options.figure}")
 

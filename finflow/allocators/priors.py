@@ -22,7 +22,7 @@ from finflow.data.market import Market
 
 PRIORS = ("volatility", "correlation", "momentum", "defensive", "growth")
 
-VERSION = 1
+VERSION = 2
 """Part of the cache key: raise it with every change that moves a weight."""
 
 YEAR = 252

@@ -15,6 +15,7 @@ from skfolio.optimization import (
 )
 from skfolio.prior import EmpiricalPrior
 
+from finflow.allocators import simplex
 from finflow.allocators.covariance import rolling_covariance
 from finflow.allocators.optimisers import inverse_volatility, kelly, maximum_diversification, minimum_variance
 from finflow.allocators.risk_parity import equal_risk_contribution, hierarchical_risk_parity
@@ -182,3 +183,28 @@ def test_a_name_without_variance_is_refused_in_one_line():
     covariance = np.array([[[0.0, 0.0], [0.0, 1.0]]])
     with pytest.raises(DataError, match=r"^covariance\[0\]: variance of name 0 is 0.0; mask names .*$"):
         minimum_variance(covariance, np.ones((1, 2), dtype=np.bool_))
+
+
+@pytest.mark.parametrize("factors", [2, 60])
+def test_of_many_names_those_that_are_held_are_solved_for_alone(monkeypatch, factors):
+    """The same portfolios as from the whole system: of few names in the mask, of none, and of means below cash."""
+    rng, names = np.random.default_rng(factors), 3 * simplex.FEW // 2
+    loadings = 0.01 * rng.standard_normal((8, names, factors))
+    covariance = loadings @ loadings.transpose(0, 2, 1) + np.diag(rng.uniform(1e-5, 4e-4, names))
+    mask = rng.random((8, names)) < np.array([1, 1, 1, 0.7, 0.1, 1, 0.02, 0])[:, None]
+    mean = rng.normal(2e-4, 3e-4, (8, names)) * np.array([1, 1e-4, 10, 1, 1, 1, 1, 1])[:, None]
+    mean[5] = -np.abs(mean[5])
+    covariance = np.where(mask[:, :, None] & mask[:, None, :], covariance, np.nan)
+    solvers = [minimum_variance, maximum_diversification, lambda s, m: kelly(mean, s, m)]
+    found = [solve(covariance, mask) for solve in solvers]
+    sizes, exact = [], np.linalg.solve
+    monkeypatch.setattr(np.linalg, "solve", lambda a, b: sizes.append(a.shape[1]) or exact(a, b))
+    minimum_variance(covariance, mask)
+    assert sizes[0] <= names // 4
+    monkeypatch.setattr(simplex, "FEW", names)
+    for weights, solve in zip(found, solvers, strict=True):
+        np.testing.assert_allclose(weights, solve(covariance, mask), atol=1e-12)
+    held = (found[2] > 0).sum(axis=1)
+    assert found[2][0].sum() == pytest.approx(1)
+    assert 0 < found[2][1].sum() < 1
+    assert held[5] == held[7] == 0 < held[3]
