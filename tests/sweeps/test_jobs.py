@@ -198,8 +198,13 @@ def test_ending_the_sweep_ends_its_job_and_starts_no_other(tmp_path: Path, told:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a process cannot follow its parent elsewhere")
-def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path: Path) -> None:
-    sweep, folder = begin(tmp_path, "0,1", SLEEPS)
+def test_a_job_ends_with_the_process_that_waits_for_it_and_runs_again(tmp_path: Path) -> None:
+    body = f"""with open('ran', 'a') as ran: ran.write(f'{{config.seed}} ')
+if not Path('healed').exists():
+    Path('begun').write_text(str(os.getpid()))
+    time.sleep(120)
+{FINISHED}"""
+    sweep, folder = begin(tmp_path, "0,1", body)
     job = int((tmp_path / "begun").read_text())
     assert {seed: status.state for seed, status in statuses(folder).items()} == {"0": "running", "1": "waiting"}
     sweep.kill()
@@ -207,6 +212,11 @@ def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path: Path) -> None:
     wait_for(lambda: not alive(job))
     found = statuses(folder)["0"]
     assert (found.state, found.reason) == ("killed", "its process is gone")
+    (tmp_path / "healed").touch()
+    again = call(tmp_path, Path(sweep.args[1]), *sweep.args[2:])
+    assert again.returncode == 0, again.stderr
+    assert {status.state for status in statuses(folder).values()} == {"finished"}
+    assert (tmp_path / "ran").read_text() == "0 0 1 "
 
 
 def test_a_job_that_is_being_run_is_left_alone(stub: Command, tmp_path: Path) -> None:
