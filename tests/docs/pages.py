@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+REFUSED = "refused"
+"""Title of a block whose command ends in the error that the block after it shows."""
 LANGUAGES = {"bash", "csv", "diff", "json", "python", "text", "yaml"}
 WALKED = [ROOT / "docs/first-study.md", *sorted((ROOT / "docs/extending").glob("*.md"))]
 """Pages whose files are put into a copy of the checkout and whose commands all run there, see test_extending.py."""
+INLINE = re.compile(r"`(?:\.venv/bin/)?((?:python|make) [^`]+)`")
 FENCE = re.compile(r'^( *)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', flags=re.MULTILINE | re.DOTALL)
 
 
@@ -49,6 +52,19 @@ def blocks(page: Path) -> list[Block]:
 
 def all_blocks() -> list[Block]:
     return [block for page in pages() for block in blocks(page)]
+
+
+def typed() -> dict[str, list[list[str]]]:
+    """Words of every command of each page that no walk types, those within sentences and tables too."""
+    found: dict[str, list[list[str]]] = {str(page.relative_to(ROOT)): [] for page in pages()}
+    for block in all_blocks():
+        walked = ROOT / block.page in WALKED and not block.title
+        if block.language == "bash" and not walked and block.title != REFUSED:
+            found[block.page] += block.commands()
+    for page in pages():
+        text = FENCE.sub("", page.read_text())
+        found[str(page.relative_to(ROOT))] += [shlex.split(one) for one in INLINE.findall(text)]
+    return found
 
 
 def stage_of(words: Sequence[str]) -> str | None:

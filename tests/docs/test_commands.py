@@ -15,12 +15,10 @@ from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import expanded
 from multirun import params_of
 
-from .pages import LANGUAGES, ROOT, WALKED, Block, all_blocks, stage_of
+from .pages import LANGUAGES, REFUSED, ROOT, WALKED, Block, all_blocks, stage_of
 
 BLOCKS = all_blocks()
 TYPED = [b for b in BLOCKS if b.language == "bash" and (b.title or ROOT / b.page not in WALKED)]
-REFUSED = "refused"
-"""Title of a block whose command ends in the error that the block after it shows."""
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[0].split())
 STAGE_TARGETS = {"train": ("pretrain", "finetune")}
