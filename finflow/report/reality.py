@@ -54,8 +54,12 @@ def _worth(worth: Comparison | None, reach: float) -> tuple[Cell, Cell]:
 
 def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateInformation | None) -> tuple[str, ...]:
     """Which parts earn something, which add nothing, and whether the gate follows the market regime."""
-    if len(reality) < 2:
+    if not reality:
         return ()
+    if len(reality) == 1:
+        return (
+            "These runs are judged as the average of their portfolios, which has no one gate: judge one run alone.",
+        )
     if reality[0].sharpe is None:
         return ("The policy's Sharpe ratio is undefined on the validation rows, so nothing can be said.",)
     left_out = {f"{WITHOUT}{name}": name for name in experts}

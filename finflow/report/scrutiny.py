@@ -56,7 +56,7 @@ def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
         cards=(_spa(evaluation), _power(evaluation), lag_card(evaluation)),
         stress=stress_table(evaluation) if scrutiny.stress else None,
         stress_all=stress_all_table(evaluation) if scrutiny.stress else None,
-        reality=reality_table(scrutiny.reality) if scrutiny.reality else None,
+        reality=reality_table(scrutiny.reality) if len(scrutiny.reality) > 1 else None,
         reality_says=reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate),
     )
 

@@ -127,7 +127,8 @@ def _seeds(best: Setting, board: Leaderboard) -> tuple[str, ...]:
 def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
     """Label, figure and words of the strip under the head."""
     luck = board.luck
-    cards = [("Jobs finished", f"{board.finished} of {len(board.rows)}", f"{len(board.settings)} settings")]
+    settings = f"{len(board.settings)} setting{'' if len(board.settings) == 1 else 's'}"
+    cards = [("Jobs finished", f"{board.finished} of {len(board.rows)}", settings)]
     if luck is not None:
         found, over = luck.deflated, luck.overfitting
         cards += [

@@ -85,12 +85,12 @@ def importance_chart(board: Leaderboard) -> Chart | None:
     )  # fmt: skip
     finish(figure)
     figure.update_layout(hovermode="closest", legend={"y": 1.0, "yanchor": "bottom"})  # below, it would meet the title
-    figure.update_xaxes(title="share of the variance of scores", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(title="share of the variance of scores", tickformat=".0%", rangemode="tozero", title_standoff=8)
     note = (
         "How much of the spread of scores goes with a parameter; lighter, with a pair beyond its two parameters. "
         "A bar that ends before its red mark is no more than scores without any effect would show on average."
     )
-    return Chart("importance", "Which parameters matter", note, figure, 90 + 30 * len(bars))
+    return Chart("importance", "Which parameters matter", note, figure, 115 + 30 * len(bars))
 
 
 def effect_charts(board: Leaderboard) -> list[Chart]:

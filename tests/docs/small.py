@@ -34,7 +34,8 @@ def reduced(stage: str, typed: Sequence[str], data: Sequence[str]) -> list[str]:
     kept = [word for word in typed if not _large(word)]
     keys = {parse_override(word).key_or_group for word in kept if word != "-m"}
     idle = ["evaluation"] if "audit=true" in kept else []
-    added = [] if keys & {"env", "fold"} or "env" not in READS[stage] else list(data)
+    named = keys & {"env", "fold"} or "experiment=folds" in kept or "env" not in READS[stage]
+    added = [] if named else list(data)
     return [
         *kept,
         *added,

@@ -129,9 +129,10 @@ def run(shell: Shell, words: Sequence[str]) -> None:
     if stage_of(words) in ("pretrain", "finetune") and "--help" not in words and jobs_of(words) > MOST_JOBS:
         words = [*words, *([] if "sweep.dry_run=true" in words else ["sweep.dry_run=true"])]
     line = shlex.join(small(words, PRICES))
-    if "resume=true" in words:  # of a run that is there, and is to go on
-        assert shell.run(line.replace(" resume=true", "")).returncode == 0
-        line = line.replace("budget.episodes=4", "budget.episodes=8")
+    if "resume=true" in words:  # a run that was killed at its very end
+        folder = re.search(r"Run folder: (.*)", shell.run(line.replace(" resume=true", "")).stdout)
+        assert folder is not None
+        (shell.folder / folder[1] / "summary.json").unlink()
     done = shell.run(line)
     first = re.search(r"run: (python experiments/\w+\.py .*)", done.stderr)
     if done.returncode == 2 and first is not None:

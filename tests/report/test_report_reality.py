@@ -42,7 +42,7 @@ def test_what_adds_nothing_is_named() -> None:
     assert both == "Leaving out momentum or growth lowers the Sharpe ratio, by no more than chance explains."
     assert "undefined" in says(variant(*idle), whole=None)
     assert says(variant("without momentum", None, math.nan, math.nan)) == ""
-    assert says() == ""
+    assert reality_says([], ("momentum",), None) == ()
 
 
 def test_other_parts_are_judged_alike() -> None:
@@ -91,3 +91,9 @@ def test_the_page_says_that_the_checks_are_of_validation_rows(
     assert "The experts correlation and defensive add nothing here" in page
     assert "The gate follows the market regime" in page
     assert "s-reality" not in render(replace(small, scrutiny=replace(small.scrutiny, reality=())), brief)
+
+
+def test_an_average_of_runs_has_no_parts_to_take_away(small: Evaluation, brief: RunFacts) -> None:
+    page = render(replace(small, scrutiny=replace(small.scrutiny, reality=small.scrutiny.reality[:1])), brief)
+    assert "which has no one gate: judge one run alone" in page
+    assert 'id="reality-table"' not in page
