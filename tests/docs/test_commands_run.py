@@ -124,7 +124,7 @@ def jobs_of(words: Sequence[str]) -> int:
 
 
 def run(shell: Shell, words: Sequence[str]) -> None:
-    """Run a command; where it names another one to run first, as a fine-tuning without a parent does, that as well."""
+    """Run a command; what needs a judged run, where a page has none before it, names the evaluation to run first."""
     words = filled(shell.folder, words)
     if stage_of(words) in ("pretrain", "finetune") and "--help" not in words and jobs_of(words) > MOST_JOBS:
         words = [*words, *([] if "sweep.dry_run=true" in words else ["sweep.dry_run=true"])]
@@ -134,7 +134,7 @@ def run(shell: Shell, words: Sequence[str]) -> None:
         assert folder is not None
         (shell.folder / folder[1] / "summary.json").unlink()
     done = shell.run(line)
-    first = re.search(r"run: (python experiments/\w+\.py .*)", done.stderr)
+    first = re.search(r"run: (python experiments/evaluate\.py .*)", done.stderr)
     if done.returncode == 2 and first is not None:
         before = shell.run(first[1])
         assert before.returncode == 0, f"{first[1]}\n{before.stderr[-3000:]}"
