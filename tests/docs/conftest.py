@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +55,14 @@ def python_of(folder: Path, address: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+def warmed() -> Iterator[Callable[..., Path]]:
     """Starts a warm Python that has imported these modules, and gives its address."""
     servers: list[subprocess.Popen[str]] = []
+    places: list[Path] = []
 
     def start(modules: tuple[str, ...], more: Mapping[str, str] | None = None) -> Path:
-        address = tmp_path_factory.mktemp("warm") / "socket"
+        address = Path(tempfile.mkdtemp(prefix="warm-")) / "socket"  # pytest's own paths are too long for one on macOS
+        places.append(address.parent)
         server = subprocess.Popen(
             [sys.executable, str(WARM), "serve", str(address), *modules],
             env={**os.environ, **QUIET, **(more or {})}, stdout=subprocess.PIPE, text=True,
@@ -72,6 +76,8 @@ def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., P
     for server in servers:
         server.kill()
         server.wait()
+    for place in places:
+        shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

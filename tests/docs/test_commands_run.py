@@ -32,7 +32,7 @@ LEFT: Mapping[str, str] = {
     "torchrun": "starts two whole processes; see tests/entry/test_torchrun.py",
     "tensorboard": "serves until it is stopped; what it reads is tested in tests/tracking",
     "wandb": "a program of W&B; what it reads, and a sync to a loopback server, are in tests/tracking",
-    "pytest": "the long tests of tests/reliability: hours",
+    "pytest": "the long tests of tests/reliability and tests/sweeps: up to hours",
     "benchmarks.learning": "hours; its learners are those of tests/agents",
     "setup": "installs from the network; see tests/entry/test_make.py",
     "test": "runs this very test",
