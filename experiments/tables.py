@@ -13,12 +13,13 @@ COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "t
 
 
 def show_metrics(metrics: "Mapping[str, Metrics]") -> None:
-    """Print a row a strategy, the policy first; a blank is an undefined value."""
-    rows: list[list[str]] = []
-    for strategy, row in metrics.items():
-        values = (getattr(row, name) for name in COLUMNS)
-        rows.append([strategy, *("" if value is None else f"{value:.3f}" for value in values)])
-    show_table("Test window, net of costs", ["strategy", *(name.replace("_", " ") for name in COLUMNS)], rows)
+    """Print a row a strategy, the policy first, in the units of the report; a dash is an undefined value."""
+    from finflow.report.tables import BY_FIELD
+
+    measures = [BY_FIELD[name] for name in COLUMNS]
+    rows = [[strategy, *(measure.cell(row).text for measure in measures)] for strategy, row in metrics.items()]
+    columns = ["strategy", *(f"{measure.label}\n{measure.unit}" for measure in measures)]
+    show_table("Test window, net of costs", columns, rows)
 
 
 def show_parts(evaluation: "Evaluation") -> None:
