@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,18 @@ def python_of(folder: Path, address: Path) -> None:
         (folder / ".venv" / f"{stamp}.stamp").touch()
 
 
+def started(address: Path, modules: Sequence[str], more: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """A warm Python that listens at `address`; it ends when its stdin is closed, as it is when this process ends."""
+    server = subprocess.Popen(
+        [sys.executable, str(WARM), "serve", str(address), *modules],
+        env={**os.environ, **QUIET, **(more or {})}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    return server
+
+
 @pytest.fixture(scope="session")
 def warmed() -> Iterator[Callable[..., Path]]:
     """Starts a warm Python that has imported these modules, and gives its address."""
@@ -63,19 +75,12 @@ def warmed() -> Iterator[Callable[..., Path]]:
     def start(modules: tuple[str, ...], more: Mapping[str, str] | None = None) -> Path:
         address = Path(tempfile.mkdtemp(prefix="warm-")) / "socket"  # pytest's own paths are too long for one on macOS
         places.append(address.parent)
-        server = subprocess.Popen(
-            [sys.executable, str(WARM), "serve", str(address), *modules],
-            env={**os.environ, **QUIET, **(more or {})}, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        servers.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        servers.append(started(address, modules, more))
         return address
 
     yield start
     for server in servers:
-        server.kill()
-        server.wait()
+        server.communicate()
     for place in places:
         shutil.rmtree(place)
 

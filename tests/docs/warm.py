@@ -1,13 +1,15 @@
 """A Python whose libraries are imported already: it forks for every command line, so that each starts at once.
 
 `python warm.py serve SOCKET MODULE...` imports the modules and waits; `python warm.py ask SOCKET PYTHON ARGS...` has a
-fork do what `PYTHON ARGS` would do, here, with this environment and these files, and ends as it ended.
+fork do what `PYTHON ARGS` would do, here, with this environment and these files, and ends as it ended. The first one
+leads a process group, and ends with all of it when its stdin does.
 """
 
 import gc
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -34,7 +36,7 @@ def ask(address: str, argv: Sequence[str]) -> None:
 
 
 def serve(address: str, modules: Sequence[str]) -> dict[str, Any]:
-    """Answer for ever; what comes back is what a fork of this process was asked to do."""
+    """Answer until stdin ends; what comes back is what a fork of this process was asked to do."""
     for name in modules:
         import_module(name)
     gc.freeze()
@@ -44,6 +46,8 @@ def serve(address: str, modules: Sequence[str]) -> dict[str, Any]:
     listening.listen()
     print("ready", flush=True)
     while True:
+        if sys.stdin in select.select([listening, sys.stdin], [], [])[0]:  # who started this is gone
+            os.killpg(0, signal.SIGKILL)
         line, _ = listening.accept()
         if os.fork() == 0:
             break
