@@ -134,7 +134,7 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
 
         with joined(config, wanted if config.resume is not None else None) as own:
             if own is not None:
-                overrides, wanted = into(overrides, own, wanted)
+                overrides, wanted = into(overrides, own, config.resume)
             return execute(stage, overrides, wanted or Path(config.output_root), lambda c, f: run(quiet(c), f))
     return execute(stage, overrides, wanted or Path(config.output_root), run)
 
@@ -174,14 +174,17 @@ def resumed(config: Config, overrides: Sequence[str], typed: Path | None) -> tup
     return into(overrides, folder)
 
 
-def into(overrides: Sequence[str], folder: Path, copied: Path | None = None) -> tuple[list[str], Path]:
-    """The command line of a run in `folder`, and that folder; one that goes on in `copied` goes on in the copy."""
+def into(overrides: Sequence[str], folder: Path, resume: str | bool | None = None) -> tuple[list[str], Path]:
+    """The command line of a run in `folder`, and that folder, which may be a copy of the one that `resume` names."""
+    from finflow.artifacts.checkpoints import FOLDER
     from finflow.artifacts.commands import override
 
-    kept = [text for text in overrides if not text.startswith("hydra.run.dir=")]
-    if copied is not None:
-        kept = [text.replace(str(copied), str(folder)) if text.startswith("resume=") else text for text in kept]
-    return [*kept, override("hydra.run.dir", folder)], folder
+    typed = {"hydra.run.dir": folder}
+    if isinstance(resume, str):
+        path = Path(resume)
+        typed["resume"] = folder if path.is_dir() else folder / FOLDER / path.name
+    kept = [text for text in overrides if text.partition("=")[0] not in typed]
+    return [*kept, *(override(key, value) for key, value in typed.items())], folder
 
 
 def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from entry import into
 from finflow.config import load
 from finflow.errors import ConfigError
 from finflow.stages.processes import joined
@@ -21,10 +22,10 @@ PRETRAIN = "experiments/pretrain.py"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 
-def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "WORLD_SIZE"} | {"OMP_NUM_THREADS": "1"} | more
     return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -44,6 +45,32 @@ def test_two_processes_make_one_run_folder(tmp_path: Path) -> None:
     assert len(list((root / "pretrain" / "latest").glob("*.json"))) == 1
     assert "torchrun" not in done.stdout.split("Next: ")[1]
     assert "distributed" not in done.stdout.split("Next: ")[1]
+    (folder / "summary.json").unlink()
+    (checkpoint,) = (folder / "checkpoints").glob("*.safetensors")
+    again = [str(ROOT / PRETRAIN), "hardware=multi_gpu", *TINY, f"output_root={root}", f"resume={checkpoint.name}"]
+    done = run(*TORCHRUN, *again, cwd=checkpoint.parent)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "copy"),
+    [
+        (".", "own"),
+        ("./../run", "own"),
+        ("checkpoints/1.safetensors", "own/checkpoints/1.safetensors"),
+        ("../run/checkpoints/1.safetensors", "own/checkpoints/1.safetensors"),
+        ("1.safetensors", "own/checkpoints/1.safetensors"),
+    ],
+)
+def test_however_a_run_is_named_the_others_go_on_in_their_copy(
+    typed: str, copy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    monkeypatch.chdir(checkpoints if "/" not in typed and typed != "." else checkpoints.parent)
+    overrides, folder = into(["seed=1", f"resume={typed}", "hydra.run.dir=."], Path("own"), typed)
+    assert (overrides, folder) == (["seed=1", "hydra.run.dir=own", f"resume={copy}"], Path("own"))
 
 
 @pytest.mark.parametrize(
