@@ -77,17 +77,19 @@ def remembered(config: Config) -> int:
 def measured(config: Config) -> Measured:
     """Cost of the newest finished run of the stage under the same `output_root`; the documented one without any.
 
-    A run of another algorithm, or with a network of another shape, says nothing about this one's.
+    A run of another algorithm, or with a network of another shape, says nothing about this one's; nor do the
+    seconds of a resumed run, which are those since it was resumed.
     """
     estimate = ESTIMATE[config.stage]
     try:
         run = newest_run(config.output_root, config.stage)
-        own, seconds = from_yaml(run / CONFIG), dict(read_json(run / RUN)["seconds"])
+        own, record = from_yaml(run / CONFIG), read_json(run / RUN)
+        seconds = dict(record["seconds"])
     except (ConfigError, StorageError, KeyError, TypeError):
         return estimate
     same = own.algo.name == config.algo.name and own.algo.network == config.algo.network
     trained = sum(float(seconds.get(name, 0.0)) for name in TRAINING)
-    if not same or not trained:
+    if not same or not trained or record.get("resumed"):
         return estimate
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.parent.name != CHECKPOINTS)
     saved = [path.stat().st_size for path in (run / CHECKPOINTS).glob("*.safetensors")]

@@ -51,6 +51,9 @@ def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
     assert said.startswith(f"{start} ({minutes:.1f} min and {size * 4:.1f} MB each; measured on {tmp_path}")
     other = load("finetune", [*small, "algo.network.hidden_dim=16"])
     assert measured(other) == ESTIMATE["finetune"]
+    record = tmp_path / "finetune" / "x" / "run" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"resumed": [{"from": None, "changed": {}}]}))
+    assert measured(config) == ESTIMATE["finetune"]
 
 
 def test_every_job_counts_with_its_own_work(tmp_path: Path) -> None:
