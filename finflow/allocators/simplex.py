@@ -67,7 +67,8 @@ def nonnegative_qp(a: Floats, b: Floats, mask: Mask, plane: Floats | None = None
 
 def _likely(a: Floats, b: Floats, mask: Mask) -> Mask:
     """An eighth of the names [B, d]: those that gain most from where the best multiple of b itself stands."""
-    start = np.where(mask, np.maximum(b, 0.0), 0.0)
+    b = np.where(mask, b, 0.0)
+    start = np.maximum(b, 0.0)
     slope = np.where(mask, (start[:, None, :] @ np.where(mask[:, :, None], a, 0.0))[:, 0, :], 0.0)
     height, curve = ((start * each).sum(axis=1, keepdims=True) for each in (b, slope))
     gain = np.where(mask, b - slope * np.divide(height, curve, out=np.zeros_like(curve), where=curve > 0), -np.inf)

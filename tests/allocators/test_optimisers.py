@@ -208,3 +208,16 @@ def test_of_many_names_those_that_are_held_are_solved_for_alone(monkeypatch, fac
     assert found[2][0].sum() == pytest.approx(1)
     assert 0 < found[2][1].sum() < 1
     assert held[5] == held[7] == 0 < held[3]
+
+
+@pytest.mark.parametrize("names", [simplex.FEW, simplex.FEW + 1])
+def test_what_stands_outside_the_mask_is_not_read(names):
+    rng = np.random.default_rng(3)
+    factor = rng.standard_normal((2, 2 * names, names))
+    a, b = factor.transpose(0, 2, 1) @ factor, rng.standard_normal((2, names))
+    mask = rng.random((2, names)) < 0.6
+    pair = mask[:, :, None] & mask[:, None, :]
+    for plane in (None, np.ones_like(b)):
+        wanted = simplex.nonnegative_qp(np.where(pair, a, 7.0), np.where(mask, b, 7.0), mask, plane)
+        found = simplex.nonnegative_qp(np.where(pair, a, np.nan), np.where(mask, b, np.nan), mask, plane)
+        np.testing.assert_allclose(found, wanted, atol=1e-14)
