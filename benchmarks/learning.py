@@ -4,8 +4,9 @@
 scratch at B-Cell's total of updates, each on a market of its own. The checkpoint that validation selects is run
 over 20 fresh years, drawn anew with other names, and that five times: an information ratio of one such path has a
 standard error of 1 / sqrt(20), a third of what is asked for. A seed's figure is the mean over its paths. `--ic 0`
-plants nothing: there the gross active information ratio should be nought. Rows that stand in OUT/rows.jsonl are not
-made again; the table comes from them all.
+plants nothing, and a fresh path is then the run's own train rows without their means, each day times a random sign:
+there the gross active information ratio should be nought. (On a path with a premium whoever holds less of it than 1/N
+falls behind.) Rows that stand in OUT/rows.jsonl are not made again; the table comes from them all.
 """
 
 import argparse
@@ -22,14 +23,17 @@ from numpy.typing import NDArray
 
 import finflow
 from finflow.agents.greedy import GreedyPolicy
-from finflow.data.market import Window
+from finflow.allocators.priors import prior_portfolios
+from finflow.data.build import build_market, market_of
+from finflow.data.market import Market, Window
+from finflow.envs.world import World
+from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_track
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.seeding import numpy_stream
-from finflow.stages.prepare import prepare
 from finflow.stages.run import METRICS
 from finflow.stages.trained import Trained, load_trained
 
@@ -51,27 +55,34 @@ LEARNERS: dict[str, list[str]] = {
 }  # fmt: skip
 
 
-def fresh_path(trained: Trained, seed: int) -> dict[str, float]:
-    """Active information ratios on the market of `seed`: the policy's, net and gross, and, where alpha was planted, the
-    net one of the oracle that was fitted on the run's validation rows.
-    """
+def fresh_market(trained: Trained, seed: int) -> Market:
+    """20 years, after a warm-up, that nobody trained on: with alpha as the run's own market, without it a null one."""
     config, prepared = trained.config, trained.prepared
     synthetic = config.env.synthetic
     assert synthetic is not None
     days = WARM_UP + YEARS * YEAR
-    env = config.env.model_copy(update={"synthetic": synthetic.model_copy(update={"seed": seed, "days": days})})
-    fresh = prepare(
-        config.model_copy(update={"env": env}), prepared.world.device, dates=prepared.dates,
-        scaling=trained.stored.scaling, reward=trained.stored.reward,
-    )  # fmt: skip
-    window, rebalance = Window(WARM_UP, days), config.env.rebalance
-    policy = GreedyPolicy(trained.networks.actor, fresh.world, np.array([WARM_UP - 1]))
-    strategies = {"policy": policy.act}
-    if synthetic.ic > 0:
-        oracle = fit_oracle(prepared.market, prepared.fold.validation, prepared.accounting, rebalance)
-        strategies["oracle"] = tilt(fresh.market, planted_signal(fresh.market), oracle.strength, oracle.rate)
-    tracks = backtest(fresh.market, window, fresh.accounting, strategies)
-    equal = equal_weight_track(fresh.market, window, fresh.accounting, rebalance)
+    if synthetic.ic == 0:
+        rng = numpy_stream(seed, "learning/null market")
+        return market_of(null_prices(prepared.market, prepared.fold.train, days, rng), config.env)
+    changed = synthetic.model_copy(update={"seed": seed, "days": days})
+    return build_market(config.env.model_copy(update={"synthetic": changed}), prepared.cache)
+
+
+def fresh_path(trained: Trained, seed: int) -> dict[str, float]:
+    """Active information ratios on the market of `seed`: the policy's, net and gross, and, where alpha was planted, the
+    net one of the oracle that was fitted on the run's validation rows.
+    """
+    prepared, rebalance = trained.prepared, trained.config.env.rebalance
+    market, accounting = fresh_market(trained, seed), prepared.accounting
+    priors, home = prior_portfolios(market, prepared.cache), prepared.world
+    world = World.of(market, prepared.scaling.apply, priors, accounting, home.reward, home.device)
+    window = Window(WARM_UP, len(market.dates))
+    strategies = {"policy": GreedyPolicy(trained.networks.actor, world, np.array([WARM_UP - 1])).act}
+    if trained.config.env.synthetic and trained.config.env.synthetic.ic > 0:
+        oracle = fit_oracle(prepared.market, prepared.fold.validation, accounting, rebalance)
+        strategies["oracle"] = tilt(market, planted_signal(market), oracle.strength, oracle.rate)
+    tracks = backtest(market, window, accounting, strategies)
+    equal = equal_weight_track(market, window, accounting, rebalance)
     ratios = {name: active_information_ratio(track.net, equal.net) or 0.0 for name, track in tracks.items()}
     gross = active_information_ratio(tracks["policy"].gross, equal.gross) or 0.0
     return {**ratios, "gross": gross, "turnover": float(tracks["policy"].turnover.sum() / YEARS)}
