@@ -65,4 +65,6 @@ def _gains(market: list[str], tune: list[str], root: Path, monkeypatch: pytest.M
 
 
 def _in_standard_errors(difference: NDArray[np.float64]) -> float:
+    if not difference.any():  # the policy is still frozen
+        return 0.0
     return float(difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference))))
