@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from finflow.report.theme import BLUE, GREY
 
-WIDE, HIGH, ACROSS = 250, 200, 3
+WIDE, HIGH, ACROSS = 285, 200, 3
 """Of a panel, pixels, and panels in a row."""
-PLOT = (180, 100)
+PLOT = (205, 100)
 INK = "#2A2E33"
 
 
@@ -40,7 +40,7 @@ def _panel(name: str, rows: Mapping[str, Mapping[str, float]], left: int, top: i
     across = left + wide * (x - x[0]) / np.ptp(x)
     cost, linear = (top + high - high * (line - low) / span for line in (y, straight))
     parts = [
-        f'<text x="{left - 10}" y="{top - 22}" font-size="12" font-weight="600">{name}</text>',
+        f'<text x="{left - 10}" y="{top - 22}" font-size="11" font-weight="600">{name}</text>',
         f'<line x1="{left - 10}" x2="{left + wide + 10}" y1="{top + high + 8}" y2="{top + high + 8}" stroke="{GREY}"/>',
         _line(across, linear, f'stroke="{GREY}" stroke-dasharray="4 3"'),
         _line(across, cost, f'stroke="{BLUE}" stroke-width="2"'),
