@@ -71,7 +71,7 @@ class _Core:
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
         """What the ledger says of the day, each [E] (executed [E, n])."""
-        booked = step.booked
+        booked, terms = step.booked, step.components
         return {
             "date": self._dates.take(step.row, mode="clip"),
             "net": booked.net,
@@ -80,7 +80,10 @@ class _Core:
             "turnover": booked.turnover,
             "nav": self.simulator.nav,
             "executed": step.executed,
-            **dict(zip(_TERMS, step.components.values(), strict=True)),
+            "reward_active": terms["active"],
+            "reward_tail": terms["tail"],
+            "reward_turnover": terms["turnover"],
+            "reward_drawdown": terms["drawdown"],
         }
 
 
@@ -173,12 +176,14 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         """Step every portfolio; those that had finished start anew instead, with reward 0."""
         fresh = self._done
         step = self._core.step(actions)
-        reward, terminated, truncated, facts = step.reward, step.terminated, step.truncated, self._core.facts(step)
+        reward, terminated, truncated = step.reward, step.terminated, step.truncated
+        info = self._core.facts(step)
         if np.count_nonzero(fresh):
             self._core.draw({slot: self._draws[slot] for slot in np.flatnonzero(fresh).tolist()})
             reward, terminated, truncated = np.where(fresh, 0.0, reward), terminated & ~fresh, truncated & ~fresh
-            kept = {} if fresh.all() else facts
-            facts = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
-        self._done, lived = terminated | truncated, ~fresh
-        info: dict[str, Any] = {**facts, **dict.fromkeys(_LIVED if facts else (), lived)}
+            kept = {} if fresh.all() else info
+            info = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
+        self._done = terminated | truncated
+        if info:
+            info.update(dict.fromkeys(_LIVED, ~fresh))
         return self._core.observe(), reward, terminated, truncated, info

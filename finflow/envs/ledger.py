@@ -147,7 +147,7 @@ def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Acc
 def _settle(weights: Any) -> Any:
     """Weights [..., n], changed in place, whose cash is what the others leave: they sum to 1 whatever was rounded."""
     cash = 1.0 - total(weights[..., :-1])
-    below = cash < 0
+    below = cash < 0.0
     if possible(below):
         cash = namespace(cash).where(below & (cash > -ROUNDING), 0.0, cash)
     weights[..., -1] = cash
@@ -182,7 +182,7 @@ def book(executed: Any, drifted: Any, returns_next: Any, cost_rate: float) -> Bo
     earned = executed * returns_next
     gross = total(earned)
     growth = 1.0 + gross
-    left, lost = growth, growth <= 0
+    left, lost = growth, growth <= 0.0
     if possible(lost):  # a portfolio of -100 % has no weights left to drift
         left = namespace(growth).where(lost, 1.0, growth)
     after = (executed + earned) / left[..., None]

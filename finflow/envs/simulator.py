@@ -135,12 +135,13 @@ class Simulator:
             nav, drawdown = np.where(active, nav, self.nav), np.where(active, drawdown, drawdown_before)
         self.drifted, self.nav, self.drawdown = drifted, nav, drawdown
         self._at = self._at + active
-        ruined = active & (booked.net <= RUIN - 1.0)
+        ruined = booked.net <= RUIN - 1.0
         if np.count_nonzero(ruined):  # it ends the episode on the day it happens
+            ruined &= active
             self._length = np.where(ruined, self._at, self._length)
             self._rows[ruined, self._at[ruined]] = row[ruined] + 1
         self._arrive()
-        truncated = active & ~(self.active | ruined)
+        truncated = active ^ self.active ^ ruined
         return Step(row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, truncated)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:
