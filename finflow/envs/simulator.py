@@ -49,7 +49,6 @@ class Simulator:
         self.accounting = accounting
         self.reward = reward
         self._open = (market.status == TRADABLE).all(1) & market.decision
-        self._always_open = bool(self._open.all())
         # A decision earns what stands a row below it.
         self._returns, self._benchmark = market.returns[1:], market.benchmark[1:]
 
@@ -84,7 +83,7 @@ class Simulator:
         """Start another episode in each slot of `episodes`; rows [l], and drifted [n] where it is not all cash."""
         missing = max(map(len, episodes.values())) + 1 - self._rows.shape[1]
         if missing > 0:
-            self._lay(np.pad(self._rows, ((0, 0), (0, missing))))
+            self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
         # Copies: the step that ended handed out what stands here.
         self.drifted, self.drawdown, self.nav = self.drifted.copy(), self.drawdown.copy(), self.nav.copy()
         slots = list(episodes)
@@ -97,11 +96,13 @@ class Simulator:
             self._length[slot] = len(rows)
         for slot, weights in drifted.items():
             self.drifted[slot] = weights
+        self._lay(self._rows)
         self._arrive()
 
     def _lay(self, rows: NDArray[np.int64]) -> None:
         """Take over the table of rows to come, [E, L + 1]; `_first` is where an episode begins in it, laid flat."""
         self._rows, self._first = rows, np.arange(len(rows)) * rows.shape[1]
+        self._all_open = bool(self._open.take(rows).all())
 
     def _arrive(self) -> None:
         """Look up today's row of every episode; beyond its last one `_rows` holds the row that follows it.
@@ -115,7 +116,7 @@ class Simulator:
         market, row, before, active = self.market, self.row, self.drifted, self.active
         # In float32 weights would sum to 1 within 1e-7 only; another layout would be summed in another order.
         target = np.ascontiguousarray(target, dtype=np.float64)
-        everything = self._always_open or np.count_nonzero(self._open.take(row)) == len(row)
+        everything = self._all_open or np.count_nonzero(self._open.take(row)) == len(row)
         status, decide = (None, None) if everything else (market.status.take(row, axis=0), market.decision.take(row))
         executed = execute(target, before, status, decide, self.accounting)
         # Clipped: an episode that has finished may stand on the last row.
