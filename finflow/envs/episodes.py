@@ -1,5 +1,7 @@
 """Which days an episode lives through: stretches of history, of one market regime, or a block bootstrap."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,15 +22,18 @@ def labels(market: Market) -> NDArray[np.int8]:
 
 def historical(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:
     """`count` stretches of consecutive decision rows of `window`, starts uniform, each [days]."""
-    return [stretch(window, days, rng) for _ in range(count)]
+    return list(drawn(window, days, [rng] * count))
 
 
-def stretch(window: Window, days: int, rng: np.random.Generator) -> Rows:
-    """Consecutive decision rows of `window`, `days` or as many as it has, the start uniform."""
-    first, last = window.decisions.start, window.decisions.stop
-    length = min(days, last - first)
-    start = rng.integers(first, last - length + 1)
-    return np.arange(start, start + length)
+def drawn(window: Window, days: int, streams: Sequence[np.random.Generator]) -> Rows:
+    """One stretch of consecutive decision rows of `window` from each of the streams, starts uniform, [streams, days].
+
+    A window of fewer days gives all that it has.
+    """
+    decisions = window.decisions
+    length = min(days, len(decisions))
+    first = [rng.integers(decisions.start, decisions.stop - length + 1) for rng in streams]
+    return np.array(first, dtype=np.int64)[:, None] + np.arange(length)
 
 
 def bootstrapped(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:

@@ -1,6 +1,5 @@
 """Gymnasium faces of the simulator, for learners from other libraries."""
 
-from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -12,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
-from finflow.envs.episodes import stretch
+from finflow.envs.episodes import drawn
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel
 from finflow.envs.simulator import Simulator, Step
@@ -51,9 +50,9 @@ class _Core:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (known + own,), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (market.n,), np.float32)
 
-    def draw(self, streams: Mapping[int, np.random.Generator]) -> None:
-        """Start a fresh episode in each slot of `streams`, in cash, drawn from its own stream."""
-        self.simulator.restart_all({slot: stretch(self._window, self._days, rng) for slot, rng in streams.items()})
+    def draw(self, slots: list[int], streams: list[np.random.Generator]) -> None:
+        """Start a fresh episode in each of the slots, in cash, each drawn from its own stream."""
+        self.simulator.restart_all(slots, drawn(self._window, self._days, streams))
 
     def observe(self) -> Obs:
         """[E, d F + M + n + 2]: features, market features, w-, own log drawdown, whether today decides."""
@@ -119,7 +118,7 @@ class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Start an episode at a random day of the window, in cash."""
         super().reset(seed=seed)
-        self._core.draw({0: self.np_random})
+        self._core.draw([0], [self.np_random])
         return self._core.observe()[0], {}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
@@ -166,7 +165,7 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         for slot, own in zip(range(self.num_envs), seeds, strict=True):
             if own is not None:
                 self._draws[slot] = seeding.np_random(own)[0]
-        self._core.draw(dict(enumerate(self._draws)))
+        self._core.draw(list(range(self.num_envs)), self._draws)
         self._done[:] = False
         return self._core.observe(), {}
 
@@ -179,7 +178,8 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
         reward, terminated, truncated = step.reward, step.terminated, step.truncated
         info = self._core.facts(step)
         if np.count_nonzero(fresh):
-            self._core.draw({slot: self._draws[slot] for slot in np.flatnonzero(fresh).tolist()})
+            slots = np.flatnonzero(fresh).tolist()
+            self._core.draw(slots, [self._draws[slot] for slot in slots])
             reward, terminated, truncated = np.where(fresh, 0.0, reward), terminated & ~fresh, truncated & ~fresh
             kept = {} if fresh.all() else info
             info = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}

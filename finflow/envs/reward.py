@@ -48,7 +48,7 @@ class RewardModel:
         after = at_least(drawdown - log_net, 0.0)
         terms = {
             "active": self.scale * (log_net - xp.log1p(benchmark)),
-            "tail": -self.lambda_cvar * at_least(-log_net - self.tail_threshold, 0.0),
+            "tail": -self.lambda_cvar * at_least(-self.tail_threshold - log_net, 0.0),
             "turnover": -self.lambda_turn * turnover,
             "drawdown": -self.lambda_dd * at_least(after - drawdown, 0.0),
         }

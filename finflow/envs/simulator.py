@@ -1,7 +1,6 @@
 """Many portfolios stepped side by side through one market."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +47,7 @@ class Simulator:
         self.market = market
         self.accounting = accounting
         self.reward = reward
+        self._cash = np.eye(market.n)[-1]
         self._open = (market.status == TRADABLE).all(1) & market.decision
         # A decision earns what stands a row below it.
         self._returns, self._benchmark = market.returns[1:], market.benchmark[1:]
@@ -65,37 +65,28 @@ class Simulator:
         self._at = np.zeros(len(rows), dtype=np.int64)
         last = np.take_along_axis(rows, np.maximum(self._length - 1, 0)[:, None], axis=1)
         self._lay(np.where(rows >= 0, rows, last + 1))
-        if drifted is None:
-            drifted = np.zeros((len(rows), self.market.n))
-            drifted[:, -1] = 1.0
-        self.drifted = np.array(drifted, dtype=np.float64, order="C")
+        self.drifted = np.empty((len(rows), self.market.n))
+        self.drifted[:] = self._cash if drifted is None else drifted
         self.drawdown = np.zeros(len(rows))
         self.nav = np.ones(len(rows))
         self._arrive()
 
     def restart(self, slot: int, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
-        """Start another episode in `slot`; rows [l], drifted [n]."""
-        self.restart_all({slot: rows}, {} if drifted is None else {slot: drifted})
+        """Start another episode in `slot`; rows [l], drifted [n], all in cash by default."""
+        self.restart_all([slot], rows[None], drifted)
 
-    def restart_all(
-        self, episodes: Mapping[int, NDArray[np.int64]], drifted: Mapping[int, Array] = MappingProxyType({})
-    ) -> None:
-        """Start another episode in each slot of `episodes`; rows [l], and drifted [n] where it is not all cash."""
-        missing = max(map(len, episodes.values())) + 1 - self._rows.shape[1]
+    def restart_all(self, slots: list[int], rows: NDArray[np.int64], drifted: Array | None = None) -> None:
+        """Start another episode in each of the slots; rows [slots, l], drifted [slots, n], all in cash by default."""
+        days = rows.shape[1]
+        missing = days + 1 - self._rows.shape[1]
         if missing > 0:
             self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
+        self._rows[slots, :days], self._rows[slots, days:] = rows, rows[:, -1:] + 1
+        self._at[slots], self._length[slots] = 0, days
         # Copies: the step that ended handed out what stands here.
         self.drifted, self.drawdown, self.nav = self.drifted.copy(), self.drawdown.copy(), self.nav.copy()
-        slots = list(episodes)
-        self.drifted[slots], self.drawdown[slots], self.nav[slots] = 0.0, 0.0, 1.0
-        self.drifted[slots, -1] = 1.0
-        self._at[slots] = 0
-        for slot, rows in episodes.items():
-            self._rows[slot, len(rows) :] = rows[-1] + 1
-            self._rows[slot, : len(rows)] = rows
-            self._length[slot] = len(rows)
-        for slot, weights in drifted.items():
-            self.drifted[slot] = weights
+        self.drifted[slots] = self._cash if drifted is None else drifted
+        self.drawdown[slots], self.nav[slots] = 0.0, 1.0
         self._lay(self._rows)
         self._arrive()
 
