@@ -35,19 +35,19 @@ class RewardModel:
     lambda_turn: float
     lambda_dd: float
 
-    def components(self, net: Any, turnover: Any, benchmark: Any, drawdown: Any) -> tuple[dict[str, Any], Any]:
+    def components(self, net: Any, turnover: Any, log_benchmark: Any, drawdown: Any) -> tuple[dict[str, Any], Any]:
         """Terms of the reward (they sum to it exactly) and the next log drawdown.
 
         Parameters
         ----------
-        net, turnover, benchmark : [...] net return, two-way turnover and benchmark return of the day, fractions.
+        net, turnover : [...] net return and two-way turnover of the day, fractions.
+        log_benchmark : [...] log return of the benchmark, ln(1 + its simple return).
         drawdown : [...] ln(peak / NAV) before the day, never negative.
         """
-        xp = namespace(net)
-        log_net = xp.log(at_least(1.0 + net, RUIN))
+        log_net = namespace(net).log(at_least(1.0 + net, RUIN))
         after = at_least(drawdown - log_net, 0.0)
         terms = {
-            "active": self.scale * (log_net - xp.log1p(benchmark)),
+            "active": self.scale * (log_net - log_benchmark),
             "tail": -self.lambda_cvar * at_least(-self.tail_threshold - log_net, 0.0),
             "turnover": -self.lambda_turn * turnover,
             "drawdown": -self.lambda_dd * at_least(after - drawdown, 0.0),

@@ -50,7 +50,9 @@ class Simulator:
         self._cash = np.eye(market.n)[-1]
         self._open = (market.status == TRADABLE).all(1) & market.decision
         # A decision earns what stands a row below it.
-        self._returns, self._benchmark = market.returns[1:], market.benchmark[1:]
+        self._returns = market.returns[1:]
+        with np.errstate(divide="ignore"):  # a benchmark may lose everything
+            self._log_benchmark = np.log1p(market.benchmark[1:])
 
     def reset(self, rows: NDArray[np.int64], drifted: Array | None = None) -> None:
         """Start E episodes.
@@ -118,8 +120,8 @@ class Simulator:
         if self.reward is None:
             reward, drawdown = np.zeros(len(row)), next_drawdown(drawdown_before, booked.net)
         else:
-            benchmark = self._benchmark.take(row, mode="clip")
-            terms, drawdown = self.reward.components(booked.net, booked.turnover, benchmark, drawdown_before)
+            log_benchmark = self._log_benchmark.take(row, mode="clip")
+            terms, drawdown = self.reward.components(booked.net, booked.turnover, log_benchmark, drawdown_before)
             reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         drifted, nav = booked.drifted, self.nav * (1.0 + booked.net)
         if np.count_nonzero(active) < len(row):

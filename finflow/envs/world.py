@@ -53,14 +53,14 @@ class World:
     """One market on one device, with its accounting and reward.
 
     features [T, n, F + 1] (scaled; the last column flags cash), market [T, M] scaled, status [T, n], returns [T, n]
-    float64, benchmark [T] float64, decision [T] bool, priors [T, K, n].
+    float64, log_benchmark [T] float64 (ln(1 + its return)), decision [T] bool, priors [T, K, n].
     """
 
     features: Tensor
     market: Tensor
     status: Tensor
     returns: Tensor
-    benchmark: Tensor
+    log_benchmark: Tensor
     decision: Tensor
     priors: Tensor
     accounting: Accounting
@@ -91,7 +91,7 @@ class World:
             put(market_features),
             put(market.status),
             put(market.returns),
-            put(market.benchmark),
+            torch.log1p(put(market.benchmark)),
             put(market.decision),
             put(priors.astype(np.float32)),
             accounting,
@@ -138,6 +138,7 @@ class World:
         """Book executed weights [B, n] from `state` over the day that follows."""
         following = state.row + 1
         booked = book(executed, state.drifted, self.returns[following], self.accounting.cost_rate)
-        terms, drawdown = self.reward.components(booked.net, booked.turnover, self.benchmark[following], state.drawdown)
+        earned = booked.net, booked.turnover, self.log_benchmark[following], state.drawdown
+        terms, drawdown = self.reward.components(*earned)
         reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         return Outcome(executed, reward, booked.drifted, drawdown, booked.net <= RUIN - 1.0)

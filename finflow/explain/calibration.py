@@ -67,7 +67,7 @@ def calibrate(scene: Scene, rng: np.random.Generator) -> Calibration | None:
 
 def daily_reward(track: Track, benchmark: Floats, reward: RewardModel) -> Floats:
     """Reward of each day as the environment gives it, [R]."""
-    terms, _ = reward.components(track.net, track.turnover, benchmark, track.drawdown_before)
+    terms, _ = reward.components(track.net, track.turnover, np.log1p(benchmark), track.drawdown_before)
     return np.sum(list(terms.values()), axis=0)
 
 

@@ -67,7 +67,7 @@ def make_world() -> Callable[..., World]:
             market=torch.randn(DAYS, len(SPEC.market_features), generator=g),
             status=torch.full((DAYS, N), TRADABLE, dtype=torch.int8),
             returns=torch.from_numpy(drawn),
-            benchmark=torch.from_numpy(drawn[:, :-1].mean(1)),
+            log_benchmark=torch.from_numpy(drawn[:, :-1].mean(1)).log1p(),
             decision=torch.ones(DAYS, dtype=torch.bool),
             priors=torch.softmax(2 * torch.randn(DAYS, 5, N, generator=g), -1),
             accounting=Accounting(cost_rate=cost_rate),

@@ -53,7 +53,7 @@ def bandit(make_world: Callable[..., World]) -> World:
         market=torch.zeros(days, 2),
         status=base.status[:1, :3].repeat(days, 1),
         returns=torch.from_numpy(np.concatenate([gross - 1, np.zeros((days, 1))], 1)),
-        benchmark=torch.zeros(days, dtype=torch.float64),
+        log_benchmark=torch.zeros(days, dtype=torch.float64),
         decision=torch.ones(days, dtype=torch.bool),
         priors=torch.full((days, 5, 3), 1 / 3),
         reward=replace(base.reward, scale=10.0, lambda_cvar=0.0),

@@ -50,7 +50,7 @@ def planted(make_world: Callable[..., World]) -> tuple[World, NDArray[np.int8]]:
     priors[:2] = 0.8 * priors[:2] + 0.2 * priors[2]
     world = replace(
         base, features=features, market=market, status=base.status[:1].repeat(DAYS, 1),
-        returns=torch.from_numpy(returns), benchmark=torch.from_numpy(returns[:, :-1].mean(1)),
+        returns=torch.from_numpy(returns), log_benchmark=torch.from_numpy(returns[:, :-1].mean(1)).log1p(),
         decision=torch.ones(DAYS, dtype=torch.bool), priors=priors.expand(DAYS, 5, 4),
         reward=replace(base.reward, lambda_cvar=0.0),
     )  # fmt: skip

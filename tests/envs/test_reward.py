@@ -17,7 +17,8 @@ MODEL = RewardModel(scale=200.0, tail_threshold=0.02, lambda_cvar=5.0, lambda_tu
 
 
 def terms(net: Any, turnover: Any = 0.0, benchmark: Any = 0.0, drawdown: Any = 0.0) -> tuple[dict[str, Any], Any]:
-    columns = [np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (net, turnover, benchmark, drawdown)]
+    raw = net, turnover, np.log1p(benchmark), drawdown
+    columns = [np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in raw]
     return MODEL.components(*columns)
 
 
@@ -105,7 +106,7 @@ def test_one_day_in_twenty_of_the_benchmark_lies_in_the_tail(
 ) -> None:
     model = fit_reward(lively, priors, train, load("pretrain").reward)
     net = lively.benchmark[train.start : train.stop]
-    found, _ = model.components(net, np.zeros_like(net), net, np.zeros_like(net))
+    found, _ = model.components(net, np.zeros_like(net), np.log1p(net), np.zeros_like(net))
     assert_allclose((found["tail"] < 0).mean(), 0.05, rtol=0, atol=0.003)
 
 
