@@ -69,22 +69,23 @@ def bcell(*changes: str, atoms: int = ATOMS, with_batch: bool = True) -> Burst:
     return burst
 
 
-NO_CQL, MLP, COMPILED = "algo.cql.alpha=0", "algo.network.kind=mlp", "hardware.compile=default"
+NO_CQL, COMPILED = "algo.cql.alpha=0", "hardware.compile=default"
+MLP = ("algo.network.kind=mlp", "algo.network.layer_norm=false")  # as the peers have it
 CQL_DRAWS = "algo.cql.n_actions={}"
 DRAWS = CQL_DRAWS.format(CQL_ACTIONS)
 EXACT = "algo.cql.batch_fraction=1"
 CONTENDERS: dict[str, Callable[[], Burst]] = {
-    "IQL mlp, 1 atom": lambda: iql(MLP, atoms=1, with_batch=False),
-    "IQL mlp, 1 atom, compiled": lambda: iql(MLP, COMPILED, atoms=1, with_batch=False),
-    "IQL mlp, 32 atoms": lambda: iql(MLP, atoms=ATOMS, with_batch=False),
+    "IQL mlp, 1 atom": lambda: iql(*MLP, atoms=1, with_batch=False),
+    "IQL mlp, 1 atom, compiled": lambda: iql(*MLP, COMPILED, atoms=1, with_batch=False),
+    "IQL mlp, 32 atoms": lambda: iql(*MLP, atoms=ATOMS, with_batch=False),
     "IQL portfolio, 32 atoms": lambda: iql(atoms=ATOMS, with_batch=False),
     "IQL portfolio, 32 atoms, with its batch": lambda: iql(atoms=ATOMS, with_batch=True),
-    "SAC mlp": lambda: bcell("algo=sac", MLP, with_batch=False),
-    "SAC mlp, compiled": lambda: bcell("algo=sac", MLP, COMPILED, with_batch=False),
-    "B-Cell mlp, no CQL": lambda: bcell(MLP, NO_CQL, with_batch=False),
+    "SAC mlp": lambda: bcell("algo=sac", *MLP, with_batch=False),
+    "SAC mlp, compiled": lambda: bcell("algo=sac", *MLP, COMPILED, with_batch=False),
+    "B-Cell mlp, no CQL": lambda: bcell(*MLP, NO_CQL, with_batch=False),
     "B-Cell portfolio, no CQL": lambda: bcell(NO_CQL, with_batch=False),
-    "B-Cell mlp, CQL exact": lambda: bcell(MLP, DRAWS, EXACT, with_batch=False),
-    "B-Cell mlp, CQL by default": lambda: bcell(MLP, DRAWS, with_batch=False),
+    "B-Cell mlp, CQL exact": lambda: bcell(*MLP, DRAWS, EXACT, with_batch=False),
+    "B-Cell mlp, CQL by default": lambda: bcell(*MLP, DRAWS, with_batch=False),
     "B-Cell portfolio, CQL exact": lambda: bcell(DRAWS, EXACT, with_batch=False),
     "B-Cell portfolio, CQL by default": lambda: bcell(DRAWS, with_batch=False),
     "B-Cell portfolio, CQL by default, with its batch": lambda: bcell(DRAWS),

@@ -16,7 +16,8 @@ class _QuantileHuber(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, atoms: Tensor, target: Tensor, kappa: float) -> Tensor:
-        error = target[..., None, :] - atoms[..., :, None]
+        # As it lies in memory: of heads that were stacked the sums below would copy both tables first.
+        error = target[..., None, :] - atoms.contiguous()[..., :, None]
         clipped = error.clamp(-kappa, kappa)
         lean = midpoints(atoms.shape[-1], atoms.device).to(atoms.dtype) - 0.5
         # |tau - 1(u < 0)| c = c / 2 + (tau - 1/2) |c|: what each pair pulls.

@@ -77,9 +77,12 @@ class PortfolioCritic(Critic):
     market_dim : M + 2.
     embed_dim, hidden_dim : widths of the asset embedding and of the heads.
     atoms : N_q.
+    layer_norm : normalise the first hidden layer of the heads.
     """
 
-    def __init__(self, asset_dim: int, market_dim: int, embed_dim: int, hidden_dim: int, atoms: int) -> None:
+    def __init__(
+        self, asset_dim: int, market_dim: int, embed_dim: int, hidden_dim: int, atoms: int, layer_norm: bool = True
+    ) -> None:
         super().__init__()
         self.local = nn.Linear(asset_dim, 2 * embed_dim)
         self.market = nn.Linear(market_dim, 2 * embed_dim)
@@ -89,13 +92,14 @@ class PortfolioCritic(Critic):
         # Twin heads as batched matrices: first layer split into a part a state pays once and a part an action pays.
         self.from_state = nn.Linear(context, 2 * hidden_dim)
         self.from_action = nn.Parameter(uniform(2, embed_dim + 2, hidden_dim))
-        self.norm_weight = nn.Parameter(torch.ones(2, hidden_dim))
-        self.norm_bias = nn.Parameter(torch.zeros(2, hidden_dim))
+        self.norm_weight = nn.Parameter(torch.ones(2, hidden_dim)) if layer_norm else None
+        self.norm_bias = nn.Parameter(torch.zeros(2, hidden_dim)) if layer_norm else None
         self.out = nn.Parameter(uniform(2, hidden_dim, atoms))
         self.out_bias = nn.Parameter(torch.zeros(2, atoms))
         self.value_head = nn.Sequential(
-            nn.Linear(context + embed_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 1)
-        )
+            nn.Linear(context + embed_dim, hidden_dim), normalised(hidden_dim, layer_norm), nn.GELU(),
+            nn.Linear(hidden_dim, 1),
+        )  # fmt: skip
 
     def embed(self, state: State) -> Embedding:
         """Encode B states."""
@@ -128,14 +132,25 @@ class PortfolioCritic(Critic):
         return self.value(self.embed(state))
 
 
-def first_layer(state: Tensor, action: Tensor, weight: Tensor, gain: Tensor, bias: Tensor) -> list[Tensor]:
-    """ReLU of W_s s + W_a a of each head, normalised: [B, 2 H], [B A, C] and [2, C, H] -> 2 x [B A, H].
+def normalised(width: int, wanted: bool) -> nn.Module:
+    """A LayerNorm, or nothing."""
+    return nn.LayerNorm(width) if wanted else nn.Identity()
+
+
+def first_layer(
+    state: Tensor, action: Tensor, weight: Tensor, gain: Tensor | None, bias: Tensor | None
+) -> list[Tensor]:
+    """ReLU of W_s s + W_a a of each head: [B, 2 H], [B A, C] and [2, C, H] -> 2 x [B A, H].
+
+    Normalised where there are a gain and a bias, 2 H numbers each.
 
     A state's part is added to all of its actions as it lies: a copy for each would cost more than the product. Each
     head is normalised by itself: with gain and bias inside, the backward pass is one, not five.
     """
     batch, width = len(state), weight.shape[-1]
     mixed = torch.matmul(action, weight).view(2, batch, -1, width) + state.view(batch, 2, 1, width).transpose(0, 1)
+    if gain is None or bias is None:
+        return list(mixed.relu_().view(2, -1, width).unbind())
     heads = zip(mixed.view(2, -1, width), gain.view(2, width), bias.view(2, width), strict=True)
     return [torch.nn.functional.layer_norm(part, (width,), g, b).relu_() for part, g, b in heads]
 

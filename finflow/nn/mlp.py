@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from finflow.envs.world import State
 from finflow.nn.actor import Actor, bounded_log_sigma, distance, gated, held_weights, set_start, tilted
-from finflow.nn.critic import Critic, first_layer, uniform
+from finflow.nn.critic import Critic, first_layer, normalised, uniform
 from finflow.nn.policy import Decision
 
 
@@ -28,12 +28,15 @@ class MlpActor(Actor):
     experts, assets : K and n.
     hidden_dim : width of both hidden layers.
     dropout : share of the second layer's units dropped while training.
+    layer_norm : normalise the first hidden layer.
     """
 
-    def __init__(self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float) -> None:
+    def __init__(
+        self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float, layer_norm: bool = True
+    ) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(inplace=True),
+            nn.Linear(state_dim, hidden_dim), normalised(hidden_dim, layer_norm), nn.ReLU(inplace=True),
             nn.Linear(hidden_dim, hidden_dim), nn.ReLU(inplace=True), nn.Dropout(dropout),
         )  # fmt: skip
         self.tilt = nn.Linear(hidden_dim, experts * assets)
@@ -84,20 +87,21 @@ class MlpCritic(Critic):
     assets : n.
     hidden_dim : width of both hidden layers.
     atoms : N_q.
+    layer_norm : normalise the first hidden layer.
     """
 
-    def __init__(self, state_dim: int, assets: int, hidden_dim: int, atoms: int) -> None:
+    def __init__(self, state_dim: int, assets: int, hidden_dim: int, atoms: int, layer_norm: bool = True) -> None:
         super().__init__()
         self.from_state = nn.Linear(state_dim, 2 * hidden_dim)
         self.from_action = nn.Parameter(uniform(2, assets, hidden_dim))
-        self.norm_weight = nn.Parameter(torch.ones(2, 1, hidden_dim))
-        self.norm_bias = nn.Parameter(torch.zeros(2, 1, hidden_dim))
+        self.norm_weight = nn.Parameter(torch.ones(2, 1, hidden_dim)) if layer_norm else None
+        self.norm_bias = nn.Parameter(torch.zeros(2, 1, hidden_dim)) if layer_norm else None
         self.second = nn.Parameter(uniform(2, hidden_dim, hidden_dim))
         self.second_bias = nn.Parameter(torch.zeros(2, 1, hidden_dim))
         self.out = nn.Parameter(uniform(2, hidden_dim, atoms))
         self.out_bias = nn.Parameter(torch.zeros(2, 1, atoms))
         self.value_head = nn.Sequential(
-            nn.Linear(state_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.ReLU(inplace=True),
+            nn.Linear(state_dim, hidden_dim), normalised(hidden_dim, layer_norm), nn.ReLU(inplace=True),
             nn.Linear(hidden_dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, 1),
         )  # fmt: skip
 

@@ -114,14 +114,15 @@ def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
     # A single expert is as wide as all together: what the gate is worth is not a matter of size.
     expert_dim = width // 2 * len(EXPERT_GROUPS) // len(spec.experts)
     actor = PortfolioActor(spec.expert_inputs(), market_dim, width, hidden, network.dropout, expert_dim)
-    return actor, PortfolioCritic(len(spec.features) + 2, market_dim, width, hidden, network.n_quantiles)
+    critic = PortfolioCritic(len(spec.features) + 2, market_dim, width, hidden, network.n_quantiles, network.layer_norm)
+    return actor, critic
 
 
 def _mlp(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
     assets, hidden = len(spec.assets), network.hidden_dim
     state_dim = (assets - 1) * (len(spec.features) + 1) + len(spec.market_features) + len(PATH_SCALARS)
-    actor = MlpActor(state_dim, len(spec.experts), assets, hidden, network.dropout)
-    return actor, MlpCritic(state_dim, assets, hidden, network.n_quantiles)
+    actor = MlpActor(state_dim, len(spec.experts), assets, hidden, network.dropout, network.layer_norm)
+    return actor, MlpCritic(state_dim, assets, hidden, network.n_quantiles, network.layer_norm)
 
 
 _BUILDERS: Mapping[str, Callable[[ObservationSpec, Network], tuple[Actor, Critic]]] = {

@@ -18,6 +18,8 @@ class Network(Schema):
     """Width of the hidden layers."""
     n_quantiles: Annotated[int, Field(ge=2)]
     """Atoms of the critic's distribution."""
+    layer_norm: bool
+    """Normalise the first hidden layer (Ba et al. 2016); false is the plain network of most papers and libraries."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Of the policy's hidden units, in training."""
     state_noise: NonNegative

@@ -41,7 +41,9 @@ def _chain(states: State, at: Tensor, to: Tensor, reward: Tensor, discount: Tens
 def test_two_state_chain_converges_to_its_mean_and_quantiles(make_iql: MakeIQL, world: World) -> None:
     """A pays 4 and leads to B, B pays N(0, 6) and leads to A, gamma .5: Z = mean + 6 gamma^k / sqrt(1 - gamma^4)."""
     gamma, noise, atoms = 0.5, 6.0, 16
-    network = Network(kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=atoms, dropout=0.0, state_noise=0.0)
+    network = Network(
+        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=atoms, dropout=0.0, state_noise=0.0, layer_norm=True
+    )
     agent = make_iql(critic_lr=3e-3, tau=0.05, network=network)
     states, generator = _two_states(world), torch.Generator().manual_seed(0)
     at = torch.arange(128) % 2

@@ -80,7 +80,9 @@ def test_fine_tuning_learns_the_kelly_portfolio(
 
     32 atoms: the mean of 8 midpoint quantiles leaves out so much of the tails that cash looks better than it is.
     """
-    network = Network(kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=32, dropout=0.0, state_noise=0.0)
+    network = Network(
+        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=32, dropout=0.0, state_noise=0.0, layer_norm=True
+    )
     rate = 1e-2
     agent = make_bcell(seed, bandit, critic_lr=rate, actor_lr=5e-3, alpha_init=1e-3, tau=0.05, network=network)
     with torch.no_grad():

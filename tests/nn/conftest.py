@@ -53,9 +53,17 @@ def make_state() -> MakeState:
 
 @pytest.fixture(scope="session")
 def make_networks() -> MakeNetworks:
-    def make(seed: int = 0, *, scatter: bool = False, dropout: float = 0.0) -> Networks:
+    def make(seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True) -> Networks:
         """Small networks; with `scatter` no parameter is at its start, heads that begin at zero included."""
-        shape = Network(kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=6, dropout=dropout, state_noise=0.0)
+        shape = Network(
+            kind="portfolio",
+            embed_dim=8,
+            hidden_dim=16,
+            n_quantiles=6,
+            dropout=dropout,
+            state_noise=0.0,
+            layer_norm=layer_norm,
+        )
         networks = build_networks(SPEC, shape, seed, torch.device("cpu"))
         if scatter:
             g = torch.Generator().manual_seed(seed)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -24,12 +25,17 @@ def _plain(critic: Critic, embedding: Embedding, weights: Tensor, head: int) -> 
     rows = slice(head * width, (head + 1) * width)
     matrix = torch.cat([critic.from_state.weight[rows], critic.from_action[head].T], 1)
     first = torch.nn.functional.linear(inputs, matrix, critic.from_state.bias[rows])
-    normed = torch.nn.functional.layer_norm(first, (width,), critic.norm_weight[head], critic.norm_bias[head])
-    return torch.nn.functional.linear(torch.relu(normed), critic.out[head].T, critic.out_bias[head])
+    if critic.norm_weight is not None and critic.norm_bias is not None:
+        first = torch.nn.functional.layer_norm(first, (width,), critic.norm_weight[head], critic.norm_bias[head])
+    return torch.nn.functional.linear(torch.relu(first), critic.out[head].T, critic.out_bias[head])
 
 
-def test_factorised_first_layer_equals_a_plain_one(make_state: MakeState, make_networks: MakeNetworks) -> None:
-    critic = make_networks(scatter=True).critic
+@pytest.mark.parametrize("norm", [True, False])
+def test_factorised_first_layer_equals_a_plain_one(
+    make_state: MakeState, make_networks: MakeNetworks, norm: bool
+) -> None:
+    critic = make_networks(scatter=True, layer_norm=norm).critic
+    assert (critic.norm_weight is not None) == norm
     embedding = critic.embed(make_state(masked=(1,)))
     actions = _actions(3)
     atoms = critic.atoms(embedding, actions)

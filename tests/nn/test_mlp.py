@@ -20,8 +20,16 @@ B, N, K, HIDDEN, ATOMS = 6, 5, 5, 16, 6
 
 @pytest.fixture
 def make(spec: ObservationSpec) -> Make:
-    def build(seed: int = 0, *, scatter: bool = False, dropout: float = 0.0) -> Networks:
-        shape = Network(kind="mlp", embed_dim=1, hidden_dim=HIDDEN, n_quantiles=ATOMS, dropout=dropout, state_noise=0.0)
+    def build(seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True) -> Networks:
+        shape = Network(
+            kind="mlp",
+            embed_dim=1,
+            hidden_dim=HIDDEN,
+            n_quantiles=ATOMS,
+            layer_norm=layer_norm,
+            dropout=dropout,
+            state_noise=0.0,
+        )
         networks = build_networks(replace(spec, assets=tuple("ABCDE")), shape, seed, torch.device("cpu"))
         if scatter:
             g = torch.Generator().manual_seed(seed)
@@ -44,8 +52,9 @@ def _inputs(state: State) -> Tensor:
     )
 
 
-def test_a_twin_is_a_plain_network_of_state_and_action(make: Make, make_state: MakeState) -> None:
-    critic, state, actions = make(scatter=True).critic, make_state(masked=(1,)), _actions(3)
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_twin_is_a_plain_network_of_state_and_action(make: Make, make_state: MakeState, norm: bool) -> None:
+    critic, state, actions = make(scatter=True, layer_norm=norm).critic, make_state(masked=(1,)), _actions(3)
     assert isinstance(critic, MlpCritic)
     atoms = critic.atoms(critic.embed(state), actions)
     assert atoms.shape == (B, 3, 2, ATOMS)
@@ -54,10 +63,19 @@ def test_a_twin_is_a_plain_network_of_state_and_action(make: Make, make_state: M
             rows = slice(head * HIDDEN, (head + 1) * HIDDEN)
             matrix = torch.cat([critic.from_state.weight[rows], critic.from_action[head].T], 1)
             first = linear(torch.cat([_inputs(state), actions[:, a]], 1), matrix, critic.from_state.bias[rows])
-            normed = layer_norm(first, (HIDDEN,), critic.norm_weight[head, 0], critic.norm_bias[head, 0])
-            second = torch.relu(linear(torch.relu(normed), critic.second[head].T, critic.second_bias[head, 0]))
+            if norm:
+                assert critic.norm_weight is not None
+                assert critic.norm_bias is not None
+                first = layer_norm(first, (HIDDEN,), critic.norm_weight[head, 0], critic.norm_bias[head, 0])
+            second = torch.relu(linear(torch.relu(first), critic.second[head].T, critic.second_bias[head, 0]))
             plain = linear(second, critic.out[head].T, critic.out_bias[head, 0])
             torch.testing.assert_close(atoms[:, a, head], plain, rtol=1e-4, atol=1e-5)
+
+
+def test_without_layer_norm_nothing_is_normalised(make: Make) -> None:
+    networks = make(layer_norm=False)
+    assert not any("norm" in name for name, _ in networks.named_parameters())
+    assert not any(isinstance(part, torch.nn.LayerNorm) for part in networks.modules())
 
 
 def test_value_and_critics_share_nothing(make: Make, make_state: MakeState) -> None:
@@ -67,8 +85,9 @@ def test_value_and_critics_share_nothing(make: Make, make_state: MakeState) -> N
     assert touched == {"value_head"}
 
 
-def test_every_parameter_learns(make: Make, make_state: MakeState) -> None:
-    networks, state = make(scatter=True), make_state()
+@pytest.mark.parametrize("norm", [True, False])
+def test_every_parameter_learns(make: Make, make_state: MakeState, norm: bool) -> None:
+    networks, state = make(scatter=True, layer_norm=norm), make_state()
     embedding, decision = networks.critic.embed(state), networks.actor(state)
     loss = networks.critic.atoms(embedding, _actions(2)).square().sum() + networks.critic.value(embedding).sum()
     (loss + (decision.mean * torch.arange(N)).sum() + decision.log_sigma.sum()).backward()

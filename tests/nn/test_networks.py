@@ -69,7 +69,9 @@ def test_transfer_through_a_file_is_exact(
     state, parent = make_state(masked=(1,)), make_networks(0, scatter=True)
     scaling = FeatureScaling(*(np.arange(3.0) + k for k in range(4)))
     reward = {"scale": 200.0, "tail_threshold": 0.02, "lambda_cvar": 5.0, "lambda_turn": 0.1, "lambda_dd": 0.0}
-    shape = Network(kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=6, dropout=0.0, state_noise=0.0)
+    shape = Network(
+        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=6, dropout=0.0, state_noise=0.0, layer_norm=True
+    )
     path = tmp_path / "weights.safetensors"
     metadata = to_metadata(spec, shape, {"reward": reward}, (0.3, 7.0))
     sha256 = save_weights(path, to_tensors(parent.state_dict(), scaling), metadata)
