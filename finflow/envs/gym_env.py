@@ -183,7 +183,7 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             reward, terminated, truncated = np.where(fresh, 0.0, reward), terminated & ~fresh, truncated & ~fresh
             kept = {} if fresh.all() else info
             info = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
-        self._done = terminated | truncated
-        if info:
-            info.update(dict.fromkeys(_LIVED, ~fresh))
+        self._done, lived = terminated | truncated, ~fresh
+        for name in _LIVED if info else ():
+            info[name] = lived
         return self._core.observe(), reward, terminated, truncated, info
