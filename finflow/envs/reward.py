@@ -46,11 +46,12 @@ class RewardModel:
         """
         log_net = namespace(net).log(at_least(1.0 + net, RUIN))
         after = at_least(drawdown - log_net, 0.0)
+        new = at_least(after - drawdown, 0.0) if self.lambda_dd else after  # times 0, any number is as good
         terms = {
             "active": self.scale * (log_net - log_benchmark),
             "tail": -self.lambda_cvar * at_least(-self.tail_threshold - log_net, 0.0),
             "turnover": -self.lambda_turn * turnover,
-            "drawdown": -self.lambda_dd * at_least(after - drawdown, 0.0),
+            "drawdown": -self.lambda_dd * new,
         }
         return terms, after
 

@@ -51,6 +51,15 @@ def test_only_new_drawdown_is_charged() -> None:
     assert peak["drawdown"] == after == 0
 
 
+def test_drawdown_without_a_weight_is_followed_and_costs_nothing() -> None:
+    columns = [np.array(c) for c in ([-0.03, 0.01], [0.4, 0.0], [0.0, 0.0], [0.05, 0.05])]
+    weighted, after = MODEL.components(*columns)
+    free, after_free = replace(MODEL, lambda_dd=0.0).components(*columns)
+    assert (free.pop("drawdown") == 0).all()
+    assert (weighted.pop("drawdown") < 0).tolist() == [True, False]
+    np.testing.assert_equal((free, after_free), (weighted, after))
+
+
 def test_drawdown_follows_the_nav() -> None:
     rng = np.random.default_rng(0)
     nav, drawdown = [1.0], np.zeros(1)
