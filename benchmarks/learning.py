@@ -3,7 +3,8 @@
 `python -m benchmarks.learning` trains, for every information coefficient and seed, IQL, B-Cell from it, and SAC from
 scratch at B-Cell's total of updates, each on a market of its own. The checkpoint that validation selects is run
 over 20 fresh years, drawn anew with other names, and that five times: an information ratio of one such path has a
-standard error of 1 / sqrt(20), a third of what is asked for. A seed's figure is the mean over its paths. `--ic 0`
+standard error of 1 / sqrt(20), a third of what is asked for. A seed's figure is the mean over its paths. A row also
+holds what later validations are above the hand-over's own, in paired standard errors. `--ic 0`
 plants nothing, and a fresh path is then the run's own train rows without their means, each day times a random sign:
 there the gross active information ratio should be nought. (On a path with a premium whoever holds less of it than 1/N
 falls behind.) Rows that stand in OUT/rows.jsonl are not made again; the table comes from them all.
@@ -13,7 +14,8 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,12 @@ from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_track
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
+from finflow.evaluation.result import Track
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.seeding import numpy_stream
 from finflow.stages.run import METRICS
 from finflow.stages.trained import Trained, load_trained
+from finflow.stages.validation import Validator
 
 WARM_UP, YEARS, YEAR = 260, 20, 252
 PATHS = 5
@@ -46,13 +50,40 @@ SMALL = ["algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.networ
 SHARED = ["algo.lr=1e-3", "algo.gamma=0.9", "algo.network.state_noise=0.6", "budget.collect_episodes=200",
           "budget.epochs=5", "budget.updates_per_epoch=300"]  # fmt: skip
 ONLINE = ["algo.risk_weight=0.5", "algo.entropy.sigma=[0.2,0.05]", "algo.anchor=[0.3,0.0]",
-          "budget.frozen_episodes=4", "budget.critic_updates=150", "evaluation.every_episodes=32"]  # fmt: skip
+          "budget.frozen_episodes=4", "evaluation.every_episodes=32"]  # fmt: skip
 LEARNERS: dict[str, list[str]] = {
     "iql": [],
     "bcell": ["algo.gate.lr_ratio=1.0", "algo.gate.balance=[0.0,0.0]",
-              "budget.episodes=336", *ONLINE],
-    "sac": ["algo=sac", "init.weights=null", "budget.episodes=434", *ONLINE],
+              "budget.episodes=336", "budget.critic_updates=1500", *ONLINE],
+    "sac": ["algo=sac", "init.weights=null", "budget.episodes=434", "budget.critic_updates=150", *ONLINE],
 }  # fmt: skip
+
+
+@contextmanager
+def validations() -> Iterator[list[NDArray[np.float64]]]:
+    """Daily net returns of every validation that ends within, in order."""
+    nets: list[NDArray[np.float64]] = []
+    original = Validator.track
+
+    def spy(self: Validator) -> Track:
+        track = original(self)
+        nets.append(track.net)
+        return track
+
+    Validator.track = spy
+    try:
+        yield nets
+    finally:
+        Validator.track = original
+
+
+def gains_over_first(nets: list[NDArray[np.float64]]) -> list[float]:
+    """Mean of each later track's daily net return over the first one's, in standard errors of that difference.
+
+    Paired, so that what both tracks share hides no dip; 0 where nothing differs: the policy is still frozen.
+    """
+    differences = [net - nets[0] for net in nets[1:]]
+    return [float(each.mean() / (each.std(ddof=1) / np.sqrt(len(each)))) if each.any() else 0.0 for each in differences]
 
 
 def fresh_market(trained: Trained, seed: int) -> Market:
@@ -105,7 +136,8 @@ def train(learner: str, ic: float, seed: int, out: Path, changes: list[str]) -> 
     folder = root / stage / learner
     shutil.rmtree(folder, ignore_errors=True)
     run: Callable[..., Any] = getattr(finflow, stage)
-    result = run(finflow.load(stage, line), folder)
+    with validations() as nets:
+        result = run(finflow.load(stage, line), folder)
     ratios = fresh_ratios(load_trained(finflow.load("evaluate", [f"output_root={root}"]), str(folder)), seed)
     rows = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
     updates = [int(row["updates"]) for row in rows if row.get("updates") is not None]
@@ -113,7 +145,8 @@ def train(learner: str, ic: float, seed: int, out: Path, changes: list[str]) -> 
         "learner": learner, "ic": ic, "seed": seed, "changes": changes, **ratios,
         "share": ratios["policy"] / ratios["oracle"] if ic > 0 else None,
         "validation": result.metrics.get("validation_active_information_ratio"),
-        "dip": getattr(result, "dip", None), "selected": getattr(result, "selected_episode", None),
+        "gains": gains_over_first(nets[:-1]) if learner == "bcell" else None,  # the last is of the weights kept
+        "selected": getattr(result, "selected_episode", None),
         "updates": max(updates), "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
 

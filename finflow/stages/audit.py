@@ -43,6 +43,8 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     """
     if not isinstance(config.run, str) and len(config.run) > 1:
         raise ConfigError(f"run={config.run}: audit=true takes one run; name one")
+    if config.sectors is not None:
+        raise ConfigError(f"sectors={config.sectors}: not read by an audit; leave it out")
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         trained = load_trained(config, single_run(config))

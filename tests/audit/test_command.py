@@ -202,3 +202,8 @@ def test_a_process_of_its_own_with_all_dates(own_csv: Path, tmp_path: Path) -> N
         assert done.returncode == code, done.stderr
         said = done.stderr if plugged else done.stdout
         assert ("FAILED, feature tomorrow on" if plugged else "Audit: PASSED (17 checks") in said
+
+
+def test_from_python_sectors_are_refused_too() -> None:
+    with pytest.raises(ConfigError, match=r"^sectors=s\.csv: not read by an audit; leave it out$"):
+        stage.audit(finflow.load("evaluate", ["sectors=s.csv"]))

@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 import finflow
-from finflow.evaluation.result import Track
-from finflow.stages.validation import Validator
+from benchmarks.learning import gains_over_first, validations
 
 MARKET = [
     "env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=3500", "env.synthetic.ic=0.1",
@@ -21,50 +20,30 @@ TUNE = [
     "algo.risk_weight=0.5", "algo.entropy.sigma=[0.2,0.05]", "algo.anchor=[0.3,0.0]", "algo.gate.lr_ratio=1.0",
     "algo.gate.balance=[0.0,0.0]",
 ]  # fmt: skip
-
-
 EMBEDDED = ["experiment=demo", "tracking=none"]
 
 
 @pytest.mark.slow
-def test_planted_alpha_never_dips_below_phase_one_and_ends_above(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Paired: the standard error is that of daily differences, so that what both tracks share hides no dip."""
-    gains = _gains(MARKET, TUNE, tmp_path, monkeypatch)
+def test_planted_alpha_never_dips_below_phase_one_and_ends_above(tmp_path: Path) -> None:
+    gains = _gains(MARKET, TUNE, tmp_path)
     assert len(gains) == 6
     assert gains.min() > -1
     assert gains[-1] > 0
 
 
 @pytest.mark.slow
-def test_the_embedded_market_never_dips_below_phase_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_market_never_dips_below_phase_one(tmp_path: Path) -> None:
     """Learners as they come, with the demo's budgets: 472 updates of phase 2, the actor's in the last 372 of them."""
-    gains = _gains(EMBEDDED, [], tmp_path, monkeypatch)
+    gains = _gains(EMBEDDED, [], tmp_path)
     assert len(gains) == 4
     assert gains.min() > -1
 
 
-def _gains(market: list[str], tune: list[str], root: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float64]:
-    """Daily net return of each later validation over the hand-over's own, in paired standard errors."""
+def _gains(market: list[str], tune: list[str], root: Path) -> NDArray[np.float64]:
+    """Each later validation over the hand-over's own, in paired standard errors."""
     finflow.pretrain(finflow.load("pretrain", [*market, f"output_root={root}"]))
-    nets: list[NDArray[np.float64]] = []
-    original = Validator.track
-
-    def spy(self: Validator) -> Track:
-        track = original(self)
-        nets.append(track.net)
-        return track
-
-    monkeypatch.setattr(Validator, "track", spy)
-    finflow.finetune(finflow.load("finetune", [*market, *tune, f"output_root={root}"]))
-    handover, later = nets[0], nets[1:-1]  # the last is written beside the weights that were kept
-    gains = np.array([_in_standard_errors(net - handover) for net in later])
+    with validations() as nets:
+        finflow.finetune(finflow.load("finetune", [*market, *tune, f"output_root={root}"]))
+    gains = np.array(gains_over_first(nets[:-1]))  # the last is of the weights that were kept
     print(gains)
     return gains
-
-
-def _in_standard_errors(difference: NDArray[np.float64]) -> float:
-    if not difference.any():  # the policy is still frozen
-        return 0.0
-    return float(difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference))))
