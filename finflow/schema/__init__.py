@@ -80,7 +80,7 @@ class Hardware(Schema):
     gradient_checkpointing: bool
     """Compute what the backward pass needs again instead of keeping it: less memory, more time."""
     compile: Literal["default", "reduce-overhead"] | None
-    """`torch.compile` of the whole update in this mode; it pays after minutes."""
+    """`torch.compile` of the whole update in this mode, meant for CUDA: on a CPU it hardly pays."""
     distributed: bool
     """Whether torchrun starts several processes, which share out each batch and average gradients."""
 
