@@ -135,7 +135,7 @@ class Simulator:
             self._length = np.where(ruined, self._at, self._length)
             self._rows[ruined, self._at[ruined]] = row[ruined] + 1
         self._arrive()
-        truncated = active ^ self.active ^ ruined
+        truncated = active ^ self.active ^ ruined  # it has just ended, and not by ruin
         return Step(row, executed, before, booked, drawdown_before, reward, terms, self.row, ruined, truncated)
 
     def state_dict(self) -> dict[str, NDArray[np.generic]]:

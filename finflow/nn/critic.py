@@ -81,7 +81,7 @@ class PortfolioCritic(Critic):
     """
 
     def __init__(
-        self, asset_dim: int, market_dim: int, embed_dim: int, hidden_dim: int, atoms: int, layer_norm: bool = True
+        self, asset_dim: int, market_dim: int, embed_dim: int, hidden_dim: int, atoms: int, layer_norm: bool
     ) -> None:
         super().__init__()
         self.local = nn.Linear(asset_dim, 2 * embed_dim)

@@ -32,7 +32,7 @@ class MlpActor(Actor):
     """
 
     def __init__(
-        self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float, layer_norm: bool = True
+        self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float, layer_norm: bool
     ) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
@@ -90,7 +90,7 @@ class MlpCritic(Critic):
     layer_norm : normalise the first hidden layer.
     """
 
-    def __init__(self, state_dim: int, assets: int, hidden_dim: int, atoms: int, layer_norm: bool = True) -> None:
+    def __init__(self, state_dim: int, assets: int, hidden_dim: int, atoms: int, layer_norm: bool) -> None:
         super().__init__()
         self.from_state = nn.Linear(state_dim, 2 * hidden_dim)
         self.from_action = nn.Parameter(uniform(2, assets, hidden_dim))

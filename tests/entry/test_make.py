@@ -4,9 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import metadata as installed
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import finflow
 
@@ -130,3 +133,16 @@ def test_help_lists_every_target() -> None:
     targets = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
     listed = [line.split()[0] for line in make(ROOT, "help").stdout.split("\n\n")[0].splitlines()]
     assert listed == targets
+
+
+def test_every_pin_is_one_that_the_oldest_python_takes() -> None:
+    """Debian 12 has Python 3.11.2: a pin that wants 3.11.5 leaves its users without an installation."""
+    names = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    wanted: dict[str, str] = {}
+    for name in names:
+        try:
+            wanted[name] = installed(name).get("Requires-Python") or ""
+        except PackageNotFoundError:  # of an extra that is not here
+            continue
+    assert len(wanted) > len(names) / 2
+    assert {name: python for name, python in wanted.items() if not SpecifierSet(python).contains("3.11.0")} == {}
