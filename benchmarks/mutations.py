@@ -66,7 +66,7 @@ def failed(root: Path, tests: list[str]) -> set[str]:
     sys.dont_write_bytecode = True  # two versions of a file may share size and second
     found, said = Failures(), io.StringIO()
     with contextlib.redirect_stdout(said):
-        code = pytest.main(["-q", "--tb=no", "-p", "no:cacheprovider", "-m", "", *tests], plugins=[found])
+        code = pytest.main(["-q", "--tb=no", "-p", "no:cacheprovider", *tests], plugins=[found])
     if code not in (0, 1):
         raise RuntimeError(said.getvalue()[-2000:])
     return found.names
