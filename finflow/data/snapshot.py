@@ -108,6 +108,7 @@ def settings_of(env: Env) -> dict[str, Any]:
         "start": env.start if env.source == "yahoo" else None,  # others hand over all their days
         "end": env.end,
         "synthetic": None if env.synthetic is None else env.synthetic.model_dump(),
+        "regimes": env.regimes.model_dump() if env.synthetic and env.synthetic.signal == "regime" else None,
         "signals": None if env.signals is None else f"of lag {env.signals_lag}",
         "benchmark": EQUAL_WEIGHT if env.benchmark == EQUAL_WEIGHT else "a file",
         "cash_yield": "a file" if isinstance(env.cash_yield, str) else "a rate",

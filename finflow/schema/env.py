@@ -67,12 +67,16 @@ class Regimes(Schema):
 class Synthetic(Schema):
     """A regime-switching market with a planted signal of information coefficient `ic` (0: none)."""
 
+    signal: Literal["linear", "nonlinear", "regime"]
+    """How the next day's own return depends on the signal s: linear, as s; nonlinear, as s^2, of which no linear
+    regression finds anything; regime, as s on days labelled volatile or crisis and as -s on others."""
+
     days: Annotated[int, Field(ge=1300)]
     """Business days."""
     assets: Annotated[int, Field(ge=2)]
     """Names."""
     ic: Annotated[float, Field(ge=0, lt=1)]
-    """Correlation of the planted signal with the next day's own return; 0: no signal."""
+    """Correlation of what the signal says, as `signal` has it, with the next day's own return; 0: no signal."""
     persistence: Annotated[float, Field(ge=0, lt=1)]
     """Autocorrelation of the signal from day to day."""
     seed: int
