@@ -1,22 +1,30 @@
 """Planted alpha: what share of the oracle's net active information ratio each learner earns on a path it never saw.
 
-`python -m benchmarks.learning` trains, for every information coefficient and seed, IQL, B-Cell from it, and SAC from
-scratch at B-Cell's total of updates, each on a market of its own. The checkpoint that validation selects is run
-over 20 fresh years, drawn anew with other names, and that five times: an information ratio of one such path has a
-standard error of 1 / sqrt(20), a third of what is asked for. A seed's figure is the mean over its paths. A row also
-holds what later validations are above the hand-over's own, in paired standard errors. `--ic 0`
-plants nothing, and a fresh path is then the run's own train rows without their means, each day times a random sign:
-there the gross active information ratio should be nought. (On a path with a premium whoever holds less of it than 1/N
-falls behind.) Rows that stand in OUT/rows.jsonl are not made again; the table comes from them all.
+`python -m benchmarks.learning` trains, for every market, information coefficient and seed, phase 1 (IQL), the
+pipeline (B-Cell from it), and SAC from scratch, each with the settings that a user gets but for BUDGETS and the small
+network SMALL, and fits a regression beside them (ols). What came of it is run over 20 fresh years, drawn anew with
+other names, and that five times: an information ratio of one such path has a standard error of 1 / sqrt(20), a third
+of what is asked for. A seed's figure is the mean over its paths; all learners of a seed are run on the same ones.
+
+Markets: `linear`, `nonlinear` and `regime` are those of env.synthetic.signal; in `costly` what is planted is real, and
+not worth its costs; in `null` nothing is planted, and a fresh path is the run's own train rows without their means,
+each day times a random sign: there the gross active information ratio should be nought. (On a path with a premium
+whoever holds less of it than 1/N falls behind.)
+
+Settings are chosen on seeds 0 to 2 (`--choose`), figures are reported of seeds 10 to 29. Rows that stand in
+OUT/rows.jsonl are not made again; the tables come from them all.
 """
 
 import argparse
 import json
+import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +32,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 import finflow
+from benchmarks.learning_tables import daily_file, gains, speed, table
+from benchmarks.ols import fit_ols
 from finflow.agents.greedy import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, market_of
 from finflow.data.market import Market, Window
+from finflow.data.synthetic import expected
 from finflow.envs.world import World
 from finflow.evaluation.audit.null_market import null_prices
-from finflow.evaluation.backtest import backtest
+from finflow.evaluation.backtest import Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_track
-from finflow.evaluation.metrics import active_information_ratio
+from finflow.evaluation.metrics import YEAR, active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
-from finflow.evaluation.seeds import summarise_seeds
+from finflow.schema import Config
 from finflow.seeding import numpy_stream
+from finflow.stages.prepare import Prepared, prepare, use_hardware
 from finflow.stages.run import METRICS
 from finflow.stages.trained import Trained, load_trained
 from finflow.stages.validation import Validator
 
-WARM_UP, YEARS, YEAR = 260, 20, 252
+WARM_UP, YEARS = 260, 20
 PATHS = 5
 FRESH = 1000  # added to a market's seed, once for each path that nobody trained on
-MARKET = ["env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=5040", "env.synthetic.persistence=0.97"]
+REPORTED, CHOOSING = range(10, 30), range(3)
+BASE = ["env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=5040", "env.synthetic.persistence=0.97"]
+MARKETS: dict[str, list[str]] = {
+    "linear": ["env.synthetic.signal=linear"],
+    "nonlinear": ["env.synthetic.signal=nonlinear"],
+    "regime": ["env.synthetic.signal=regime"],
+    "costly": ["env.synthetic.persistence=0", "env.cost_bps=45"],  # gone after a day, at 50 bp a trade
+    "null": [],
+}
 SMALL = ["algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.network.n_quantiles=16",
-         "algo.batch_size=128", "tracking=none", "evaluation.objective=active_ir"]  # fmt: skip
-SHARED = ["algo.lr=1e-3", "algo.gamma=0.9", "algo.network.state_noise=0.6", "budget.collect_episodes=200",
-          "budget.epochs=5", "budget.updates_per_epoch=300"]  # fmt: skip
-ONLINE = ["algo.risk_weight=0.5", "algo.entropy.sigma=[0.2,0.05]", "algo.anchor=[0.3,0.0]",
-          "budget.frozen_episodes=4", "evaluation.every_episodes=32"]  # fmt: skip
-LEARNERS: dict[str, list[str]] = {
-    "iql": [],
-    "bcell": ["algo.gate.lr_ratio=1.0", "algo.gate.balance=[0.0,0.0]",
-              "budget.episodes=336", "budget.critic_updates=1500", *ONLINE],
-    "sac": ["algo=sac", "init.weights=null", "budget.episodes=434", "budget.critic_updates=150", *ONLINE],
+         "algo.batch_size=128", "tracking=none"]  # fmt: skip
+BUDGETS: dict[str, dict[str, int]] = {
+    "iql": {"budget.collect_episodes": 200, "budget.epochs": 5, "budget.updates_per_epoch": 300},
+    "bcell": {"budget.episodes": 336, "budget.critic_updates": 1500, "budget.frozen_episodes": 4,
+              "evaluation.every_episodes": 32},
+    "sac": {"budget.episodes": 434, "budget.critic_updates": 150, "budget.frozen_episodes": 4,
+            "evaluation.every_episodes": 32},
 }  # fmt: skip
+"""By learner; iql's goes to all, as phase 2 asks that its parent had the same. Nothing but budgets belongs here."""
+GROWING = {"budget.updates_per_epoch", "budget.episodes", "budget.critic_updates"}
+"""What `--budgets` multiplies."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The stage that trains it, None for what needs no training; overrides that name it; what it starts from."""
+
+    stage: str | None
+    changes: tuple[str, ...] = ()
+    parent: str | None = None
+
+
+ORACLE = "oracle"
+LEARNERS = {
+    "ols": Learner(None),
+    "iql": Learner("pretrain"),
+    "bcell": Learner("finetune", parent="iql"),
+    "sac": Learner("finetune", ("algo=sac", "init.weights=null")),
+}
+StrategyOn = Callable[[Market], Strategy]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One market of one seed, and the part of the full budget that learners are given."""
+
+    market: str
+    ic: float
+    seed: int
+    budget: float
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.market}-ic{self.ic:g}-seed{self.seed}" + (f"-budget{self.budget:g}" if self.budget != 1 else "")
 
 
 @contextmanager
@@ -86,9 +140,49 @@ def gains_over_first(nets: list[NDArray[np.float64]]) -> list[float]:
     return [float(each.mean() / (each.std(ddof=1) / np.sqrt(len(each)))) if each.any() else 0.0 for each in differences]
 
 
-def fresh_market(trained: Trained, seed: int) -> Market:
+def hold(market: Market) -> Strategy:
+    """1/N at every decision: the benchmark itself."""
+    return tilt(market, np.zeros(market.features.shape[:2]), 0.0, 1.0)
+
+
+def oracle_on(config: Config, prepared: Prepared) -> StrategyOn:
+    """Tilts by the true expectation, as strongly and quickly as was best on validation rows, net of costs.
+
+    It holds 1/N where that tilt earned less there than none at the same rate: to rebalance slowly is a gain over daily
+    1/N by itself, and nothing that was predicted.
+    """
+    synthetic = config.env.synthetic
+    assert synthetic is not None
+    if synthetic.ic == 0:
+        return hold
+
+    def scores(market: Market) -> NDArray[np.float64]:
+        return expected(synthetic.signal, planted_signal(market), market.regime)
+
+    market, window, accounting = prepared.market, prepared.fold.validation, prepared.accounting
+    true = scores(market)
+    best = fit_oracle(market, window, accounting, config.env.rebalance, signal=true)
+    both = {"tilt": best.act, "none": tilt(market, true, 0.0, best.rate)}
+    earned = {name: track.net.mean() for name, track in backtest(market, window, accounting, both).items()}
+    if earned["tilt"] <= earned["none"]:
+        return hold
+    return lambda there: tilt(there, scores(there), best.strength, best.rate)
+
+
+def policy_on(trained: Trained) -> StrategyOn:
+    """A trained policy as it is deployed."""
+    prepared = trained.prepared
+
+    def on(market: Market) -> Strategy:
+        priors, home = prior_portfolios(market, prepared.cache), prepared.world
+        world = World.of(market, prepared.scaling.apply, priors, prepared.accounting, home.reward, home.device)
+        return GreedyPolicy(trained.networks.actor, world, np.array([WARM_UP - 1])).act
+
+    return on
+
+
+def fresh_market(config: Config, prepared: Prepared, seed: int) -> Market:
     """20 years, after a warm-up, that nobody trained on: with alpha as the run's own market, without it a null one."""
-    config, prepared = trained.config, trained.prepared
     synthetic = config.env.synthetic
     assert synthetic is not None
     days = WARM_UP + YEARS * YEAR
@@ -99,120 +193,156 @@ def fresh_market(trained: Trained, seed: int) -> Market:
     return build_market(config.env.model_copy(update={"synthetic": changed}), prepared.cache)
 
 
-def fresh_path(trained: Trained, seed: int) -> dict[str, float]:
-    """Active information ratios on the market of `seed`: the policy's, net and gross, and, where alpha was planted, the
-    net one of the oracle that was fitted on the run's validation rows.
-    """
-    prepared, rebalance = trained.prepared, trained.config.env.rebalance
-    market, accounting = fresh_market(trained, seed), prepared.accounting
-    priors, home = prior_portfolios(market, prepared.cache), prepared.world
-    world = World.of(market, prepared.scaling.apply, priors, accounting, home.reward, home.device)
-    window = Window(WARM_UP, len(market.dates))
-    strategies = {"policy": GreedyPolicy(trained.networks.actor, world, np.array([WARM_UP - 1])).act}
-    if trained.config.env.synthetic and trained.config.env.synthetic.ic > 0:
-        oracle = fit_oracle(prepared.market, prepared.fold.validation, accounting, rebalance)
-        strategies["oracle"] = tilt(market, planted_signal(market), oracle.strength, oracle.rate)
-    tracks = backtest(market, window, accounting, strategies)
-    equal = equal_weight_track(market, window, accounting, rebalance)
-    ratios = {name: active_information_ratio(track.net, equal.net) or 0.0 for name, track in tracks.items()}
-    gross = active_information_ratio(tracks["policy"].gross, equal.gross) or 0.0
-    return {**ratios, "gross": gross, "turnover": float(tracks["policy"].turnover.sum() / YEARS)}
-
-
-def fresh_ratios(trained: Trained, seed: int) -> dict[str, Any]:
-    """Means over the fresh paths, and `paths` with what each of them gave."""
-    found = [fresh_path(trained, seed + FRESH * (path + 1)) for path in range(PATHS)]
-    paths = {name: [each[name] for each in found] for name in found[0]}
-    return {**{name: float(np.mean(each)) for name, each in paths.items()}, "paths": paths}
-
-
-def train(learner: str, ic: float, seed: int, out: Path, changes: list[str]) -> dict[str, Any]:
-    """One row: the run's validation figures and its share of the oracle on the fresh path."""
-    began = time.process_time()
-    root = out / "runs" / f"ic{ic:g}-seed{seed}"
-    stage = "pretrain" if learner == "iql" else "finetune"
-    line = [*MARKET, f"env.synthetic.ic={ic:g}", f"env.synthetic.seed={seed}", f"seed={seed}", f"output_root={root}"]
-    line += [*SMALL, *SHARED, *LEARNERS[learner], *changes]
-    folder = root / stage / learner
-    shutil.rmtree(folder, ignore_errors=True)
-    run: Callable[..., Any] = getattr(finflow, stage)
-    with validations() as nets:
-        result = run(finflow.load(stage, line), folder)
-    ratios = fresh_ratios(load_trained(finflow.load("evaluate", [f"output_root={root}"]), str(folder)), seed)
-    rows = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
-    updates = [int(row["updates"]) for row in rows if row.get("updates") is not None]
+def figures(track: Track, equal: Track) -> dict[str, float]:
+    """Active information ratios net and gross, yearly tracking error (a fraction) and turnover against 1/N."""
     return {
-        "learner": learner, "ic": ic, "seed": seed, "changes": changes, **ratios,
-        "share": ratios["policy"] / ratios["oracle"] if ic > 0 else None,
-        "validation": result.metrics.get("validation_active_information_ratio"),
-        "gains": gains_over_first(nets[:-1]) if learner == "bcell" else None,  # the last is of the weights kept
-        "selected": getattr(result, "selected_episode", None),
-        "updates": max(updates), "cpu_seconds": time.process_time() - began,
-    }  # fmt: skip
+        "policy": active_information_ratio(track.net, equal.net) or 0.0,
+        "gross": active_information_ratio(track.gross, equal.gross) or 0.0,
+        "te": float(np.std(track.net - equal.net, ddof=1) * np.sqrt(YEAR)),
+        "turnover": float(track.turnover.sum() / len(track.net) * YEAR),
+    }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Interquartile means over seeds with their 95 % intervals, as Markdown."""
-    heads = ("IC", "learner", "seeds", "updates", "net active IR", "share of the oracle's", "gross", "turnover a year")
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for ic in sorted({row["ic"] for row in rows}):
-        for learner in LEARNERS:
-            mine = [row for row in rows if row["ic"] == ic and row["learner"] == learner]
-            if mine:
-                ratio, share, gross = (_said(mine, key) for key in ("policy", "share", "gross"))
-                updates = max(row["updates"] for row in mine)
-                turnover = np.mean([row["turnover"] for row in mine])
-                lines.append(
-                    f"| {ic:g} | {learner} | {len(mine)} | {updates} | {ratio} | {share} | {gross} | {turnover:.1f} |"
-                )
-    return "\n".join(lines)
+def on_fresh_paths(
+    config: Config, prepared: Prepared, seed: int, on: StrategyOn
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Means over the fresh paths, with `paths` what each of them gave; and daily net returns [PATHS, R]."""
+    found, nets = list[dict[str, float]](), list[NDArray[np.float64]]()
+    for path in range(PATHS):
+        market = fresh_market(config, prepared, seed + FRESH * (path + 1))
+        window = Window(WARM_UP, len(market.dates))
+        track = backtest(market, window, prepared.accounting, {"policy": on(market)})["policy"]
+        found.append(figures(track, equal_weight_track(market, window, prepared.accounting, config.env.rebalance)))
+        nets.append(track.net)
+    paths = {name: [each[name] for each in found] for name in found[0]}
+    return {**{name: float(np.mean(each)) for name, each in paths.items()}, "paths": paths}, np.array(nets)
 
 
-def gains(rows: list[dict[str, Any]]) -> str:
-    """What B-Cell's net active information ratio is above another learner's, seed by seed, as Markdown."""
-    lines = ["| IC | B-Cell less | seeds | net active IR |", "| --- | --- | --- | --- |"]
-    for ic, other in product(sorted({row["ic"] for row in rows}), LEARNERS):
-        mine, theirs = (
-            {row["seed"]: row["policy"] for row in rows if row["ic"] == ic and row["learner"] == learner}
-            for learner in ("bcell", other)
-        )
-        both = sorted(mine.keys() & theirs.keys())
-        if other != "bcell" and both:
-            gain = _interval(np.array([mine[seed] - theirs[seed] for seed in both]), f"{ic}/{other}")
-            lines.append(f"| {ic:g} | {other} | {len(both)} | {gain} |")
-    return "\n".join(lines)
+def line_of(case: Case, learner: str, root: Path, changes: list[str]) -> list[str]:
+    """Overrides of one run: its market, its budget, the small network, and `changes`."""
+    budget = BUDGETS["iql"] | BUDGETS.get(learner, {})
+    parts = {key: max(1, round(n * case.budget)) if key in GROWING else n for key, n in budget.items()}
+    market = [*BASE, *MARKETS[case.market], f"env.synthetic.ic={case.ic:g}", f"env.synthetic.seed={case.seed}"]
+    wanted = LEARNERS[learner] if learner in LEARNERS else Learner(None)
+    return [*market, f"seed={case.seed}", f"output_root={root}", *SMALL, *wanted.changes,
+            *(f"{key}={n}" for key, n in parts.items()), *changes]  # fmt: skip
 
 
-def _said(rows: list[dict[str, Any]], key: str) -> str:
-    if any(row.get(key) is None for row in rows):
-        return "-"
-    return _interval(np.array([row[key] for row in rows]), key)
+def row_of(case: Case, learner: str, oracle: float | None, out: Path, changes: list[str]) -> dict[str, Any]:
+    """One row: what the learner earns on the fresh paths, and what it took to train it.
+
+    Parameters
+    ----------
+    oracle : net active information ratio of the oracle on the same paths; None for the oracle's own row.
+    """
+    root = out / "runs" / case.name
+    stage = LEARNERS[learner].stage if learner in LEARNERS else None
+    line, facts = line_of(case, learner, root, changes), dict[str, Any]()
+    began = _cpu()
+    if stage is None:
+        config = finflow.load("pretrain", line)
+        prepared = prepare(config, use_hardware(config.hardware))
+        on = oracle_on(config, prepared) if learner == ORACLE else fit_ols(config, prepared)
+        facts["train_seconds"] = _cpu() - began
+    else:
+        folder = root / stage / learner
+        shutil.rmtree(folder, ignore_errors=True)
+        run: Callable[..., Any] = getattr(finflow, stage)
+        with validations() as nets:
+            result = run(finflow.load(stage, line), folder)
+        facts["train_seconds"] = _cpu() - began
+        trained = load_trained(finflow.load("evaluate", [f"output_root={root}"]), str(folder))
+        config, prepared, on = trained.config, trained.prepared, policy_on(trained)
+        metrics = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
+        facts |= {
+            "validation": result.metrics.get("validation_active_information_ratio"),
+            "gains": gains_over_first(nets[:-1]) if learner == "bcell" else None,  # the last is of the weights kept
+            "selected": getattr(result, "selected_episode", None),
+            "updates": max(int(each["updates"]) for each in metrics if each.get("updates") is not None),
+            "kappa": (trained.summary.get("confidence") or {}).get("kappa"),
+        }
+    found, daily = on_fresh_paths(config, prepared, case.seed, on)
+    row = {"learner": learner, **vars(case), "changes": changes, **found, **facts}
+    row["share"] = found["policy"] / oracle if oracle else None
+    file = daily_file(out, row)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, daily, allow_pickle=False)
+    return row
 
 
-def _interval(scores: NDArray[np.float64], stream: str) -> str:
-    found = summarise_seeds(scores, samples=10_000, rng=numpy_stream(0, f"learning/{stream}"))
-    return f"{found.middle:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def _cpu() -> float:
+    """CPU seconds of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
+def run_case(case: Case, learners: list[str], out: Path, changes: list[str]) -> list[str]:
+    """Make the rows of one case that are not there, the oracle's first, each added to the file as it comes.
+
+    Returns
+    -------
+    list of str
+        A line on each.
+    """
+    rows = {row["learner"]: row for row in read_rows(out) if all(row[key] == at for key, at in vars(case).items())}
+    said = list[str]()
+    for learner in (ORACLE, *learners):
+        if learner not in rows:
+            oracle = None if learner == ORACLE else rows[ORACLE]["policy"]
+            row = rows[learner] = row_of(case, learner, oracle, out, changes)
+            with (out / "rows.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            share = "" if row["share"] is None else f", share {row['share']:.2f}"
+            took = f"{row['train_seconds']:.0f} CPU-seconds"
+            said.append(f"{case.name} {learner}: net active IR {row['policy']:.2f}{share}, TE {row['te']:.1%}, {took}")
+    return said
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """Rows that were made before."""
+    kept = out / "rows.jsonl"
+    rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
+    if any("market" not in row for row in rows):
+        raise SystemExit(f"{kept}: rows of an older benchmark, of other settings; name another --out")
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--ic", type=float, nargs="+", default=[0.1, 0.05])
+    parser.add_argument("--market", nargs="+", choices=MARKETS, default=list(MARKETS))
+    parser.add_argument("--ic", type=float, nargs="+", default=[0.1, 0.05], help="not read by --market null")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", type=int, nargs="+", default=list(REPORTED))
+    seeds.add_argument("--choose", action="store_const", dest="seeds", const=list(CHOOSING), help="seeds 0 to 2")
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
+    parser.add_argument("--budgets", type=float, nargs="+", default=[1.0], help="0.25 0.5 1: how soon it is learnt")
+    parser.add_argument("--jobs", type=int, default=1, help="cases side by side, a process and a thread each")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/learning"))
     parser.add_argument("changes", nargs="*", help="overrides of the configuration, for all learners")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    kept = options.out / "rows.jsonl"
-    rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
-    done = {(row["learner"], row["ic"], row["seed"]) for row in rows}
-    for seed, ic, learner in product(options.seeds, options.ic, options.learners):
-        if (learner, ic, seed) not in done:
-            rows.append(train(learner, ic, seed, options.out, options.changes))
-            with kept.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(json.dumps(rows[-1]), flush=True)
-    print(f"{table(rows)}\n\n{gains(rows)}\n\nRows: {kept}")
+    read_rows(options.out)
+    cases = [
+        Case(market, ic, seed, budget)
+        for seed, market, budget in product(options.seeds, options.market, sorted(options.budgets))
+        for ic in ([0.0] if market == "null" else options.ic)
+    ]
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    failed = list[str]()
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        wait: dict[Future[list[str]], Case] = {
+            pool.submit(run_case, case, options.learners, options.out, options.changes): case for case in cases
+        }
+        for done, future in enumerate(as_completed(wait), 1):
+            error = future.exception()
+            failed += [] if error is None else [f"{wait[future].name}: {error!r}"]
+            for text in failed[-1:] if error else future.result():
+                print(f"[{done}/{len(cases)}] {text}", flush=True)
+    rows = read_rows(options.out)
+    parents = {name: each.parent for name, each in LEARNERS.items()}
+    print("\n\n".join(part for part in (table(rows), gains(rows, options.out), speed(rows, parents)) if part))
+    print("\n".join(["", *(f"FAILED {text}" for text in failed), f"Rows: {options.out / 'rows.jsonl'}"]))
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
