@@ -21,7 +21,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
@@ -88,7 +88,7 @@ class Learner:
     parent: str | None = None
 
 
-ORACLE = "oracle"
+ORACLE, ROWS = "oracle", "rows.jsonl"
 LEARNERS = {
     "ols": Learner(None),
     "iql": Learner("pretrain"),
@@ -275,31 +275,30 @@ def _cpu() -> float:
     return sum(os.times()[:4])
 
 
-def run_case(case: Case, learners: list[str], out: Path, changes: list[str]) -> list[str]:
-    """Make the rows of one case that are not there, the oracle's first, each added to the file as it comes.
+def run_case(case: Case, learners: list[str], out: Path, changes: list[str]) -> None:
+    """Make the rows of one case that are not there, the oracle's first; each is added to the file, and told, at once.
 
-    Returns
-    -------
-    list of str
-        A line on each.
+    What the stages say goes to a file beside their runs.
     """
     rows = {row["learner"]: row for row in read_rows(out) if all(row[key] == at for key, at in vars(case).items())}
-    said = list[str]()
+    log = out / "runs" / f"{case.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     for learner in (ORACLE, *learners):
         if learner not in rows:
             oracle = None if learner == ORACLE else rows[ORACLE]["policy"]
-            row = rows[learner] = row_of(case, learner, oracle, out, changes)
-            with (out / "rows.jsonl").open("a") as file:
+            with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+                row = rows[learner] = row_of(case, learner, oracle, out, changes)
+            with (out / ROWS).open("a") as file:
                 file.write(json.dumps(row) + "\n")
             share = "" if row["share"] is None else f", share {row['share']:.2f}"
             took = f"{row['train_seconds']:.0f} CPU-seconds"
-            said.append(f"{case.name} {learner}: net active IR {row['policy']:.2f}{share}, TE {row['te']:.1%}, {took}")
-    return said
+            told = f"{case.name} {learner}: net active IR {row['policy']:.2f}{share}, TE {row['te']:.1%}, {took}"
+            print(told, flush=True)
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
     """Rows that were made before."""
-    kept = out / "rows.jsonl"
+    kept = out / ROWS
     rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
     if any("market" not in row for row in rows):
         raise SystemExit(f"{kept}: rows of an older benchmark, of other settings; name another --out")
@@ -329,18 +328,17 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     failed = list[str]()
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        wait: dict[Future[list[str]], Case] = {
+        wait: dict[Future[None], Case] = {
             pool.submit(run_case, case, options.learners, options.out, options.changes): case for case in cases
         }
         for done, future in enumerate(as_completed(wait), 1):
             error = future.exception()
             failed += [] if error is None else [f"{wait[future].name}: {error!r}"]
-            for text in failed[-1:] if error else future.result():
-                print(f"[{done}/{len(cases)}] {text}", flush=True)
+            print(f"[{done}/{len(cases)}] {failed[-1] if error else wait[future].name}", flush=True)
     rows = read_rows(options.out)
     parents = {name: each.parent for name, each in LEARNERS.items()}
     print("\n\n".join(part for part in (table(rows), gains(rows, options.out), speed(rows, parents)) if part))
-    print("\n".join(["", *(f"FAILED {text}" for text in failed), f"Rows: {options.out / 'rows.jsonl'}"]))
+    print("\n".join(["", *(f"FAILED {text}" for text in failed), f"Rows: {options.out / ROWS}"]))
     if failed:
         raise SystemExit(1)
 

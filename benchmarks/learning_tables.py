@@ -33,7 +33,10 @@ def daily_file(out: Path, row: Row) -> Path:
 
 
 def table(rows: list[Row]) -> str:
-    """Interquartile means over seeds with their 95 % intervals, and the worst seed, as Markdown; at the full budget."""
+    """Interquartile means over seeds with their 95 % intervals, and the worst seed, as Markdown.
+
+    Of rows at the full budget; empty where there are none.
+    """
     heads = ("market", "IC", "learner", "seeds", "updates", "net active IR", "share of the oracle's", "worst share",
              "active return a year", "TE a year", "gross IR", "turnover a year", "kappa", "CPU-seconds")  # fmt: skip
     lines = [_heads(heads)]

@@ -197,7 +197,9 @@ def test_how_soon_counts_the_parent_from_nothing() -> None:
     assert len(cells(table(rows))) == 4, "a share at a part of the budget is none of the table's"
 
 
-def test_rows_are_made_once_the_oracles_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_made_once_the_oracles_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = list[tuple[str, float | None]]()
 
     def made(case: Case, learner: str, oracle: float | None, *_: object) -> dict[str, Any]:
@@ -206,10 +208,13 @@ def test_rows_are_made_once_the_oracles_first(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(learning, "row_of", made)
     case = Case("linear", 0.1, 5, 1.0)
-    assert len(run_case(case, ["ols"], tmp_path, [])) == 2
-    assert len(run_case(case, ["ols", "iql"], tmp_path, [])) == 1
+    run_case(case, ["ols"], tmp_path, [])
+    run_case(case, ["ols", "iql"], tmp_path, [])
     assert asked == [("oracle", None), ("ols", 4.0), ("iql", 4.0)]
-    assert len(run_case(Case("linear", 0.1, 5, 0.5), [], tmp_path, [])) == 1, "another budget is another row"
+    told = capsys.readouterr().out.splitlines()
+    assert told[1] == "linear-ic0.1-seed5 ols: net active IR 1.00, share 0.50, TE 2.0%, 10 CPU-seconds"
+    run_case(Case("linear", 0.1, 6, 1.0), [], tmp_path, [])
+    assert len(asked) == 4, "of another seed"
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4
     (tmp_path / "rows.jsonl").write_text(json.dumps({"learner": "iql", "ic": 0.1, "seed": 0}) + "\n")
     with pytest.raises(SystemExit, match="name another --out"):
