@@ -7,6 +7,7 @@ import numpy as np
 
 from finflow.allocators.baselines import HOLD
 from finflow.data.market import Fold, Market
+from finflow.data.scaling import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import (
@@ -17,6 +18,7 @@ from finflow.evaluation.baselines import (
     frequent_tracks,
 )
 from finflow.evaluation.costs import break_even_bps, cost_table
+from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
 from finflow.evaluation.metrics import YEAR, measure
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
@@ -45,6 +47,7 @@ def evaluate_policy(
     accounting: Accounting,
     policy: Policy,
     *,
+    scaling: FeatureScaling,
     frequency: str,
     samples: int,
     block_days: int,
@@ -60,6 +63,7 @@ def evaluate_policy(
 
     Parameters
     ----------
+    scaling : of the features, the policy's: the linear tilt sees what the policy sees.
     frequency : `env.rebalance`, how often the policy decides; names the 1/N beside the monthly one.
     samples, block_days, seed : of the verdict's bootstrap.
     expert_names : K names of the gate's columns.
@@ -78,6 +82,8 @@ def evaluate_policy(
         equal_weight_track(market, fold.train, accounting, frequency),
     )
     scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
+    linear = fit_linear_tilt(market, fold, accounting, frequency, scaling)
+    baselines |= backtest(market, window, accounting, {LINEAR: linear.strategy(market)})
     rivals = {**baselines, **frequent_tracks(market, window, accounting, frequency), **(others or {})}
     tracks = {POLICY: track, **rivals}
     metrics = {name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()}
@@ -95,6 +101,7 @@ def evaluate_policy(
         track,
         rivals,
         verdict.opponent,
+        linear.facts(),
         frequency=frequency,
         samples=samples,
         block_days=block_days,

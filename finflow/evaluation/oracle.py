@@ -53,7 +53,9 @@ def tilt(market: Market, signal: NDArray[np.float64], strength: float, rate: flo
 
     def act(rows: Rows, drifted: Floats, _drawdown: Floats) -> Floats:
         tradable = market.status[rows, :-1] == TRADABLE
-        scores = np.where(tradable, np.exp(strength * np.where(tradable, signal[rows], 0.0)), 0.0)
+        wanted = np.where(tradable, strength * np.where(tradable, signal[rows], 0.0), -np.inf)
+        highest = np.where(tradable.any(axis=1), wanted.max(axis=1), 0.0)
+        scores = np.exp(wanted - highest[:, None])  # whatever the signal, none overflows
         total = scores.sum(axis=1, keepdims=True)
         aim = np.concatenate([scores / np.where(total > 0, total, 1.0), (total == 0).astype(np.float64)], axis=1)
         started = drifted[:, -1:] < 1.0  # the first purchase is no adjustment

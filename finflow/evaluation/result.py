@@ -178,18 +178,35 @@ class GateInformation:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """The linear tilt of one fold, as `linear_tilt.LinearTilt` has it.
+
+    coefficients : by name of the scaled feature.
+    strength, rate, information_ratio : as chosen on validation rows, and the net active information ratio there;
+        strength 0 holds 1/N.
+    """
+
+    coefficients: dict[str, float]
+    strength: float
+    rate: float
+    information_ratio: float
+
+
+@dataclass(frozen=True)
 class Scrutiny:
     """What a sceptic asks beyond the verdict.
 
     Attributes
     ----------
-    comparisons : against 1/N and against `best_baseline`, the baseline with the best Sharpe ratio on validation rows.
+    comparisons : against 1/N, against `best_baseline`, the baseline with the best Sharpe ratio on validation rows, and
+        against the linear tilt.
     spa_p : Hansen's consistent p-value that no strategy here beats 1/N; None where undefined.
     lagged : the policy trading one close later than it decides.
     stress : known crises that the window holds.
     reality : see `Reality`; the first row is the policy itself.
     gate : see `GateInformation`; None with one expert, or one regime on the validation rows.
     detectable : Sharpe difference that this window could detect with 80 % power at the correlation found.
+    regression : behind the linear tilt; None of several folds, each of which has its own.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -200,6 +217,7 @@ class Scrutiny:
     reality: tuple[Reality, ...]
     gate: GateInformation | None
     detectable: float | None
+    regression: Regression | None
 
 
 @dataclass(frozen=True)

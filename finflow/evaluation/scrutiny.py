@@ -11,10 +11,20 @@ from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import baseline_tracks, equal_weight_track
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.lag import lagged
+from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import active_information_ratio, measure, sharpe_ratio
 from finflow.evaluation.power import detectable_difference
 from finflow.evaluation.regimes import decision_regimes
-from finflow.evaluation.result import Comparison, Floats, GateInformation, Metrics, Reality, Scrutiny, Track
+from finflow.evaluation.result import (
+    Comparison,
+    Floats,
+    GateInformation,
+    Metrics,
+    Reality,
+    Regression,
+    Scrutiny,
+    Track,
+)
 from finflow.evaluation.spa import superior_predictive_ability
 from finflow.evaluation.statistics import sharpe_difference
 from finflow.evaluation.stress import stress_table
@@ -37,6 +47,7 @@ def scrutinise(
     track: Track,
     baselines: Mapping[str, Track],
     opponent: str,
+    regression: Regression,
     *,
     frequency: str,
     samples: int,
@@ -51,12 +62,13 @@ def scrutinise(
     explain : the policy's gate and rate.
     track, baselines : of the test window.
     opponent : the 1/N of the verdict, one of `baselines`.
+    regression : behind the linear tilt, another of them.
     """
     best = best_on_validation(market, fold, accounting, frequency)
     validated = backtest(market, fold.validation, accounting, {POLICY: act, **variants})
     benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
     delayed = backtest(market, fold.test, accounting, {POLICY: lagged(act)})[POLICY]
-    rivals = dict.fromkeys((opponent, best))
+    rivals = (opponent, best, LINEAR)
     return Scrutiny(
         comparisons=tuple(
             compare(track, baselines[name], samples=samples, block_days=block_days, seed=seed) for name in rivals
@@ -71,6 +83,7 @@ def scrutinise(
         ),
         gate=gate_on_validation(market, fold, explain, validated[POLICY]),
         detectable=detectable(track, baselines[opponent]),
+        regression=regression,
     )
 
 

@@ -13,6 +13,7 @@ from finflow.envs.ledger import Accounting
 from finflow.errors import ConfigError
 from finflow.evaluation.backtest import Strategy, backtest
 from finflow.evaluation.lag import lagged
+from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import measure
 from finflow.evaluation.regimes import by_regime
 from finflow.evaluation.result import Evaluation, Scrutiny, Track
@@ -111,7 +112,7 @@ def _scrutiny(
 ) -> Scrutiny:
     best = replace(join([p.evaluation.baselines[p.evaluation.scrutiny.best_baseline] for p in parts]), name=BEST)
     delayed = join([backtest(p.market, p.fold.test, p.accounting, {POLICY: lagged(p.act)})[POLICY] for p in parts])
-    rivals = (baselines[opponent], best)
+    rivals = (baselines[opponent], best, baselines[LINEAR])
     return Scrutiny(
         comparisons=tuple(compare(policy, t, samples=samples, block_days=block_days, seed=seed) for t in rivals),
         best_baseline=BEST,
@@ -121,4 +122,5 @@ def _scrutiny(
         reality=(),
         gate=None,
         detectable=detectable(policy, baselines[opponent]),
+        regression=None,
     )

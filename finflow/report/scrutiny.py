@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from finflow.evaluation.result import Evaluation, Stress
+from finflow.evaluation.linear_tilt import HORIZON, LINEAR
+from finflow.evaluation.result import Evaluation, Regression, Stress
 from finflow.report.figures import opponent_name
 from finflow.report.reality import reality_says, reality_table
 from finflow.report.tables import (
@@ -18,7 +19,7 @@ from finflow.report.tables import (
     probability,
     signed,
 )
-from finflow.report.verdict import common_reach
+from finflow.report.verdict import common_reach, tone
 
 MOST_LOST = 0.5
 """Share of the Sharpe ratio: when one day of lag costs more, the result is flagged."""
@@ -36,9 +37,13 @@ class Card:
 
 @dataclass(frozen=True)
 class ScrutinyView:
-    """The page's sections on certainty, crises and reality checks; a table is None where there is nothing to show."""
+    """The page's sections on certainty, crises and reality checks; a table is None where there is nothing to show.
+
+    regression : whether a regression would have done it, in words.
+    """
 
     against: str
+    regression: str
     comparisons: Table
     cards: tuple[Card, ...]
     stress: Table | None
@@ -52,6 +57,7 @@ def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
     scrutiny = evaluation.scrutiny
     return ScrutinyView(
         against=_against(evaluation),
+        regression=regression_says(evaluation),
         comparisons=comparison_table(evaluation),
         cards=(_spa(evaluation), _power(evaluation), lag_card(evaluation)),
         stress=stress_table(evaluation) if scrutiny.stress else None,
@@ -63,9 +69,43 @@ def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
 
 def _against(evaluation: Evaluation) -> str:
     best = evaluation.scrutiny.best_baseline
-    if len(evaluation.scrutiny.comparisons) < 2:
-        return f"The policy against 1/N; of the baselines {best} had the best Sharpe ratio on the validation rows."
-    return f"The policy against 1/N and against {best}, the baseline with the best Sharpe ratio on the validation rows."
+    return (
+        f"The policy against 1/N, against {best}, the baseline with the best Sharpe ratio on the validation rows, "
+        f"and against the {LINEAR}."
+    )
+
+
+def regression_says(evaluation: Evaluation) -> str:
+    """Whether a regression would have done it: what the linear tilt is, and the paired Sharpe difference to it."""
+    found = next((item for item in evaluation.scrutiny.comparisons if item.opponent == LINEAR), None)
+    if found is None:
+        return ""
+    tilt = f"Would a regression have done it? {_tilt(evaluation.scrutiny.regression)}"
+    if not math.isfinite(found.difference):
+        return f"{tilt} A Sharpe ratio is undefined over this window, so the two cannot be compared."
+    side = "above" if found.difference >= 0 else "below"
+    size = f"The policy's Sharpe ratio is {abs(found.difference):.2f} {side} that of the {LINEAR}"
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return f"{tilt} {size}; the window is too short for an interval."
+    ends = f"95 % [{number(found.low, 2).text}, {number(found.high, 2).text}]"
+    answer = {
+        "beats": "no, the policy did better",
+        "worse": "yes, and better",
+        "level": "the two cannot be told apart",
+    }[tone(found)]
+    return f"{tilt} {size}, {ends}: {answer}."
+
+
+def _tilt(regression: Regression | None) -> str:
+    what = f"The {LINEAR} moves 1/N towards the names whose next {HORIZON} days a ridge regression on the same features"
+    if regression is None:
+        return f"{what} predicts best, fitted and chosen on each fold's own train and validation rows."
+    if regression.strength == 0:
+        return f"{what} predicts best; on the validation rows no such tilt was worth its costs, so it holds 1/N."
+    return (
+        f"{what} predicts best, with strength {regression.strength:g} and {regression.rate:.0%} of the way a decision, "
+        "as chosen on the validation rows."
+    )
 
 
 def comparison_table(evaluation: Evaluation) -> Table:

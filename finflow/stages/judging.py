@@ -89,6 +89,7 @@ def _part(
         prepared.fold,
         prepared.accounting,
         policy,
+        scaling=prepared.scaling,
         frequency=own.env.rebalance,
         samples=config.evaluation.bootstrap_samples,
         block_days=config.evaluation.block_days,

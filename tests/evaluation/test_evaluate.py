@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window
+from finflow.data.scaling import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import CLOSED, TRADE, figures, trades, write_evaluation
@@ -53,6 +54,7 @@ def evaluated(market: Market, policy: Tilted) -> Evaluation:
         FOLD,
         Accounting(0.0015),
         policy,
+        scaling=FeatureScaling.fit(market, FOLD),
         frequency="daily",
         samples=200,
         block_days=21,
@@ -76,7 +78,7 @@ def test_evaluation_holds_what_a_report_needs(case) -> None:
     assert sorted(policy.seen) == sorted(row for window in windows for row in window.decisions)
     assert next(iter(e.metrics)) == "policy"
     assert set(e.metrics) == {"policy", *e.baselines}
-    assert {"1/N daily", "1/N monthly", "buy and hold"} <= set(e.baselines)
+    assert {"1/N daily", "1/N monthly", "buy and hold", "linear tilt"} <= set(e.baselines)
     assert e.verdict.opponent in ("1/N daily", "1/N monthly")
     assert e.gate.shape == (100, 2)
     np.testing.assert_array_equal(e.rate, np.arange(599, 699))

@@ -18,6 +18,7 @@ from finflow.evaluation.result import (
     Member,
     Metrics,
     Reality,
+    Regression,
     Scrutiny,
     Stress,
     Study,
@@ -94,6 +95,7 @@ def make_scrutiny(tracks: dict[str, Track], verdict: Verdict) -> Scrutiny:
         comparisons=(
             Comparison("1/N monthly", -0.12, verdict.difference, verdict.low, verdict.high, verdict.p_value),
             Comparison("maximum diversification", 0.63, 0.58, 0.07, 1.09, 0.021),
+            Comparison("linear tilt", 0.11, -0.04, -0.31, 0.22, 0.77),
         ),
         best_baseline="maximum diversification",
         spa_p=0.412,
@@ -108,6 +110,7 @@ def make_scrutiny(tracks: dict[str, Track], verdict: Verdict) -> Scrutiny:
         ),
         gate=GateInformation(0.021, 0.013, 0.012),
         detectable=0.43,
+        regression=Regression({"return_1d": -0.4, "momentum_12_1": 0.7}, 0.25, 0.1, 0.62),
     )  # fmt: skip
 
 
@@ -140,6 +143,7 @@ def stitched(evaluation: Evaluation) -> Evaluation:
         policy=replace(evaluation.policy, dates=dates),
         baselines={name: replace(track, dates=dates) for name, track in evaluation.baselines.items()},
         costs=[],
+        scrutiny=replace(evaluation.scrutiny, regression=None),
     )
 
 
@@ -160,6 +164,8 @@ def make_evaluation(days: int = 1260, names: tuple[str, ...] = NAMES) -> Evaluat
         )
         for i, name in enumerate(BASELINES)
     }
+    tilted = smooth_shares(np.random.default_rng(12), days, d + 1, 0.02, 0.3)
+    baselines["linear tilt"] = make_track("linear tilt", tilted, returns, every=1)
     shares = smooth_shares(rng, days, d, 0.006, 0.9)
     cash = 0.05 + 0.25 * (regime >= 2)
     cash = np.convolve(np.r_[np.full(39, cash[0]), cash], np.full(40, 1 / 40), "valid")[:, None]
