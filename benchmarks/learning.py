@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 
 import finflow
 from benchmarks.learning_tables import daily_file, gains, speed, table
-from benchmarks.ols import fit_ols
 from finflow.agents.greedy import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, market_of
@@ -43,6 +42,7 @@ from finflow.envs.world import World
 from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_track
+from finflow.evaluation.linear_tilt import fit_linear_tilt
 from finflow.evaluation.metrics import YEAR, active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
@@ -169,6 +169,13 @@ def oracle_on(config: Config, prepared: Prepared) -> StrategyOn:
     return lambda there: tilt(there, scores(there), best.strength, best.rate)
 
 
+def ols_on(config: Config, prepared: Prepared) -> StrategyOn:
+    """The sceptic's regression on the same features, fitted on train rows."""
+    return fit_linear_tilt(
+        prepared.market, prepared.fold, prepared.accounting, config.env.rebalance, prepared.scaling
+    ).strategy
+
+
 def policy_on(trained: Trained) -> StrategyOn:
     """A trained policy as it is deployed."""
     prepared = trained.prepared
@@ -242,7 +249,7 @@ def row_of(case: Case, learner: str, oracle: float | None, out: Path, changes: l
     if stage is None:
         config = finflow.load("pretrain", line)
         prepared = prepare(config, use_hardware(config.hardware))
-        on = oracle_on(config, prepared) if learner == ORACLE else fit_ols(config, prepared)
+        on = oracle_on(config, prepared) if learner == ORACLE else ols_on(config, prepared)
         facts["train_seconds"] = _cpu() - began
     else:
         folder = root / stage / learner
