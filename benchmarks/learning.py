@@ -334,7 +334,7 @@ def main() -> None:
     ]
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     failed = list[str]()
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         wait: dict[Future[None], Case] = {
             pool.submit(run_case, case, options.learners, options.out, options.changes): case for case in cases
         }
