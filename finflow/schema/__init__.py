@@ -92,7 +92,8 @@ class Init(Schema):
     """
 
     weights: Text | None
-    """What phase 2 starts from: latest, a run folder, a weights file, or null for from scratch."""
+    """What phase 2 starts from: latest, a run folder, a weights file, or null for from scratch; in a sweep also a
+    sweep's folder, for each job its run of the same values."""
     publish: bool
     """Phase 1: whether `latest` may find these weights."""
 
