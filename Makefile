@@ -21,7 +21,7 @@ EVALUATE_ARGS ?=
 # Spinning OpenMP threads make everything beside them many times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-# Each stage is told the folder of the run before it, so that a newer run elsewhere is never taken instead.
+# Each stage is told the folder of the run, or of the sweep, before it: a newer run elsewhere is never taken instead.
 # Of ARGS, evaluate reads where outputs go and the hardware; the rest it reads from the run. The shell splits ARGS,
 # not make: a value may be quoted, with blanks in it. `ours` are those words; quotes within a path are escaped.
 define pipeline
@@ -36,12 +36,12 @@ made=$$(quoted 'Run folder'); \
 $(RUN) experiments/finetune.py $(1) $(if $(findstring init.weights=,$(FINETUNE_ARGS)),,"init.weights=$$made") \
 	$(ARGS) $(FINETUNE_ARGS) | tee "$$log"; \
 made=$$(quoted 'Run folder'); \
-$(RUN) experiments/evaluate.py $(1) "run=$$made" \
+$(RUN) experiments/evaluate.py $(2) "run=$$made" \
 	$${ours[@]+"$${ours[@]}"} $(EVALUATE_ARGS) | tee "$$log"; \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test mutations lint parity bench growth profile clean
+.PHONY: help setup demo train walkforward collect pretrain finetune evaluate decide explain sweep dashboard docs configuration test mutations lint parity bench growth profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -52,10 +52,13 @@ setup: $(RUNTIME) ## make .venv with everything that runs need
 	@echo "Ready: .venv; next: make demo"
 
 demo: $(RUNTIME) ## the whole pipeline in minutes: pretrain, finetune, evaluate, report
-	@$(call pipeline,experiment=demo)
+	@$(call pipeline,experiment=demo,experiment=demo)
 
 train: $(RUNTIME) ## the whole pipeline at full size; PRETRAIN_ARGS, FINETUNE_ARGS, EVALUATE_ARGS for one stage
-	@$(call pipeline,)
+	@$(call pipeline,,)
+
+walkforward: $(RUNTIME) ## both phases for every fold of the embedded prices, and one pooled verdict; ARGS as for train
+	@$(call pipeline,$(if $(findstring experiment=,$(ARGS)),,experiment=folds),)
 
 collect pretrain finetune evaluate decide explain sweep: $(RUNTIME)
 	@$(RUN) experiments/$@.py $(ARGS)

@@ -116,7 +116,7 @@ def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: lis
         except StorageError:
             continue
         weights, kind = record.get(JUDGED), record.get("kind")
-        if not isinstance(weights, list) or weights_sha256 not in weights or kind == "seeds":
+        if not isinstance(weights, list) or weights_sha256 not in weights or kind in ("seeds", "ensemble"):
             continue
         place = path.parent / f"fold-{fold}" if kind == "folds" else path.parent
         # Of folds stitched, run.json names the first one's days alone; each has a folder of its own.

@@ -295,9 +295,11 @@ class Study:
     kind : "seeds" (their portfolios averaged into one strategy), "folds" (their test windows stitched into one
         walk-forward track) or "comparison" (side by side, the first is the page's policy).
     members : the runs, each judged on its own.
-    middle : of "seeds": interquartile mean of the members' Sharpe ratios with its 95 % bootstrap interval.
+    middle : of seeds: interquartile mean of their Sharpe ratios with its 95 % bootstrap interval.
     underpowered : fewer than 10 seeds.
     selection : of "comparison": what its best run is worth.
+    seeds : of "folds" with several seeds, which the members and the stitched track average in each fold: each seed's
+        own stitched track.
     """
 
     kind: Literal["seeds", "folds", "comparison"]
@@ -305,3 +307,4 @@ class Study:
     middle: tuple[float, float, float] | None
     underpowered: bool
     selection: Selection | None = None
+    seeds: tuple[Member, ...] = ()

@@ -62,8 +62,14 @@ def study_view(study: Study, evaluation: Evaluation) -> StudyView:
             f"Walk-forward: {count} test window{'' if count == 1 else 's'}, each after everything its run was trained "
             "and selected on, stitched into one track. The verdict above is the pooled one, over all of their days."
         )
-        says = (first, tally)
-        return StudyView("walk-forward, stitched", "Folds", "Fold by fold", says, "", None, _table(study, evaluation))
+        subject, table = "walk-forward, stitched", _table(study, evaluation)
+        if not study.seeds:
+            return StudyView(subject, "Folds", "Fold by fold", (first, tally), "", None, table)
+        of = f"{len(study.seeds)} seeds"
+        average = f"In each window the portfolios of {of} are averaged; a seed's row is its own walk-forward."
+        caution = f"{of}: underpowered. {ENOUGH_SEEDS} seeds are the least that count." if study.underpowered else ""
+        says = (first, average, tally, f"Each seed over all windows: {_tally(study.seeds)}.", *_middle(study))
+        return StudyView(f"{subject}, average of {of}", "Folds", "Fold by fold", says, caution, None, table)
     label = study.members[0].label if study.members else "none"
     first = f"The rest of the page is about the first of these {count} runs, {label}. {tally}"
     caution = "" if count < 2 else "The best of several runs is partly the luckiest: its lead is smaller than it looks."
@@ -102,10 +108,10 @@ def _middle(study: Study) -> tuple[str, ...]:
 
 
 def _table(study: Study, evaluation: Evaluation) -> Table:
-    """One row a member; of folds a last one for all of them together."""
+    """One row a member, and of folds a row a seed; of folds and of seeds a last one for all of them together."""
     label = {"seeds": "Seed", "folds": "Fold", "comparison": "Run"}[study.kind]
     measures = [BY_FIELD[field] for field in FIGURES]
-    verdicts = [*(member.verdict for member in study.members), evaluation.verdict]
+    verdicts = [*(member.verdict for member in (*study.members, *study.seeds)), evaluation.verdict]
     reach = common_reach(verdicts)
     against = f"against {verdicts[0].opponent}" if len({verdict.opponent for verdict in verdicts}) == 1 else ""
 
@@ -120,8 +126,9 @@ def _table(study: Study, evaluation: Evaluation) -> Table:
         row(member.label, member.metrics, member.verdict, "policy" if compared and i == 0 else "")
         for i, member in enumerate(study.members)
     ]
+    rows += [row(f"{seed.label}, pooled", seed.metrics, seed.verdict, "") for seed in study.seeds]
     if not compared:
-        together = "average" if study.kind == "seeds" else "pooled"
+        together = "average" if study.kind == "seeds" else "average, pooled" if study.seeds else "pooled"
         rows.append(row(together, evaluation.metrics[evaluation.policy.name], evaluation.verdict, "policy"))
     columns = (
         Column(label, numeric=False),

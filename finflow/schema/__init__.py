@@ -92,7 +92,7 @@ class Init(Schema):
     """
 
     weights: Text | None
-    """What phase 2 starts from: latest, a run folder, a weights file, or null for from scratch."""
+    """What phase 2 starts from: latest, a run's or (in a sweep) a sweep's folder, a weights file, or null: scratch."""
     publish: bool
     """Phase 1: whether `latest` may find these weights."""
 

@@ -31,7 +31,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     """Judge one finished run, or several, on their folds' test windows, and write tables and report.
 
     Several runs that differ by their seed alone are averaged to one strategy, by their fold alone stitched to one
-    walk-forward track, else compared on one page.
+    walk-forward track, by both averaged within each fold and then stitched, else compared on one page.
 
     Raises
     ------

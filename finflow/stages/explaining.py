@@ -16,7 +16,7 @@ from finflow.evaluation.stored import POLICY, read_track
 from finflow.explain.card import Explainer
 from finflow.explain.overview import Overview, overview
 from finflow.explain.scene import Scene, Subject, make_scene
-from finflow.stages.study import Kind
+from finflow.stages.study import Kind, by_fold
 from finflow.stages.trained import Trained
 
 CARDS = 3
@@ -95,14 +95,19 @@ def explain_judged(
 
     Parameters
     ----------
-    tracks : of each window, the policy's: one, or as many as folds were stitched.
-    labels : short names of the runs.
+    tracks : of each window, the policy's: one, or as many as folds were stitched, in the order of `by_fold`.
+    labels : short names of the windows.
     sectors : of the risky names, where they are given.
     """
     if kind == "seeds":
         scenes = [make_scene(subject_of(run), run.prepared.fold.test, tracks[0], check=False) for run in runs]
         return overview([scenes], {}, 0, sectors)
-    judged = list(runs) if kind == "folds" else [runs[0]]
+    if kind == "ensemble":
+        groups = zip(by_fold(runs).values(), tracks, strict=True)
+        windows = [[make_scene(subject_of(run), run.prepared.fold.test, track, check=False) for run in group]
+                   for group, track in groups]  # fmt: skip
+        return overview(windows, {}, 0, sectors)
+    judged = [group[0] for group in by_fold(runs).values()] if kind == "folds" else [runs[0]]
     gauges = gauges_of(runs[0])
     explainers = {
         label: explainer_of(run, "test", track, gauges)

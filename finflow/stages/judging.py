@@ -15,11 +15,11 @@ from finflow.evaluation.openings import record_opening
 from finflow.evaluation.result import Evaluation, Member, Study, Track
 from finflow.evaluation.scrutiny import POLICY
 from finflow.evaluation.seeds import summarise_seeds
-from finflow.evaluation.stitching import Part, stitch
+from finflow.evaluation.stitching import Part, join, stitch
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
-from finflow.stages.study import AveragedPolicy, Kind, labels
+from finflow.stages.study import AveragedPolicy, Kind, by_fold, labels
 from finflow.stages.trained import Trained
 
 SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
@@ -45,28 +45,45 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
     if kind == "single":
         part = _part(config, first, first.policy, opened)
         return Judged(part.evaluation, [part], None, head)
-    if kind == "folds":
-        parts = [_part(config, run, run.policy, opened) for run in runs]
+    if kind in ("folds", "ensemble"):
+        groups = by_fold(runs)
+        parts = [_part(config, group[0], _together(group), opened) for group in groups.values()]
         members = tuple(
             Member(name, part.evaluation.metrics[POLICY], part.evaluation.verdict)
             for name, part in zip(names, parts, strict=True)
         )
         whole = stitch(parts, samples=samples, block_days=block, seed=first.config.seed)
-        return Judged(whole, parts, Study("folds", members, None, False), head)
+        if kind == "folds":
+            return Judged(whole, parts, Study("folds", members, None, False), head)
+        # Each seed's own walk-forward, over the same days as the ensemble's.
+        own = zip(*groups.values(), strict=True)
+        walked = {f"seed {of_seed[0].config.seed}": join([_track(run) for run in of_seed]) for of_seed in own}
+        seeds = _members(config, walked, whole, first.config.seed)
+        return Judged(whole, parts, Study("folds", members, *_middle(config, first, seeds), seeds=seeds), head)
     tracks = {name: _track(run) for name, run in zip(names, runs, strict=True)}
     if kind == "seeds":
-        part = _part(config, first, AveragedPolicy([run.policy for run in runs]), opened)
+        part = _part(config, first, _together(runs), opened)
         members = _members(config, tracks, part.evaluation, first.config.seed)
-        ratios = np.array([np.nan if m.metrics.sharpe is None else m.metrics.sharpe for m in members])
-        found = summarise_seeds(ratios, samples=samples, rng=numpy_stream(first.config.seed, "seeds"))
-        middle = (found.middle, found.low, found.high)
-        study = Study("seeds", members, None if np.isnan(middle).any() else middle, found.underpowered)
-        return Judged(part.evaluation, [part], study, head)
+        return Judged(part.evaluation, [part], Study("seeds", members, *_middle(config, first, members)), head)
     others = dict(list(tracks.items())[1:])
     part = _part(config, first, first.policy, opened, others)
     members = _members(config, tracks, part.evaluation, first.config.seed)
     chosen = selection_of(tracks, part.evaluation.baselines[part.evaluation.verdict.opponent])
     return Judged(part.evaluation, [part], Study("comparison", members, None, False, chosen), head)
+
+
+def _together(runs: Sequence[Trained]) -> Policy:
+    """The policy of one run, or of several seeds averaged."""
+    return runs[0].policy if len(runs) == 1 else AveragedPolicy([run.policy for run in runs])
+
+
+def _middle(config: Config, first: Trained, seeds: Sequence[Member]) -> tuple[tuple[float, float, float] | None, bool]:
+    """Interquartile mean of the seeds' Sharpe ratios with its interval, None if undefined; and whether they are few."""
+    ratios = np.array([np.nan if seed.metrics.sharpe is None else seed.metrics.sharpe for seed in seeds])
+    samples = config.evaluation.bootstrap_samples
+    found = summarise_seeds(ratios, samples=samples, rng=numpy_stream(first.config.seed, "seeds"))
+    middle = (found.middle, found.low, found.high)
+    return None if np.isnan(middle).any() else middle, found.underpowered
 
 
 def _open(config: Config, run: Trained, when: str) -> tuple[int, str]:

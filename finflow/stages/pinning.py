@@ -1,17 +1,19 @@
 """What every job of a sweep starts from, settled once: a pretraining that ends meanwhile changes no job."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from finflow.artifacts.commands import command_for, command_line, under
-from finflow.artifacts.names import SUMMARY
+from finflow.artifacts.commands import command_for, command_line, leaves, under
+from finflow.artifacts.names import CONFIG, SUMMARY
 from finflow.artifacts.parents import Parent, find_parent, parent_facts
-from finflow.config import compose_stage, digest, load
+from finflow.config import compose_stage, digest, from_yaml, load
 from finflow.errors import ParentError
 from finflow.schema import Config
 from finflow.stages.prepare import Prepared, prepare
-from finflow.sweeps.folder import Pin
+from finflow.sweeps.folder import Pin, SweepFolder
 from finflow.sweeps.plan import Job, Plan
 
 SHAPING = (
@@ -65,14 +67,49 @@ def _pin_one(config: Config, markets: dict[str, Prepared], plan: Plan) -> Pin | 
     if market not in markets:
         markets[market] = prepare(config, torch.device("cpu"))
     prepared = markets[market]
+    source = _of_sweep(config) or config.init.weights
     wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
     try:
-        parent = find_parent(config.output_root, config.init.weights, wanted, lambda: command_for("pretrain", config))
+        parent = find_parent(config.output_root, source, wanted, lambda: command_for("pretrain", config))
     except ParentError as error:
         raise ParentError(_advice(str(error), plan)) from None
     return Pin(
         {"init.weights": str(_place(parent))}, parent.sha256, parent.facts.get("seed"), wanted["data_fingerprint"]
     )
+
+
+def _of_sweep(config: Config) -> str | None:
+    """Run folder of the one job of the sweep that `init.weights` names which has this run's values; None of no sweep.
+
+    Raises
+    ------
+    ParentError
+        If there is no such job, or it is not finished.
+    """
+    folder = SweepFolder(Path(str(config.init.weights)))
+    if not folder.exists:
+        return None
+    manifest, mine = folder.manifest(), leaves(config.model_dump())
+    found = [job.name for job in manifest.jobs if _agrees(folder, job, manifest.swept, mine)]
+    if len(found) != 1:
+        wanted = ", ".join(f"{key}={mine.get(key, mine.get(f'{key}.name'))}" for key in manifest.swept)
+        raise ParentError(
+            f"init.weights={folder.path}: {len(found)} of its finished jobs have {wanted}; name a sweep that has one"
+        )
+    return str(folder.run_dir(found[0]))
+
+
+def _agrees(folder: SweepFolder, job: Job, swept: Iterable[str], mine: Mapping[str, Any]) -> bool:
+    """Whether a job is finished, and has the values of `mine` for all keys that its sweep sweeps over."""
+    if not (folder.run_dir(job.name) / SUMMARY).exists():
+        return False
+    theirs = leaves(from_yaml(folder.run_dir(job.name) / CONFIG).model_dump())
+    return all(_below(theirs, key) == _below(mine, key) for key in swept)
+
+
+def _below(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The value of a key, or all values of a group."""
+    return {name: value for name, value in values.items() if under(name, (key,))}
 
 
 def _place(parent: Parent) -> Path:

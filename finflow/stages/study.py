@@ -1,4 +1,6 @@
-"""Several runs at once: averaged where only the seed differs, stitched where only the fold does, else compared."""
+"""Several runs at once: averaged where only the seed differs, stitched where only the fold does, averaged and then
+stitched where both do, else compared.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -10,7 +12,8 @@ from finflow.agents.greedy import Floats, GreedyPolicy
 from finflow.errors import ConfigError
 from finflow.stages.trained import Trained
 
-Kind = Literal["single", "seeds", "folds", "comparison"]
+Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
+"""How runs belong together; an ensemble is folds of which each has several seeds."""
 _PLACE = {"output_root", "run", "name", "out", "episodes", "init.weights"}
 _HOST = ("hardware.", "tracking.", "evaluation.")
 
@@ -37,7 +40,8 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
     Raises
     ------
     ConfigError
-        If the same run is named twice, or runs to compare were not judged on the same data and test window.
+        If the same run is named twice, folds have different seeds, or runs to compare were not judged on the same data
+        and test window.
     """
     if len(runs) == 1:
         return "single"
@@ -50,6 +54,9 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
         raise ConfigError("run: these runs were trained on different data; evaluate them one by one")
     if differing == {"fold"}:
         return "folds"
+    if differing == {"fold", "seed"}:
+        _require_same_seeds(runs)
+        return "ensemble"
     if len({run.prepared.fold.test for run in runs}) > 1:
         raise ConfigError(
             f"run: these differ by {', '.join(sorted(differing))} and have different test windows; name one fold's"
@@ -57,12 +64,31 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
     return "seeds" if differing == {"seed"} else "comparison"
 
 
+def by_fold(runs: Sequence[Trained]) -> dict[str, list[Trained]]:
+    """Runs of each fold, seeds in rising order, folds in the order of their test windows."""
+    found: dict[str, list[Trained]] = {}
+    for run in sorted(runs, key=lambda run: (run.prepared.fold.test.start, run.config.seed)):
+        found.setdefault(run.prepared.fold.name, []).append(run)
+    return found
+
+
+def _require_same_seeds(runs: Sequence[Trained]) -> None:
+    """Refuse folds that differ by their seeds: whose average stands in which window would be a choice."""
+    seeds = {fold: [run.config.seed for run in group] for fold, group in by_fold(runs).items()}
+    (first, wanted), *others = seeds.items()
+    for fold, found in others:
+        if found != wanted:
+            raise ConfigError(
+                f"run: fold {first} has seeds {wanted}, fold {fold} has {found}; name runs of the same seeds in each"
+            )
+
+
 def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
-    """A short name for each run: its seed, its fold, or what sets it apart."""
+    """A short name for each run: its seed, or what sets it apart; of folds, for each in the order of `by_fold`."""
     if kind in ("single", "seeds"):
         return [f"seed {run.config.seed}" for run in runs]
-    if kind == "folds":
-        return [f"fold {run.prepared.fold.name}" for run in runs]
+    if kind in ("folds", "ensemble"):
+        return [f"fold {name}" for name in by_fold(runs)]
     leaves = [_leaves(run.config.model_dump()) for run in runs]
     keys = sorted(_differing(leaves))
     names = [", ".join(f"{key}={leaf.get(key)}" for key in keys)[:80] for leaf in leaves]

@@ -21,7 +21,7 @@ BLOCKS = all_blocks()
 TYPED = [b for b in BLOCKS if b.language == "bash" and (b.title or ROOT / b.page not in WALKED)]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[0].split())
-STAGE_TARGETS = {"train": ("pretrain", "finetune")}
+STAGE_TARGETS = dict.fromkeys(("train", "walkforward"), ("pretrain", "finetune"))
 ENTRY_POINTS = {path.stem for path in (ROOT / "experiments").glob("*.py")}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SHELL = {"cat", "cd", "cmp", "cp", "git", "head", "mkdir", "source", "wandb", "tensorboard", "torchrun"}
@@ -76,7 +76,8 @@ def made(words: Sequence[str]) -> None:
             continue
         assert re.search(rf"\b(?:{name} \?=|ifdef {name}\b|\$\(if \$\({name}\))", MAKEFILE), f"{name}: no such variable"
         for stage in _stages(targets, name):
-            composes(stage, shlex.split(value))
+            own = ["experiment=folds"] if "walkforward" in targets and "experiment=" not in value else []
+            composes(stage, [*own, *shlex.split(value)])
 
 
 def _stages(targets: Sequence[str], variable: str) -> tuple[str, ...]:

@@ -75,6 +75,22 @@ def test_train_hands_options_to_the_stages_that_read_them(checkout: Path) -> Non
     ]
 
 
+def test_walkforward_sweeps_the_folds_and_judges_the_sweep_that_it_made(checkout: Path) -> None:
+    args = ["ARGS=seed=0,1 output_root=x", "FINETUNE_ARGS=budget.episodes=9", "EVALUATE_ARGS=sectors=s.csv"]
+    done = make(checkout, "walkforward", *args)
+    assert done.returncode == 0, done.stderr
+    assert calls(checkout) == [
+        "experiments/pretrain.py experiment=folds seed=0,1 output_root=x",
+        "experiments/finetune.py experiment=folds init.weights='out of/pretrain run' seed=0,1 output_root=x"
+        " budget.episodes=9",
+        "experiments/evaluate.py run='out of/finetune run' output_root=x sectors=s.csv",
+    ]
+    assert done.stdout.splitlines()[-1] == "The report: out of/report.html"
+    (checkout / "calls").unlink()
+    assert make(checkout, "walkforward", "ARGS=experiment=[folds,demo]").returncode == 0
+    assert calls(checkout)[0] == "experiments/pretrain.py experiment=[folds,demo]"
+
+
 def test_quoted_values_reach_every_stage_whole(checkout: Path) -> None:
     root = "output_root=/tmp/my dir (1)/a=b"
     done = make(checkout, "train", f"ARGS='{root}' hardware.threads=1 'seed=range(2)'")

@@ -81,6 +81,24 @@ def test_opponents_that_differ_are_named_row_by_row(evaluation: Evaluation, stud
     assert table.columns[3].unit == ""
 
 
+def test_folds_of_several_seeds_show_windows_seeds_and_the_pooled_average(
+    stitched: Evaluation, studies: dict[str, Study]
+) -> None:
+    folds, seeds = studies["folds"], studies["seeds"]
+    both = replace(folds, seeds=seeds.members, middle=(0.5, 0.1, 0.9), underpowered=True)
+    view = study_view(both, stitched)
+    firsts = [row.cells[0].text for row in view.table.rows]
+    own = [f"{member.label}, pooled" for member in seeds.members]
+    assert firsts == [*(member.label for member in folds.members), *own, "average, pooled"]
+    assert view.table.rows[-1].mark == "policy"
+    assert view.subject == f"walk-forward, stitched, average of {len(own)} seeds"
+    assert view.caution.startswith(f"{len(own)} seeds: underpowered")
+    said = " ".join(view.says)
+    assert "The verdict above is the pooled one" in said
+    assert "Each seed over all windows: " in said
+    assert "95 % [0.10, 0.90]" in said
+
+
 def test_outcomes_are_counted(evaluation: Evaluation, studies: dict[str, Study]) -> None:
     outcomes = [member.verdict.outcome for member in studies["folds"].members]
     worse, level = outcomes.count("WORSE THAN"), outcomes.count("INDISTINGUISHABLE FROM")
