@@ -36,6 +36,7 @@ from benchmarks.learning_tables import daily_file, gains, speed, table
 from finflow.agents.greedy import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, market_of
+from finflow.data.calendar import TRADING_YEAR as YEAR
 from finflow.data.market import Market, Window
 from finflow.data.synthetic import expected
 from finflow.envs.world import World
@@ -43,7 +44,7 @@ from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_track
 from finflow.evaluation.linear_tilt import fit_linear_tilt
-from finflow.evaluation.metrics import YEAR, active_information_ratio
+from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.schema import Config
@@ -68,10 +69,11 @@ MARKETS: dict[str, list[str]] = {
 SMALL = ["algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.network.n_quantiles=16",
          "algo.batch_size=128", "tracking=none"]  # fmt: skip
 BUDGETS: dict[str, dict[str, int]] = {
-    "iql": {"budget.collect_episodes": 200, "budget.epochs": 5, "budget.updates_per_epoch": 300},
-    "bcell": {"budget.episodes": 336, "budget.critic_updates": 1500, "budget.frozen_episodes": 4,
+    "iql": {"budget.collect_episodes": 200, "budget.epochs": 5, "budget.updates_per_epoch": 120,
+            "budget.crossfit_updates": 300},
+    "bcell": {"budget.episodes": 96, "budget.critic_updates": 60, "budget.frozen_episodes": 4,
               "evaluation.every_episodes": 32},
-    "sac": {"budget.episodes": 434, "budget.critic_updates": 150, "budget.frozen_episodes": 4,
+    "sac": {"budget.episodes": 192, "budget.critic_updates": 150, "budget.frozen_episodes": 4,
             "evaluation.every_episodes": 32},
 }  # fmt: skip
 """By learner; iql's goes to all, as phase 2 asks that its parent had the same. Nothing but budgets belongs here."""
@@ -91,6 +93,7 @@ class Learner:
 ORACLE, ROWS = "oracle", "rows.jsonl"
 LEARNERS = {
     "ols": Learner(None),
+    "direct": Learner("pretrain", ("algo=direct",)),
     "iql": Learner("pretrain"),
     "bcell": Learner("finetune", parent="iql"),
     "sac": Learner("finetune", ("algo=sac", "init.weights=null")),
@@ -231,7 +234,8 @@ def line_of(case: Case, learner: str, root: Path, changes: list[str]) -> list[st
     parts = {key: max(1, round(n * case.budget)) if key in GROWING else n for key, n in budget.items()}
     market = [*BASE, *MARKETS[case.market], f"env.synthetic.ic={case.ic:g}", f"env.synthetic.seed={case.seed}"]
     wanted = LEARNERS[learner] if learner in LEARNERS else Learner(None)
-    return [*market, f"seed={case.seed}", f"output_root={root}", *SMALL, *wanted.changes,
+    small = [word for word in SMALL if learner != "direct" or not word.startswith("algo.batch_size")]  # it has none
+    return [*market, f"seed={case.seed}", f"output_root={root}", *small, *wanted.changes,
             *(f"{key}={n}" for key, n in parts.items()), *changes]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     from finflow.pipeline import collect
 
     result = collect(config, folder)
+    print(f"Calendar: {result.calendar}")
     print(f"{result.transitions} transitions in {entry.shown(result.dataset)}")
     return result
 

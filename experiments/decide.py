@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 judged.register()
 EXAMPLES = {
     "run=DIR": "a fine-tuning run (default: the newest finished one)",
+    "env.end=2024-12-30": "last day of the data to use, where the newest row is not complete",
     "output_root=DIR": "where runs are looked for and written (default outputs)",
 }
 
@@ -25,7 +26,11 @@ def run(config: Config, folder: Path) -> entry.Result:
 
     result = decide(config, folder)
     print(f"Run followed: {entry.shown(result.run)}")
+    if result.confidence:
+        print(f"Confidence: {result.confidence}")
     tables.show_growth(result.new_days)
+    if not result.decides:
+        print(f"{result.date} is no decision day of env.rebalance: what is held stays as it is")
     show(f"Decision at the close of {result.date}, as fractions of net asset value", result.trades)
     print(f"Table: {entry.shown(result.table)}")
     return result
@@ -36,9 +41,9 @@ def show(title: str, trades: "Sequence[Trade]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("asset", "held", "target", "trade", title=title)
+    table = Table("asset", "held", "target", "trade", "", title=title)
     for row in trades:
-        table.add_row(row.asset, f"{row.held:.4f}", f"{row.target:.4f}", f"{row.trade:+.4f}")
+        table.add_row(row.asset, f"{row.held:.4f}", f"{row.target:.4f}", f"{row.trade:+.4f}", row.note)
     Console(width=100).print(table)
 
 

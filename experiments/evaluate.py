@@ -32,6 +32,8 @@ def run(config: Config, folder: Path) -> entry.Result:
     if found.diagnostics:
         print(f"Experts and gate: {entry.figures(found.diagnostics)}")
     print(entry.timing(result.run_dir))
+    for name, line in result.confidence.items():
+        print(f"Confidence{f', {name}' if name else ''}: {line}")
     print(f"Test window opened {found.window_opened} times")
     print(found.verdict.line())
     print(f"Report: {entry.shown(result.report)}")

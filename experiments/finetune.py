@@ -30,6 +30,8 @@ def run(config: Config, folder: Path) -> entry.Result:
     print(f"Kept from episode {result.selected_episode} (0 is the hand-over), by validation")
     print(f"Experts and gate, kept: {entry.figures(result.diagnostics)}")
     print(f"Experts and gate, at the end of training: {entry.figures(result.diagnostics_at_end)}")
+    if result.confidence is not None:
+        print(f"Confidence: {result.confidence.line()}")
     return result
 
 

@@ -28,6 +28,8 @@ def run(config: Config, folder: Path) -> entry.Result:
     losses = {"v_loss": result.v_loss, "q_loss": result.q_loss, "policy_loss": result.policy_loss}
     print(entry.timing(result.run_dir))
     print(f"Last epoch: {entry.figures(losses)}")
+    if result.confidence is not None:
+        print(f"Confidence: {result.confidence.line()}")
     return result
 
 

@@ -1,7 +1,7 @@
 """FinFlow: portfolio reinforcement learning whose numbers can be believed.
 
 `finflow.load(stage, overrides)` gives a configuration; `pretrain`, `finetune`, `evaluate`, `audit`, `collect`,
-`decide`, `make_env` and `make_vector_env` take one each.
+`decide`, `look`, `make_env` and `make_vector_env` take one each.
 """
 
 import os
@@ -13,9 +13,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from finflow.config import load
-    from finflow.pipeline import audit, collect, decide, evaluate, finetune, make_env, make_vector_env, pretrain
+    from finflow.pipeline import audit, collect, decide, evaluate, finetune, look, make_env, make_vector_env, pretrain
 
-__all__ = ["audit", "collect", "decide", "evaluate", "finetune", "load", "make_env", "make_vector_env", "pretrain"]
+__all__ = [
+    "audit",
+    "collect",
+    "decide",
+    "evaluate",
+    "finetune",
+    "load",
+    "look",
+    "make_env",
+    "make_vector_env",
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,18 @@ from finflow.stages.environment import make_env, make_vector_env
 from finflow.stages.evaluate import evaluate
 from finflow.stages.explain import explain
 from finflow.stages.finetune import finetune
+from finflow.stages.look import look
 from finflow.stages.pretrain import pretrain
 
-__all__ = ["audit", "collect", "decide", "evaluate", "explain", "finetune", "make_env", "make_vector_env", "pretrain"]
+__all__ = [
+    "audit",
+    "collect",
+    "decide",
+    "evaluate",
+    "explain",
+    "finetune",
+    "look",
+    "make_env",
+    "make_vector_env",
+    "pretrain",
+]

@@ -41,11 +41,27 @@ def parse_override(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        advice = "write key=value, and quote a value with spaces, brackets, commas or '=' as 'key=\"value\"'"
+        advice = _quoted_list(text) or (
+            "write key=value, and quote a value with spaces, brackets, commas or '=' as 'key=\"value\"'"
+        )
         raise ConfigError(f"{text}: cannot be read; {advice}") from error
     if not override.key_or_group:
         raise ConfigError(f"{text}: has no key; write key=value")
     return override
+
+
+def _quoted_list(text: str) -> str | None:
+    """The list of `key=[a,b]` with each of its values quoted, where that is what was missing."""
+    key, _, value = text.partition("=")
+    if not (value.startswith("[") and value.endswith("]")) or '"' in value or "'" in value:
+        return None
+    parts = ",".join('"' + part.strip() + '"' for part in value[1:-1].split(","))
+    written = f"{key}=[{parts}]"
+    try:
+        OverridesParser.create().parse_override(written)
+    except HydraException:
+        return None
+    return f"write '{written}'"
 
 
 def sweep_values(stage: str, text: str) -> tuple[str, ...] | None:
@@ -78,7 +94,7 @@ def group_choices(stage: str) -> dict[str, tuple[str, ...]]:
     found = {
         folder.name: tuple(sorted(p.stem for p in folder.glob("*.yaml")))
         for folder in folders
-        if stage in PRESETS.get(folder.name, ()) or _covers(READS[stage], folder.name)
+        if stage in PRESETS.get(folder.name, ()) or _offers(stage, folder.name)
     }
     return {**found, **({"algo": ALGORITHMS[stage]} if "algo" in found else {})}
 
@@ -113,10 +129,10 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
                 raise ConfigError(f"{text}: not a Hydra key of FinFlow; choose one of {', '.join(HYDRA_KEYS)}")
             continue
         _refuse_shape(stage, text, override)
-        if stage in PRESETS.get(key, ()) or _covers(READS[stage], key):
+        if stage in PRESETS.get(key, ()) or _offers(stage, key):
             _refuse_idle(text, key, overrides)
             continue
-        readers = [s for s, reads in READS.items() if s in PRESETS.get(key, ()) or _covers(reads, key)]
+        readers = [s for s in READS if s in PRESETS.get(key, ()) or _offers(s, key)]
         raise ConfigError(f"{text}: {stage} does not read {key} (read by {', '.join(readers)}); leave it out")
 
 
@@ -150,6 +166,11 @@ def _refuse_shape(stage: str, text: str, override: Override) -> None:
     if _schemas_at(path) and value is not None and not isinstance(value, dict) and not (CONF_DIR / key).is_dir():
         inside = ", ".join(f"{key}.{k}" for k in _known_keys(stage, f"{key}."))
         raise ConfigError(f"{text}: a section, not a value; set one of {inside}")
+
+
+def _offers(stage: str, key: str) -> bool:
+    """Whether `stage` reads a key; a stage that reads `env.end` alone takes the data of its run, no other `env`."""
+    return _covers(READS[stage], key) and (key != "env" or "env" in READS[stage])
 
 
 def _covers(prefixes: Sequence[str], key: str) -> bool:

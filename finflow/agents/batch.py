@@ -8,8 +8,21 @@ from torch import Tensor
 from finflow.envs.world import State
 
 
+class Paths(NamedTuple):
+    """Where walkers stand, and the days ahead of them: W walkers for each of A actors, the actor's in a row.
+
+    rows [A W, H + 1] decision rows, the last that of the state after H days; drifted [A W, n] and drawdown [A W] at
+    the first; all_open: whether every name is tradable, and a decision taken, on all of these days.
+    """
+
+    rows: Tensor
+    drifted: Tensor
+    drawdown: Tensor
+    all_open: bool
+
+
 class Batch(NamedTuple):
-    """B transitions, complete.
+    """B transitions, complete; and the paths that value gradients go along, where a learner has a horizon.
 
     state, next_state; weights [B, n] executed; reward [B]; discount [B] gamma, or 0 after ruin (a time limit
     bootstraps); next_weights [B, n] the behaviour's next executed weights and has_next [B] bool, where known.
@@ -22,6 +35,7 @@ class Batch(NamedTuple):
     next_state: State
     next_weights: Tensor
     has_next: Tensor
+    paths: Paths | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class OfflineCoefficients:
 class OnlineCoefficients:
     """Phase 2, as reached by the schedules.
 
-    sigma: standard deviation of a logit whose entropy is the target; anchor: eta of KL(aim || priors);
+    sigma: standard deviation of a logit whose entropy is the target; anchor: eta of KL(aim || e);
     temperature and balance of the gate; cql: factor on the CQL weight; learn_policy is off at the hand-over;
     lr_factor multiplies the learning rates.
     """

@@ -1,10 +1,12 @@
-"""Phase 2: the B-Cell, five experts under a gate trained by distributional SAC with CQL; or SAC with one expert.
+"""Phase 2: the B-Cell, experts under a gate trained by distributional SAC with CQL; or SAC with one expert.
 
 One update, from top to bottom: the critic learns from what was done and is held down where nothing was done; the
-actor moves towards what the critic values, with entropy, close to its priors; the temperature follows the entropy
-target; the target critic follows the critic.
+actor climbs what it earns along known paths and what the critic values beyond them, with entropy, close to the
+benchmark; the temperature follows the entropy target; the target critic follows the critic. With a horizon of 0 the
+paths are left out: that is SAC.
 """
 
+import copy
 import math
 from typing import Any
 
@@ -14,13 +16,15 @@ from torch import Tensor, nn
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.descent import Descent
 from finflow.agents.iql import implicit_losses
-from finflow.agents.team import own_stream, rank
+from finflow.agents.team import mean_of_all, own_stream, rank
+from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
 from finflow.losses.cql import cql_penalty, scaled_alpha
-from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import cvar, lower_mean, quantile_huber_loss, truncated_mixture
-from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_target, temperature_loss
-from finflow.nn.actor import starts
+from finflow.losses.quantile import atom_spread, cvar, lower_mean, quantile_loss, truncated_mixture
+from finflow.losses.sac import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
+from finflow.nn.actor import benchmark
+from finflow.nn.critic import Critic
+from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
 from finflow.nn.policy import Decision, dimensions, entropy, sample
 from finflow.schema.algo import BCell as BCellConfig
@@ -37,6 +41,8 @@ class BCell:
     generator : of what is done in episodes, the same in every process that trains this agent, and of updates' draws,
         where each process has a stream of its own.
     scales : s_A and s_Q, the frozen scale of CQL (`measure_scales`), or None until measured.
+    reference : phase 1's critic as it was handed over, whose V bounds CQL below; None from scratch.
+    reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.
     """
 
     def __init__(self, networks: Networks, config: BCellConfig, world: World, generator: torch.Generator) -> None:
@@ -45,6 +51,8 @@ class BCell:
         device = world.device
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.alpha_init), device=device))
         self.scales: tuple[float, float] | None = None
+        self.reference: Critic | None = None
+        self.reached: tuple[Tensor, Tensor] | None = None
         gate = [] if networks.actor.gate is None else list(networks.actor.gate.parameters())
         rest = [p for name, p in networks.actor.named_parameters() if not name.startswith("gate.")]
         self.critic_optimiser = torch.optim.Adam(networks.critic.parameters(), lr=config.critic_lr, fused=True)
@@ -97,7 +105,7 @@ class BCell:
     def _critic_loss(
         self, batch: Batch, embedding: tuple[Tensor, ...], coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Quantile regression on y_j = r + gamma z_j(s', w'), w' ~ pi, z of the target with the lower mean; V; CQL.
+        """Quantile regression on y_j = r + gamma z_j(s', w'), w' ~ pi, z of the target with the lower mean; CQL.
 
         With `top_quantiles_dropped` z is what TQC leaves of both targets' mixture.
         """
@@ -112,7 +120,7 @@ class BCell:
             dropped = config.top_quantiles_dropped
             z = lower_mean(both) if dropped is None else truncated_mixture(both, dropped)
             y = batch.reward[:, None] + batch.discount[:, None] * z
-        td = quantile_huber_loss(atoms, y[:, None].expand(-1, atoms.shape[1], -1))
+        td = quantile_loss(atoms, y[:, None].expand(-1, atoms.shape[1], -1), mean_of_all(atom_spread(atoms)))
         q = atoms.detach().mean(-1)
         spread = torch.quantile(q, torch.tensor([0.05, 0.95], device=q.device))
         metrics = {
@@ -122,15 +130,9 @@ class BCell:
             "atom_range": atoms.detach().diff(dim=-1).sum(-1).abs().mean(),
         }
         loss = td
-        value = critic.value(embedding) if self.cql_alpha > 0 else None
-        if value is not None:  # nobody but CQL asks for V in this phase
-            with torch.no_grad():
-                q_target = target.values(target.embed(batch.state), batch.weights[:, None]).squeeze(1).amin(-1)
-            metrics["v_loss"] = expectile_loss(q_target - value, config.expectile)
-            loss = loss + metrics["v_loss"]
         weight = self.cql_weight() * coefficients.cql
-        if value is not None and weight > 0:
-            penalty = self._cql(batch, embedding, atoms, value.detach(), next_decision)
+        if weight > 0:
+            penalty = self._cql(batch, embedding, atoms, next_decision)
             loss = loss + weight * penalty
             metrics["cql"] = penalty
         return loss, metrics
@@ -155,20 +157,19 @@ class BCell:
             return 0.0
         return scaled_alpha(self.cql_alpha, self.config.network.n_quantiles, *self.scales)
 
-    def _cql(
-        self, batch: Batch, embedding: tuple[Tensor, ...], atoms: Tensor, value: Tensor, next_decision: Decision
-    ) -> Tensor:
+    def _cql(self, batch: Batch, embedding: tuple[Tensor, ...], atoms: Tensor, next_decision: Decision) -> Tensor:
         """CQL penalty on a sub-batch (unbiased): random portfolios, pi(s), pi(s') and the data's own action."""
         config, networks = self.config.cql, self.networks
         assert config is not None
         rows = max(1, round(len(batch.reward) * config.batch_fraction))
         # Drawn, not the first ones: a batch is sorted, offline before online.
-        index = torch.randperm(len(batch.reward), generator=self.generator, device=value.device)[:rows]
+        device = atoms.device
+        index = torch.randperm(len(batch.reward), generator=self.generator, device=device)[:rows]
         state = State(*(part[index] for part in batch.state))
         part = tuple(field[index] for field in embedding)
         with torch.no_grad():
             shape = (rows, config.n_actions, state.drifted.shape[-1])
-            expo = torch.rand(shape, generator=self.generator, device=value.device)
+            expo = torch.rand(shape, generator=self.generator, device=device)
             expo = -torch.log(expo.clamp_min(1e-12)) * state.tradable[:, None]
             here, _ = sample(networks.actor(state), config.n_actions, self.generator)
             there, _ = sample(Decision(*(field[index] for field in next_decision)), config.n_actions, self.generator)
@@ -176,29 +177,38 @@ class BCell:
             actions = self.world.execute(actions, state).float()
         q = networks.critic.values(part, actions)
         floor = None
-        if config.calibrate:  # the policy's own samples alone; random portfolios have no such reference
-            floor = value[index, None, None].expand_as(q).clone()
+        if config.calibrate and self.reference is not None:
+            # The policy's own samples alone: random portfolios have no such reference.
+            with torch.no_grad():
+                value = self.reference.value_of(state)
+            floor = value[:, None, None].expand_as(q).clone()
             floor[:, : config.n_actions] = -torch.inf
         return cql_penalty(q, atoms[index].mean(-1), floor).mean()
 
     def _actor_loss(
         self, batch: Batch, embedding: tuple[Tensor, ...], coefficients: OnlineCoefficients
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """E[alpha ln pi_y / d - min_j rho(z^j) / S] + eta KL(aim || priors) + balance; the temperature beside it.
+        """-E[value] + eta KL(aim || e) + balance; the temperature beside it.
 
-        As in TQC, its truncation is all that keeps values low: with `top_quantiles_dropped` rho is the twins' mean.
+        value = (sum_h gamma^h r_h + gamma^H u(s_H)) / H along paths, or u(s) / S on the batch's states at H = 0, with
+        u = min_j rho(z^j(s, w)) - S alpha ln pi_y(w) / d, w ~ pi(s), the soft value of SAC. As in TQC, its truncation
+        is all that keeps values low: with `top_quantiles_dropped` rho is the twins' mean.
         """
-        networks, config, state = self.networks, self.config, batch.state
-        keep = None
-        if config.gate:
-            shape = (len(batch.reward), state.priors.shape[1])
-            chance = torch.rand(shape, generator=self.generator, device=batch.reward.device)
-            keep = chance >= config.gate.expert_dropout
-            keep = keep | ~keep.any(-1, keepdim=True)
-        decision = networks.actor(state, coefficients.temperature, keep)
+        networks, config, actor = self.networks, self.config, self.networks.actor
+        count = len(batch.reward) // actor.actors * actor.actors if batch.paths is None else len(batch.paths.rows)
+        keep = self._kept(count, batch.state.priors.shape[1])
+        networks.critic.requires_grad_(False)
+        if batch.paths is None:
+            gone, state = None, dealt(batch.state, actor.actors)
+            embedding = tuple(part[:count] for part in embedding)
+        else:
+            noise = config.network.state_noise
+            gone = walk(actor, self.world, batch.paths, noise, self.generator, coefficients.temperature, keep)
+            state, self.reached = gone.final, gone.reached
+            embedding = networks.critic.embed(state)
+        decision = actor.members(state, coefficients.temperature, keep)
         proposal, log_prob = sample(decision, 1, self.generator)
         executed = self.world.straight_through(proposal.squeeze(1), state)
-        networks.critic.requires_grad_(False)
         atoms = networks.critic.atoms(embedding, executed[:, None]).squeeze(1)
         networks.critic.requires_grad_(True)
         rho = atoms.mean(-1)
@@ -206,10 +216,12 @@ class BCell:
             rho = torch.lerp(rho, cvar(atoms, config.risk_level), config.risk_weight)
         value = rho.amin(-1) if config.top_quantiles_dropped is None else rho.mean(-1)
         alpha = self.log_alpha.exp()
-        dims = dimensions(decision)
-        policy = actor_loss(alpha, log_prob.squeeze(1), dims, value, self._advantage_scale())
-        priors = torch.einsum("bk,bkn->bn", decision.gate.detach(), starts(state, decision.gate.shape[-1]))
-        anchor = anchor_loss(decision.aim, priors)
+        dims, scale = dimensions(decision), self._advantage_scale()
+        soft = soft_value(alpha, log_prob.squeeze(1), dims, value, scale)
+        if gone is None:
+            policy, anchor = -(soft / scale).mean(), anchor_loss(decision.aim, benchmark(state)[:, 0])
+        else:
+            policy, anchor = -discounted(gone.rewards, soft, config.gamma).mean(), gone.anchor
         balance = balance_loss(decision.gate)
         target = entropy_target(dims, coefficients.sigma)
         temperature = temperature_loss(self.log_alpha, log_prob.squeeze(1), target)
@@ -225,7 +237,20 @@ class BCell:
             "gate_entropy": gate_entropy.mean(),
             "rate": decision.rate.mean(),
             "effective_assets": 1.0 / decision.mean.square().sum(-1).mean(),
+            **({} if gone is None else {"path_reward": gone.rewards.mean()}),
         }
+
+    def _kept(self, rows: int, experts: int) -> Tensor | None:
+        """Experts left in by expert dropout, one at least, [rows, K]."""
+        if self.config.gate is None:
+            return None
+        chance = torch.rand(rows, experts, generator=self.generator, device=self.world.device)
+        keep = chance >= self.config.gate.expert_dropout
+        return keep | ~keep.any(-1, keepdim=True)
+
+    def hand_over(self) -> None:
+        """Keep phase 1's critic as it stands: its V bounds CQL from here on, and learns no more."""
+        self.reference = copy.deepcopy(self.networks.critic).requires_grad_(False)
 
     def refit(self, batch: Batch) -> dict[str, Tensor]:
         """Fit critic and value to a changed reward by IQL's losses, the actor frozen (hand-over)."""
@@ -245,6 +270,7 @@ class BCell:
             "actor_optimiser": self.actor_optimiser.state_dict(),
             "log_alpha": self.log_alpha.detach().clone(),
             "scales": self.scales,
+            "reference": None if self.reference is None else self.reference.state_dict(),
             "descent": self.descent.state_dict(),
             "generator": self.generator.get_state(),
             "acting": self.acting.get_state(),
@@ -258,6 +284,10 @@ class BCell:
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
         self.scales = state["scales"]
+        if state["reference"] is not None:
+            self.hand_over()
+            assert self.reference is not None
+            self.reference.load_state_dict(state["reference"], strict=True)
         self.descent.load_state_dict(state["descent"])
         if rank() == 0:
             self.generator.set_state(state["generator"])

@@ -38,18 +38,14 @@ def _merged(actor: Actor) -> dict[str, Tensor]:
     if isinstance(actor, PortfolioActor):
         return {f"experts.{name}": tensor for name, tensor in _side_by_side(actor.experts).items()}
     assert isinstance(actor, MlpActor)
-    assets = actor.sigma.out_features + 1
-    return {
-        "tilt.weight": actor.tilt.weight.view(-1, assets, actor.tilt.in_features).mean(0),
-        "tilt.bias": actor.tilt.bias.view(-1, assets).mean(0),
-    }
+    assets = actor.sigma.bias.shape[-1] + 1
+    return {f"tilt.{name}": part.unflatten(-1, (-1, assets)).mean(-2) for name, part in actor.tilt.named_parameters()}
 
 
 def _side_by_side(experts: Experts) -> dict[str, Tensor]:
     """K experts of H hidden units as one of K H, its tilt the mean of theirs; each unit still sees its own features."""
-    count, inputs, hidden = experts.weight.shape
-    seen = experts.weight * experts.groups[..., None]
+    seen = experts.weight * experts.groups.T[..., None]
     return {
-        "weight": seen.transpose(0, 1).reshape(1, inputs, count * hidden),
-        "out": experts.out.reshape(1, count * hidden) / count,
+        "weight": seen.flatten(2)[:, :, None],
+        "out": experts.out.flatten(1)[:, None] / experts.out.shape[1],
     }

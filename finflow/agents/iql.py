@@ -1,5 +1,6 @@
 """Phase 1: implicit Q-learning (Kostrikov et al. 2021) with quantile critics, on portfolios."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -7,12 +8,20 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.descent import Descent
-from finflow.agents.team import of_all
+from finflow.agents.scales import advantage_spread
+from finflow.agents.team import mean_of_all, of_all, own_stream, rank
+from finflow.agents.value_gradient import discounted, walk
+from finflow.envs.world import State, World
 from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
 from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import lower_mean, quantile_huber_loss
+from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
+from finflow.losses.sac import anchor_loss
+from finflow.nn.actor import benchmark, held_weights
+from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import IQL as IQLConfig
+
+SPREAD_STATES = 64  # of a batch, on which the unit of Q is measured at each update
 
 
 class ImplicitLosses(NamedTuple):
@@ -45,16 +54,30 @@ def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> Impli
             shape = lower_mean(target.atoms(next_target, batch.next_weights[:, None]).squeeze(1))
             shape = (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
         y = batch.reward[:, None] + batch.discount[:, None] * (next_value[:, None] + shape)
-    q_loss = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
+    q_loss = quantile_loss(atoms, y[:, None].expand_as(atoms), mean_of_all(atom_spread(atoms)))
     return ImplicitLosses(expectile_loss(q - value, expectile), q_loss, q - value.detach(), value.detach(), q)
 
 
 class IQL:
-    """Implicit Q-learning: `act`, `update`, state; knows neither buffer nor market nor the step count."""
+    """Implicit Q-learning: `update`, state; knows neither buffer nor market nor the step count.
 
-    def __init__(self, networks: Networks, config: IQLConfig) -> None:
+    Critic and value never ask for an action outside the data. The policy is extracted from them as `extraction` says:
+    by advantage-weighted regression as in the paper (`awr`), up the critic's own gradient (`q_gradient`), or along
+    known paths with V at their end (`value_gradient`). The last two ask for values of actions outside the data.
+
+    Parameters
+    ----------
+    world : executes the policy's portfolios under the desk's rules, and knows what they earn.
+    generator : of noise along the paths and of the behaviours that the unit of Q is measured on.
+    reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.
+    """
+
+    def __init__(self, networks: Networks, config: IQLConfig, world: World, generator: torch.Generator) -> None:
         self.networks = networks
         self.config = config
+        self.world, self.generator = world, own_stream(generator)
+        self.reached: tuple[Tensor, Tensor] | None = None
+        self.advantage_scale: Tensor | None = None
         groups: list[dict[str, Any]] = [
             {"params": list(networks.critic.parameters()), "lr": config.critic_lr},
             {"params": list(networks.actor.parameters()), "lr": config.actor_lr},
@@ -90,33 +113,79 @@ class IQL:
             "advantage_std": losses.advantage.std(),
         }
         if coefficients.learn_policy:
-            policy_loss, extra = self._policy_loss(batch, losses.advantage)
+            policy_loss, extra = self._extractions[config.extraction](batch, losses.advantage)
             loss = loss + policy_loss
             metrics |= {"policy_loss": policy_loss, **extra}
         return loss, metrics
 
-    def _policy_loss(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted cross-entropy of the mean.
+    @property
+    def _extractions(self) -> dict[str, Callable[[Batch, Tensor], tuple[Tensor, dict[str, Tensor]]]]:
+        return {"value_gradient": self._value_gradient, "q_gradient": self._q_gradient, "awr": self._regression}
+
+    def _value_gradient(self, batch: Batch, _advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus the mean reward a day of H days and V beyond them, plus eta KL(aim || e)."""
+        assert batch.paths is not None
+        config, networks = self.config, self.networks
+        gone = walk(networks.actor, self.world, batch.paths, config.network.state_noise, self.generator)
+        self.reached = gone.reached
+        networks.critic.requires_grad_(False)
+        value = networks.critic.value_of(gone.final)
+        networks.critic.requires_grad_(True)
+        policy = -discounted(gone.rewards, value, config.gamma).mean()
+        extra = {"anchor_kl": gone.anchor, "rate": gone.last.rate.mean(), "path_reward": gone.rewards.mean()}
+        return policy + config.anchor * gone.anchor, extra
+
+    def _q_gradient(self, batch: Batch, _advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus min_k q_k(s, w) / s_A, plus eta KL(aim || e), each actor on its own rows.
+
+        Q does not teach the rate: what a trade costs is most of what it says of a rate, and that is no news.
+        """
+        config, networks = self.config, self.networks
+        state = dealt(batch.state, networks.actor.actors)
+        few = State(*(part[:SPREAD_STATES] for part in state))
+        spread = advantage_spread(networks, self.world, few, self.generator)
+        old = self.advantage_scale
+        self.advantage_scale = spread if old is None else torch.lerp(old, spread, 0.01)
+        decision = networks.actor.members(state, width=False)
+        mean = torch.lerp(held_weights(state), decision.aim, decision.rate.detach()[:, None])
+        executed = self.world.straight_through(mean, state)
+        networks.critic.requires_grad_(False)
+        q = networks.critic.values(networks.critic.embed(state), executed[:, None]).squeeze(1).amin(-1)
+        networks.critic.requires_grad_(True)
+        anchor = anchor_loss(decision.aim, benchmark(state)[:, 0])
+        policy = -(q / self.advantage_scale).mean()
+        return policy + config.anchor * anchor, {
+            "anchor_kl": anchor,
+            "rate": decision.rate.mean(),
+            "policy_q": q.mean(),
+        }
+
+    def _regression(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted cross-entropy of the mean, each actor on its own rows.
 
         Days without a decision teach the policy nothing. Its width is left as it starts: a likelihood would fit
         the spread of the behaviours (measured: sigma .98), and exploring that widely wrecks the hand-over.
         """
         config = self.config
-        decision = self.networks.actor(batch.state)
+        state = dealt(batch.state, self.networks.actor.actors)
+        rows = slice(0, len(state.row))
+        decision = self.networks.actor.members(state, width=False)
         everyones, own = of_all(advantage)
         weights = advantage_weight(everyones, config.beta, config.weight_cap, config.normalise_advantage)
-        share, weight = effective_sample_share(weights), weights[own]
-        data = batch.weights * batch.state.tradable
+        share, weight = effective_sample_share(weights), weights[own][rows]
+        data = batch.weights[rows] * state.tradable
         data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)
-        loss = weighted_cross_entropy(weight * batch.state.decide, data, decision.mean)
+        loss = weighted_cross_entropy(weight * state.decide, data, decision.mean)
         return loss, {"effective_sample": share, "rate": decision.rate.mean()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks and optimiser, for a checkpoint."""
+        """Everything an exact continuation needs, the generator included."""
         return {
             "networks": self.networks.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "descent": self.descent.state_dict(),
+            "advantage_scale": self.advantage_scale,
+            "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -124,3 +193,6 @@ class IQL:
         self.networks.load_state_dict(state["networks"], strict=True)
         self.optimiser.load_state_dict(state["optimiser"])
         self.descent.load_state_dict(state["descent"])
+        self.advantage_scale = state["advantage_scale"]
+        if rank() == 0:
+            self.generator.set_state(state["generator"])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
+from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
@@ -16,11 +17,17 @@ from finflow.nn.policy import Decision
 from finflow.schema.algo import IQL as IQLConfig
 from finflow.schema.algo import TD3BC as TD3BCConfig
 from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import Direct as DirectConfig
 from finflow.schema.algo import OfflineAlgorithm, OnlineAlgorithm
 
 
 class Learner(Protocol):
-    """Networks, and all that an exact continuation of their training needs."""
+    """Networks, and all that an exact continuation of their training needs.
+
+    reached : drifted weights and drawdowns at the end of the last update's paths; None where it had none.
+    """
+
+    reached: tuple[Tensor, Tensor] | None
 
     @property
     def networks(self) -> Networks:
@@ -76,14 +83,19 @@ class OnlineLearner(Learner, Protocol):
         """One update; returns detached scalars, `critic_loss` and `actor_loss` among them."""
         ...
 
+    def hand_over(self) -> None:
+        """Keep phase 1's critic as it stands, as the reference that CQL is bounded by."""
+        ...
+
     def refit(self, batch: Batch) -> dict[str, Tensor]:
         """Fit critic and value to a changed reward, the actor frozen; returns detached scalars."""
         ...
 
 
 OFFLINE: Mapping[type[OfflineAlgorithm], Callable[[Networks, Any, World, torch.Generator], OfflineLearner]] = {
-    IQLConfig: lambda networks, config, _world, _generator: IQL(networks, config),
+    IQLConfig: IQL,
     TD3BCConfig: TD3BC,
+    DirectConfig: Direct,
 }
 ONLINE: Mapping[type[OnlineAlgorithm], Callable[[Networks, Any, World, torch.Generator], OnlineLearner]] = {
     BCellConfig: BCell,

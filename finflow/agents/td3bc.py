@@ -13,11 +13,12 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.descent import Descent
-from finflow.agents.team import own_stream, rank
+from finflow.agents.team import mean_of_all, own_stream, rank
 from finflow.envs.world import World
 from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import lower_mean, quantile_huber_loss
+from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
 from finflow.losses.td3bc import kl_divergence, smoothed, td3bc_actor_loss
+from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import TD3BC as TD3BCConfig
 
@@ -38,6 +39,7 @@ class TD3BC:
         self.actor_optimiser = torch.optim.Adam(networks.actor.parameters(), lr=config.actor_lr, fused=True)
         self.descent = Descent(networks)
         self.updates = 0
+        self.reached: tuple[Tensor, Tensor] | None = None
 
     def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
         """One step of critic and value, every `policy_delay`-th one of policy and targets too; detached scalars."""
@@ -80,7 +82,7 @@ class TD3BC:
             z = lower_mean(target.atoms(target.embed(batch.next_state), executed[:, None]).squeeze(1))
             y = batch.reward[:, None] + batch.discount[:, None] * z
             q_target = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
-        q_loss = quantile_huber_loss(atoms, y[:, None].expand_as(atoms))
+        q_loss = quantile_loss(atoms, y[:, None].expand_as(atoms), mean_of_all(atom_spread(atoms)))
         value = critic.value(embedding)
         v_loss = expectile_loss(q_target - value, config.expectile)
         return q_loss + v_loss, {
@@ -95,13 +97,14 @@ class TD3BC:
 
         The width is left as it starts, as in phase 1's other learner.
         """
-        networks, state = self.networks, batch.state
-        decision = networks.actor(state)
+        networks, state = self.networks, dealt(batch.state, self.networks.actor.actors)
+        rows = slice(0, len(state.row))
+        decision = networks.actor.members(state, width=False)
         executed = self.world.straight_through(decision.mean, state)
         networks.critic.requires_grad_(False)
-        q = networks.critic.atoms(embedding, executed[:, None]).squeeze(1)[:, 0].mean(-1)
+        q = networks.critic.atoms(tuple(part[rows] for part in embedding), executed[:, None]).squeeze(1)[:, 0].mean(-1)
         networks.critic.requires_grad_(True)
-        data = batch.weights * state.tradable
+        data = batch.weights[rows] * state.tradable
         data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)
         cloning = kl_divergence(data, decision.mean) * state.decide
         loss = td3bc_actor_loss(q, cloning, self.config.alpha)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from finflow.agents.batch import Batch
+from finflow.agents.batch import Batch, Paths
 from finflow.envs.world import State
 
 Lost = TypeVar("Lost")
@@ -45,7 +45,19 @@ def own_rows(batch: Batch) -> Batch:
     state, following = (State(*(part[own] for part in whole)) for whole in (batch.state, batch.next_state))
     parts = (batch.weights, batch.reward, batch.discount, batch.next_weights, batch.has_next)
     weights, reward, discount, next_weights, has_next = (part[own] for part in parts)
-    return Batch(state, weights, reward, discount, following, next_weights, has_next)
+    paths = batch.paths
+    if paths is not None:
+        paths = Paths(paths.rows[own], paths.drifted[own], paths.drawdown[own], paths.all_open)
+    return Batch(state, weights, reward, discount, following, next_weights, has_next, paths)
+
+
+def all_walkers(part: Tensor) -> Tensor:
+    """Walkers of every process, in the order that `own_rows` shared them out from, [A w, ...] -> [A W, ...]."""
+    if size() == 1:
+        return part
+    parts = [torch.empty_like(part) for _ in range(size())]
+    dist.all_gather(parts, part.contiguous())
+    return torch.stack(parts, 1).flatten(0, 1)
 
 
 class Learnt(nn.Module):
@@ -78,6 +90,15 @@ def of_all(rows: Tensor) -> tuple[Tensor, slice]:
     parts = [torch.empty_like(rows) for _ in range(size())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts), slice(rank() * len(rows), (rank() + 1) * len(rows))
+
+
+def mean_of_all(value: Tensor) -> Tensor:
+    """Mean of every process's scalar, without gradient."""
+    if size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / size()
 
 
 def own_stream(generator: torch.Generator) -> torch.Generator:

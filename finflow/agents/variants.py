@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.agents.greedy import Floats, GreedyPolicy
-from finflow.nn.actor import starts
 
 BLOCK = 63  # days that stay together when the gate is shuffled
 
@@ -52,8 +51,7 @@ def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generato
         policy.actor.eval()
         state = policy.observe(rows, drifted, drawdown)
         elsewhere = policy.observe(np.array([drawn[int(row)] for row in rows]), drifted, drawdown)
-        experts = policy.actor(state).experts
-        decision = policy.actor.combine(state, experts, policy.actor.gate_weights(elsewhere))
+        decision = policy.actor(state, gate_of=elsewhere)
         return policy.target(decision, rows, drifted)
 
     return act
@@ -75,11 +73,7 @@ def _frozen(policy: GreedyPolicy) -> Act:
     @torch.no_grad()
     def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         policy.actor.eval()
-        state = policy.observe(rows, drifted, drawdown)
-        gate = policy.actor.gate_weights(state)
-        priors = starts(state, gate.shape[-1]) * state.tradable[:, None]
-        priors = priors / priors.sum(-1, keepdim=True)
-        decision = policy.actor.combine(state, priors, gate)
+        decision = policy.actor(policy.observe(rows, drifted, drawdown), untilted=True)
         return policy.target(decision, rows, drifted)
 
     return act

@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from finflow.data.market import TRADABLE, Market
 
 LOOKBACK = 252
-"""Days behind an estimate: one year, as in the table of baselines."""
+"""Trading days behind an estimate: one year, as in the table of baselines, in the rows of the market's calendar."""
 
 CHUNK_BYTES = 64_000_000
 """Working memory of one chunk of windows; larger ones are slower, being out of cache."""
 
 
-def usable_names(market: Market, rows: NDArray[np.intp], lookback: int = LOOKBACK) -> NDArray[np.bool_]:
+def usable_names(market: Market, rows: NDArray[np.intp], lookback: int | None = None) -> NDArray[np.bool_]:
     """Names whose covariance can be believed at the close of each row.
 
     A name is usable if it may be traded at t, has a price on all `lookback` + 1 days ending at t (so that every
@@ -23,13 +23,13 @@ def usable_names(market: Market, rows: NDArray[np.intp], lookback: int = LOOKBAC
     ----------
     market : Market
     rows : [B] row indices.
-    lookback : returns in a window.
+    lookback : returns in a window; None for those of a year.
 
     Returns
     -------
     [B, d] bool, known at the close of `rows`.
     """
-    d = market.close.shape[1]
+    d, lookback = market.close.shape[1], year_of(market) if lookback is None else lookback
     priced = np.isfinite(market.close)
     moved = np.zeros_like(priced)
     moved[1:] = priced[1:] & priced[:-1] & (market.close[1:] != market.close[:-1])
@@ -74,8 +74,13 @@ def ledoit_wolf(returns: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArra
     return shrunk
 
 
+def year_of(market: Market) -> int:
+    """Rows of `LOOKBACK`."""
+    return market.calendar.rows(LOOKBACK)
+
+
 def rolling_covariance(
-    market: Market, rows: NDArray[np.intp], lookback: int = LOOKBACK
+    market: Market, rows: NDArray[np.intp], lookback: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Ledoit-Wolf covariance of the `lookback` returns ending at each row.
 
@@ -83,14 +88,14 @@ def rolling_covariance(
     ----------
     market : Market
     rows : [B] row indices; the result holds d * d numbers for each, so pass long ranges in chunks.
-    lookback : returns in a window.
+    lookback : returns in a window; None for those of a year.
 
     Returns
     -------
     covariance : [B, d, d] of daily returns, identity outside the mask.
     mask : [B, d] bool, the names of `usable_names`.
     """
-    d = market.close.shape[1]
+    d, lookback = market.close.shape[1], year_of(market) if lookback is None else lookback
     mask = usable_names(market, rows, lookback)
     covariance = np.empty((len(rows), d, d))
     for part in chunks(len(rows), 8 * lookback * d):
@@ -98,13 +103,14 @@ def rolling_covariance(
     return covariance, mask
 
 
-def rolling_volatility(market: Market, rows: NDArray[np.intp], lookback: int = LOOKBACK) -> NDArray[np.float64]:
+def rolling_volatility(market: Market, rows: NDArray[np.intp], lookback: int | None = None) -> NDArray[np.float64]:
     """Sample standard deviation (ddof 1) of the `lookback` daily returns ending at each row.
 
     Returns
     -------
     [B, d] float64; means something only for the names of `usable_names`.
     """
+    lookback = year_of(market) if lookback is None else lookback
     volatility = np.empty((len(rows), market.close.shape[1]))
     for part in chunks(len(rows), 8 * lookback * volatility.shape[1]):
         volatility[part] = _windows(market, rows[part], lookback).std(axis=1, ddof=1)

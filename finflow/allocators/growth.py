@@ -10,8 +10,8 @@ from finflow.allocators.signals import equal_weight_returns, priced_returns, rol
 from finflow.data.market import Market
 
 MEAN_DAYS = 756
-"""Window of the sample means, or what there is of it (a year at the least): the estimate's error falls only with
-the length of time, and the year that momentum looks at would make it a second momentum."""
+"""Trading days of the sample means, or what there is of them (a year at the least): the estimate's error falls only
+with the length of time, and the year that momentum looks at would make it a second momentum."""
 
 Floats = NDArray[np.float64]
 
@@ -30,8 +30,9 @@ def shrunk_means(market: Market) -> Callable[[NDArray[np.intp], Floats, NDArray[
     risky = market.close.shape[1]
     cash = market.returns[:, risky]
     counted = priced_returns(market)
-    sample = rolling_mean(market.returns[:, :risky] - cash[:, None], counted, MEAN_DAYS)
-    lengths = rolling_sum(counted, MEAN_DAYS)
+    window = market.calendar.rows(MEAN_DAYS)
+    sample = rolling_mean(market.returns[:, :risky] - cash[:, None], counted, window)
+    lengths = rolling_sum(counted, window)
     days = np.maximum(np.cumsum(counted.any(axis=1)), 1)
     level = np.cumsum(np.where(counted.any(axis=1), equal_weight_returns(market) - cash, 0.0)) / days
 

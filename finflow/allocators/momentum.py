@@ -3,17 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.allocators.covariance import LOOKBACK, usable_names
+from finflow.allocators.covariance import usable_names, year_of
 from finflow.data.market import Market
 
 SKIP = 21
-"""The last month is left out: over so short a time prices tend to revert."""
+"""Trading days: the last month is left out: over so short a time prices tend to revert."""
 
 TOP = 5
 """Names held, as in the table of baselines."""
 
 TREND_DAYS = 200
-"""Days of the moving average that separates a rising price from a falling one."""
+"""Trading days of the moving average that separates a rising price from a falling one."""
 
 
 def momentum_scores(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -23,9 +23,10 @@ def momentum_scores(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float6
     -------
     [B, d], NaN where the name is not usable at t (see `usable_names`).
     """
-    mask = usable_names(market, rows, LOOKBACK)
-    enough = rows >= LOOKBACK
-    recent, old = market.close[np.where(enough, rows - SKIP, 0)], market.close[np.where(enough, rows - LOOKBACK, 0)]
+    year, skip = year_of(market), market.calendar.rows(SKIP)
+    mask = usable_names(market, rows, year)
+    enough = rows >= year
+    recent, old = market.close[np.where(enough, rows - skip, 0)], market.close[np.where(enough, rows - year, 0)]
     return np.divide(recent, old, out=np.full(mask.shape, np.nan), where=mask) - 1
 
 
@@ -52,9 +53,10 @@ def momentum_trend(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64
     scores = momentum_scores(market, rows)
     chosen = _top(scores)
     mean = np.full(scores.shape, np.nan)
+    trend = market.calendar.rows(TREND_DAYS)
     for row, t in enumerate(rows):
-        if t >= TREND_DAYS:
-            mean[row] = market.close[t - TREND_DAYS + 1 : t + 1].mean(axis=0)
+        if t >= trend:
+            mean[row] = market.close[t - trend + 1 : t + 1].mean(axis=0)
     with np.errstate(invalid="ignore"):
         rising = (scores > 0) & (market.close[rows] > mean)
     return (chosen & rising) / np.maximum(chosen.sum(axis=1, keepdims=True), 1)

@@ -16,23 +16,28 @@ from finflow.allocators.optimisers import (
     minimum_variance,
     standardise,
 )
-from finflow.allocators.signals import equal_weight_returns, ewma_volatility, rolling_drawdown
+from finflow.allocators.signals import equal_weight_returns, equal_weights, ewma_volatility, rolling_drawdown
 from finflow.data.cache import cached_arrays
-from finflow.data.market import Market
+from finflow.data.calendar import SPREAD, TRADING_YEAR
+from finflow.data.market import TRADABLE, Market
 
 PRIORS = ("volatility", "correlation", "momentum", "defensive", "growth")
 
+BENCHMARK = "benchmark"
+"""Name of the expert that starts at e, the benchmark's portfolio."""
+
+EXPERTS = (*PRIORS, BENCHMARK)
+
 VERSION = 2
 """Part of the cache key: raise it with every change that moves a weight."""
-
-YEAR = 252
 
 TARGET_VOLATILITY = 0.10
 """Of the volatility prior, a year: that of a balanced fund, and below a stock portfolio's 15-20 % on most days, so
 that its cash is a view on risk nearly always."""
 
 EWMA_DECAY = 0.97
-"""Half-life of 23 days (RiskMetrics' monthly value): 0.94 costs 1.8 times the turnover at the same Sharpe ratio."""
+"""Half-life of 23 trading days (RiskMetrics' monthly value): 0.94 costs 1.8 times the turnover at the same
+Sharpe ratio."""
 
 CALM_VOLATILITY = 0.15
 """Yearly volatility of 1/N above which the defensive prior moves to cash: the long-run level of a stock index."""
@@ -49,7 +54,10 @@ Allocator = Callable[[Rows, Floats, NDArray[np.bool_]], Floats]
 
 
 def prior_portfolios(market: Market, cache_dir: Path | None = None) -> Floats:
-    """Prior portfolios P[t, k, :] of the experts in `PRIORS`, decided at the close of t.
+    """Prior portfolios P[t, k, :] of the experts in `EXPERTS`, decided at the close of t; the last is e.
+
+    e is 1/N of the names tradable at t, all cash where there is none. A benchmark of the user's own is known by its
+    returns alone; e stays 1/N beside it.
 
     Covariances, volatilities and momentum look back over the year ending at t, on names that are tradable at t and
     have its whole window (`usable_names`); all others get 0. With no such name a prior is all in cash, as every
@@ -65,7 +73,8 @@ def prior_portfolios(market: Market, cache_dir: Path | None = None) -> Floats:
     [T, K, n] float64, cash last, each row on the simplex.
     """
     key = f"priors-v{VERSION}-{market.fingerprint}"
-    return cached_arrays(cache_dir, key, lambda: {"weights": _build(market)})["weights"]
+    weights = cached_arrays(cache_dir, key, lambda: {"weights": _build(market)})["weights"]
+    return np.concatenate([weights, equal_weights(market.status[:, :-1] == TRADABLE)[:, None]], axis=1)
 
 
 def _build(market: Market) -> Floats:
@@ -83,14 +92,15 @@ def _build(market: Market) -> Floats:
 
 def _allocators(market: Market) -> dict[str, Allocator]:
     """Each prior as a function of (rows, covariance [B, d, d], mask [B, d]) to risky weights [B, d], sum <= 1."""
-    sigma = ewma_volatility(market, EWMA_DECAY)
+    year = market.calendar.year
+    sigma = ewma_volatility(market, EWMA_DECAY if year == TRADING_YEAR else EWMA_DECAY ** (TRADING_YEAR / year))
     share = invested_share(market)
     mean = shrunk_means(market)
 
     def volatility(rows: Rows, covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
         recent = np.where(mask, sigma[rows], 1.0)
         risk = recent[:, :, None] * standardise(covariance, mask)[1] * recent[:, None, :]
-        return scale_to(TARGET_VOLATILITY / np.sqrt(YEAR), inverse_volatility(recent, mask), risk)
+        return scale_to(TARGET_VOLATILITY / np.sqrt(year), inverse_volatility(recent, mask), risk)
 
     def correlation(_rows: Rows, covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
         return maximum_diversification(covariance, mask)
@@ -126,7 +136,9 @@ def invested_share(market: Market) -> Floats:
     min(1, calm / volatility of 21 days) * max(0, 1 - drawdown from the year's high / deepest).
     """
     returns = equal_weight_returns(market)
-    padded = np.concatenate([np.zeros(20), returns])
-    month = np.lib.stride_tricks.sliding_window_view(padded, 21).std(axis=1, ddof=1) * np.sqrt(YEAR)
-    drawdown = rolling_drawdown(returns, YEAR)
+    calendar = market.calendar
+    rows = calendar.rows(21, SPREAD)
+    padded = np.concatenate([np.zeros(rows - 1), returns])
+    month = np.lib.stride_tricks.sliding_window_view(padded, rows).std(axis=1, ddof=1) * np.sqrt(calendar.year)
+    drawdown = rolling_drawdown(returns, calendar.rows(TRADING_YEAR))
     return CALM_VOLATILITY / np.maximum(month, CALM_VOLATILITY) * np.maximum(0.0, 1 - drawdown / DEEPEST_DRAWDOWN)

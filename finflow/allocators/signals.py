@@ -44,6 +44,12 @@ def equal_weight_returns(market: Market) -> NDArray[np.float64]:
     return total / np.maximum(held.sum(axis=1), 1)
 
 
+def equal_weights(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """1/N of the chosen names, all cash where there is none, [..., d] -> [..., n]."""
+    count = chosen.sum(axis=-1, keepdims=True)
+    return np.concatenate([chosen / np.maximum(count, 1), count == 0], axis=-1)
+
+
 def rolling_drawdown(returns: NDArray[np.float64], days: int) -> NDArray[np.float64]:
     """[T] fraction lost since the highest of the last `days` + 1 closes, compounding `returns`; >= 0."""
     log_nav = np.cumsum(np.log1p(np.maximum(returns, -1 + 1e-12)))  # finite after a total loss, too

@@ -19,7 +19,10 @@ _NETWORKS = "networks."
 
 @dataclass(frozen=True)
 class StoredPolicy:
-    """What a weights file holds beside the networks: scaling, reward, spec, shape; scales s_A and s_Q of CQL."""
+    """What a weights file holds beside the networks: scaling, reward, spec, shape; scales s_A and s_Q of CQL.
+
+    confidence : evidence behind the part of the tilt that is deployed, its `kappa` (`evaluation.confidence`).
+    """
 
     networks: Mapping[str, Tensor]
     scaling: FeatureScaling
@@ -28,11 +31,14 @@ class StoredPolicy:
     shape: Network
     scales: tuple[float, float] | None
     reward_facts: Mapping[str, Any]
+    confidence: Mapping[str, Any] | None
 
     def build(self, device: torch.device) -> Networks:
-        """Networks with these weights, to the bit."""
+        """Networks with these weights, to the bit, as they are deployed: at their confidence."""
         networks = build_networks(self.spec, self.shape, 0, device)
         networks.load_state_dict(self.networks, strict=True)
+        if self.confidence is not None:
+            networks.actor.confidence = float(self.confidence["kappa"])
         return networks
 
 
@@ -47,6 +53,7 @@ def to_metadata(
     shape: Network,
     reward_facts: Mapping[str, Any],
     scales: tuple[float, float] | None,
+    confidence: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Metadata of a weights file, beside the facts that a parent is matched by."""
     return {
@@ -54,6 +61,7 @@ def to_metadata(
         "shape": shape.model_dump(),
         "reward_facts": dict(reward_facts),
         "scales": None if scales is None else list(scales),
+        "confidence": None if confidence is None else dict(confidence),
     }
 
 
@@ -67,7 +75,9 @@ def read_policy(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> S
     """
     try:
         arrays = {k.removeprefix(_SCALING): v.numpy() for k, v in tensors.items() if k.startswith(_SCALING)}
-        scales = metadata["scales"]
+        scales, confidence = metadata["scales"], metadata["confidence"]
+        if confidence is not None and not 0 <= confidence["kappa"] <= 1:
+            raise ValueError("confidence is no fraction")
         return StoredPolicy(
             networks={k.removeprefix(_NETWORKS): v for k, v in tensors.items() if k.startswith(_NETWORKS)},
             scaling=FeatureScaling.from_arrays(arrays),
@@ -76,6 +86,7 @@ def read_policy(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> S
             shape=Network(**metadata["shape"]),
             scales=None if scales is None else (float(scales[0]), float(scales[1])),
             reward_facts=metadata["reward_facts"],
+            confidence=confidence,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"weights: not a policy of FinFlow ({error}); train it again") from error

@@ -1,18 +1,22 @@
 """Returns that a portfolio is measured against or earns when idle: 1/N, a user's own benchmark, cash."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import BUSINESS, Calendar
 from finflow.data.csv_source import check_range
 from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 
-TRADING_DAYS = 252
 EQUAL_WEIGHT = "equal_weight"
+FRED_MISSING = "."
+"""What FRED writes on holidays; blanks are missing too."""
+HIGH_YIELD = 0.08
 BENCHMARK, CASH_YIELD = "env.benchmark", "env.cash_yield"
 
 
@@ -67,12 +71,15 @@ def _benchmark_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArra
 
 
 def cash_returns(
-    cash_yield: float | str, dates: NDArray[np.datetime64], raw: bytes | None = None
+    cash_yield: float | str,
+    dates: NDArray[np.datetime64],
+    raw: bytes | None = None,
+    calendar: Calendar = BUSINESS,
 ) -> NDArray[np.float64]:
     """Yield of cash from t-1 to t, [T]; row 0 is 0.
 
-    A yearly rate y earns (1 + y)^(1/252) - 1 a day. From a CSV `date,rate` the day t-1 to t earns the rate last
-    published on or before t-1: carrying a published rate forward looks at the past alone.
+    A yearly rate y earns (1 + y)^(1/252) - 1 a row where 252 rows are a year. From a CSV `date,rate` the row t-1 to
+    t earns the rate last published on or before t-1: carrying a published rate forward looks at the past alone.
 
     Raises
     ------
@@ -84,13 +91,34 @@ def cash_returns(
         if not -1 < cash_yield < 1:
             raise ConfigError(f"env.cash_yield={cash_yield:g}: not a yearly fraction; write 5 % as 0.05")
         series = np.zeros(len(dates))
-        series[1:] = (1 + cash_yield) ** (1 / TRADING_DAYS) - 1
+        series[1:] = (1 + cash_yield) ** (1 / calendar.year) - 1
         return series
     with read_as(CASH_YIELD):
-        return _published_returns(_series(Path(cash_yield), "rate", raw), dates)
+        return _published_returns(_known(_series(Path(cash_yield), "rate", raw, FRED_MISSING)), dates, calendar.year)
 
 
-def _published_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
+def cash_warnings(cash: NDArray[np.float64], calendar: Calendar) -> tuple[str, ...]:
+    """A line where cash earns more than `HIGH_YIELD` a year on average: percents that were taken for fractions."""
+    if len(cash) < 2 or (cash <= -1).any():
+        return ()
+    yearly = float(np.expm1(np.log1p(cash[1:]).mean() * calendar.year))
+    if yearly <= HIGH_YIELD:
+        return ()
+    return (
+        f"env.cash_yield: cash earns {100 * yearly:.1f} % a year on average; where the rates are percents, as FRED's "
+        "are, divide them by 100",
+    )
+
+
+def _known(table: CsvTable) -> CsvTable:
+    """The rows with a rate."""
+    known = np.isfinite(table.values[:, 0])
+    if not known.any():
+        raise table.error(0, 0, "no rate in the whole file; supply them")
+    return replace(table, lines=table.lines[known], dates=table.dates[known], values=table.values[known])
+
+
+def _published_returns(table: CsvTable, dates: NDArray[np.datetime64], year: int) -> NDArray[np.float64]:
     rates = table.values[:, 0]
     wrong = np.flatnonzero((rates <= -1) | (rates >= 1))
     if len(wrong):
@@ -99,7 +127,7 @@ def _published_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArra
     if at[0] < 0:
         raise table.error(0, 0, f"no rate on or before {dates[0]}, the market's first day; add an earlier row")
     series = np.zeros(len(dates))
-    series[1:] = (1 + rates[at[:-1]]) ** (1 / TRADING_DAYS) - 1
+    series[1:] = (1 + rates[at[:-1]]) ** (1 / year) - 1
     return series
 
 
@@ -125,11 +153,12 @@ def read_series(env: Env) -> Mapping[str, bytes]:
     return found
 
 
-def _series(path: Path, name: str, raw: bytes | None) -> CsvTable:
-    table = read_table(path, raw=raw)
+def _series(path: Path, name: str, raw: bytes | None, missing: str = "") -> CsvTable:
+    """A table of dates and one value each, none of them blank, or where `missing` is given some."""
+    table = read_table(path, raw=raw, missing=missing)
     if table.values.shape[1] != 1:
         raise DataError(f"{path}:1:{table.header[2]}: more than two columns; keep the date and the {name}")
     blank = np.flatnonzero(np.isnan(table.values[:, 0]))
-    if len(blank):
+    if len(blank) and not missing:
         raise table.error(int(blank[0]), 0, f"a blank {name}; supply it or delete the row")
     return table

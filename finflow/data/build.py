@@ -16,12 +16,14 @@ from finflow.data.benchmark import (
     CASH_YIELD,
     EQUAL_WEIGHT,
     cash_returns,
+    cash_warnings,
     equal_weight,
     own_benchmark,
     read_series,
     series_files,
 )
 from finflow.data.cache import Arrays, cached_arrays, content_hash
+from finflow.data.calendar import TRADING_YEAR, Calendar, calendar_of
 from finflow.data.decisions import decision_days
 from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names
 from finflow.data.history import History, rolling_mean
@@ -55,19 +57,20 @@ def build_market(env: Env, cache_dir: Path | None = None) -> Market:
 
 def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market:
     """The market of `prices` under the rules of `env`."""
-    state = trading(prices.close, env.stale_run, env.min_history)
+    calendar = calendar_of(prices.dates, env.periods_per_year)
+    state = trading(prices.close, env.stale_run, calendar.rows(env.min_history))
     files = prices.files or read_series(env)
-    cash = cash_returns(env.cash_yield, prices.dates, files.get(CASH_YIELD))
+    cash = cash_returns(env.cash_yield, prices.dates, files.get(CASH_YIELD), calendar)
     risky = simple_returns(prices.close, env.delist_return)
     if env.benchmark == EQUAL_WEIGHT:
         benchmark = equal_weight(risky, state.status == TRADABLE, cash)
     else:
         benchmark = own_benchmark(Path(env.benchmark), prices.dates, files.get(BENCHMARK))
     index = _index(risky, state)
-    fingerprint = _fingerprint(prices, env, files)
-    regime, regime_warnings = label_regimes(index, env.regimes)
+    fingerprint = _fingerprint(prices, env, files, calendar)
+    regime, regime_warnings = label_regimes(index, env.regimes, calendar)
     arrays = cached_arrays(
-        cache_dir, f"features-{fingerprint}-{_code_hash()}", lambda: _features(prices, state, index, regime)
+        cache_dir, f"features-{fingerprint}-{_code_hash()}", lambda: _features(prices, state, index, regime, calendar)
     )
     always = np.full((len(prices.dates), 1), TRADABLE, dtype=np.int8)
     return Market(
@@ -81,16 +84,23 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
         market_features=arrays["market_features"],
         market_feature_names=market_feature_names(),
         regime=regime,
-        decision=decision_days(prices.dates, env.rebalance),
+        decision=decision_days(prices.dates, env.rebalance, calendar),
         benchmark=benchmark,
         fingerprint=fingerprint,
-        warnings=(*prices.warnings, *price_warnings(prices, env), *regime_warnings),
+        warnings=(
+            *prices.warnings,
+            *price_warnings(prices, env, calendar),
+            *regime_warnings,
+            *cash_warnings(cash, calendar),
+        ),
+        calendar=calendar,
     )
 
 
 def market_index(prices: Prices, env: Env) -> NDArray[np.float64]:
     """Simple returns of 1/N by which regimes are labelled, [T], NaN before its first."""
-    state = trading(prices.close, env.stale_run, env.min_history)
+    rows = calendar_of(prices.dates, env.periods_per_year).rows(env.min_history)
+    state = trading(prices.close, env.stale_run, rows)
     return _index(simple_returns(prices.close, env.delist_return), state)
 
 
@@ -114,7 +124,9 @@ def _index(risky: NDArray[np.float64], state: Trading) -> NDArray[np.float64]:
     return index
 
 
-def _features(prices: Prices, state: Trading, index: NDArray[np.float64], regime: NDArray[np.int8]) -> Arrays:
+def _features(
+    prices: Prices, state: Trading, index: NDArray[np.float64], regime: NDArray[np.int8], calendar: Calendar
+) -> Arrays:
     known = state.live.copy()
     known[:-1] |= state.live[1:] & state.present[:-1]  # the close that a first move started from is a market's too
     history = History(
@@ -123,6 +135,7 @@ def _features(prices: Prices, state: Trading, index: NDArray[np.float64], regime
         eligible=state.live & ~state.stale,
         index=index,
         volume=prices.volume,
+        calendar=calendar,
     )
     return {
         "features": asset_features(history, prices.signals),
@@ -130,12 +143,14 @@ def _features(prices: Prices, state: Trading, index: NDArray[np.float64], regime
     }
 
 
-def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes]) -> str:
+def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar) -> str:
     """Hash of everything that shapes the arrays of a market."""
     rules = [env.delist_return, env.min_history, env.stale_run, env.rebalance, env.benchmark == EQUAL_WEIGHT]
     rules += env.regimes.model_dump().values()
     if not isinstance(env.cash_yield, str):
         rules.append(env.cash_yield)
+    if calendar.year != TRADING_YEAR:  # a market of business days keeps the hash that it always had
+        rules.append(f"{calendar.year} rows a year")
     shape = [FEATURE_VERSION, *FEATURES, *MARKET_FEATURES, *rules]
     arrays: Arrays = {"dates": prices.dates.astype(np.int64), "close": prices.close}
     if prices.volume is not None:

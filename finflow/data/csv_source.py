@@ -1,23 +1,31 @@
-"""A user's own prices: a wide CSV, dates in the first column and one column per ticker."""
+"""A user's own prices: a file or a folder in any layout of `layouts.py`, checked, and nothing in it filled."""
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from finflow.data.csv_table import CsvTable, read_table
+from finflow.data.calendar import calendar_of
+from finflow.data.csv_table import PLAIN, SEPARATED, CsvTable, FormatError, read_as
 from finflow.data.folds import minimum_rows
+from finflow.data.formats import overrides_that_read
+from finflow.data.layouts import Sheet, read_sheet
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
-from finflow.errors import DataError
-from finflow.schema.env import Env
+from finflow.errors import ConfigError, DataError
+from finflow.schema.env import LEAST_HISTORY, Env, Format
 
 LOWEST, HIGHEST = 1e-6, 1e9
 """Prices outside are a slip or a broken export; ratios of any two inside stay far from the limits of float64."""
+TAIL = 5
+"""Newest rows, at most, that a name may lack and still count as not quoted yet on a common calendar."""
+_SHOWN = 3
 
 
 def load_csv(env: Env) -> Prices:
-    """Prices of the CSV at `env.path`.
+    """Prices of the file or folder at `env.path`, with the volumes that it or `env.volume` holds.
 
     Raises
     ------
@@ -25,11 +33,30 @@ def load_csv(env: Env) -> Prices:
         One line `file:row:column: what is wrong; what to do`.
     """
     assert env.path is not None, "the schema asks for it"
-    return read_prices(Path(env.path), minimum_rows(env))
+    path = Path(env.path)
+    sheet = _read(path, env.format)
+    close, volume = sheet.close, sheet.volume
+    if env.tickers is not None:  # names that are not asked for need not be whole
+        close = _chosen(close, env.tickers)
+        volume = None if volume is None else _chosen(volume, env.tickers)
+    _check(close)
+    prices = Prices(close.dates, close.header[1:], close.values, layout=sheet.layout)
+    if volume is not None and env.volume is not None:
+        raise ConfigError(f"env.volume={env.volume}: the prices have volumes of their own; leave it out")
+    if env.volume is not None:
+        with read_as("env.volume"):
+            prices = prices.with_volume(_volumes(_read(Path(env.volume), env.format).close, prices))
+    elif volume is not None:
+        prices = prices.with_volume(_volumes(volume, prices))
+    prices = _days(close, prices, env)
+    least = minimum_rows(env, calendar_of(prices.dates, env.periods_per_year))
+    lower = " or lower env.min_history" if env.min_history > LEAST_HISTORY else ""
+    _long_enough(close, len(prices.dates), least, f"add history{lower}")
+    return prices
 
 
 def read_prices(path: Path, min_rows: int, today: date | None = None) -> Prices:
-    """Read and check a wide CSV of prices; nothing in it is repaired or filled.
+    """Read and check at least `min_rows` prices; nothing is repaired or filled.
 
     Blanks before a name's first price (not listed yet) and after its last (delisted) are fine, one between
     prices is not.
@@ -39,29 +66,55 @@ def read_prices(path: Path, min_rows: int, today: date | None = None) -> Prices:
     DataError
         One line for the first problem.
     """
-    table = read_table(path, today)
+    close = read_sheet(path, PLAIN, today).close
+    _check(close)
+    _refuse_gaps(close)
+    _long_enough(close, len(close.dates), min_rows, "add history")
+    return Prices(close.dates, close.header[1:], close.values)
+
+
+def _read(path: Path, form: Format) -> Sheet:
+    """The sheet; where another `env.format` would read it, the refusal says which."""
+    try:
+        return read_sheet(path, form)
+    except FormatError as error:
+        others = " or ".join(overrides_that_read(path, form))
+        if not others:
+            raise
+        problem, _, remedy = str(error).rpartition("; ")
+        kept = "" if SEPARATED in problem else f"{remedy}, or "  # commas between cells would clash with those in them
+        raise DataError(f"{problem}; {kept}add {others}") from None
+
+
+def _chosen(table: CsvTable, tickers: Sequence[str]) -> CsvTable:
+    names = table.header[1:]
+    here = [name for name in tickers if name in names]
+    if len(here) < len(tickers):  # an unknown one is named by `sources`, as for every source
+        return table
+    return table.of([names.index(name) for name in here], tuple(here))
+
+
+def _check(table: CsvTable) -> None:
     _check_tickers(table)
     _check_levels(table)
     _check_blanks(table)
-    if len(table.dates) < min_rows:
+
+
+def _long_enough(table: CsvTable, rows: int, least: int, remedy: str) -> None:
+    if rows < least:
+        line = table.lines.ravel()[-1] or table.dates[-1]
         raise DataError(
-            f"{path}:{table.lines[-1]}:{table.header[0]}: {len(table.dates)} rows of prices, features and folds need "
-            f"at least {min_rows}; add history or lower env.min_history"
+            f"{table.path}:{line}:{table.header[0]}: {rows} rows of prices, features and folds "
+            f"need at least {least}; {remedy}"
         )
-    return Prices(table.dates, table.header[1:], table.values)
 
 
 def _check_tickers(table: CsvTable) -> None:
-    tickers = list(table.header[1:])
-    for ticker in tickers:
+    for ticker in table.header[1:]:
         if ticker.upper() == CASH:
             raise DataError(
                 f"{table.path}:1:{ticker}: a ticker called {ticker} clashes with the portfolio's own cash; rename it"
             )
-    if len(tickers) < 2:
-        raise DataError(
-            f"{table.path}:1:{tickers[0]}: only one ticker; a portfolio needs at least two columns of prices"
-        )
 
 
 def _check_levels(table: CsvTable) -> None:
@@ -69,7 +122,10 @@ def _check_levels(table: CsvTable) -> None:
     if len(wrong):
         row, column = (int(i) for i in wrong[0])
         raise table.error(
-            row, column, f"price {table.values[row, column]:g} is not positive; correct it, or leave the cell blank"
+            row,
+            column,
+            f"price {table.values[row, column]:g} is not positive; correct it, or leave the cell blank (and add "
+            "env.calendar=common where it lies between prices)",
         )
     check_range(table, "price")
 
@@ -101,11 +157,87 @@ def _check_blanks(table: CsvTable) -> None:
     empty = np.flatnonzero(~present.any(axis=1))
     if len(empty):
         raise table.error(int(empty[0]), 0, "a row without any price; delete the row")
+
+
+def _gaps(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[T, d] blanks between a name's first price and its last."""
+    present = np.isfinite(values)
     listed = np.maximum.accumulate(present, axis=0)
-    not_ended = np.maximum.accumulate(present[::-1], axis=0)[::-1]
-    gaps = np.argwhere(~present & listed & not_ended)
-    if len(gaps):
-        row, column = (int(i) for i in gaps[0])
-        raise table.error(
-            row, column, "a blank between prices; supply the price, or remove the column (nothing is ever filled in)"
+    return ~present & listed & np.maximum.accumulate(present[::-1], axis=0)[::-1]
+
+
+def _refuse_gaps(table: CsvTable) -> None:
+    """Refuse blanks between prices: what fills them trades names on days on which nobody could."""
+    gaps = _gaps(table.values)
+    if not gaps.any():
+        return
+    lost = int(gaps.any(axis=1).sum())
+    row, column = (int(i) for i in np.argwhere(gaps)[0])
+    share = lost / len(table.dates)
+    allow = "" if share <= 0.05 else f" env.lost_rows={_above(share)}"
+    raise table.error(
+        row,
+        column,
+        f"a blank between prices; in all {lost} of {len(table.dates)} rows lack {_counted(table, gaps)}; add "
+        f"env.calendar=common{allow}, which leaves those rows out for all (nothing is ever filled in), or remove the "
+        "column",
+    )
+
+
+def _days(table: CsvTable, prices: Prices, env: Env) -> Prices:
+    """The prices on the days that `env.calendar` asks for."""
+    if env.calendar == "all":
+        _refuse_gaps(table)
+        return prices
+    gaps = _gaps(table.values) | _unquoted(table.values)
+    lost: NDArray[np.bool_] = np.any(gaps, axis=1)
+    share = float(lost.mean())
+    if not lost.any():
+        return prices
+    said = f"{int(lost.sum())} of {len(lost)} rows, which lack {_counted(table, gaps)}"
+    if share > env.lost_rows:
+        raise DataError(
+            f"{table.path}: env.calendar=common leaves out {said}: more than env.lost_rows={env.lost_rows:g} allows; "
+            f"add env.lost_rows={_above(share)} if that is meant, or leave out names"
         )
+    return prices.on(~lost).warned(f"env.calendar=common left out {said}")
+
+
+def _unquoted(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[T, d] blanks of the newest rows, of names that had a price shortly before."""
+    present = np.isfinite(values)
+    ended = ~np.maximum.accumulate(present[::-1], axis=0)[::-1]
+    return ended & (ended.sum(axis=0) <= TAIL)
+
+
+def _above(share: float) -> float:
+    """A share in hundredths, rounded up."""
+    return int(np.ceil(round(100 * share, 6))) / 100
+
+
+def _counted(table: CsvTable, gaps: NDArray[np.bool_]) -> str:
+    """Names by how many of their rows are blank, the most first."""
+    counts = gaps.sum(axis=0)
+    order = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    shown = ", ".join(f"{table.header[i + 1]} ({counts[i]})" for i in order[:_SHOWN])
+    return shown + (f" and {len(order) - _SHOWN} other names" if len(order) > _SHOWN else "")
+
+
+def _volumes(table: CsvTable, prices: Prices) -> NDArray[np.float64]:
+    """Volumes [T, d] on the days and names of the prices, NaN where there is none."""
+    wrong = np.argwhere(table.values < 0)
+    if len(wrong):
+        row, column = (int(i) for i in wrong[0])
+        raise table.error(row, column, f"volume {table.values[row, column]:g} is negative; correct it")
+    names = table.header[1:]
+    missing = [name for name in prices.tickers if name not in names]
+    if len(missing) == len(prices.tickers):
+        raise DataError(f"{table.path}:1:{names[0]}: no column is one of the prices' names; name them as there")
+    days, rows, used = np.intersect1d(prices.dates, table.dates, assume_unique=True, return_indices=True)
+    if not len(days):
+        raise DataError(f"{table.path}:{table.header[0]}: no day is one of the prices'; supply volumes on their days")
+    values = np.full(prices.close.shape, np.nan)
+    for column, name in enumerate(prices.tickers):
+        if name in names:
+            values[rows, column] = table.values[used, names.index(name)]
+    return values

@@ -1,37 +1,63 @@
-"""A CSV of dates and numbers, read without a single guess: every cell is a number, blank, or refused by name."""
+"""A table of dates and numbers, read without a single guess: every cell is a number, blank, or refused by name."""
 
 import contextlib
 import csv
+import gzip
 import io
 import math
 import re
-from collections.abc import Generator, Iterator
+import zlib
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.errors import DataError
+from finflow.schema.env import Format
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d")
+_MIDNIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]00:00(:00(\.0+)?)?(Z|[+-]\d{2}:?\d{2})?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PLAIN_ROW = re.compile(r"[0-9.,+-]*")
 """No exponent, name, underscore or digit of another script: what float() makes of such cells is what they say."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 
+Records = Iterable[tuple[int, list[str]]]
+"""(line of the file, from 1; its cells)"""
+
+PLAIN = Format(separator="comma", decimal="point", thousands="none", date="YYYY-MM-DD")
+"""What is read unasked."""
+SEPARATED = "columns are separated by"
+_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+_DATES = {
+    "DD/MM/YYYY": "%d/%m/%Y",
+    "MM/DD/YYYY": "%m/%d/%Y",
+    "DD.MM.YYYY": "%d.%m.%Y",
+    "DD-MM-YYYY": "%d-%m-%Y",
+    "YYYY/MM/DD": "%Y/%m/%d",
+    "YYYYMMDD": "%Y%m%d",
+}
+_MARKS = {"none": "", "comma": ",", "point": ".", "space": " ", "apostrophe": "'"}
+
+
+class FormatError(DataError):
+    """A file that may be a table of another `env.format`."""
+
+
 @dataclass(frozen=True)
 class CsvTable:
-    """Dates and numbers of a CSV.
+    """Dates and numbers of a file.
 
     Attributes
     ----------
     path : the file, as the user named it.
     header : 1 + C names of the columns, the dates' first.
-    lines : [T] line of the file (from 1) that each row stands on.
+    lines : [T] line of the file (from 1) that each row stands on, or [T, C] of each cell, 0 where there is none.
     dates : [T] datetime64[D], strictly increasing, none in the future.
     values : [T, C] float64, NaN where the cell is blank.
     """
@@ -44,7 +70,13 @@ class CsvTable:
 
     def error(self, row: int, column: int, problem: str) -> DataError:
         """`file:row:column: problem` for row 0 ... T-1 and value column 0 ... C-1."""
-        return DataError(f"{self.path}:{self.lines[row]}:{self.header[column + 1]}: {problem}")
+        line = self.lines[row] if self.lines.ndim == 1 else self.lines[row, column]
+        return DataError(f"{self.path}:{line or self.dates[row]}:{self.header[column + 1]}: {problem}")
+
+    def of(self, columns: list[int], names: tuple[str, ...]) -> "CsvTable":
+        """Some of the columns, under other names."""
+        lines = self.lines if self.lines.ndim == 1 else self.lines[:, columns]
+        return CsvTable(self.path, (self.header[0], *names), lines, self.dates, self.values[:, columns])
 
 
 @contextlib.contextmanager
@@ -56,13 +88,14 @@ def read_as(key: str) -> Generator[None]:
         raise DataError(f"{key}={error}") from error
 
 
-def read_table(path: Path, today: date | None = None, raw: bytes | None = None) -> CsvTable:
+def read_table(path: Path, today: date | None = None, raw: bytes | None = None, missing: str = "") -> CsvTable:
     """Read a CSV with a header, dates (YYYY-MM-DD) in its first column and numbers in the others.
 
     Parameters
     ----------
     today : dates after it are refused; None for the day of the call.
     raw : content of the file, where it was read before.
+    missing : a cell that counts as blank.
 
     Raises
     ------
@@ -71,20 +104,24 @@ def read_table(path: Path, today: date | None = None, raw: bytes | None = None) 
     """
     records = text_rows(path, raw)
     _, first = next(records, (1, [""]))
-    header = _header(path, first)
-    last_day = today or date.today()
+    rows = ((line, ["" if cell.strip() == missing else cell for cell in cells]) for line, cells in records)
+    return table_of(path, read_header(path, first), rows if missing else records, today)
+
+
+def table_of(
+    path: Path, header: tuple[str, ...], records: Records, today: date | None = None, form: Format = PLAIN
+) -> CsvTable:
+    """The table of `records` below a header, whose first column holds the dates; raises as `read_table`."""
+    days_of = DayReader(path, header[0], today, form.date)
     lines: list[int] = []
     days: list[date] = []
     seen: dict[date, int] = {}
     rows: list[list[float]] = []
     for line, cells in records:
-        if len(cells) != len(header):
-            where = header[len(cells)] if len(cells) < len(header) else str(len(header) + 1)
-            raise DataError(
-                f"{path}:{line}:{where}: {len(cells)} cells where the header has {len(header)}; "
-                "give every row a cell per column, blank where there is no value, without thousands separators"
-            )
-        day = _day(f"{path}:{line}:{header[0]}", cells[0], last_day)
+        check_width(path, line, header, cells)
+        day = days_of(line, cells[0])
+        if day in seen and days_of.timed:
+            raise _intraday(f"{path}:{line}:{header[0]}", day)
         if day in seen:
             raise DataError(f"{path}:{line}:{header[0]}: date {day} stands on line {seen[day]} already; keep one row")
         if days and day < days[-1]:
@@ -92,7 +129,7 @@ def read_table(path: Path, today: date | None = None, raw: bytes | None = None) 
         seen[day] = line
         lines.append(line)
         days.append(day)
-        rows.append(_numbers(path, line, header, cells))
+        rows.append(_numbers(path, line, header, cells, form))
     if not rows:
         raise DataError(f"{path}:2:{header[0]}: no rows below the header; add a row of values per trading day")
     return CsvTable(path, header, np.array(lines), np.array(days, dtype="datetime64[D]"), np.array(rows))
@@ -116,12 +153,28 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
+def unpacked(path: Path, raw: bytes) -> bytes:
+    """Content of a file that may be gzipped.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    if not raw.startswith(b"\x1f\x8b"):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}:1:1: a damaged .gz file ({error}); fetch it again, or unpack it") from None
+
+
 def _decoded(path: Path, raw: bytes) -> str:
     if not raw.strip():
         raise DataError(f"{path}:1:1: the file is empty; write a header and rows below it")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}:1:1: UTF-16, not UTF-8; save the file as UTF-8")
-    if b"\0" in raw or raw.startswith((b"PK\x03\x04", b"\x1f\x8b", b"PAR1")):
+    if b"\0" in raw or raw.startswith((b"PK\x03\x04", b"PAR1")):
         at = max(raw.find(b"\0"), 0)
         raise DataError(f"{path}:{_place(raw, at)}: binary data, not text; export the table as a CSV in UTF-8")
     try:
@@ -138,7 +191,7 @@ def _place(raw: bytes, at: int) -> str:
     return f"{raw.count(bytes([10]), 0, at) + 1}:{raw.count(b',', start, at) + 1}"
 
 
-def text_rows(path: Path, raw: bytes | None = None) -> Iterator[tuple[int, list[str]]]:
+def text_rows(path: Path, raw: bytes | None = None, form: Format = PLAIN) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each row of a CSV, its header too; blank lines are allowed at the end of the file only.
 
     Raises
@@ -146,8 +199,8 @@ def text_rows(path: Path, raw: bytes | None = None) -> Iterator[tuple[int, list[
     DataError
         One line `file:row:column: what is wrong; what to do`, when the row is reached.
     """
-    text = _decoded(path, read_bytes(path) if raw is None else raw)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    text = _decoded(path, unpacked(path, read_bytes(path) if raw is None else raw))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_SEPARATORS[form.separator], strict=True)
     blank = start = end = 0
     try:
         for cells in reader:
@@ -162,13 +215,20 @@ def text_rows(path: Path, raw: bytes | None = None) -> Iterator[tuple[int, list[
         raise DataError(f"{path}:{end + 1}:1: not a CSV record ({error}); check its quotes") from None
 
 
-def _header(path: Path, cells: list[str]) -> tuple[str, ...]:
+def read_header(path: Path, cells: list[str]) -> tuple[str, ...]:
+    """Names of the columns of a first row.
+
+    Raises
+    ------
+    DataError
+        If it is no header.
+    """
     names = [c.strip() for c in cells]
     if len(names) == 1:
         separator = next((s for s in (";", "\t", "|") if s in names[0]), None)
         if separator:
             name = "tab" if separator == "\t" else separator
-            raise DataError(f"{path}:1:1: columns are separated by {name!r}; separate them by commas")
+            raise FormatError(f"{path}:1:1: {SEPARATED} {name!r}; separate them by commas")
         raise DataError(f"{path}:1:2: only one column; put dates in the first and values in the others")
     if _DAY.fullmatch(names[0]) or (names[0] and all(_NUMBER.fullmatch(n) for n in names)):
         raise DataError(f"{path}:1:1: no header, the first row holds {names[0]!r}; add a row of column names")
@@ -180,41 +240,136 @@ def _header(path: Path, cells: list[str]) -> tuple[str, ...]:
     return (names[0] or "1", *names[1:])
 
 
-def _day(where: str, cell: str, last_day: date) -> date:
-    text = cell.strip()
-    if _DAY_AND_TIME.match(text):
-        raise DataError(f"{where}: {text!r} has a time of day or a time zone; write the date alone, as YYYY-MM-DD")
-    try:
-        if not _DAY.fullmatch(text):
-            raise ValueError
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise DataError(f"{where}: {text!r} is not a date; write it as YYYY-MM-DD") from None
-    if day > last_day:
-        raise DataError(f"{where}: date {day} is in the future; remove the row or correct the date")
-    return day
+def check_width(path: Path, line: int, header: tuple[str, ...], cells: list[str]) -> None:
+    """Refuse a row with more or fewer cells than the header.
+
+    Raises
+    ------
+    DataError
+        Naming the first column that lacks one, or is too many.
+    """
+    if len(cells) != len(header):
+        where = header[len(cells)] if len(cells) < len(header) else str(len(header) + 1)
+        raise DataError(
+            f"{path}:{line}:{where}: {len(cells)} cells where the header has {len(header)}; "
+            "give every row a cell per column, blank where there is no value, without thousands separators"
+        )
 
 
-def _numbers(path: Path, line: int, header: tuple[str, ...], cells: list[str]) -> list[float]:
+class DayReader:
+    """Dates of one column, written in one way; a time of day passes where it is midnight in every row.
+
+    Attributes
+    ----------
+    timed : whether a time of day stands in each cell; None before the first.
+    """
+
+    def __init__(self, path: Path, column: str, today: date | None, layout: str) -> None:
+        self.timed: bool | None = None
+        self._path, self._column, self._layout = path, column, layout
+        self._last = today or date.today()
+        self._read: dict[str, date] = {}
+        self._offsets = set[str]()
+
+    def __call__(self, line: int, cell: str) -> date:
+        """The day of a cell on `line`.
+
+        Raises
+        ------
+        DataError
+            If it is none, has a time of day, or is in the future.
+        """
+        text = cell.strip()
+        if text in self._read:
+            return self._read[text]
+        where = f"{self._path}:{line}:{self._column}"
+        day = self._parsed(where, text)
+        if day > self._last:
+            raise DataError(f"{where}: date {day} is in the future; remove the row or correct the date")
+        self._read[text] = day
+        return day
+
+    def _parsed(self, where: str, text: str) -> date:
+        if _DAY_AND_TIME.match(text):
+            return self._midnight(where, text)
+        try:
+            if self.timed:
+                raise ValueError
+            self.timed = False
+            if self._layout != PLAIN.date:
+                return datetime.strptime(text, _DATES[self._layout]).date()
+            if not _DAY.fullmatch(text):
+                raise ValueError
+            return date.fromisoformat(text)
+        except ValueError:
+            raise FormatError(f"{where}: {text!r} is not a date; write it as {self._layout}") from None
+
+    def _midnight(self, where: str, text: str) -> date:
+        found = _MIDNIGHT.fullmatch(text)
+        if found is None and self.timed is None:
+            raise _intraday(where, text)
+        if found is None or self.timed is False:
+            raise DataError(f"{where}: {text!r} has a time of day or a time zone; write the date alone, as YYYY-MM-DD")
+        self.timed = True
+        self._offsets.add(found[4] or "")
+        if len(self._offsets) > 2:  # summer and winter
+            named = ", ".join(sorted(self._offsets)[:3])
+            raise DataError(f"{where}: {text!r} has another time zone ({named}); write the date alone, as YYYY-MM-DD")
+        return date.fromisoformat(found[1])
+
+
+def _intraday(where: str, text: object) -> DataError:
+    return DataError(
+        f"{where}: '{text}' has a time of day: bars within a day are not read; keep the last of each day and write the "
+        "date alone, as YYYY-MM-DD (pandas: frame.resample('D').last().dropna(how='all'))"
+    )
+
+
+def _numbers(path: Path, line: int, header: tuple[str, ...], cells: list[str], form: Format) -> list[float]:
     """Values of a row; quick for rows in which nothing can be misread, cell by cell for others."""
-    if _PLAIN_ROW.fullmatch(",".join(cells[1:])):
+    if form.decimal == "point" and _PLAIN_ROW.fullmatch(",".join(cells[1:])):
         try:
             values = [float(c) if c else math.nan for c in cells[1:]]
             if math.inf not in values:
                 return values
         except ValueError:
             pass  # the slow path below names the cell
-    return [_number(f"{path}:{line}:{name}", c.strip()) for name, c in zip(header[1:], cells[1:], strict=True)]
+    return [number(f"{path}:{line}:{name}", c.strip(), form) for name, c in zip(header[1:], cells[1:], strict=True)]
 
 
-def _number(where: str, cell: str) -> float:
+def number(where: str, cell: str, form: Format = PLAIN) -> float:
+    """Value of a cell, NaN where it is blank.
+
+    Raises
+    ------
+    DataError
+        If it is no number.
+    """
     if not cell:
         return math.nan
-    if _THOUSANDS.fullmatch(cell):
-        raise DataError(f"{where}: {cell!r} has a thousands separator; write {cell.replace(',', '')}")
-    if not (cell.isascii() and _NUMBER.fullmatch(cell)):
-        raise DataError(f"{where}: {cell!r} is not a number; write a number, or leave the cell blank")
-    value = float(cell)
+    plain = _plain(cell, form)
+    if form == PLAIN and _THOUSANDS.fullmatch(cell):
+        raise FormatError(f"{where}: {cell!r} has a thousands separator; write {cell.replace(',', '')}")
+    if plain is None or not (plain.isascii() and _NUMBER.fullmatch(plain)):
+        raise FormatError(
+            f"{where}: {cell!r} is not a number; write a number, or leave the cell blank (and add env.calendar=common "
+            "where it lies between prices)"
+        )
+    value = float(plain)
     if math.isinf(value):
         raise DataError(f"{where}: {cell!r} is beyond the range of numbers; correct it")
     return value
+
+
+def _plain(cell: str, form: Format) -> str | None:
+    """A number as float() reads it; None where its marks are not those of `form`."""
+    whole, point, rest = cell.partition("," if form.decimal == "comma" else ".")
+    mark = _MARKS[form.thousands]
+    if mark and mark in whole:
+        head, *groups = whole.split(mark)
+        if not head.lstrip("+-") or len(head.lstrip("+-")) > 3 or any(len(group) != 3 for group in groups):
+            return None
+        whole = "".join([head, *groups])
+    if form.decimal == "comma" and "." in whole + rest:
+        return None
+    return f"{whole}.{rest}" if point else whole

@@ -1,7 +1,9 @@
 """Twelve causal features per asset, each scale-free, in a table that more can be added to.
 
 A feature is a function of a `History` that returns [T, d]; row t uses prices up to the close of t. NaN means not
-available and becomes 0. Nothing is clipped: windows contain the day they judge, which bounds every ratio.
+available and becomes 0. Windows are trading days, which the calendar of the prices turns into rows (a year is 365 rows
+of seven-day weeks), but for the chart's own measures (five closes, RSI 14, MACD 12-26-9, 20-close bands), which count
+closes as every chart does. Nothing is clipped: windows contain the day they judge, which bounds every ratio.
 """
 
 import math
@@ -74,7 +76,7 @@ def return_1d(history: History) -> Array:
 
 @feature("return_5d", "returns")
 def return_5d(history: History) -> Array:
-    """Mean log return of five days over its standard error by the 63-day volatility."""
+    """Mean log return of five closes over its standard error by the 63-day volatility."""
     return rolling_mean(history.log_return, 5) * math.sqrt(5) / history.volatility_63
 
 
@@ -86,7 +88,7 @@ def volatility_ratio(history: History) -> Array:
 
 @feature("rsi_14", "technical")
 def rsi_14(history: History) -> Array:
-    """Wilder's relative strength index over 14 days, moved from 0 ... 100 to -1 ... 1."""
+    """Wilder's relative strength index over 14 closes, moved from 0 ... 100 to -1 ... 1."""
     change = np.full(history.close.shape, np.nan)
     change[1:] = np.diff(history.close, axis=0)
     gain = ewma(np.maximum(change, 0.0), 1 / 14, 14)
@@ -104,7 +106,7 @@ def macd(history: History) -> Array:
 
 @feature("bollinger_20", "technical")
 def bollinger_20(history: History) -> Array:
-    """Distance from the 20-day mean in half-widths of the Bollinger band (two population deviations)."""
+    """Distance from the mean of 20 closes in half-widths of the Bollinger band (two population deviations)."""
     mean = rolling_mean(history.close, 20)
     std = rolling_std(history.close, 20, ddof=0)
     return np.where(std > 1e-8 * mean, (history.close - mean) / (2 * std), np.nan)
@@ -113,12 +115,12 @@ def bollinger_20(history: History) -> Array:
 @feature("activity", "technical")
 def activity(history: History) -> Array:
     """63-day z-score of log volume where there is volume, else of the absolute return."""
-    size = np.abs(history.log_return)
-    moves = (size - rolling_mean(size, 63)) / rolling_std(size, 63)
+    size, rows = np.abs(history.log_return), history.spread_rows(63)
+    moves = (size - rolling_mean(size, rows)) / rolling_std(size, rows)
     if history.volume is None:
         return moves
     volume = np.log(np.where(history.volume > 0, history.volume, np.nan))
-    traded = (volume - rolling_mean(volume, 63)) / rolling_std(volume, 63)
+    traded = (volume - rolling_mean(volume, rows)) / rolling_std(volume, rows)
     return np.where(np.isfinite(traded), traded, moves)
 
 
@@ -139,29 +141,31 @@ def beta_126(history: History) -> Array:
 @feature("drawdown_252", "structure")
 def drawdown_252(history: History) -> Array:
     """Price over its 252-day high, less one: 0 at the high, never under -1."""
-    return history.close / rolling_max(history.close, 252) - 1
+    return history.close / rolling_max(history.close, history.rows(252)) - 1
 
 
 @feature("momentum_21", "momentum")
 def momentum_21(history: History) -> Array:
     """Log return of 21 days over its standard deviation by the 63-day volatility."""
-    return np.log(history.close / lagged(history.close, 21)) / (math.sqrt(21) * history.volatility_63)
+    rows = history.rows(21)
+    return np.log(history.close / lagged(history.close, rows)) / (math.sqrt(rows) * history.volatility_63)
 
 
 @feature("momentum_12_1", "momentum")
 def momentum_12_1(history: History) -> Array:
     """Log return from t-252 to t-21 over its standard deviation by the 252-day volatility."""
-    path = np.log(lagged(history.close, 21) / lagged(history.close, 252))
-    return path / (math.sqrt(231) * history.volatility_252)
+    year, month = history.rows(252), history.rows(21)
+    path = np.log(lagged(history.close, month) / lagged(history.close, year))
+    return path / (math.sqrt(year - month) * history.volatility_252)
 
 
 def _moments(history: History) -> tuple[Array, Array, Array]:
     """126-day covariance with 1/N [T, d], own variance [T, d], variance of 1/N [T, 1]; NaN without risk."""
-    own, market = history.simple_return, history.index[:, None]
-    own_mean, market_mean = rolling_mean(own, 126), rolling_mean(market, 126)
-    covariance = rolling_mean(own * market, 126) - own_mean * market_mean
-    own_variance = rolling_std(own, 126, ddof=0) ** 2
-    market_variance = rolling_std(market, 126, ddof=0) ** 2
+    own, market, rows = history.simple_return, history.index[:, None], history.spread_rows(126)
+    own_mean, market_mean = rolling_mean(own, rows), rolling_mean(market, rows)
+    covariance = rolling_mean(own * market, rows) - own_mean * market_mean
+    own_variance = rolling_std(own, rows, ddof=0) ** 2
+    market_variance = rolling_std(market, rows, ddof=0) ** 2
     return covariance, _risky(own_variance), _risky(market_variance)
 
 

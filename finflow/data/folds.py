@@ -1,6 +1,6 @@
 """Anchored folds: train on everything before, select on the years just before, test on what follows.
 
-A window lists return rows. `PURGE` rows are taken off the end of train and of validation, so that what is learnt
+A window lists return rows. `PURGE` days are taken off the end of train and of validation, so that what is learnt
 from the last of them shares no return with the next window.
 """
 
@@ -9,17 +9,21 @@ from typing import TypedDict
 import numpy as np
 
 from finflow.config import check_day
+from finflow.data.calendar import Calendar
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 
 PURGE = 21
+"""Trading days."""
 SP500_FOLDS = {"2000": (2000, 2002), "2008": (2008, 2009), "2013": (2013, 2017), "2018": (2018, 2022)}
 """First and last year of each test window; the last fold is `auto`."""
 VALIDATION_YEARS = 3
 TEST_FRACTION, VALIDATION_FRACTION = 0.20, 0.15
-MIN_TRAIN, MIN_VALIDATION, MIN_TEST = 252, 21, 21
-"""Fewest return rows of each window."""
+MIN_TRAIN, MIN_OTHER = 252, 21
+"""Fewest trading days of returns to train on, and of validation and test: the latter also as rows."""
+LEAST_TRAIN = 120
+"""Fewest rows to train on, however long a row lasts: ten years of months."""
 MIN_NAMES = 2
 """Names that must be tradable before a portfolio can be trained."""
 
@@ -56,20 +60,27 @@ def make_fold(market: Market, env: Env, name: str) -> Fold:
     build = _calendar_fold if env.source == "sp500" else _proportional_fold
     label = tuple(SP500_FOLDS)[-1] if env.source == "sp500" and name == "auto" else name
     fold = build(market, starts[0], label)
-    if _length(fold.train) < MIN_TRAIN:
+    least_train, least_other = _least(market.calendar)
+    if _length(fold.train) < least_train:
         fold = build(market, starts[1], label)
+    unit = market.calendar.unit
     for part, window, least in (
-        ("train", fold.train, MIN_TRAIN),
-        ("validation", fold.validation, MIN_VALIDATION),
-        ("test", fold.test, MIN_TEST),
+        ("train", fold.train, least_train),
+        ("validation", fold.validation, least_other),
+        ("test", fold.test, least_other),
     ):
         if _length(window) < least:
+            earlier = "" if env.start is None else ", or set env.start earlier"
             raise DataError(
-                f"fold={label}: {part} has {_length(window)} days, at least {least} are needed (of "
-                f"{len(market.dates)} days, decisions can begin on day {starts[1] + 1}); add history, or set "
-                "env.start earlier"
+                f"fold={label}: {part} has {_length(window)} {unit}s, at least {least} are needed (of "
+                f"{len(market.dates)} {unit}s, decisions can begin on {unit} {starts[1] + 1}); add history{earlier}"
             )
     return fold
+
+
+def _least(calendar: Calendar) -> tuple[int, int]:
+    """Fewest return rows to train on, and of validation and test."""
+    return max(calendar.rows(MIN_TRAIN), LEAST_TRAIN), max(calendar.rows(MIN_OTHER), MIN_OTHER)
 
 
 def _length(window: Window) -> int:
@@ -77,12 +88,13 @@ def _length(window: Window) -> int:
     return max(window.stop - window.start, 0)
 
 
-def minimum_rows(env: Env) -> int:
+def minimum_rows(env: Env, calendar: Calendar) -> int:
     """Fewest rows of prices from which features are complete and a proportional fold can be cut."""
-    usable = MIN_TRAIN + PURGE
-    while _split(usable)[0] - PURGE < MIN_TRAIN or _split(usable)[1] - PURGE < MIN_VALIDATION:
+    (train, other), purge = _least(calendar), calendar.rows(PURGE)
+    usable = train + purge
+    while _split(usable)[0] - purge < train or _split(usable)[1] - purge < other:
         usable += 1
-    return _first_complete(env) + 1 + usable
+    return calendar.rows(env.min_history) + 1 + usable
 
 
 def fold_dates(market: Market, fold: Fold) -> FoldDates:
@@ -113,11 +125,6 @@ def fold_from_dates(market: Market, dates: FoldDates) -> Fold:
     return Fold(dates["name"], window(dates["train"]), window(dates["validation"]), window(dates["test"]))
 
 
-def _first_complete(env: Env) -> int:
-    """Row at which names listed in the first row become tradable."""
-    return env.min_history
-
-
 def _first_decisions(market: Market, env: Env) -> tuple[int, int]:
     """First decision row with a regime label, and first without waiting for one."""
     tradable = (market.status[:, :-1] == TRADABLE).sum(axis=1) >= MIN_NAMES
@@ -130,7 +137,7 @@ def _first_decisions(market: Market, env: Env) -> tuple[int, int]:
         since = f" from {env.start} on" if env.start else ""
         raise DataError(
             f"prices: no day{since} on which {MIN_NAMES} names have {env.min_history} priced days behind them "
-            f"({len(market.dates)} days in all); add history, or set env.start earlier, "
+            f"({len(market.dates)} {market.calendar.unit}s in all); add history, or set env.start earlier, "
             "env.end later or env.min_history lower"
         )
     first = begin + int(complete[0])
@@ -142,14 +149,14 @@ def _calendar_fold(market: Market, first_decision: int, name: str) -> Fold:
     years = market.dates.astype("datetime64[Y]").astype(np.int64) + 1970
     test = (int(np.searchsorted(years, first_year)), int(np.searchsorted(years, last_year, side="right")))
     validation = int(np.searchsorted(years, first_year - VALIDATION_YEARS))
-    return _purged(name, first_decision + 1, validation, *test)
+    return _purged(market, name, first_decision + 1, validation, *test)
 
 
 def _proportional_fold(market: Market, first_decision: int, name: str) -> Fold:
     rows = len(market.dates)
     train, validation, _ = _split(rows - first_decision - 1)
     start = first_decision + 1
-    return _purged(name, start, start + train, start + train + validation, rows)
+    return _purged(market, name, start, start + train, start + train + validation, rows)
 
 
 def _split(rows: int) -> tuple[int, int, int]:
@@ -157,5 +164,6 @@ def _split(rows: int) -> tuple[int, int, int]:
     return rows - test - validation, validation, test
 
 
-def _purged(name: str, train: int, validation: int, test: int, stop: int) -> Fold:
-    return Fold(name, Window(train, validation - PURGE), Window(validation, test - PURGE), Window(test, stop))
+def _purged(market: Market, name: str, train: int, validation: int, test: int, stop: int) -> Fold:
+    purge = market.calendar.rows(PURGE)
+    return Fold(name, Window(train, validation - purge), Window(validation, test - purge), Window(test, stop))

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from finflow.data.calendar import BUSINESS, SPREAD, Calendar
+
 Array = NDArray[np.float64]
 
 NO_RISK = 1e-8
@@ -25,6 +27,7 @@ class History:
     eligible : [T, d] live and not stale.
     index : [T] simple returns of 1/N over the eligible names, NaN before its first.
     volume : [T, d] or None.
+    calendar : turns the days of a window into rows.
     """
 
     close: Array
@@ -32,6 +35,15 @@ class History:
     eligible: NDArray[np.bool_]
     index: Array
     volume: Array | None
+    calendar: Calendar = BUSINESS
+
+    def rows(self, days: int) -> int:
+        """Rows of so many trading days."""
+        return self.calendar.rows(days)
+
+    def spread_rows(self, days: int) -> int:
+        """Rows of so many trading days, enough of them for a spread."""
+        return self.calendar.rows(days, SPREAD)
 
     @cached_property
     def log_return(self) -> Array:
@@ -48,17 +60,17 @@ class History:
     @cached_property
     def volatility_21(self) -> Array:
         """[T, d] standard deviation of a month's log returns."""
-        return volatility(self.log_return, 21)
+        return volatility(self.log_return, self.spread_rows(21))
 
     @cached_property
     def volatility_63(self) -> Array:
         """[T, d] standard deviation of a quarter's log returns: the unit in which short moves are measured."""
-        return volatility(self.log_return, 63)
+        return volatility(self.log_return, self.spread_rows(63))
 
     @cached_property
     def volatility_252(self) -> Array:
         """[T, d] standard deviation of a year's log returns."""
-        return volatility(self.log_return, 252)
+        return volatility(self.log_return, self.spread_rows(252))
 
 
 def rolling_mean(values: Array, days: int) -> Array:

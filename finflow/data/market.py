@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import BUSINESS, Calendar
+
 CASH = "CASH"
 REGIMES = ("stable", "normal", "volatile", "crisis")
 NO_LABEL = -1
@@ -37,6 +39,7 @@ class Market:
         t-1, gross, or the user's own).
     fingerprint : hash of all that shaped the arrays.
     warnings : one line each, for the console and the report.
+    calendar : of `dates`; windows of time are turned into rows by it, figures annualised.
     """
 
     dates: NDArray[np.datetime64]
@@ -53,6 +56,7 @@ class Market:
     benchmark: NDArray[np.float64]
     fingerprint: str
     warnings: tuple[str, ...]
+    calendar: Calendar = BUSINESS
 
     @property
     def n(self) -> int:

@@ -33,7 +33,7 @@ def market_features(history: History, regime: NDArray[np.int8]) -> NDArray[np.fl
 
 def index_volatility(history: History) -> Array:
     """Log of the yearly volatility of 1/N over 21 days."""
-    return np.log(_index_volatility(history, 21) * math.sqrt(252))
+    return np.log(_index_volatility(history, 21) * math.sqrt(history.calendar.year))
 
 
 def index_volatility_ratio(history: History) -> Array:
@@ -47,7 +47,7 @@ def mean_correlation(history: History) -> Array:
     With z the returns standardised within the window, var(mean_i z_i) = (1 + (N - 1) mean correlation) / N: exact,
     without a single correlation matrix.
     """
-    days = 126
+    days = history.spread_rows(126)
     returns = np.nan_to_num(history.log_return)
     std = rolling_std(history.log_return, days, ddof=0)
     scale = np.where(np.isfinite(std) & (std > 1e-8) & history.live, 1 / std, 0.0)
@@ -66,8 +66,8 @@ def index_drawdown(history: History) -> Array:
 
 
 def breadth(history: History) -> Array:
-    """Share of names above the mean of their own last 200 closes."""
-    mean = rolling_mean(history.close, 200)
+    """Share of names above the mean of their own last 200 days."""
+    mean = rolling_mean(history.close, history.rows(200))
     known = np.isfinite(mean) & history.eligible
     return (known & (history.close > mean)).sum(axis=1) / known.sum(axis=1)
 
@@ -80,7 +80,7 @@ def turbulence(history: History) -> Array:
 
 
 def _index_volatility(history: History, days: int) -> Array:
-    return volatility(np.log1p(history.index)[:, None], days)[:, 0]
+    return volatility(np.log1p(history.index)[:, None], history.spread_rows(days))[:, 0]
 
 
 MARKET_FEATURES: dict[str, MarketFeature] = {

@@ -1,42 +1,160 @@
-"""What a user should know about the prices: listings, delistings, stale stretches, jumps. One line a finding."""
+"""What a user should know about the prices: listings, stale stretches, splits, gaps. One line a name and finding."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import BUSINESS, LONG_GAP, NOMINAL, Calendar
 from finflow.data.prices import Prices
+from finflow.data.splits import split_ratios
 from finflow.data.status import equal_run
 from finflow.schema.env import Env
 
+VETTED = ("sp500",)
+"""Sources whose oddities stand in docs/data.md, once."""
+NAMED = 8
+"""Names with the same kind of finding from which they are summed up."""
+_SHOWN = 3
+REPEATED = 0.05
+"""Share of the days on which others move from which a name that repeats its close looks filled."""
+_MOVING = 0.5
+"""Share of the names that make a day on which others move."""
+_LEVEL = 0.5
+"""Values within this of 1, hardly like those of the row before, are 1 + return rather than prices."""
 
-def price_warnings(prices: Prices, env: Env) -> tuple[str, ...]:
-    """Findings about `prices`, none of them an error, in the order of the tickers."""
+Finding = tuple[str, str]
+"""(kind, what is said of the name)"""
+
+
+def price_warnings(prices: Prices, env: Env, calendar: Calendar = BUSINESS) -> tuple[str, ...]:
+    """Findings about `prices` from `env.start` on, none of them an error, in the order of the tickers."""
+    if env.source in VETTED:
+        return ()
+    begin = 0 if env.start is None else int(np.searchsorted(prices.dates, np.datetime64(env.start, "D")))
     lines: list[str] = []
-    jumps = _jumps(prices.close, env.split_jump)
-    runs = equal_run(prices.close)
-    for column, ticker in enumerate(prices.tickers):
-        days = np.flatnonzero(np.isfinite(prices.close[:, column]))
-        if not len(days):
+    summed: dict[str, list[str]] = {}
+    shares = _repeated(prices.close[begin:])
+    found = [(t, list(_of_name(prices, env, c, begin, float(shares[c])))) for c, t in enumerate(prices.tickers)]
+    found = _with_jumps(prices, env, begin, found)
+    counts: dict[str, int] = {}
+    for _, findings in found:
+        for kind, _ in findings:
+            counts[kind] = counts.get(kind, 0) + 1
+    said: dict[str, int] = {}
+    for ticker, findings in found:
+        for kind, text in findings:
+            said[kind] = said.get(kind, 0) + 1
+            if counts[kind] <= NAMED or said[kind] <= _SHOWN:
+                lines.append(f"{ticker}: {text}")
+            else:
+                summed.setdefault(kind, []).append(ticker)
+    lines += [f"{len(names)} other names ({_some(names)}): {kind} too" for kind, names in summed.items()]
+    return (*lines, *_of_all(prices, calendar, begin))
+
+
+def _of_name(prices: Prices, env: Env, column: int, begin: int, share: float) -> Iterator[Finding]:
+    """Listing, end and stale stretches of one name, whose close is that of the row before on a `share` of days."""
+    close, dates = prices.close[:, column], prices.dates
+    days = np.flatnonzero(np.isfinite(close))
+    if not len(days):
+        return
+    first, last = int(days[0]), int(days[-1])
+    newest = len(dates) - 1
+    if first > begin:
+        yield "no price at first", f"no price before {dates[first]}; untradable until then"
+    if last == newest - 1:
+        yield (
+            "no price in the newest row",
+            f"no price on {dates[newest]}, the newest row: not quoted yet, or delisted? decide holds it as it is; "
+            f"env.end={dates[last]} leaves the row out",
+        )
+    elif begin <= last < newest:
+        yield (
+            "no price to the end",
+            f"last price on {dates[last]}, blank to the end; treated as delisted at a return of {env.delist_return:g}",
+        )
+    stretches = _stale_stretches(equal_run(prices.close[:, [column]])[:, 0], env.stale_run)
+    stretches = [stretch for stretch in stretches if stretch[1] >= begin]
+    if stretches:
+        yield "stretches of equal closes", _stale_text(prices, stretches, env.stale_run)
+    if share > REPEATED and not stretches:
+        yield (
+            "repeated closes",
+            f"repeats its close on {100 * share:.0f} % of the days on which others move, as filled-in holidays and "
+            "weekends do; leave such cells blank and add env.calendar=common",
+        )
+
+
+def _with_jumps(
+    prices: Prices, env: Env, begin: int, found: list[tuple[str, list[Finding]]]
+) -> list[tuple[str, list[Finding]]]:
+    jumps, ratios = _jumps(prices.close, env.split_jump), split_ratios(prices.close)
+    for column, (_, findings) in enumerate(found):
+        rows = np.flatnonzero(jumps[:, column] | np.isfinite(ratios[:, column]))
+        rows = rows[rows >= begin]
+        if not len(rows):
             continue
-        first, last = int(days[0]), int(days[-1])
-        if first > 0:
-            lines.append(f"{ticker}: no price before {prices.dates[first]}; untradable until then")
-        if last < len(prices.dates) - 1:
-            lines.append(
-                f"{ticker}: last price on {prices.dates[last]}, blank to the end; treated as delisted "
-                f"at a return of {env.delist_return:g}"
+        row, more = int(rows[0]), len(rows) - 1
+        change = prices.close[row, column] / prices.close[row - 1, column] - 1
+        ratio = ratios[row, column]
+        like = "" if math.isnan(ratio) else f" of {_as_split(ratio)}"
+        rest = "" if not more else f", the first of {len(rows)} such moves"
+        findings.append(
+            (
+                "moves like unadjusted splits",
+                f"price moves by {100 * change:+.0f} % on {prices.dates[row]}, like an unadjusted split{like}{rest}; "
+                "check that prices are adjusted (kept as it is)",
             )
-        stretches = _stale_stretches(runs[:, column], env.stale_run)
-        if stretches:
-            lines.append(f"{ticker}: {_stale_text(prices, stretches, env.stale_run)}")
-        for row in np.flatnonzero(jumps[:, column]):
-            change = prices.close[row, column] / prices.close[row - 1, column] - 1
-            lines.append(
-                f"{ticker}: price moves by {100 * change:+.0f} % on {prices.dates[row]}, like an unadjusted split; "
-                "check that prices are adjusted (kept as it is)"
+        )
+    return found
+
+
+def _as_split(ratio: float) -> str:
+    """New shares for old ones: a price that halves is one of 2:1."""
+    for old in range(1, 11):
+        new = old / ratio
+        if abs(new - round(new)) < 1e-9:
+            return f"{round(new)}:{old}"
+    return f"1:{ratio:g}"
+
+
+def _of_all(prices: Prices, calendar: Calendar, begin: int) -> Iterator[str]:
+    """Gaps of the dates, rows a year that were counted, and values that are no prices."""
+    dates, close = prices.dates[begin:], prices.close[begin:]
+    gaps = np.diff(dates).astype(np.int64)
+    usual = {"daily": LONG_GAP, "weekly": 7 + LONG_GAP, "monthly": 31 + LONG_GAP}[calendar.kind]
+    long = np.flatnonzero(gaps > usual)
+    if len(long):
+        widest = int(long[np.argmax(gaps[long])])
+        yield (
+            f"dates: {len(long)} gap{'' if len(long) == 1 else 's'} of more than {usual} days, the widest from "
+            f"{dates[widest]} to {dates[widest + 1]}; the return over it counts as one {calendar.unit}'s"
+        )
+    if calendar.year not in NOMINAL:
+        yield (
+            f"dates: {calendar.year} rows a year, by which figures are annualised; env.periods_per_year=252 takes "
+            "another number"
+        )
+    present = np.isfinite(close)
+    if len(close) > 1 and (np.abs(close[present] - 1) < _LEVEL).mean() > 0.99:
+        pairs = [(c[1:][ok], c[:-1][ok]) for c in close.T for ok in [np.isfinite(c[1:]) & np.isfinite(c[:-1])]]
+        likeness = [np.corrcoef(a, b)[0, 1] for a, b in pairs if len(a) > 2 and np.ptp(a) > 0 and np.ptp(b) > 0]
+        if likeness and float(np.median(likeness)) < _LEVEL:
+            yield (
+                "prices: values near 1 that do not follow each other: 1 + return, not prices? compound them "
+                "(pandas: frame.cumprod())"
             )
-    return tuple(lines)
+
+
+def _repeated(close: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[d] share of the days on which most other names move that a name's close is that of the row before."""
+    both = np.isfinite(close[1:]) & np.isfinite(close[:-1])
+    moved = both & (close[1:] != close[:-1])
+    count, known = (cells.sum(axis=1, keepdims=True) - cells for cells in (moved, both))
+    moving = both & (known > 1) & (count >= _MOVING * known)
+    return (moving & ~moved).sum(axis=0) / np.maximum(moving.sum(axis=0), 1)
 
 
 def _jumps(close: NDArray[np.float64], split_jump: float) -> NDArray[np.bool_]:
@@ -64,3 +182,7 @@ def _stale_text(prices: Prices, stretches: list[tuple[int, int]], stale_run: int
         f"{len(stretches)} stretches of {stale_run} or more equal closes between {begin} and {end}, the longest from "
         f"{longest}; masked as untradable"
     )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

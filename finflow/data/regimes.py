@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from finflow.data.calendar import BUSINESS, SPREAD, Calendar
 from finflow.data.market import NO_LABEL, REGIMES
 from finflow.errors import ConfigError
 from finflow.schema.env import Regimes
@@ -42,10 +43,10 @@ class Gauges(NamedTuple):
     leave_crisis: NDArray[np.float64]
 
 
-def regime_gauges(index: NDArray[np.float64], rules: Regimes) -> Gauges:
+def regime_gauges(index: NDArray[np.float64], rules: Regimes, calendar: Calendar = BUSINESS) -> Gauges:
     """Gauges of [T] simple returns of 1/N, NaN before its first."""
-    volatility = pd.Series(index).rolling(VOLATILITY_DAYS).std()
-    past = volatility.expanding(_least_days(volatility.to_numpy()))
+    volatility = pd.Series(index).rolling(calendar.rows(VOLATILITY_DAYS, SPREAD)).std()
+    past = volatility.expanding(_least_rows(volatility.to_numpy(), calendar))
     return Gauges(
         volatility.to_numpy(),
         past.quantile(rules.stable).to_numpy(),
@@ -57,11 +58,14 @@ def regime_gauges(index: NDArray[np.float64], rules: Regimes) -> Gauges:
     )
 
 
-def _least_days(volatility: NDArray[np.float64]) -> int:
-    return MIN_DAYS if np.isfinite(volatility).sum() >= MIN_DAYS else SHORT_DAYS
+def _least_rows(volatility: NDArray[np.float64], calendar: Calendar) -> int:
+    enough = calendar.rows(MIN_DAYS)
+    return enough if np.isfinite(volatility).sum() >= enough else calendar.rows(SHORT_DAYS)
 
 
-def label_regimes(index: NDArray[np.float64], rules: Regimes) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+def label_regimes(
+    index: NDArray[np.float64], rules: Regimes, calendar: Calendar = BUSINESS
+) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Label each day by what its close has shown.
 
     Parameters
@@ -75,12 +79,14 @@ def label_regimes(index: NDArray[np.float64], rules: Regimes) -> tuple[NDArray[n
     warnings : one line where the history was too short for `MIN_DAYS`. This choice alone looks at the length of
         the data, never at its values.
     """
-    gauges = regime_gauges(index, rules)
+    gauges = regime_gauges(index, rules, calendar)
     labels = _with_hysteresis(gauges)
     observed = int(np.isfinite(gauges.volatility).sum())
-    if observed >= MIN_DAYS:
+    enough, unit = calendar.rows(MIN_DAYS), calendar.unit
+    if observed >= enough:
         return labels, ()
-    return labels, (f"regimes: {observed} days of volatility, under {MIN_DAYS}; labels begin after {SHORT_DAYS}",)
+    short = calendar.rows(SHORT_DAYS)
+    return labels, (f"regimes: {observed} {unit}s of volatility, under {enough}; labels begin after {short}",)
 
 
 def _with_hysteresis(gauges: Gauges) -> NDArray[np.int8]:

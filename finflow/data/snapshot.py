@@ -107,6 +107,7 @@ def settings_of(env: Env) -> dict[str, Any]:
         "tickers": env.tickers,
         "start": env.start if env.source == "yahoo" else None,  # others hand over all their days
         "end": env.end,
+        "calendar": None if env.calendar == "all" else env.calendar,
         "synthetic": None if env.synthetic is None else env.synthetic.model_dump(),
         "regimes": env.regimes.model_dump() if env.synthetic and env.synthetic.signal == "regime" else None,
         "signals": None if env.signals is None else f"of lag {env.signals_lag}",

@@ -76,7 +76,7 @@ def load_yahoo(env: Env, cache_dir: Path | None = None) -> Prices:
             ) from error
         name, arrays = older
         notes.append(f"Yahoo is out of reach ({error}); cached prices up to {name[-10:]} are used")
-    return _prices(request, arrays, notes)
+    return _prices(request, arrays, notes, env.lost_rows if env.calendar == "common" else MAX_GAPS)
 
 
 def request_of(env: Env) -> Request:
@@ -163,13 +163,13 @@ def _older(cache_dir: Path | None, request: Request) -> tuple[str, Arrays] | Non
     return None
 
 
-def _prices(request: Request, arrays: Arrays, notes: list[str]) -> Prices:
+def _prices(request: Request, arrays: Arrays, notes: list[str], allowed: float) -> Prices:
     """Prices on the days on which every name that has begun and not ended has one."""
     dates, close = arrays["dates"].astype("datetime64[D]"), arrays["close"]
     priced = np.isfinite(close)
     begun, unended = np.maximum.accumulate(priced), np.maximum.accumulate(priced[::-1])[::-1]
     gaps = begun & unended & ~priced
-    notes += _gap_notes(request, dates, gaps, (begun & unended).sum(axis=0))
+    notes += _gap_notes(request, dates, gaps, (begun & unended).sum(axis=0), allowed)
     notes += [
         f"{ticker}: Yahoo has no prices of it from {request.first} to {request.last}; untradable throughout "
         "(misspelt, or delisted before?)"
@@ -185,16 +185,18 @@ def _prices(request: Request, arrays: Arrays, notes: list[str]) -> Prices:
 
 
 def _gap_notes(
-    request: Request, dates: NDArray[np.datetime64], gaps: NDArray[np.bool_], lived: NDArray[np.int64]
+    request: Request, dates: NDArray[np.datetime64], gaps: NDArray[np.bool_], lived: NDArray[np.int64], allowed: float
 ) -> list[str]:
     """One line a name with days left out for it; refused where they are many."""
     lines: list[str] = []
     for column in np.flatnonzero(gaps.any(axis=0)):
         ticker, missing = request.tickers[column], dates[gaps[:, column]]
-        if len(missing) > MAX_GAPS * lived[column]:
+        if len(missing) > allowed * lived[column]:
+            share = int(np.ceil(100 * len(missing) / lived[column])) / 100
             raise DataError(
                 f"env.tickers: {ticker}: no price on {len(missing)} of its {lived[column]} days, {missing[0]} the "
-                "first (another exchange's holidays?); leave it out, or choose names of one exchange"
+                "first (another exchange's holidays?); leave it out, choose names of one exchange, or add "
+                f"env.calendar=common env.lost_rows={share}, which leaves those days out for all"
             )
         shown = ", ".join(str(day) for day in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         lines.append(f"{ticker}: no price on {len(missing)} days ({shown}); left out for all names, nothing is filled")

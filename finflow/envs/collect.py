@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
 from finflow.envs.behaviours import behave, draw_personas
-from finflow.envs.episodes import bootstrapped, historical, padded, starting_portfolios
+from finflow.envs.episodes import MEAN_BLOCK, bootstrapped, historical, padded, starting_portfolios
 from finflow.envs.simulator import Simulator
 from finflow.envs.world import World
 from finflow.errors import DataError
@@ -80,7 +80,9 @@ def collect(
     """
     rng, generator = numpy_stream(seed, "collect/episodes"), torch_stream(seed, "collect/behaviours")
     resampled = round(episodes * bootstrap_fraction)
-    rows = historical(train, days, episodes - resampled, rng) + bootstrapped(train, days, resampled, rng)
+    rows = historical(train, days, episodes - resampled, rng) + bootstrapped(
+        train, days, resampled, rng, market.calendar.rows(MEAN_BLOCK)
+    )
     simulator = Simulator(market, world.accounting, world.reward)
     simulator.reset(padded(rows), starting_portfolios(market, world.priors.cpu().double().numpy(), rows, rng))
     personas = draw_personas(episodes, world.priors.shape[1], generator)

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.allocators.signals import equal_weights
+from finflow.data.calendar import SPREAD
 from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Market, Window
 from finflow.data.regimes import stretches
 from finflow.errors import DataError
 
 Rows = NDArray[np.int64]
 
-SHORTEST = 21  # days of an episode
-MEAN_BLOCK = 63  # days of a bootstrap block
+SHORTEST = 21
+"""Trading days of an episode."""
+MEAN_BLOCK = 63
+"""Trading days of a bootstrap block."""
 
 
 def labels(market: Market) -> NDArray[np.int8]:
@@ -36,11 +40,13 @@ def drawn(window: Window, days: int, streams: Sequence[np.random.Generator]) -> 
     return np.array(first, dtype=np.int64)[:, None] + np.arange(length)
 
 
-def bootstrapped(window: Window, days: int, count: int, rng: np.random.Generator) -> list[Rows]:
-    """`count` stationary bootstraps (Politis & Romano 1994) of decision rows, mean block 63, each [days]."""
+def bootstrapped(
+    window: Window, days: int, count: int, rng: np.random.Generator, block: int = MEAN_BLOCK
+) -> list[Rows]:
+    """`count` stationary bootstraps (Politis & Romano 1994) of decision rows, `block` rows on average, each [days]."""
     first, last = window.decisions.start, window.decisions.stop
     size = last - first
-    jump = rng.random((count, days)) < 1.0 / MEAN_BLOCK
+    jump = rng.random((count, days)) < 1.0 / block
     jump[:, 0] = True
     fresh = rng.integers(size, size=(count, days))
     since = np.arange(days) - np.maximum.accumulate(np.where(jump, np.arange(days), 0), axis=1)
@@ -49,19 +55,25 @@ def bootstrapped(window: Window, days: int, count: int, rng: np.random.Generator
 
 
 def in_regime(
-    market: Market, window: Window, regime: str, days: int, count: int, rng: np.random.Generator
+    market: Market,
+    window: Window,
+    regime: str,
+    days: int,
+    count: int,
+    rng: np.random.Generator,
+    horizon: int = 1,
 ) -> list[Rows]:
     """`count` episodes from stretches of `window` whose every day carries the causal label `regime`.
 
-    An episode starts anywhere in a stretch of at least 21 days, 21 days before its end at the latest, and ends
-    where its stretch ends.
+    An episode starts anywhere in a stretch of at least a month and `horizon` decisions, so many before its end at the
+    latest, and ends where its stretch ends.
 
     Raises
     ------
     DataError
         If the window has no such stretch.
     """
-    starts, ends = _starts(market, window, regime)
+    starts, ends = _starts(market, window, regime, horizon)
     picks = rng.integers(len(starts), size=count)
     return [np.arange(int(starts[p]), min(int(ends[p]), int(starts[p]) + days)) for p in picks]
 
@@ -78,28 +90,55 @@ def bootstrapped_in_regime(
     DataError
         If the window has no stretch of 21 days with the label.
     """
-    starts, ends = _starts(market, window, regime)
-    episodes: list[Rows] = []
+    starts, ends = _starts(market, window, regime, 1)
+    episodes, block = list[Rows](), market.calendar.rows(MEAN_BLOCK)
     for _ in range(count):
         blocks: list[Rows] = []
         while sum(len(block) for block in blocks) < days:
             pick = int(rng.integers(len(starts)))
-            length = int(rng.geometric(1.0 / MEAN_BLOCK))
+            length = int(rng.geometric(1.0 / block))
             blocks.append(np.arange(int(starts[pick]), min(int(starts[pick]) + length, int(ends[pick]))))
         episodes.append(np.concatenate(blocks)[:days])
     return episodes
 
 
-def _starts(market: Market, window: Window, regime: str) -> tuple[Rows, Rows]:
+def training_paths(
+    market: Market,
+    window: Window,
+    regime: str,
+    days: int,
+    count: int,
+    resampled: int,
+    rng: np.random.Generator,
+    horizon: int = 1,
+) -> list[Rows]:
+    """`count` episodes of `window` and of `regime` ("all": of every day), `resampled` of them bootstrapped, shuffled.
+
+    Raises
+    ------
+    DataError
+        If the window has no stretch of a month, and of `horizon` decisions, with the label.
+    """
+    if regime == "all":
+        block = market.calendar.rows(MEAN_BLOCK)
+        rows = historical(window, days, count - resampled, rng) + bootstrapped(window, days, resampled, rng, block)
+    else:
+        rows = in_regime(market, window, regime, days, count - resampled, rng, horizon)
+        rows += bootstrapped_in_regime(market, window, regime, days, resampled, rng)
+    return [rows[k] for k in rng.permutation(count)]
+
+
+def _starts(market: Market, window: Window, regime: str, horizon: int) -> tuple[Rows, Rows]:
     """Every day an episode of `regime` may start at, and where its stretch ends (exclusive)."""
-    long = [(a, b) for a, b in stretches(market.regime, window.decisions, regime) if b - a >= SHORTEST]
+    shortest = max(market.calendar.rows(SHORTEST, SPREAD), horizon)
+    long = [(a, b) for a, b in stretches(market.regime, window.decisions, regime) if b - a >= shortest]
     if not long:
         raise DataError(
-            f"market_regime={regime}: no stretch of {SHORTEST} days with this label among the {len(window)} training"
-            " days; choose another regime or a longer history"
+            f"market_regime={regime}: no stretch of {shortest} {market.calendar.unit}s with this label among the "
+            f"{len(window)} that are trained on; choose another regime or a longer history"
         )
-    starts = np.concatenate([np.arange(a, b - SHORTEST + 1) for a, b in long])
-    ends = np.concatenate([np.full(b - SHORTEST + 1 - a, b) for a, b in long])
+    starts = np.concatenate([np.arange(a, b - shortest + 1) for a, b in long])
+    ends = np.concatenate([np.full(b - shortest + 1 - a, b) for a, b in long])
     return starts, ends
 
 
@@ -119,9 +158,7 @@ def starting_portfolios(
     tradable = market.status[first] == TRADABLE
     cash = np.zeros(tradable.shape)
     cash[:, -1] = 1.0
-    equal = np.zeros(tradable.shape)
-    equal[:, :-1] = tradable[:, :-1] / np.maximum(tradable[:, :-1].sum(1, keepdims=True), 1)
-    equal[:, -1] = ~tradable[:, :-1].any(1)
+    equal = equal_weights(tradable[:, :-1])
     prior = priors[first, rng.integers(priors.shape[1], size=len(first))]
     prior = prior / prior.sum(1, keepdims=True)  # they may come from float32
     kind = rng.integers(3, size=len(first))[:, None]

@@ -19,7 +19,7 @@ from finflow.errors import DataError
 
 Obs = NDArray[np.float32]
 
-_TERMS = tuple(f"reward_{name}" for name in ("active", "tail", "turnover", "drawdown"))
+_TERMS = tuple(f"reward_{name}" for name in ("active", "risk", "tail", "turnover", "drawdown"))
 _LIVED = tuple(f"_{name}" for name in ("date", "net", "gross", "cost", "turnover", "nav", "executed", *_TERMS))
 
 
@@ -80,6 +80,7 @@ class _Core:
             "nav": self.simulator.nav,
             "executed": step.executed,
             "reward_active": terms["active"],
+            "reward_risk": terms["risk"],
             "reward_tail": terms["tail"],
             "reward_turnover": terms["turnover"],
             "reward_drawdown": terms["drawdown"],

@@ -1,4 +1,4 @@
-"""The reward: net active log return, minus tail loss, turnover and new drawdown, each weighted and logged."""
+"""The reward: net active log return, minus its risk, tail loss, turnover and new drawdown, each weighted and logged."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,13 +20,17 @@ def next_drawdown(drawdown: Any, net: Any) -> Any:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """r = c [ln(1 + net) - ln(1 + benchmark)] - lambda_cvar tail - lambda_turn turnover - lambda_dd new drawdown.
+    """r = a - lambda_risk a^2 / 2 - lambda_cvar tail - lambda_turn turnover - lambda_dd new drawdown.
+
+    a = c [ln(1 + net) - ln(1 + benchmark)] is the scaled active log return. Summed over days, the first two terms are
+    the mean-variance utility of the active return (Moody & Saffell 2001; Ritter 2017).
 
     Attributes
     ----------
     scale : c, one over the standard deviation of the priors' active log return on train rows.
     tail_threshold : VaR95 of the benchmark's daily log loss on train rows (positive).
     lambda_cvar, lambda_turn, lambda_dd : weights of raw daily fractions, outside c.
+    lambda_risk : aversion to active risk, in units of the scaled active return.
     """
 
     scale: float
@@ -34,6 +38,7 @@ class RewardModel:
     lambda_cvar: float
     lambda_turn: float
     lambda_dd: float
+    lambda_risk: float
 
     def components(self, net: Any, turnover: Any, log_benchmark: Any, drawdown: Any) -> tuple[dict[str, Any], Any]:
         """Terms of the reward (they sum to it exactly) and the next log drawdown.
@@ -47,8 +52,10 @@ class RewardModel:
         log_net = namespace(net).log(at_least(1.0 + net, RUIN))
         after = at_least(drawdown - log_net, 0.0)
         new = at_least(after - drawdown, 0.0) if self.lambda_dd else after  # times 0, any number is as good
+        active = self.scale * (log_net - log_benchmark)
         terms = {
-            "active": self.scale * (log_net - log_benchmark),
+            "active": active,
+            "risk": (-0.5 * self.lambda_risk) * (active * active),
             "tail": -self.lambda_cvar * at_least(-self.tail_threshold - log_net, 0.0),
             "turnover": -self.lambda_turn * turnover,
             "drawdown": -self.lambda_dd * new,
@@ -65,10 +72,10 @@ def fit_reward(market: Market, priors: NDArray[np.float64], train: Window, weigh
 
     Parameters
     ----------
-    priors : [T, K, n] prior portfolios, decided at the close of t.
+    priors : [T, K, n] prior portfolios, decided at the close of t, the last the benchmark's own.
     """
     decided = np.arange(train.start - 1, train.stop - 1)
-    earned = np.einsum("tkn,tn->tk", priors[decided], market.returns[decided + 1])
+    earned = np.einsum("tkn,tn->tk", priors[decided, :-1], market.returns[decided + 1])
     benchmark = np.log1p(market.benchmark[decided + 1])
     active = np.log1p(earned) - benchmark[:, None]
     return RewardModel(

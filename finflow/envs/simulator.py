@@ -122,7 +122,7 @@ class Simulator:
         else:
             log_benchmark = self._log_benchmark.take(row, mode="clip")
             terms, drawdown = self.reward.components(booked.net, booked.turnover, log_benchmark, drawdown_before)
-            reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
+            reward = terms["active"] + terms["risk"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         drifted, nav = booked.drifted, self.nav * (1.0 + booked.net)
         if np.count_nonzero(active) < len(row):
             drifted = np.where(active[:, None], drifted, before)

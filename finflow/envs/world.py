@@ -38,6 +38,29 @@ class State(NamedTuple):
     priors: Tensor
 
 
+class View(NamedTuple):
+    """What the market shows at rows [...]: a state without the portfolio.
+
+    row [...]; features [..., n, F + 1], the last a cash flag; market [..., M]; tradable [..., n]; decide [...];
+    priors [..., K, n].
+    """
+
+    row: Tensor
+    features: Tensor
+    market: Tensor
+    tradable: Tensor
+    decide: Tensor
+    priors: Tensor
+
+
+def joined(view: View, drifted: Tensor, drawdown: Tensor) -> State:
+    """State of B rows, holding `drifted` [B, n] float64, with own log drawdown [B] float64."""
+    scalars = torch.stack([10.0 * drawdown.float(), view.decide.float()], -1)
+    assets = torch.cat([view.features[..., :-1], drifted.float()[..., None], view.features[..., -1:]], -1)
+    market = torch.cat([view.market, scalars], -1)
+    return State(view.row, assets, market, drifted, drawdown, view.tradable, view.decide, view.priors)
+
+
 class Outcome(NamedTuple):
     """What an action did: executed [B, n], reward [B], next drifted [B, n], next drawdown [B], ruined [B]; float64."""
 
@@ -105,20 +128,21 @@ class World:
 
     def observe(self, row: Tensor, drifted: Tensor, drawdown: Tensor) -> State:
         """State at the close of `row` [B], holding `drifted` [B, n] float64, with own log drawdown [B] float64."""
-        decide = self.decision[row]
-        scalars = torch.stack([10.0 * drawdown.float(), decide.float()], -1)
-        features = self.features[row]
-        assets = torch.cat([features[..., :-1], drifted.float()[..., None], features[..., -1:]], -1)
-        return State(
-            row,
-            assets,
-            torch.cat([self.market[row], scalars], -1),
-            drifted,
-            drawdown,
-            self.status[row] == TRADABLE,
-            decide,
-            self.priors[row],
-        )
+        return joined(self.look(row), drifted, drawdown)
+
+    def look(self, row: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> View:
+        """What the market shows at the close of `row` [...], whatever is held.
+
+        Parameters
+        ----------
+        noise : standard deviation of Gaussian noise on the features of assets and market.
+        """
+        features, market = self.features[row], self.market[row]
+        if noise > 0:
+            # The market's too: else networks know every day by them, and learn its return by heart.
+            for part in (features[..., :-1, :-1], market):
+                part += noise * torch.randn(part.shape, generator=generator, device=self.device)
+        return View(row, features, market, self.status[row] == TRADABLE, self.decision[row], self.priors[row])
 
     def execute(self, target: Tensor, state: State) -> Tensor:
         """Executed weights [B, n] or, for target [B, A, n], [B, A, n]; float64, no gradient."""
@@ -134,11 +158,25 @@ class World:
         passed = (target - target.detach()) * state.decide[:, None]
         return self.execute(target, state).float() + passed
 
+    def live(self, target: Tensor, state: State, *, all_open: bool = False) -> Outcome:
+        """Decide `target` [B, n] and book the day, with the exact gradient of both wherever they have one.
+
+        A per-name cap, minimum cash and a turnover cap are piecewise linear: their gradient is exact. A trade within
+        the no-trade band is not made, and its target gets no gradient; what crossing the band's edge would change is a
+        jump, which no gradient sees (the one bias of value gradients through the ledger).
+
+        Parameters
+        ----------
+        all_open : whether every name is tradable and every portfolio decides, which costs a third.
+        """
+        status, decide = (None, None) if all_open else (self.status[state.row], state.decide)
+        return self.outcome(execute(target.double(), state.drifted, status, decide, self.accounting), state)
+
     def outcome(self, executed: Tensor, state: State) -> Outcome:
         """Book executed weights [B, n] from `state` over the day that follows."""
         following = state.row + 1
         booked = book(executed, state.drifted, self.returns[following], self.accounting.cost_rate)
         earned = booked.net, booked.turnover, self.log_benchmark[following], state.drawdown
         terms, drawdown = self.reward.components(*earned)
-        reward = terms["active"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
+        reward = terms["active"] + terms["risk"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
         return Outcome(executed, reward, booked.drifted, drawdown, booked.net <= RUIN - 1.0)

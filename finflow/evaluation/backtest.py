@@ -124,4 +124,5 @@ def _track(name: str, slot: int, market: Market, rows: Rows, steps: list[Step], 
         gross=gather([s.booked.gross for s in steps]),
         net=gather([s.booked.net for s in steps]),
         closures=int(closed.sum()),
+        year=market.calendar.year,
     )

@@ -3,11 +3,12 @@
 import numpy as np
 
 from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets
+from finflow.allocators.signals import equal_weights
 from finflow.data.decisions import decision_days
 from finflow.data.market import TRADABLE, Market, Window
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
-from finflow.evaluation.result import Floats, Track
+from finflow.evaluation.result import Track
 
 MONTHLY = f"{EQUAL} monthly"
 
@@ -19,11 +20,7 @@ def equal_weight_name(frequency: str) -> str:
 
 def equal_weight_plan(market: Market) -> Plan:
     """1/N over the names tradable at t, on the market's decision days; all cash where there is none."""
-    chosen = (market.status[:, :-1] == TRADABLE).astype(np.float64)
-    count = chosen.sum(1, keepdims=True)
-    cash = (count == 0).astype(np.float64)
-    targets: Floats = np.concatenate([chosen / np.maximum(count, 1.0), cash], axis=1)
-    return Plan(targets, market.decision)
+    return Plan(equal_weights(market.status[:, :-1] == TRADABLE), market.decision)
 
 
 def equal_weight_track(market: Market, window: Window, accounting: Accounting, frequency: str) -> Track:
@@ -38,7 +35,7 @@ def baseline_tracks(market: Market, window: Window, accounting: Accounting, freq
     Monthly means month-end closes, and the first day of the window, at which all of them are bought. Buy and hold
     is bought there and left alone. With a monthly policy there is one 1/N.
     """
-    monthly = decision_days(market.dates, "monthly")
+    monthly = decision_days(market.dates, "monthly", market.calendar)
     decisions = np.asarray(window.decisions, dtype=np.intp)
     rows = decisions[monthly[decisions] | (decisions == decisions[0])]
     plans = {equal_weight_name(frequency): equal_weight_plan(market)}

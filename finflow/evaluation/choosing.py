@@ -22,7 +22,7 @@ def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:
     spread = active.std(0, ddof=1)
     ratios = np.where(spread > 0, active.mean(0) / np.where(spread > 0, spread, 1.0), -np.inf)
     best = int(np.argmax(ratios))
-    found = deflated_sharpe(active, best, len(labels))
+    found = deflated_sharpe(active, best, len(labels), benchmark.year)
     overfitted = backtest_overfitting(active, BLOCKS).probability if len(active) >= 2 * BLOCKS else math.nan
     return Selection(
         best=labels[best],

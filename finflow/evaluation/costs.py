@@ -8,7 +8,7 @@ from scipy.optimize import root_scalar
 
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import book
-from finflow.evaluation.metrics import measure, sharpe_ratio
+from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import CostRow, Track
 
 BPS = (0.0, 5.0, 10.0, 25.0)
@@ -33,8 +33,9 @@ def cost_table(
     rows: list[CostRow] = []
     for cost in bps:
         ours, theirs = recost(policy, market, window, cost), recost(opponent, market, window, cost)
-        annual = measure(ours.net, ours.turnover, ours.weights).annual_return
-        rows.append(CostRow(cost, sharpe_ratio(ours.net), -1.0 if annual is None else annual, sharpe_ratio(theirs.net)))
+        annual = track_metrics(ours).annual_return
+        ratios = (sharpe_ratio(track.net, track.year) for track in (ours, theirs))
+        rows.append(CostRow(cost, next(ratios), -1.0 if annual is None else annual, next(ratios)))
     return rows
 
 
@@ -45,8 +46,8 @@ def break_even_bps(policy: Track, opponent: Track, market: Market, window: Windo
     """
 
     def lead(bps: float) -> float:
-        ours = sharpe_ratio(recost(policy, market, window, bps).net)
-        theirs = sharpe_ratio(recost(opponent, market, window, bps).net)
+        ours = sharpe_ratio(recost(policy, market, window, bps).net, policy.year)
+        theirs = sharpe_ratio(recost(opponent, market, window, bps).net, opponent.year)
         return np.nan if ours is None or theirs is None else ours - theirs
 
     grid = np.linspace(0.0, HIGHEST_BPS, 101)

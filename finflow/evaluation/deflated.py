@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kurtosis, norm, skew
 
-from finflow.evaluation.metrics import FLAT, YEAR
+from finflow.data.calendar import TRADING_YEAR
+from finflow.evaluation.metrics import FLAT
 from finflow.evaluation.result import Floats
 
 
@@ -40,7 +41,7 @@ class DeflatedSharpe:
     effective_trials: float
 
 
-def deflated_sharpe(active: Floats, chosen: int, trials: int) -> DeflatedSharpe:
+def deflated_sharpe(active: Floats, chosen: int, trials: int, year: int = TRADING_YEAR) -> DeflatedSharpe:
     """Deflate the Sharpe ratio of the chosen trial of a search.
 
     Parameters
@@ -48,6 +49,7 @@ def deflated_sharpe(active: Floats, chosen: int, trials: int) -> DeflatedSharpe:
     active : [R, M] daily net returns minus the benchmark's of the trials that finished, over the same days.
     chosen : column of the trial that the search picked.
     trials : trials started, at least M.
+    year : rows a year.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def deflated_sharpe(active: Floats, chosen: int, trials: int) -> DeflatedSharpe:
     picked = active[:, chosen]
     ratio = float(picked.mean() / picked.std(ddof=1))
     shape = days, float(skew(picked)), float(kurtosis(picked, fisher=False))
-    annual = math.sqrt(YEAR)
+    annual = math.sqrt(year)
     return DeflatedSharpe(
         sharpe=annual * ratio,
         probabilistic=probabilistic_sharpe(ratio, 0.0, *shape),

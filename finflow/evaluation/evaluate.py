@@ -8,6 +8,7 @@ import numpy as np
 from finflow.allocators.baselines import HOLD
 from finflow.data.market import Fold, Market
 from finflow.data.scaling import FeatureScaling
+from finflow.data.simultaneity import faded_signal
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import (
@@ -19,7 +20,7 @@ from finflow.evaluation.baselines import (
 )
 from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
-from finflow.evaluation.metrics import YEAR, measure
+from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
 from finflow.evaluation.scrutiny import POLICY, lag_flags, scrutinise
@@ -86,7 +87,7 @@ def evaluate_policy(
     baselines |= backtest(market, window, accounting, {LINEAR: linear.strategy(market)})
     rivals = {**baselines, **frequent_tracks(market, window, accounting, frequency), **(others or {})}
     tracks = {POLICY: track, **rivals}
-    metrics = {name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()}
+    metrics = {name: track_metrics(t) for name, t in tracks.items()}
     regime = decision_regimes(market, window)
     tables, days = by_regime(regime, tracks)
     gate, rate = policy.explain(np.asarray(window.decisions, dtype=np.int64), track.drifted, track.drawdown_before)
@@ -125,9 +126,15 @@ def evaluate_policy(
         rate=rate,
         regime=regime,
         diagnostics=dict(diagnostics or {}),
-        warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged)),
+        warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged), *_not_simultaneous(market, fold)),
         window_opened=window_opened,
     )
+
+
+def _not_simultaneous(market: Market, fold: Fold) -> tuple[str, ...]:
+    """A red flag where a feature tells the next return of train rows, and nothing of the one after."""
+    faded = faded_signal(market, fold.train)
+    return () if faded is None else (faded.line(),)
 
 
 def red_flags(policy: Track, metrics: Metrics, equal: Mapping[str, Track], hold: Track) -> list[str]:
@@ -149,4 +156,4 @@ def red_flags(policy: Track, metrics: Metrics, equal: Mapping[str, Track], hold:
 def tracking_error(policy: Track, other: Track) -> float:
     """Annualised standard deviation of the net active return."""
     active = policy.net - other.net
-    return float(np.std(active, ddof=1)) * YEAR**0.5 if len(active) > 1 else np.inf
+    return float(np.std(active, ddof=1)) * policy.year**0.5 if len(active) > 1 else np.inf

@@ -1,17 +1,19 @@
-"""Figures of a track of daily net returns: 252 days a year, ddof 1, no risk-free rate, nothing clipped."""
+"""Figures of a track of net returns: annualised by rows a year, ddof 1, no risk-free rate, no clipping."""
 
 import math
 
 import numpy as np
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.result import Floats, Metrics, Track
 
-YEAR = 252
 FLAT = 1e-14
 """A range of daily returns below this is rounding: volatility is zero, and ratios over it are undefined."""
 
 
-def measure(net: Floats, turnover: Floats, weights: Floats, *, opening: bool = True) -> Metrics:
+def measure(
+    net: Floats, turnover: Floats, weights: Floats, *, opening: bool = True, year: int = TRADING_YEAR
+) -> Metrics:
     """Measure one track.
 
     Parameters
@@ -21,18 +23,19 @@ def measure(net: Floats, turnover: Floats, weights: Floats, *, opening: bool = T
     weights : [R, n] executed weights, cash last.
     opening : whether row 0 holds the first purchase out of cash. Its cost is in `net`, as everyone's is, but it
         is no rebalancing, so the yearly turnover leaves that row out: buy and hold shows 0.
+    year : rows a year, see `Calendar`.
 
     Returns
     -------
     Metrics
-        annual_return : final NAV ** (252 / R) - 1.
-        volatility, sharpe : std(net) * sqrt(252); mean / std * sqrt(252).
-        sortino : mean * 252 over the root mean square of min(net, 0), annualised.
+        annual_return : final NAV ** (year / R) - 1.
+        volatility, sharpe : std(net) * sqrt(year); mean / std * sqrt(year).
+        sortino : mean * year over the root mean square of min(net, 0), annualised.
         calmar : annual_return / max_drawdown.
         cvar95 : mean loss of the worst 5 % of days, their number rounded up; positive is a loss.
         max_drawdown : largest 1 - NAV / peak, the NAV starting at 1 before the first day.
         drawdown_days : longest stretch of days from a peak to its recovery; one still open counts up to the end.
-        turnover : mean two-way turnover a day * 252.
+        turnover : mean two-way turnover a row * year.
         effective_assets : mean of 1 / sum of squared weights, cash counted as an asset.
         hit_rate : share of days with net > 0.
         tail_ratio : 95th percentile of net over minus its 5th.
@@ -44,21 +47,21 @@ def measure(net: Floats, turnover: Floats, weights: Floats, *, opening: bool = T
     final_nav = float(nav[-1])
     if days == 0:
         return Metrics(*(None,) * 12, final_nav=final_nav)
-    annual_return = final_nav ** (YEAR / days) - 1.0 if final_nav > 0 else None
+    annual_return = final_nav ** (year / days) - 1.0 if final_nav > 0 else None
     downside = math.sqrt(float(np.mean(np.minimum(net, 0.0) ** 2)))
     depth, length = _drawdown(nav)
     low, high = np.quantile(net, [0.05, 0.95])
     rebalanced = turnover[1:] if opening else turnover
     return Metrics(
         annual_return=annual_return,
-        volatility=None if days < 2 else float(np.std(net, ddof=1)) * math.sqrt(YEAR),
-        sharpe=sharpe_ratio(net),
-        sortino=None if downside < FLAT else float(net.mean()) / downside * math.sqrt(YEAR),
+        volatility=None if days < 2 else float(np.std(net, ddof=1)) * math.sqrt(year),
+        sharpe=sharpe_ratio(net, year),
+        sortino=None if downside < FLAT else float(net.mean()) / downside * math.sqrt(year),
         calmar=None if annual_return is None or depth == 0 else annual_return / depth,
         cvar95=cvar(net, 0.05),
         max_drawdown=depth,
         drawdown_days=float(length),
-        turnover=float(rebalanced.mean()) * YEAR if len(rebalanced) else None,
+        turnover=float(rebalanced.mean()) * year if len(rebalanced) else None,
         effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))),
         hit_rate=float(np.mean(net > 0)),
         tail_ratio=float(high / -low) if low < 0 else None,
@@ -66,11 +69,16 @@ def measure(net: Floats, turnover: Floats, weights: Floats, *, opening: bool = T
     )
 
 
-def sharpe_ratio(net: Floats) -> float | None:
-    """Annualised Sharpe ratio of [R] daily net returns; None without volatility."""
+def track_metrics(track: Track) -> Metrics:
+    """`measure` of a whole track, opened out of cash."""
+    return measure(track.net, track.turnover, track.weights, year=track.year)
+
+
+def sharpe_ratio(net: Floats, year: int = TRADING_YEAR) -> float | None:
+    """Annualised Sharpe ratio of [R] net returns, `year` rows a year; None without volatility."""
     if len(net) < 2 or np.ptp(net) < FLAT:
         return None
-    return float(net.mean() / np.std(net, ddof=1)) * math.sqrt(YEAR)
+    return float(net.mean() / np.std(net, ddof=1)) * math.sqrt(year)
 
 
 def cvar(net: Floats, share: float) -> float:
@@ -79,17 +87,17 @@ def cvar(net: Floats, share: float) -> float:
     return -float(np.partition(net, count - 1)[:count].mean())
 
 
-def active_information_ratio(net: Floats, benchmark: Floats) -> float | None:
+def active_information_ratio(net: Floats, benchmark: Floats, year: int = TRADING_YEAR) -> float | None:
     """Annualised mean over standard deviation of [R] net returns minus the benchmark's; None if they are equal."""
-    return sharpe_ratio(net - benchmark)
+    return sharpe_ratio(net - benchmark, year)
 
 
 def validation_score(track: Track, benchmark: Track) -> dict[str, float | None]:
     """Score a validation track for selection; `benchmark` is 1/N at the policy's frequency over the same rows."""
-    figures = measure(track.net, track.turnover, track.weights)
+    figures = track_metrics(track)
     return {
         "sharpe": figures.sharpe,
-        "active_information_ratio": active_information_ratio(track.net, benchmark.net),
+        "active_information_ratio": active_information_ratio(track.net, benchmark.net, track.year),
         "cvar95": figures.cvar95,
         "turnover": figures.turnover,
         "effective_assets": figures.effective_assets,

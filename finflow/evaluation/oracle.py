@@ -45,7 +45,7 @@ class Oracle:
     ) -> float:
         """Net active information ratio against 1/N over `window`: an agent is asked for a share of it."""
         equal = equal_weight_track(market, window, accounting, frequency)
-        return active_information_ratio(self.track(market, window, accounting).net, equal.net) or 0.0
+        return active_information_ratio(self.track(market, window, accounting).net, equal.net, equal.year) or 0.0
 
 
 def tilt(market: Market, signal: NDArray[np.float64], strength: float, rate: float) -> Strategy:
@@ -90,7 +90,7 @@ def fit_oracle(
     tilts = {f"{k} {rate}": (k, rate, tilt(market, true, k, rate)) for k in strengths for rate in rates}
     equal = equal_weight_track(market, window, accounting, frequency)
     tracks = backtest(market, window, accounting, {name: act for name, (_, _, act) in tilts.items()})
-    ratios = {name: active_information_ratio(track.net, equal.net) or 0.0 for name, track in tracks.items()}
+    ratios = {name: active_information_ratio(track.net, equal.net, equal.year) or 0.0 for name, track in tracks.items()}
     best = max(ratios, key=lambda name: ratios[name])
     strength, rate, act = tilts[best]
     return Oracle(strength, rate, ratios[best], act)

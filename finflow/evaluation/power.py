@@ -11,10 +11,12 @@ import math
 
 from scipy.stats import norm
 
-from finflow.evaluation.metrics import YEAR
+from finflow.data.calendar import TRADING_YEAR
 
 
-def sharpe_difference_error(first: float, second: float, correlation: float, days: int) -> float:
+def sharpe_difference_error(
+    first: float, second: float, correlation: float, days: int, year: int = TRADING_YEAR
+) -> float:
     """Standard error of the difference of two annualised Sharpe ratios of the same `days` days.
 
     Parameters
@@ -22,12 +24,19 @@ def sharpe_difference_error(first: float, second: float, correlation: float, day
     first, second : annualised Sharpe ratios.
     correlation : of the two series of daily returns.
     """
-    ratios = (first**2 + second**2 - 2 * first * second * correlation**2) / YEAR
-    return math.sqrt((2 * (1 - correlation) + ratios / 2) * YEAR / days)
+    ratios = (first**2 + second**2 - 2 * first * second * correlation**2) / year
+    return math.sqrt((2 * (1 - correlation) + ratios / 2) * year / days)
 
 
 def detectable_difference(
-    sharpe: float, correlation: float, days: int, *, power: float = 0.8, level: float = 0.05, sides: int = 2
+    sharpe: float,
+    correlation: float,
+    days: int,
+    *,
+    power: float = 0.8,
+    level: float = 0.05,
+    sides: int = 2,
+    year: int = TRADING_YEAR,
 ) -> float:
     """Smallest gain in annualised Sharpe ratio that a test at `level` finds with probability `power`.
 
@@ -40,6 +49,7 @@ def detectable_difference(
     correlation : of the two series of daily returns.
     days : length of the window.
     sides : 2 as in the verdict, whose BEATS needs the two-sided 95 % interval above 0; 1 for a one-sided test.
+    year : rows a year.
 
     Returns
     -------
@@ -48,11 +58,11 @@ def detectable_difference(
     """
     quantiles = float(norm.ppf(1 - level / sides) + norm.ppf(power))
     share = quantiles**2 / days
-    daily = sharpe / math.sqrt(YEAR)
+    daily = sharpe / math.sqrt(year)
     # a d^2 - 2 b d - c = 0, from the variance above with s1 = s2 + d.
     a = 1 - share / 2
     b = share * daily * (1 - correlation**2) / 2
     c = share * (2 * (1 - correlation) + daily**2 * (1 - correlation**2))
     if a <= 0:
         return math.inf
-    return math.sqrt(YEAR) * (b + math.sqrt(b * b + a * c)) / a
+    return math.sqrt(year) * (b + math.sqrt(b * b + a * c)) / a

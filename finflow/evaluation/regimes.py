@@ -32,7 +32,7 @@ def by_regime(
             continue
         days[regime] = int(chosen.sum())
         tables[regime] = {
-            name: measure(t.net[chosen], t.turnover[chosen], t.weights[chosen], opening=bool(chosen[0]))
+            name: measure(t.net[chosen], t.turnover[chosen], t.weights[chosen], opening=bool(chosen[0]), year=t.year)
             for name, t in tracks.items()
         }
     return tables, days

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.envs.reward import RUIN
 
 Floats = NDArray[np.float64]
@@ -27,6 +28,7 @@ class Track:
     drifted : [R, n] weights just before that decision.
     turnover, cost, gross, net : [R] two-way traded notional, its cost, return before and after cost.
     closures : positions closed because their price had ended.
+    year : rows a year, of the market's calendar.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Track:
     gross: Floats
     net: Floats
     closures: int
+    year: int = TRADING_YEAR
 
     @property
     def nav(self) -> Floats:

@@ -12,7 +12,7 @@ from finflow.evaluation.baselines import baseline_tracks, equal_weight_track
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.lag import lagged
 from finflow.evaluation.linear_tilt import LINEAR
-from finflow.evaluation.metrics import active_information_ratio, measure, sharpe_ratio
+from finflow.evaluation.metrics import active_information_ratio, sharpe_ratio, track_metrics
 from finflow.evaluation.power import detectable_difference
 from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import (
@@ -75,7 +75,7 @@ def scrutinise(
         ),
         best_baseline=best,
         spa_p=spa(track, baselines, opponent, samples, block_days, seed),
-        lagged=measure(delayed.net, delayed.turnover, delayed.weights),
+        lagged=track_metrics(delayed),
         stress=stress_table({POLICY: track, **baselines}),
         reality=tuple(
             reality_row(name, t, validated[POLICY], benchmark, samples=samples, block_days=block_days, seed=seed)
@@ -90,7 +90,7 @@ def scrutinise(
 def best_on_validation(market: Market, fold: Fold, accounting: Accounting, frequency: str) -> str:
     """Name of the baseline, 1/N apart, with the best Sharpe ratio on validation rows: chosen before the test."""
     tracks = baseline_tracks(market, fold.validation, accounting, frequency)
-    ratios = {name: sharpe_ratio(t.net) for name, t in tracks.items() if not name.startswith("1/N")}
+    ratios = {name: sharpe_ratio(t.net, t.year) for name, t in tracks.items() if not name.startswith("1/N")}
     return max(ratios, key=lambda name: -math.inf if ratios[name] is None else float(ratios[name] or 0.0))
 
 
@@ -101,8 +101,8 @@ def reality_row(
     worth = None if variant is policy else compare(policy, variant, samples=samples, block_days=block_days, seed=seed)
     return Reality(
         name,
-        sharpe_ratio(variant.net),
-        active_information_ratio(variant.net, benchmark.net),
+        sharpe_ratio(variant.net, variant.year),
+        active_information_ratio(variant.net, benchmark.net, variant.year),
         float(0.5 * np.abs(variant.weights - policy.weights).sum(1).mean()),
         worth,
     )
@@ -129,10 +129,12 @@ def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
 def compare(policy: Track, opponent: Track, *, samples: int, block_days: int, seed: int) -> Comparison:
     """Active information ratio and Sharpe difference of two tracks of the same days."""
     rng = numpy_stream(seed, f"comparison/{opponent.name}")
-    result = sharpe_difference(policy.net, opponent.net, samples=samples, block_days=block_days, rng=rng)
+    result = sharpe_difference(
+        policy.net, opponent.net, samples=samples, block_days=block_days, rng=rng, year=policy.year
+    )
     return Comparison(
         opponent.name,
-        active_information_ratio(policy.net, opponent.net),
+        active_information_ratio(policy.net, opponent.net, policy.year),
         result.difference,
         result.low,
         result.high,
@@ -142,11 +144,11 @@ def compare(policy: Track, opponent: Track, *, samples: int, block_days: int, se
 
 def detectable(policy: Track, opponent: Track) -> float | None:
     """Sharpe difference that these days could detect; None where a ratio is undefined."""
-    ours, theirs = sharpe_ratio(policy.net), sharpe_ratio(opponent.net)
+    ours, theirs = (sharpe_ratio(track.net, track.year) for track in (policy, opponent))
     if ours is None or theirs is None or len(policy.net) < 3:
         return None
     correlation = min(float(np.corrcoef(policy.net, opponent.net)[0, 1]), 1.0)
-    gain = detectable_difference(theirs, correlation, len(policy.net))
+    gain = detectable_difference(theirs, correlation, len(policy.net), year=policy.year)
     return gain if math.isfinite(gain) else None
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.longrun import long_run_variance
-from finflow.evaluation.metrics import FLAT, YEAR
+from finflow.evaluation.metrics import FLAT
 from finflow.evaluation.result import Floats
 
 CHUNK = 500  # bootstrap samples held in memory at once
@@ -37,7 +38,13 @@ class SharpeDifference:
 
 
 def sharpe_difference(
-    first: Floats, second: Floats, *, samples: int, block_days: int, rng: np.random.Generator
+    first: Floats,
+    second: Floats,
+    *,
+    samples: int,
+    block_days: int,
+    rng: np.random.Generator,
+    year: int = TRADING_YEAR,
 ) -> SharpeDifference:
     """Test whether two paired series of returns have different Sharpe ratios.
 
@@ -47,6 +54,7 @@ def sharpe_difference(
     samples : bootstrap samples.
     block_days : length of the circular blocks; at most a fifth of R is used, so that five blocks make a sample.
     rng : the named stream of the draw.
+    year : rows a year.
 
     Returns
     -------
@@ -64,7 +72,7 @@ def sharpe_difference(
     moments = data.mean(0)
     estimate, gradient = difference_and_gradient(moments)
     error = math.sqrt(max(long_run_variance(data - moments, gradient), 0.0) / days)
-    annual = math.sqrt(YEAR * (days - 1) / days)  # from moments with ddof 0 to the annualised ratio with ddof 1
+    annual = math.sqrt(year * (days - 1) / days)  # from moments with ddof 0 to the annualised ratio with ddof 1
     if error < EQUAL:
         return SharpeDifference(0.0, 0.0, 0.0, 1.0, 0.0, samples, block)
     spread = studentised_distances(data, float(estimate), samples, block, rng)

@@ -14,7 +14,7 @@ from finflow.errors import ConfigError
 from finflow.evaluation.backtest import Strategy, backtest
 from finflow.evaluation.lag import lagged
 from finflow.evaluation.linear_tilt import LINEAR
-from finflow.evaluation.metrics import measure
+from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime
 from finflow.evaluation.result import Evaluation, Scrutiny, Track
 from finflow.evaluation.scrutiny import POLICY, compare, detectable, spa
@@ -67,7 +67,7 @@ def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -
         scaled_verdict=judge(scaled, opponents, samples=samples, block_days=block_days, seed=seed, scale=scale),
         policy=policy,
         baselines=baselines,
-        metrics={name: measure(t.net, t.turnover, t.weights) for name, t in tracks.items()},
+        metrics={name: track_metrics(t) for name, t in tracks.items()},
         by_regime=tables,
         regime_days=days,
         scrutiny=_scrutiny(parts, policy, baselines, verdict.opponent, samples, block_days, seed),
@@ -117,7 +117,7 @@ def _scrutiny(
         comparisons=tuple(compare(policy, t, samples=samples, block_days=block_days, seed=seed) for t in rivals),
         best_baseline=BEST,
         spa_p=spa(policy, baselines, opponent, samples, block_days, seed),
-        lagged=measure(delayed.net, delayed.turnover, delayed.weights),
+        lagged=track_metrics(delayed),
         stress=stress_table({POLICY: policy, **baselines}),
         reality=(),
         gate=None,

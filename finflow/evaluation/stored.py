@@ -57,4 +57,4 @@ def _booked(weights: Floats, market: Market, window: Window, cost_rate: float) -
         if t + 1 < len(rows):
             drifted[t + 1] = booked[-1].drifted
     figures = (np.array([getattr(day, name) for day in booked]) for name in ("turnover", "cost", "gross", "net"))
-    return Track(POLICY, market.dates[rows + 1], weights, drifted, *figures, closures=0)
+    return Track(POLICY, market.dates[rows + 1], weights, drifted, *figures, closures=0, year=market.calendar.year)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import SPREAD, Calendar
 from finflow.evaluation.result import Stress, Track
 
 CRISES = (
@@ -14,16 +15,18 @@ CRISES = (
     ("inflation", "2022-01-03", "2022-10-12"),
 )
 """Peak to trough of the S&P 500; the pandemic's window includes the first weeks of the recovery."""
-SHORTEST = 21  # days of a crisis that a window must hold
+SHORTEST = 21
+"""Trading days of a crisis that a window must hold, and no fewer than four rows."""
 
 
 def stress_table(tracks: Mapping[str, Track]) -> tuple[Stress, ...]:
     """Net return and deepest drawdown of every strategy within each crisis; all tracks have the same dates."""
-    dates = next(iter(tracks.values())).dates
+    first_track = next(iter(tracks.values()))
+    dates, year = first_track.dates, first_track.year
     found: list[Stress] = []
     for name, first, last in CRISES:
         days = (dates >= np.datetime64(first, "D")) & (dates <= np.datetime64(last, "D"))
-        if days.sum() < SHORTEST:
+        if days.sum() < Calendar(year=year).rows(SHORTEST, SPREAD):
             continue
         held = dates[days]
         found.append(Stress(name, str(held[0]), str(held[-1]), {k: _fall(t, days) for k, t in tracks.items()}))

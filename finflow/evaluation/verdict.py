@@ -8,7 +8,7 @@ import numpy as np
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
-from finflow.evaluation.metrics import measure, sharpe_ratio
+from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Outcome, Track, Verdict
 from finflow.evaluation.statistics import sharpe_difference
 from finflow.seeding import numpy_stream
@@ -16,7 +16,7 @@ from finflow.seeding import numpy_stream
 
 def strongest(opponents: Mapping[str, Track]) -> str:
     """Name of the opponent with the highest Sharpe ratio; the first of equals."""
-    return max(opponents, key=lambda name: _or_lowest(sharpe_ratio(opponents[name].net)))
+    return max(opponents, key=lambda name: _or_lowest(sharpe_ratio(opponents[name].net, opponents[name].year)))
 
 
 def judge(
@@ -41,7 +41,12 @@ def judge(
     """
     name = strongest(opponents)
     result = sharpe_difference(
-        policy.net, opponents[name].net, samples=samples, block_days=block_days, rng=numpy_stream(seed, "verdict")
+        policy.net,
+        opponents[name].net,
+        samples=samples,
+        block_days=block_days,
+        rng=numpy_stream(seed, "verdict"),
+        year=policy.year,
     )
     outcome: Outcome = "INDISTINGUISHABLE FROM"
     if result.low > 0:
@@ -66,8 +71,8 @@ def volatility_scale(policy_train: Track, benchmark_train: Track) -> float:
 
     1 where the policy has no volatility to scale. No look-ahead: nothing of the judged window enters.
     """
-    ours = measure(policy_train.net, policy_train.turnover, policy_train.weights).volatility
-    theirs = measure(benchmark_train.net, benchmark_train.turnover, benchmark_train.weights).volatility
+    ours = track_metrics(policy_train).volatility
+    theirs = track_metrics(benchmark_train).volatility
     return theirs / ours if ours and theirs and sharpe_ratio(policy_train.net) is not None else 1.0
 
 

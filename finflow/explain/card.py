@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.data.market import NO_LABEL, REGIMES
 from finflow.data.regimes import Gauges
 from finflow.evaluation.files import plain
@@ -27,7 +28,6 @@ from finflow.explain.trade import TradeParts, trade_parts
 from finflow.seeding import numpy_stream
 
 REASONS = 8
-YEAR = 252
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Explainer:
             gate=dict(zip(subject.spec.experts, scene.gate[place].tolist(), strict=True)),
             focus=name,
             lines=self._lines(place, tailed),
-            regime=reading(self.gauges, int(subject.market.regime[row]), row),
+            regime=reading(self.gauges, int(subject.market.regime[row]), row, subject.market.calendar.year),
             why_trade=reasons(f"weight asked for {name}", integrated_gradients(actor, subject, state, wanted), state),
             why_aim=reasons(
                 f"{name} in the aim", integrated_gradients(actor, subject, state, lambda d: d.aim[:, focus]), state
@@ -269,10 +269,10 @@ def reasons(subject: str, found: Attribution, state: Any) -> Reasons:
     return Reasons(subject, found.value, found.average, listed, rest, found.residual, found.steps)
 
 
-def reading(gauges: Gauges, label: int, row: int) -> RegimeReading:
-    """Regime of one row, with what its label was judged by."""
+def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -> RegimeReading:
+    """Regime of one row, with what its label was judged by; `periods` rows are a year."""
     volatility, stable, enter, leave, loss, enter_crisis, leave_crisis = (float(gauge[row]) for gauge in gauges)
-    year = YEAR**0.5
+    year = periods**0.5
     levels = {"stable": stable, "leaves_volatile": leave, "enters_volatile": enter}
     distance = {name: _known((volatility - level) * year) for name, level in levels.items()}
     distance |= {"leaves_crisis": loss - leave_crisis, "enters_crisis": loss - enter_crisis}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from finflow.allocators.priors import PRIORS
+from finflow.allocators.priors import EXPERTS
 from finflow.data.market_features import REGIME_PREFIX
 from finflow.envs.world import PATH_SCALARS, State
 from finflow.explain.scene import Subject
@@ -65,7 +65,7 @@ def named_inputs(subject: Subject) -> tuple[Input, ...]:
     found += [Input(name, None, -1, (m,)) for m, name in enumerate(spec.market_features) if m not in labels]
     found += [Input(REGIME, None, -1, tuple(labels))] if labels else []
     found.append(Input(OWN_DRAWDOWN, None, -1, (len(spec.market_features),)))
-    return (*found, *(Input(f"{PRIOR}:{name}", None, k, ()) for k, name in enumerate(PRIORS)))
+    return (*found, *(Input(f"{PRIOR}:{name}", None, k, ()) for k, name in enumerate(EXPERTS)))
 
 
 def average_day(subject: Subject, state: State) -> State:

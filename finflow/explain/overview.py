@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from finflow.data.market import REGIMES
 from finflow.evaluation.files import plain
-from finflow.evaluation.metrics import YEAR
 from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Floats
 from finflow.evaluation.stress import CRISES
@@ -82,10 +81,10 @@ def overview(
         importance=importance([scene for scenes in windows for scene in scenes]),
         experts=first[0].subject.spec.experts,
         gate=gate_by_regime(windows),
-        contributions=contributions(joined, net),
+        contributions=contributions(joined, net, first[0].track.year),
         names=performance(first),
         net=float(np.prod(1.0 + net) - 1.0),
-        volatility=float(np.std(net, ddof=1)) * YEAR**0.5 if len(net) > 1 else 0.0,
+        volatility=float(np.std(net, ddof=1)) * first[0].track.year ** 0.5 if len(net) > 1 else 0.0,
         calibration={label: one for label, one in found.items() if one is not None},
         sectors=None if sectors is None else active_parts(first, sectors),
         cards=tuple(one.card(place) for one in explainers.values() for place in chosen_days(one, largest)),

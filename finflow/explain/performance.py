@@ -39,7 +39,7 @@ def performance(scenes: Sequence[Scene]) -> tuple[NamePart, ...]:
     net = np.concatenate([scene.track.net for scene in scenes])
     weights = np.concatenate([scene.track.weights for scene in scenes])
     nav = np.concatenate([[1.0], np.cumprod(1.0 + net)[:-1]])
-    risk = covariance_parts(earned - cost, net)
+    risk = covariance_parts(earned - cost, net, scenes[0].track.year)
     columns = (nav @ drift, nav @ (earned - drift), nav @ cost, risk, weights.mean(0))
     rows = zip(scenes[0].subject.assets, *(column.tolist() for column in columns), strict=True)
     return tuple(NamePart(*row) for row in rows)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.result import Floats
 from finflow.explain.scene import Scene
 
 EXECUTION = "execution"
-YEAR = 252
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def sleeves(scenes: Sequence[Scene]) -> Sleeves:
     return Sleeves((*subject.spec.experts, EXECUTION), earned, cost, share)
 
 
-def contributions(parts: Sleeves, net: Floats) -> tuple[Contribution, ...]:
+def contributions(parts: Sleeves, net: Floats, year: int = TRADING_YEAR) -> tuple[Contribution, ...]:
     """Parts of a whole window with net returns [R]; several windows end to end may be joined before.
 
     A day's part weighs with the NAV before it, so that returns add up without a residual; the risk of a part is its
     covariance with the whole over the whole's standard deviation (Euler), ddof 1, a year.
     """
     nav = np.concatenate([[1.0], np.cumprod(1.0 + net)[:-1]])
-    risk = covariance_parts(parts.earned - parts.cost, net)
+    risk = covariance_parts(parts.earned - parts.cost, net, year)
     return tuple(
         Contribution(
             name,
@@ -94,10 +94,10 @@ def contributions(parts: Sleeves, net: Floats) -> tuple[Contribution, ...]:
     )
 
 
-def covariance_parts(parts: Floats, net: Floats) -> Floats:
+def covariance_parts(parts: Floats, net: Floats, year: int = TRADING_YEAR) -> Floats:
     """Risk of parts [R, P] of net returns [R], a year; sums to their volatility. 0 where there is none."""
     days = len(net)
     volatility = float(np.std(net, ddof=1)) if days > 1 else 0.0
     if volatility == 0.0:
         return np.zeros(parts.shape[1])
-    return (parts - parts.mean(0)).T @ (net - net.mean()) / (days - 1) / volatility * YEAR**0.5
+    return (parts - parts.mean(0)).T @ (net - net.mean()) / (days - 1) / volatility * year**0.5

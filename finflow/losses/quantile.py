@@ -5,6 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+ZONE = 0.25  # kappa over s_Q
+LEAST_ZONE = 1e-2
+"""Least kappa of `quantile_loss`, in units of the reward: atoms that have not spread yet get a smooth gradient."""
+
 
 def midpoints(count: int, device: torch.device | None = None) -> Tensor:
     """Quantile levels tau_j = (j - 1/2) / N_q, [N_q]."""
@@ -37,7 +41,8 @@ class _QuantileHuber(torch.autograd.Function):
 def quantile_huber_loss(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
     """Sum over predicted atoms, mean over target atoms and over the batch.
 
-    Below a spread of about 10 kappa the Huber zone covers the atoms, which then fit expectiles, not quantiles.
+    Below a spread of about 10 kappa the Huber zone covers the atoms, which then fit expectiles, not quantiles:
+    learners take `quantile_loss`.
 
     Parameters
     ----------
@@ -50,6 +55,27 @@ def quantile_huber_loss(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Te
     Scalar.
     """
     return _QuantileHuber.apply(atoms, target, kappa)  # pyright: ignore[reportReturnType]
+
+
+def atom_spread(atoms: Tensor) -> Tensor:
+    """s_Q, standard deviation of the atoms [..., N] averaged over all rows, scalar without gradient."""
+    return atoms.detach().std(-1, correction=0).mean()
+
+
+def quantile_loss(atoms: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """`quantile_huber_loss` with kappa = s_Q / 4, shapes as there.
+
+    A wider zone fits expectiles, not quantiles: at kappa = 1 the CVaR of the worst quarter of N(0, 1) comes out at
+    -.98, at s_Q / 4 at -1.18, at s_Q / 10 at -1.22; 32 midpoint quantiles have -1.26. A narrower one learns the mean
+    more slowly: on Kelly's market, in equal time, s_Q / 10 reached 60 % of the best growth and s_Q / 4 88 %.
+
+    Parameters
+    ----------
+    scale : s_Q, see `atom_spread`; of all processes where several share a batch.
+    """
+    # The loss at kappa is kappa times that of everything over kappa at 1; a tensor, so that no device is waited for.
+    kappa = (scale * ZONE).clamp_min(LEAST_ZONE)
+    return kappa * quantile_huber_loss(atoms / kappa, target / kappa)
 
 
 def lower_mean(atoms: Tensor) -> Tensor:

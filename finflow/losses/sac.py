@@ -13,13 +13,13 @@ def entropy_target(dims: Tensor, sigma: float) -> Tensor:
     return dims * (math.log(sigma) + HALF_LOG_2PI_E)
 
 
-def actor_loss(alpha: Tensor, log_prob: Tensor, dims: Tensor, value: Tensor, scale: float) -> Tensor:
-    """E[alpha ln pi_y / d - q / S], [B] each -> scalar.
+def soft_value(alpha: Tensor, log_prob: Tensor, dims: Tensor, value: Tensor, scale: float) -> Tensor:
+    """q - S alpha ln pi_y / d, [B] each -> [B].
 
     S keeps alpha's meaning whatever the reward's scale, d whatever the number of names: without d the guide's
     .75 outweighs q twentyfold on 20 names, and sigma sits at its bound until alpha has decayed.
     """
-    return (alpha.detach() * log_prob / dims.clamp_min(1.0) - value / scale).mean()
+    return value - scale * alpha.detach() * log_prob / dims.clamp_min(1.0)
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target: Tensor) -> Tensor:

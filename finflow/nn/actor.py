@@ -1,9 +1,10 @@
-"""Five experts under a gate, or a single one; a trading rate, and the width of the policy.
+"""Experts under a gate, or a single one; a trading rate, and the width of the policy; several actors side by side.
 
 Expert k starts at its prior portfolio P_k and learns a tilt of it:
-e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The gate mixes them to the aim, and the
-policy's mean moves a fraction `rate` of the way from the drifted weights to the aim (Garleanu & Pedersen 2013).
-A single expert starts at the mean of all prior portfolios, and its portfolio is the aim.
+e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The last prior is e, the benchmark's
+portfolio (1/N of tradable names). The gate mixes the experts to the aim, and the policy's mean moves a fraction `rate`
+of the way from the drifted weights to the aim (Garleanu & Pedersen 2013). A single expert tilts e, and its portfolio
+is the aim. Of A actors the decisions are averaged (`members.averaged`).
 
 Here the network shared by all assets, whose expert k sees a feature group of its own; `mlp.py` has the plain one.
 """
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from finflow.envs.world import State
 from finflow.nn.computing import Computed
+from finflow.nn.members import MemberLinear, averaged, repeated
 from finflow.nn.policy import Decision
 
 PRIOR_FLOOR = 1e-3  # spread over n assets, so that a tilt can reach a name that its prior leaves out
@@ -30,39 +32,115 @@ class Actor(Computed, ABC):
     """Maps a state to a `Decision`; its gate is the module `gate`, which learns at a rate of its own.
 
     A single expert has no gate.
+
+    Attributes
+    ----------
+    actors : A, networks of one shape whose decisions are averaged.
+    confidence : kappa, part of the way from e to the experts that is deployed; 1 while training. It is no weight: a
+        weights file keeps it beside them.
     """
 
     gate: nn.Module | None
+    rate: nn.Module
 
-    @abstractmethod
-    def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
-        """Decide in B states.
+    def __init__(self, actors: int) -> None:
+        super().__init__()
+        self.actors = actors
+        self.confidence = 1.0
+
+    def forward(
+        self,
+        state: State,
+        temperature: float = 1.0,
+        keep: Tensor | None = None,
+        *,
+        gate_of: State | None = None,
+        untilted: bool = False,
+    ) -> Decision:
+        """Decide in B states, the average of all actors.
 
         Parameters
         ----------
         temperature : of the gate's softmax; above 1 it is softer.
         keep : [B, K] bool, experts left in (expert dropout); all by default.
+        gate_of : states whose gate is taken instead.
+        untilted : whether experts stay at their priors.
         """
+        if self.actors == 1:
+            return self.members(state, temperature, keep, gate_of=gate_of, untilted=untilted)
+        many = repeated(state, self.actors)
+        keep = None if keep is None else keep.repeat(self.actors, 1)
+        elsewhere = None if gate_of is None else repeated(gate_of, self.actors)
+        decision = self.members(many, temperature, keep, gate_of=elsewhere, untilted=untilted)
+        return averaged(decision, self.actors)
+
+    def members(
+        self,
+        state: State,
+        temperature: float = 1.0,
+        keep: Tensor | None = None,
+        *,
+        gate_of: State | None = None,
+        untilted: bool = False,
+        width: bool = True,
+    ) -> Decision:
+        """Decide in A W states, W for each actor, [A W, ...]; without `width` ln sigma is nought, and costs nothing."""
+        context = self.encode(state)
+        tilt = None if untilted else self.tilts(state, context)
+        start = starts(state, 1 if self.gate is None else state.priors.shape[1])
+        experts = _open(start, state) if tilt is None else tilted(start, state, tilt)
+        if self.confidence != 1.0:
+            experts = torch.lerp(benchmark(state), experts, self.confidence)
+        context_of_gate = context if gate_of is None else self.encode(gate_of)
+        scores = None if self.gate is None else self.mixed(self.gate, context_of_gate).flatten(0, 1)
+        gate = gated(scores, state, temperature, keep)
+        aim = torch.einsum("bk,bkn->bn", gate, experts)
+        held = held_weights(state)
+        gap = distance(aim, held).view(self.actors, -1, 2)
+        rate = torch.sigmoid(self.mixed(self.rate, torch.cat([context, gap], -1))).flatten(0, 1)
+        if width:
+            log_sigma = bounded_log_sigma(self.widths(state, context))
+        else:
+            log_sigma = aim.new_zeros(len(aim), aim.shape[-1] - 1)
+        return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
+
+    def by_actor(self, part: Tensor) -> Tensor:
+        """[A W, ...] -> [A, W, ...]."""
+        return part.view(self.actors, -1, *part.shape[1:])
 
     @abstractmethod
-    def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
-        """Share of each expert in the aim, [B, K]."""
+    def encode(self, state: State) -> Tensor:
+        """What gate and rate see of A W states, [A, W, C]."""
 
     @abstractmethod
-    def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
-        """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
+    def tilts(self, state: State, context: Tensor) -> Tensor:
+        """Tilts f_k of the experts in log weight, [A W, K, n]."""
+
+    @abstractmethod
+    def widths(self, state: State, context: Tensor) -> Tensor:
+        """Scores of ln sigma, [A W, d]."""
+
+
+def benchmark(state: State) -> Tensor:
+    """e, the portfolio of the benchmark, [B, 1, n]."""
+    return state.priors[:, -1:]
 
 
 def starts(state: State, experts: int) -> Tensor:
-    """Portfolios that K experts tilt, [B, K, n]: a prior each, or the mean of all for a single one."""
-    return state.priors if experts > 1 else state.priors.mean(1, keepdim=True)
+    """Portfolios that K experts tilt, [B, K, n]: a prior each, or e for a single one."""
+    return state.priors if experts > 1 else benchmark(state)
 
 
-def tilted(state: State, tilt: Tensor) -> Tensor:
-    """Priors tilted by [B, K, n] in log weight, over tradable assets, [B, K, n]."""
-    start = torch.log(starts(state, tilt.shape[1]) + PRIOR_FLOOR / tilt.shape[-1])
-    score = start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
+def tilted(start: Tensor, state: State, tilt: Tensor) -> Tensor:
+    """Portfolios `start` tilted by [B, K, n] in log weight, over tradable assets, [B, K, n]."""
+    score = torch.log(start + PRIOR_FLOOR / tilt.shape[-1]) + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
     return torch.softmax(score.masked_fill(~state.tradable[:, None], -torch.inf), -1)
+
+
+def _open(start: Tensor, state: State) -> Tensor:
+    """Portfolios `start` over tradable assets, [B, K, n]."""
+    weights = start * state.tradable[:, None]
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def gated(scores: Tensor | None, state: State, temperature: float, keep: Tensor | None) -> Tensor:
@@ -93,16 +171,22 @@ def bounded_log_sigma(score: Tensor) -> Tensor:
     return low + (high - low) * torch.sigmoid(score)
 
 
-def set_start(*, gate: nn.Module, rate: nn.Module, sigma: nn.Module) -> None:
+def set_start(*, gate: nn.Module | None, rate: nn.Module, sigma: nn.Module) -> None:
     """Last layers of an actor that has learnt nothing: a uniform gate, a slow rate, sigma .3, in every state."""
     for head, bias in ((gate, 0.0), (rate, _logit(RATE_START)), (sigma, _sigma_logit())):
-        assert isinstance(head, nn.Linear)
-        nn.init.zeros_(head.weight)
-        nn.init.constant_(head.bias, bias)
+        if head is not None:
+            assert isinstance(head, MemberLinear)
+            nn.init.zeros_(head.weight)
+            nn.init.constant_(head.bias, bias)
+
+
+def perceptron(actors: int, inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """One hidden layer for each of A actors."""
+    return nn.Sequential(MemberLinear(actors, inputs, hidden), nn.GELU(), MemberLinear(actors, hidden, outputs))
 
 
 class Experts(Computed):
-    """K small networks side by side, each blind outside its feature group.
+    """K small networks side by side for each of A actors, each blind outside its feature group.
 
     Parameters
     ----------
@@ -111,28 +195,28 @@ class Experts(Computed):
     """
 
     groups: Tensor
+    own: Tensor
 
-    def __init__(self, groups: Tensor, market_dim: int, hidden: int) -> None:
+    def __init__(self, actors: int, groups: Tensor, market_dim: int, hidden: int) -> None:
         super().__init__()
         experts, inputs = groups.shape
         self.register_buffer("groups", groups.float(), persistent=False)
-        self.weight = nn.Parameter(torch.empty(experts, inputs, hidden))
+        self.register_buffer("own", torch.eye(experts)[:, None], persistent=False)
+        self.weight = nn.Parameter(torch.empty(actors, inputs, experts, hidden))
         nn.init.normal_(self.weight, std=1.0 / math.sqrt(inputs))
-        self.market = nn.Linear(market_dim, experts * hidden)
-        self.out = nn.Parameter(torch.zeros(experts, hidden))
+        self.market = MemberLinear(actors, market_dim, experts * hidden)
+        self.out = nn.Parameter(torch.zeros(actors, experts, hidden))
 
-    def forward(self, state: State, dropout: nn.Module) -> Tensor:
-        """Expert portfolios [B, K, n] over tradable assets."""
-        return tilted(state, self.recomputed(partial(self._tilt, dropout), state.assets, state.market))
-
-    def _tilt(self, dropout: nn.Module, inputs: Tensor, market: Tensor) -> Tensor:
-        batch, assets = inputs.shape[:2]
-        experts, _, hidden = self.weight.shape
-        masked = self.weight * self.groups[..., None]
-        local = inputs.reshape(batch * assets, -1) @ masked.transpose(0, 1).reshape(-1, experts * hidden)
+    def forward(self, inputs: Tensor, market: Tensor, dropout: nn.Module) -> Tensor:
+        """Tilts [A, W, n, K] of assets [A, W, n, F + 2] and market [A, W, M + 2]."""
+        actors, rows, assets, features = inputs.shape
+        masked = (self.weight * self.groups.T[..., None]).flatten(2)
+        local = torch.bmm(inputs.reshape(actors, rows * assets, features), masked)
         context = self.market(market)
-        mixed = local.view(batch, assets, -1).add_(context[:, None]).relu_()
-        return torch.einsum("bnkh,kh->bkn", dropout(mixed).view(batch, assets, experts, hidden), self.out)
+        mixed = local.view(actors, rows, assets, -1).add_(context[:, :, None]).relu_()
+        # Every unit reaches its own expert alone: as one product it costs less than K small ones.
+        out = (self.out[..., None] * self.own).flatten(1, 2)
+        return torch.bmm(dropout(mixed).flatten(1, 2), out).view(actors, rows, assets, -1)
 
 
 class PortfolioActor(Actor):
@@ -140,54 +224,54 @@ class PortfolioActor(Actor):
 
     Parameters
     ----------
+    actors : A.
     groups : [K, F + 2] bool feature groups of the experts.
     market_dim : M + 2.
     embed_dim, hidden_dim : widths of the width head's asset encoder and of gate and rate.
     dropout : share of hidden units dropped while training.
-    expert_dim : hidden units of each expert; half of `embed_dim` by default.
+    expert_dim : hidden units of each expert.
     """
 
     def __init__(
         self,
+        actors: int,
         groups: Tensor,
         market_dim: int,
         embed_dim: int,
         hidden_dim: int,
         dropout: float,
-        expert_dim: int | None = None,
+        expert_dim: int,
     ) -> None:
-        super().__init__()
+        super().__init__(actors)
         experts, inputs = groups.shape
         self.dropout = nn.Dropout(dropout)
-        self.experts = Experts(groups, market_dim, expert_dim or embed_dim // 2)
-        gate = nn.Sequential(nn.Linear(market_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, experts))
+        self.experts = Experts(actors, groups, market_dim, expert_dim)
+        gate = perceptron(actors, market_dim, hidden_dim, experts)
         self.gate = gate if experts > 1 else None
-        self.rate = nn.Sequential(nn.Linear(market_dim + 2, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 1))
-        self.encoder = nn.Linear(inputs, embed_dim)
-        self.context = nn.Linear(market_dim, embed_dim)
-        self.sigma = nn.Linear(embed_dim, 1)
+        self.rate = perceptron(actors, market_dim + 2, hidden_dim, 1)
+        self.encoder = MemberLinear(actors, inputs, embed_dim)
+        self.context = MemberLinear(actors, market_dim, embed_dim)
+        self.sigma = MemberLinear(actors, embed_dim, 1)
         set_start(rate=self.rate[2], sigma=self.sigma, gate=gate[2])
 
-    def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
+    def encode(self, state: State) -> Tensor:
+        """The market, and what the portfolio needs beyond it."""
+        return self.by_actor(state.market)
+
+    def tilts(self, state: State, context: Tensor) -> Tensor:
         """See `Actor`."""
-        experts = self.experts(state, self.dropout)
-        return self.combine(state, experts, self.gate_weights(state, temperature, keep))
+        found = self.recomputed(partial(self.experts, dropout=self.dropout), self.by_actor(state.assets), context)
+        return found.flatten(0, 1).transpose(1, 2)
 
-    def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
-        """Share of each expert in the aim, [B, K]; all of it for a single expert."""
-        return gated(None if self.gate is None else self.mixed(self.gate, state.market), state, temperature, keep)
-
-    def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
-        """Mix experts [B, K, n] by gate [B, K] to the aim, and move towards it at the trading rate."""
-        aim = torch.einsum("bk,bkn->bn", gate, experts)
-        held = held_weights(state)
-        rate = torch.sigmoid(self.mixed(self.rate, torch.cat([state.market, distance(aim, held)], -1)))
-        log_sigma = bounded_log_sigma(self.recomputed(self._width, state.assets[:, :-1], state.market))
-        return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
+    def widths(self, state: State, context: Tensor) -> Tensor:
+        """See `Actor`."""
+        return self.recomputed(self._width, self.by_actor(state.assets[:, :-1]), context).flatten(0, 1)
 
     def _width(self, inputs: Tensor, market: Tensor) -> Tensor:
-        hidden = self.encoder(inputs).add_(self.context(market)[:, None]).relu_()
-        return self.sigma(self.dropout(hidden)).squeeze(-1)
+        actors, rows, assets, _ = inputs.shape
+        local = self.encoder(inputs.reshape(actors, rows * assets, -1)).view(actors, rows, assets, -1)
+        hidden = local.add_(self.context(market)[:, :, None]).relu_()
+        return self.sigma(self.dropout(hidden).flatten(1, 2)).view(actors, rows, assets)
 
 
 def _logit(p: float) -> float:

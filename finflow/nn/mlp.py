@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
-from finflow.nn.actor import Actor, bounded_log_sigma, distance, gated, held_weights, set_start, tilted
+from finflow.nn.actor import Actor, set_start
 from finflow.nn.critic import Critic, first_layer, normalised, uniform
-from finflow.nn.policy import Decision
+from finflow.nn.members import MemberLinear, MemberNorm
 
 
 def flat(state: State) -> Tensor:
@@ -24,6 +24,7 @@ class MlpActor(Actor):
 
     Parameters
     ----------
+    actors : A.
     state_dim : length of the flat state.
     experts, assets : K and n.
     hidden_dim : width of both hidden layers.
@@ -32,48 +33,35 @@ class MlpActor(Actor):
     """
 
     def __init__(
-        self, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float, layer_norm: bool
+        self, actors: int, state_dim: int, experts: int, assets: int, hidden_dim: int, dropout: float, layer_norm: bool
     ) -> None:
-        super().__init__()
+        super().__init__(actors)
         self.trunk = nn.Sequential(
-            nn.Linear(state_dim, hidden_dim), normalised(hidden_dim, layer_norm), nn.ReLU(inplace=True),
-            nn.Linear(hidden_dim, hidden_dim), nn.ReLU(inplace=True), nn.Dropout(dropout),
+            MemberLinear(actors, state_dim, hidden_dim),
+            MemberNorm(actors, hidden_dim) if layer_norm else nn.Identity(),
+            nn.ReLU(inplace=True), MemberLinear(actors, hidden_dim, hidden_dim), nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
         )  # fmt: skip
-        self.tilt = nn.Linear(hidden_dim, experts * assets)
+        self.tilt = MemberLinear(actors, hidden_dim, experts * assets)
         nn.init.zeros_(self.tilt.weight)
         nn.init.zeros_(self.tilt.bias)
-        gate = nn.Linear(hidden_dim, experts)
+        gate = MemberLinear(actors, hidden_dim, experts)
         self.gate = gate if experts > 1 else None
-        self.rate = nn.Linear(hidden_dim + 2, 1)
-        self.sigma = nn.Linear(hidden_dim, assets - 1)
+        self.rate = MemberLinear(actors, hidden_dim + 2, 1)
+        self.sigma = MemberLinear(actors, hidden_dim, assets - 1)
         set_start(gate=gate, rate=self.rate, sigma=self.sigma)
 
-    def forward(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Decision:
+    def encode(self, state: State) -> Tensor:
+        """The trunk's last layer."""
+        return self.recomputed(self.trunk, self.by_actor(flat(state)))
+
+    def tilts(self, state: State, context: Tensor) -> Tensor:
         """See `Actor`."""
-        hidden = self._hidden(state)
-        tilt = self.mixed(self.tilt, hidden).view(len(hidden), -1, state.priors.shape[-1])
-        return self._combine(state, hidden, tilted(state, tilt), self._gated(state, hidden, temperature, keep))
+        return self.mixed(self.tilt, context).view(len(state.row), -1, state.priors.shape[-1])
 
-    def gate_weights(self, state: State, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
+    def widths(self, state: State, context: Tensor) -> Tensor:
         """See `Actor`."""
-        return self._gated(state, self._hidden(state), temperature, keep)
-
-    def combine(self, state: State, experts: Tensor, gate: Tensor) -> Decision:
-        """See `Actor`."""
-        return self._combine(state, self._hidden(state), experts, gate)
-
-    def _hidden(self, state: State) -> Tensor:
-        return self.recomputed(self.trunk, flat(state))
-
-    def _gated(self, state: State, hidden: Tensor, temperature: float, keep: Tensor | None) -> Tensor:
-        return gated(None if self.gate is None else self.mixed(self.gate, hidden), state, temperature, keep)
-
-    def _combine(self, state: State, hidden: Tensor, experts: Tensor, gate: Tensor) -> Decision:
-        aim = torch.einsum("bk,bkn->bn", gate, experts)
-        held = held_weights(state)
-        rate = torch.sigmoid(self.mixed(self.rate, torch.cat([hidden, distance(aim, held)], -1)))
-        log_sigma = bounded_log_sigma(self.mixed(self.sigma, hidden))
-        return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
+        return self.mixed(self.sigma, context).flatten(0, 1)
 
 
 class MlpCritic(Critic):

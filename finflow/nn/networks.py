@@ -23,6 +23,7 @@ EXPERT_GROUPS: Mapping[str, tuple[str, ...]] = {
     "momentum": ("momentum",),
     "defensive": ("returns", "structure"),
     "growth": ("technical", "momentum"),
+    "benchmark": ("returns", "technical", "structure", "momentum"),
 }
 """Feature groups each expert sees; every expert also sees the user's signals, its own weight and the cash flag."""
 
@@ -113,7 +114,7 @@ def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
     market_dim, width, hidden = len(spec.market_features) + len(PATH_SCALARS), network.embed_dim, network.hidden_dim
     # A single expert is as wide as all together: what the gate is worth is not a matter of size.
     expert_dim = width // 2 * len(EXPERT_GROUPS) // len(spec.experts)
-    actor = PortfolioActor(spec.expert_inputs(), market_dim, width, hidden, network.dropout, expert_dim)
+    actor = PortfolioActor(network.actors, spec.expert_inputs(), market_dim, width, hidden, network.dropout, expert_dim)
     critic = PortfolioCritic(len(spec.features) + 2, market_dim, width, hidden, network.n_quantiles, network.layer_norm)
     return actor, critic
 
@@ -121,7 +122,8 @@ def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
 def _mlp(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
     assets, hidden = len(spec.assets), network.hidden_dim
     state_dim = (assets - 1) * (len(spec.features) + 1) + len(spec.market_features) + len(PATH_SCALARS)
-    actor = MlpActor(state_dim, len(spec.experts), assets, hidden, network.dropout, network.layer_norm)
+    experts = len(spec.experts)
+    actor = MlpActor(network.actors, state_dim, experts, assets, hidden, network.dropout, network.layer_norm)
     return actor, MlpCritic(state_dim, assets, hidden, network.n_quantiles, network.layer_norm)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finflow.data.calendar import BUSINESS, Calendar
 from finflow.evaluation.result import Evaluation, Study
 from finflow.explain.overview import Overview
 from finflow.report.explained import explained_view
@@ -43,7 +44,9 @@ class RunFacts:
     fold : name of the fold.
     fold_dates : window -> (first, last) day of its returns, in the order to show.
     pretrain, finetune : rows of the two stages' `metrics.jsonl`; either may be empty.
+    confidence : by run ("" where there is one), how much of its tilt is deployed, and on what evidence.
     next_command : what to type next.
+    calendar : of the market.
     """
 
     title: str
@@ -54,7 +57,9 @@ class RunFacts:
     fold_dates: Mapping[str, tuple[str, str]]
     pretrain: History
     finetune: History
+    confidence: Mapping[str, str]
     next_command: str
+    calendar: Calendar = BUSINESS
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from finflow.data.calendar import unit_of
 from finflow.evaluation.result import Comparison, Evaluation, Verdict
 
 CLASSES = {"BEATS": "beats", "WORSE THAN": "worse", "INDISTINGUISHABLE FROM": "level"}
@@ -58,7 +59,8 @@ def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView]:
     """The verdict and that of the policy scaled to the opponent's volatility, drawn on one axis."""
     pair = (evaluation.verdict, evaluation.scaled_verdict)
     reach = common_reach(pair)
-    views = [_view(verdict, reach, len(evaluation.policy.dates)) for verdict in pair]
+    unit = unit_of(evaluation.policy.year)
+    views = [_view(verdict, reach, f"{len(evaluation.policy.dates):,} {unit}s", unit) for verdict in pair]
     return views[0], views[1]
 
 
@@ -70,26 +72,24 @@ def scaling(verdict: Verdict) -> str:
     return f"Risky weights × {verdict.scale:.2f}, {kind}."
 
 
-def _view(verdict: Verdict, reach: float, days: int) -> VerdictView:
+def _view(verdict: Verdict, reach: float, length: str, unit: str) -> VerdictView:
     head, separator, tail = verdict.line().removeprefix("Verdict: ").partition(" (")
     return VerdictView(
         kind=CLASSES[verdict.outcome],
         head=head,
         tail=separator + tail,
-        meaning=_meaning(verdict, days),
-        method=_method(verdict),
+        meaning=_meaning(verdict, length),
+        method=_method(verdict, unit),
         interval=interval(verdict, reach),
     )
 
 
-def _meaning(verdict: Verdict, days: int) -> str:
+def _meaning(verdict: Verdict, length: str) -> str:
     if not math.isfinite(verdict.difference):
-        return f"A Sharpe ratio is undefined over these {days:,} days, so nothing can be said."
+        return f"A Sharpe ratio is undefined over these {length}, so nothing can be said."
     size = f"{abs(verdict.difference):.2f}"
     side = "above" if verdict.difference >= 0 else "below"
-    start = (
-        f"Over {days:,} days and net of costs, the policy's Sharpe ratio was {size} {side} that of {verdict.opponent}"
-    )
+    start = f"Over {length} and net of costs, the policy's Sharpe ratio was {size} {side} that of {verdict.opponent}"
     if verdict.outcome == "BEATS":
         return f"{start}. The whole 95 % interval lies above zero: more than luck on this window."
     if verdict.outcome == "WORSE THAN":
@@ -97,7 +97,7 @@ def _meaning(verdict: Verdict, days: int) -> str:
     return f"{start}. The 95 % interval holds zero: this window cannot tell the two apart."
 
 
-def _method(verdict: Verdict) -> str:
+def _method(verdict: Verdict, unit: str) -> str:
     text = f"Compared with {verdict.opponent}; studentised block bootstrap, {verdict.samples:,} samples"
     p_value = "" if verdict.p_value is None else f"; p = {verdict.p_value:.3f}"
-    return f"{text}, blocks of {verdict.block_days} days{p_value}."
+    return f"{text}, blocks of {verdict.block_days} {unit}s{p_value}."

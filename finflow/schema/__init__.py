@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
-from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm
+from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm, ValueGradients
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import Monitor
 from finflow.schema.tracking import Tracking
 
-STAGES = ("pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep", "dashboard")
+STAGES = ("pretrain", "finetune", "evaluate", "collect", "look", "decide", "explain", "sweep", "dashboard")
 
 
 def _resume(value: Any) -> Any:
@@ -38,6 +38,8 @@ class Budget(Schema):
     """Hand-over: episodes that the frozen policy lives through before anything is updated."""
     critic_updates: Annotated[int, Field(ge=0)]
     """Hand-over: updates of the critic alone, before the policy learns."""
+    crossfit_updates: Count
+    """Updates of the actors that confidence is cross-fitted with."""
     refit_updates: Annotated[int, Field(ge=0)]
     """Updates of critic and value on offline data, where reward, discount or costs differ from the parent's."""
 
@@ -51,6 +53,8 @@ class Reward(Schema):
     """Weight of two-way turnover, on top of what a trade costs."""
     lambda_dd: NonNegative
     """Weight of new drawdown."""
+    lambda_risk: NonNegative
+    """Aversion to active risk: half of it weighs the square of the scaled active return."""
 
 
 class MarketRegime(Schema):
@@ -146,7 +150,7 @@ class Sweep(Schema):
 class Config(Schema):
     """Root of every stage's configuration."""
 
-    stage: Literal["pretrain", "finetune", "evaluate", "collect", "decide", "explain", "sweep", "dashboard"]
+    stage: Literal["pretrain", "finetune", "evaluate", "collect", "look", "decide", "explain", "sweep", "dashboard"]
     """Set by the entry point."""
     name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
     """Name of the run, a part of its folder's."""
@@ -172,6 +176,8 @@ class Config(Schema):
     """File that collected data is written to."""
     dir: Text
     """Sweep to read: latest, or its folder."""
+    confidence: Literal["none", "validation", "crossfit"]
+    """Evidence that decides how much of a policy's tilt is deployed; none: all of it."""
     budget: Budget
     reward: Reward
     init: Init
@@ -194,6 +200,11 @@ class Config(Schema):
 
         A target that is cut off whole is none.
         """
+        if isinstance(self.algo, ValueGradients) and self.algo.horizon > self.env.episode_days:
+            raise ConfigError(
+                f"algo.horizon={self.algo.horizon}: longer than an episode; at most env.episode_days="
+                f"{self.env.episode_days}"
+            )
         if isinstance(self.algo, OnlineAlgorithm):
             least = max(self.algo.batch_size, 2 * self.env.parallel)
             if self.algo.memory_capacity < least:
@@ -224,13 +235,15 @@ _TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline", "ch
 READS: Mapping[str, tuple[str, ...]] = {
     "pretrain": (
         *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "budget.collect_episodes",
-        "budget.epochs", "budget.updates_per_epoch", "evaluation.every_epochs", "evaluation.objective",
+        "budget.epochs", "budget.updates_per_epoch", "budget.crossfit_updates", "confidence",
+        "evaluation.every_epochs", "evaluation.objective",
         "init.publish",
     ),
     "finetune": (
         *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "init.weights", "budget.collect_episodes",
         "budget.epochs", "budget.updates_per_epoch",  # of the parent that is looked for
         "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
+        "budget.crossfit_updates", "confidence",
         "evaluation.every_episodes", "evaluation.objective",
     ),
     "collect": (*_SHARED, "name", "seed", "fold", "env", *_HOST, "episodes", "out",
@@ -238,7 +251,8 @@ READS: Mapping[str, tuple[str, ...]] = {
     "evaluate": (
         *_SHARED, "run", "audit", "sectors", *_HOST, "evaluation.bootstrap_samples", "evaluation.block_days",
     ),
-    "decide": (*_SHARED, "run", *_HOST),
+    "look": (*_SHARED, "fold", "env"),
+    "decide": (*_SHARED, "run", "env.end", *_HOST),
     "explain": (*_SHARED, "run", "date", "top", *_HOST),
     "sweep": (*_SHARED, "dir", "sweep.objective"),
     "dashboard": (*_SHARED, "tracking"),

@@ -12,6 +12,8 @@ class Network(Schema):
 
     kind: Literal["portfolio", "mlp"]
     """One network shared by all assets, whatever their number, or plain layers on the flat state of one universe."""
+    actors: Count
+    """Policies trained side by side, whose decisions are averaged; `algo.actors` sets it."""
     embed_dim: Count
     """Width of an asset's embedding, where `kind` is portfolio."""
     hidden_dim: Count
@@ -26,33 +28,66 @@ class Network(Schema):
     """Standard deviation of noise on the scaled features, in training."""
 
 
+class ValueGradients(Schema):
+    """How far exact gradients go back along known paths, and how many of them."""
+
+    horizon: Annotated[int, Field(ge=0)]
+    """Days along which the policy's gradient is exact; 0: the critic's gradient alone."""
+    walkers: Count
+    """Paths of each actor in an update."""
+
+
 class OfflineAlgorithm(Schema):
     """What every algorithm of phase 1 has."""
 
     lr: Positive
-    """Learning rate, which the two below take over."""
+    """Learning rate, which others of this section take over."""
     actor_lr: Positive
     """Learning rate of the policy."""
-    critic_lr: Positive
-    """Learning rate of critic and value."""
     grad_clip: Positive
     """Norm that gradients are clipped to."""
-    batch_size: Count
-    """Transitions of one update."""
     gamma: Discount
     """Discount a day."""
+    actors: Count
+    """Policies trained side by side in one pass, whose decisions are averaged."""
+    network: Network
+
+
+class Direct(OfflineAlgorithm, ValueGradients):
+    """Direct reinforcement (Moody & Saffell 2001): value gradients alone, no critic; the ablation of both phases."""
+
+    name: Literal["direct"]
+    """The algorithm."""
+    horizon: Count
+    """Days along which the policy's gradient is exact."""
+    anchor: NonNegative
+    """Weight of the divergence from the benchmark's portfolio."""
+
+
+class OfflineCritic(OfflineAlgorithm):
+    """What the algorithms of phase 1 share that fit a critic."""
+
+    critic_lr: Positive
+    """Learning rate of critic and value."""
+    batch_size: Count
+    """Transitions of one update."""
     tau: Annotated[float, Field(gt=0, le=1)]
     """Share of the way that target networks go whenever they follow."""
     relabel_fraction: Fraction
     """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
-    network: Network
 
 
-class IQL(OfflineAlgorithm):
+class IQL(OfflineCritic, ValueGradients):
     """Implicit Q-learning (Kostrikov et al. 2021); `beta` is what the training guide calls temperature."""
 
     name: Literal["iql"]
     """The algorithm."""
+    extraction: Literal["value_gradient", "q_gradient", "awr"]
+    """How the policy is extracted: along known paths with V at their end, up Q's gradient, or as in the paper."""
+    horizon: Count
+    """Days along which the policy's gradient is exact, with `value_gradient`."""
+    anchor: NonNegative
+    """Weight of the divergence from the benchmark's portfolio, with `value_gradient` and `q_gradient`."""
     expectile: Discount
     """Of the value regression: .5 is the mean, towards 1 the best action in the data."""
     beta: NonNegative
@@ -63,7 +98,7 @@ class IQL(OfflineAlgorithm):
     """Divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
 
 
-class TD3BC(OfflineAlgorithm):
+class TD3BC(OfflineCritic):
     """TD3+BC (Fujimoto & Gu 2021): the policy climbs the critic and is held to the data by cloning."""
 
     name: Literal["td3bc"]
@@ -115,7 +150,7 @@ class Gate(Schema):
     """The gate's learning rate over the policy's."""
 
 
-class OnlineAlgorithm(Schema):
+class OnlineAlgorithm(ValueGradients):
     """What every algorithm of phase 2 has: the loop reads its schedules."""
 
     lr: Positive
@@ -128,6 +163,10 @@ class OnlineAlgorithm(Schema):
     """Norm that gradients are clipped to."""
     batch_size: Count
     """Transitions of one update."""
+    update_interval: Count
+    """Steps of the parallel episodes from one update to the next."""
+    actors: Count
+    """Policies trained side by side in one pass, whose decisions are averaged."""
     gamma: Discount
     """Discount a day."""
     tau: Annotated[float, Field(gt=0, le=1)]
@@ -153,7 +192,7 @@ class OnlineAlgorithm(Schema):
     memory_capacity: Count
     """Transitions that the memory of what was lived through holds."""
     anchor: Schedule
-    """Weight of the divergence from the prior portfolios, at the start and at the end of training."""
+    """Weight of the divergence from the benchmark's portfolio, at the start and at the end of training."""
     entropy: Entropy
     gate: Gate | None
     cql: CQL | None
@@ -170,5 +209,5 @@ class BCell(OnlineAlgorithm):
     """The algorithm."""
 
 
-Algorithm = Annotated[IQL | TD3BC | BCell, Field(discriminator="name")]
+Algorithm = Annotated[IQL | TD3BC | Direct | BCell, Field(discriminator="name")]
 """Settings of every algorithm; its name decides which."""

@@ -5,10 +5,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
-from finflow.schema.fields import Count, Day, Discount, NonNegative, Positive, Schema, Text
+from finflow.schema.fields import Count, Day, Discount, Fraction, NonNegative, Positive, Schema, Text
 
 _FROM_FILES = ("csv",)
 """Sources that read `env.path`."""
+
+LEAST_HISTORY = 22
+"""Trading days: a month's returns."""
 
 
 def _benchmark(value: Any) -> Any:
@@ -83,13 +86,41 @@ class Synthetic(Schema):
     """Which market is drawn; apart from the run's own seed."""
 
 
+class Format(Schema):
+    """How a file of prices or volumes is written, of env=csv: said, never guessed."""
+
+    separator: Literal["comma", "semicolon", "tab", "pipe"]
+    """What stands between two cells."""
+    decimal: Literal["point", "comma"]
+    """What stands before the decimals."""
+    thousands: Literal["none", "comma", "point", "space", "apostrophe"]
+    """What stands between thousands."""
+    date: Literal["YYYY-MM-DD", "DD/MM/YYYY", "MM/DD/YYYY", "DD.MM.YYYY", "DD-MM-YYYY", "YYYY/MM/DD", "YYYYMMDD"]
+    """How a date is written."""
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if self.decimal == self.thousands:
+            raise ConfigError(f"env.format.thousands={self.thousands}: the decimal mark too; set one of them otherwise")
+        if self.separator == "comma" and self.decimal == "comma":
+            raise ConfigError("env.format.decimal=comma: separates the cells too; add env.format.separator=semicolon")
+        return self
+
+
 class Env(Schema):
     """Where prices come from, and how a portfolio of them is accounted for."""
 
     source: Literal["sp500", "yahoo", "csv", "synthetic"]
     """Where prices come from; set by the option of `env`."""
     path: Text | None
-    """CSV of prices, of env=csv."""
+    """File or folder of prices, of env=csv: see docs/data.md for what is read."""
+    volume: Text | None
+    """File of volumes laid out as the prices are, of env=csv, where the prices come without."""
+    format: Format
+    calendar: Literal["all", "common"]
+    """Days that are used: all, each of which needs every live name's price, or those that have it."""
+    lost_rows: Fraction
+    """Share of the rows that env.calendar=common may leave out."""
     tickers: Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None
     """Names to use, in that order; null: all of the source's."""
     start: Day | None
@@ -102,14 +133,16 @@ class Env(Schema):
     """Days from a signal's date to the close that may use it; 0: known before that day's close."""
     snapshot: Text | None
     """File that freezes the data: made where it is missing, read where it is there."""
+    periods_per_year: Literal["auto"] | Annotated[int, Field(ge=12, le=366)]
+    """Rows of a year, by which figures are annualised and windows counted; auto: as the dates have it."""
     delist_return: Annotated[float, Field(ge=-1)]
     """Return of the day after a name's last price."""
-    min_history: Annotated[int, Field(ge=22)]
-    """Priced days that a name needs before it may be traded."""
+    min_history: Annotated[int, Field(ge=LEAST_HISTORY)]
+    """Priced trading days that a name needs before it may be traded (252 a year, on any calendar)."""
     stale_run: Annotated[int, Field(ge=2)]
-    """Days with the same close from which a name counts as frozen."""
+    """Equal closes in a row from which a name counts as frozen."""
     split_jump: Annotated[float, Field(gt=0)]
-    """Return of one day, as a fraction, that is warned of as a split that was not adjusted for."""
+    """Return of one day, as a fraction, that is warned of whatever the name's volatility."""
     cost_bps: NonNegative
     """Commission, basis points of what is traded."""
     slippage_bps: NonNegative
@@ -121,7 +154,7 @@ class Env(Schema):
     rebalance: Literal["daily", "weekly", "monthly"]
     """How often the policy decides."""
     episode_days: Annotated[int, Field(ge=21)]
-    """Days of a training episode."""
+    """Trading days of a training episode (252 a year, on any calendar)."""
     parallel: Count
     """Episodes that are lived through side by side."""
     limits: Limits
@@ -133,8 +166,12 @@ class Env(Schema):
         """Keys that belong to one source are asked for there and refused elsewhere."""
         if self.source in _FROM_FILES and self.path is None:
             raise ConfigError(f"env.path: env={self.source} needs the file of prices; write env.path=prices.csv")
+        if self.source not in _FROM_FILES and self.volume is not None:
+            raise ConfigError(f"env.volume={self.volume}: env={self.source} has its own; add env=csv or leave it out")
         if self.source not in _FROM_FILES and self.path is not None:
             raise ConfigError(f"env.path={self.path}: env={self.source} does not read it; add env=csv or leave it out")
+        if self.source not in ("csv", "yahoo") and self.calendar != "all":
+            raise ConfigError(f"env.calendar={self.calendar}: env={self.source} has one calendar; leave it out")
         for key in ("tickers", "start"):
             if self.source == "yahoo" and getattr(self, key) is None:
                 raise ConfigError(f"env.{key}=null: Yahoo has to be asked for something; leave it out or give a value")

@@ -9,6 +9,8 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.config import run_folder
+from finflow.data.calendar import CALENDAR
+from finflow.data.simultaneity import faded_signal
 from finflow.data.sources import load_prices
 from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
@@ -59,6 +61,9 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     rows = spread_rows(len(prepared.market.dates), DATES, rng)
     with stopwatch.phase("audit"):
         checks = _checks(trained, rows)
+    faded = faded_signal(prepared.market, prepared.fold.train)
+    if faded is not None:
+        warn(faded.line())
     write_config(folder, named)
     content = {
         "passed": not any(check.differences for check in checks),
@@ -66,12 +71,18 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
         "data_fingerprint": prepared.market.fingerprint,
         "fold": prepared.fold.name,
         "dates": [str(day) for day in prepared.market.dates[rows]],
+        "flags": [] if faded is None else [faded.line()],
         "checks": [asdict(check) for check in checks],
     }
     atomic_json(folder / AUDIT, content)
     record = run_record(
         named, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
-        finished=True, facts={"run": str(trained.folder), "settings": {"run": config.run}, "audit": AUDIT},
+        finished=True, facts={
+            CALENDAR: prepared.market.calendar.facts(),
+            "run": str(trained.folder),
+            "settings": {"run": config.run},
+            "audit": AUDIT,
+        },
     )  # fmt: skip
     write_run(folder, record)  # and no summary.json: an audit is no evaluation that a later stage might take for one
     following = command_for("evaluate", own, {"run": trained.folder})
@@ -83,7 +94,7 @@ def _checks(trained: Trained, rows: Rows) -> tuple[Check, ...]:
     prices = load_prices(own.env, prepared.cache)
     subject = Subject(
         prices=prices,
-        env=own.env,
+        env=own.env.model_copy(update={"periods_per_year": prepared.market.calendar.year}),  # a cut shortens the count
         actor=trained.policy.actor,
         scaling=prepared.scaling,
         accounting=prepared.accounting,

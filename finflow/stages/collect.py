@@ -6,6 +6,7 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_write, storage_errors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder
+from finflow.data.calendar import CALENDAR
 from finflow.envs.collect import dataset_bytes
 from finflow.errors import ConfigError
 from finflow.schema import Config
@@ -32,7 +33,11 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     with stopwatch.phase("collect"):
         dataset = collected(config, prepared, config.episodes)
     atomic_write(path, dataset_bytes(dataset))
-    facts = {"dataset": str(path), "dataset_facts": dataset_facts(config, prepared)}
+    facts = {
+        CALENDAR: prepared.market.calendar.facts(),
+        "dataset": str(path),
+        "dataset_facts": dataset_facts(config, prepared),
+    }
     record = run_record(
         config,
         prepared.market.fingerprint,
@@ -46,7 +51,7 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     write_run(folder, record)
     write_summary(folder, {"stage": "collect", "transitions": len(dataset), "episodes": config.episodes})
     following = command_for("pretrain", config, {"offline.dataset": str(path)})
-    return CollectResult(folder, path, len(dataset), following)
+    return CollectResult(folder, path, len(dataset), following, prepared.market.calendar.line())
 
 
 def _file(out: str) -> Path:

@@ -48,5 +48,5 @@ def _parts(config: Config, part: Part) -> dict[str, Any]:
         "window": prepared.fold.train if part == "train" else prepared.fold.validation,
         "accounting": prepared.accounting,
         "reward": prepared.world.reward,
-        "episode_days": config.env.episode_days,
+        "episode_days": prepared.market.calendar.rows(config.env.episode_days),
     }

@@ -1,6 +1,7 @@
 """The test window: the only stage that looks at it, and says how often that was done."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from finflow.artifacts.parents import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
 from finflow.artifacts.runs import HEAD, JUDGED, named_runs, noted_openings
 from finflow.config import run_folder, to_yaml
+from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
 from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
@@ -70,6 +72,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         atomic_json(folder / "explanations.json", overview.to_dict())
     following = command_for("decide", first.config, {"run": first.folder})
     facts = {
+        CALENDAR: first.prepared.market.calendar.facts(),
         "run": [str(run.folder) for run in runs],
         JUDGED: [run.summary.get("weights_sha256") for run in runs],
         "kind": kind,
@@ -86,14 +89,18 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         own, first.prepared.market.fingerprint, first.prepared.dates, own.seed, first.record.get("parent"), stopwatch,
         finished=True, facts=facts,
     )  # fmt: skip
+    known = {name: run.confidence for name, run in zip(labels(runs, kind), runs, strict=True)}
+    said = {"" if kind == "single" else name: one.line() for name, one in known.items() if one is not None}
     report = folder / "report.html"
     with stopwatch.phase("report"):
-        write_report(report, evaluation, _run_facts(first, record, following), judged.study, overview)
+        write_report(report, evaluation, _run_facts(first, record, following, said), judged.study, overview)
     write_run(folder, record | {"finished": now(), "seconds": stopwatch.rounded()})
     study = None if judged.study is None else plain(asdict(judged.study))
-    write_summary(folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study})
+    write_summary(
+        folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study, "confidence": said}
+    )
     folders = tuple(run.folder for run in runs)
-    return EvaluateResult(folder, report, evaluation, judged.study, folders, first.past.new_days, following)
+    return EvaluateResult(folder, report, evaluation, judged.study, folders, said, first.past.new_days, following)
 
 
 def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
@@ -119,7 +126,7 @@ def _write_tables(folder: Path, judged: Judged) -> None:
     atomic_json(folder / "metrics.json", figures(judged.evaluation))
 
 
-def _run_facts(trained: Trained, record: dict[str, Any], following: str) -> RunFacts:
+def _run_facts(trained: Trained, record: dict[str, Any], following: str, said: Mapping[str, str]) -> RunFacts:
     dates = trained.prepared.dates
     parent = trained.record.get("parent")
     root = trained.config.output_root
@@ -143,7 +150,9 @@ def _run_facts(trained: Trained, record: dict[str, Any], following: str) -> RunF
         },
         pretrain=own if pretrained else pretraining,
         finetune=[] if pretrained else own,
+        confidence=said,
         next_command=following,
+        calendar=trained.prepared.market.calendar,
     )
 
 

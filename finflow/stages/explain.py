@@ -9,6 +9,7 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder
+from finflow.data.calendar import CALENDAR
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.explain.card import Card, Explainer
@@ -62,7 +63,12 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
             cards.append(card)
             pages.append(page)
     index = write_index(folder / "index.html", cards, [page.name for page in pages]) if len(cards) > 1 else None
-    facts = {"run": str(trained.folder), "settings": {"run": config.run, "date": config.date, "top": config.top}}
+    calendar = trained.prepared.market.calendar.facts()
+    facts = {
+        CALENDAR: calendar,
+        "run": str(trained.folder),
+        "settings": {"run": config.run, "date": config.date, "top": config.top},
+    }
     record = run_record(
         own, trained.prepared.market.fingerprint, trained.prepared.dates, own.seed, trained.record.get("parent"),
         stopwatch, finished=True, facts=facts,

@@ -37,7 +37,8 @@ def subject_of(trained: Trained) -> Subject:
 def gauges_of(trained: Trained) -> Gauges:
     """What the market's regimes were labelled by."""
     env = trained.config.env
-    return regime_gauges(market_index(load_prices(env), env), env.regimes)
+    calendar = trained.prepared.market.calendar
+    return regime_gauges(market_index(load_prices(env), env), env.regimes, calendar)
 
 
 def provenance_of(trained: Trained) -> dict[str, Any]:

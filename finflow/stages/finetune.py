@@ -9,7 +9,7 @@ import torch
 
 from finflow.agents.handover import hand_over
 from finflow.agents.learner import OnlineLearner, online_learner
-from finflow.allocators.priors import PRIORS
+from finflow.allocators.priors import EXPERTS
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import Parent, find_parent, parent_facts, weights_of
@@ -18,14 +18,7 @@ from finflow.artifacts.provenance import Stopwatch, write_summary
 from finflow.data.cache import content_hash
 from finflow.data.market import REGIMES
 from finflow.envs.collect import Dataset
-from finflow.envs.episodes import (
-    bootstrapped,
-    bootstrapped_in_regime,
-    historical,
-    in_regime,
-    labels,
-    starting_portfolios,
-)
+from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
 from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
@@ -95,6 +88,7 @@ def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneRe
         if lost is not None and place.found is None:
             run.tracker.alert("episode", 0, lost)
         agent.scales = policy.scales
+        agent.hand_over()
     slots = share_out(episodes, min(config.env.parallel, counts[0]))
     plan = _plan(config, algo, slots, prepared, networks, memory)
     changed = policy is not None and dict(policy.reward_facts) != reward_facts(config, prepared)
@@ -107,10 +101,9 @@ def _close(
     run: Run, parent: Parent | None, agent: OnlineLearner, selection: Selection, last: Mapping[str, float | None]
 ) -> FinetuneResult:
     """Write the selected weights, `run.json` and, last, `summary.json`."""
-    with run.stopwatch.phase("results"):
-        sha256 = run.save(selection.weights, agent.scales)
-        agent.networks.load_state_dict(selection.weights)
-        run.keep_validation(agent.networks)
+    agent.networks.load_state_dict(selection.weights)
+    found = run.confidence(agent.networks)
+    sha256 = run.save(selection.weights, agent.scales, found)
     first, end = selection.scores[0], selection.scores[-1]
     objectives = [score[selection.objective] for score in selection.scores]
     dip = None
@@ -123,6 +116,7 @@ def _close(
         "parent_sha256": None if parent is None else parent.sha256,
         "selected_episode": selection.at,
         "objective": selection.objective,
+        "confidence": None if found is None else found.to_dict(),
         "selected": dict(selection.score),
         "handover": first,
         "dip": dip,
@@ -143,6 +137,7 @@ def _close(
         metrics=dict(selection.score),
         diagnostics=diagnostics,
         diagnostics_at_end=trained,
+        confidence=found,
         next_command=command_for("evaluate", run.config, {"run": run.folder}),
     )
 
@@ -181,10 +176,10 @@ def _found(config: Config, prepared: Prepared, weights: str) -> Parent:
         wanted = parent_facts(config, prepared.market.fingerprint, spec.to_dict(), prepared.dates)
         return find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))
 
-    if prepared.spec.experts != PRIORS:
+    if prepared.spec.experts != EXPERTS:
         with contextlib.suppress(ParentError):
             return find(prepared.spec.experts)
-    return find(PRIORS)
+    return find(EXPERTS)
 
 
 def _as_trained(config: Config, prepared: Prepared, policy: StoredPolicy) -> Prepared:
@@ -213,14 +208,9 @@ def _episodes(config: Config, algo: OnlineAlgorithm, prepared: Prepared, counts:
     """Episodes of one part of `counts`, drawn beforehand, with the weights held at the start of each."""
     rng = numpy_stream(config.seed, f"finetune/episodes/{sum(counts[:part])}" if part else "finetune/episodes")
     market, train, count = prepared.market, prepared.fold.train, counts[part]
-    days, regime = config.env.episode_days, config.market_regime.name
+    days, regime = market.calendar.rows(config.env.episode_days), config.market_regime.name
     resampled = round(count * algo.bootstrap_fraction)
-    if regime == "all":
-        rows = historical(train, days, count - resampled, rng) + bootstrapped(train, days, resampled, rng)
-    else:
-        rows = in_regime(market, train, regime, days, count - resampled, rng)
-        rows += bootstrapped_in_regime(market, train, regime, days, resampled, rng)
-    rows = [rows[k] for k in rng.permutation(count)]
+    rows = training_paths(market, train, regime, days, count, resampled, rng)
     starts = starting_portfolios(market, prepared.priors, rows, rng)
     return [Episode(r, s) for r, s in zip(rows, starts, strict=True)]
 
@@ -235,11 +225,12 @@ def _plan(
 ) -> OnlinePlan:
     """What phase 2 lives through; the entropy target starts at the parent's own width, sigma[0] at most."""
     start, end = algo.entropy.sigma
+    days = prepared.market.calendar.rows(config.env.episode_days)
     if config.init.weights is not None:
         start = min(start, _own_sigma(networks, prepared, memory, config.seed))
     return OnlinePlan(
         slots=slots,
-        frozen_steps=-(-config.budget.frozen_episodes * config.env.episode_days // len(slots)),
+        frozen_steps=-(-config.budget.frozen_episodes * days // len(slots)),
         critic_updates=config.budget.critic_updates,
         sigma=(start, end),
         evaluate_every=config.evaluation.every_episodes,

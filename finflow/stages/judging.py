@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from finflow.agents.variants import variants
+from finflow.data.market import Market
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.choosing import selection_of
 from finflow.evaluation.evaluate import Policy, evaluate_policy
-from finflow.evaluation.metrics import measure
+from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.openings import record_opening
 from finflow.evaluation.result import Evaluation, Member, Study, Track
 from finflow.evaluation.scrutiny import POLICY
@@ -41,7 +42,8 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
     opened = {run.prepared.fold.name: count for run, (count, _) in zip(runs, openings, strict=True)}
     head = openings[-1][1]
     first, names = runs[0], labels(runs, kind)
-    samples, block = config.evaluation.bootstrap_samples, config.evaluation.block_days
+    samples = config.evaluation.bootstrap_samples
+    block = first.prepared.market.calendar.rows(config.evaluation.block_days)
     if kind == "single":
         part = _part(config, first, first.policy, opened)
         return Judged(part.evaluation, [part], None, head)
@@ -58,16 +60,16 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
         # Each seed's own walk-forward, over the same days as the ensemble's.
         own = zip(*groups.values(), strict=True)
         walked = {f"seed {of_seed[0].config.seed}": join([_track(run) for run in of_seed]) for of_seed in own}
-        seeds = _members(config, walked, whole, first.config.seed)
+        seeds = _members(config, walked, whole, first.prepared.market, first.config.seed)
         return Judged(whole, parts, Study("folds", members, *_middle(config, first, seeds), seeds=seeds), head)
     tracks = {name: _track(run) for name, run in zip(names, runs, strict=True)}
     if kind == "seeds":
         part = _part(config, first, _together(runs), opened)
-        members = _members(config, tracks, part.evaluation, first.config.seed)
+        members = _members(config, tracks, part.evaluation, part.market, first.config.seed)
         return Judged(part.evaluation, [part], Study("seeds", members, *_middle(config, first, members)), head)
     others = dict(list(tracks.items())[1:])
     part = _part(config, first, first.policy, opened, others)
-    members = _members(config, tracks, part.evaluation, first.config.seed)
+    members = _members(config, tracks, part.evaluation, part.market, first.config.seed)
     chosen = selection_of(tracks, part.evaluation.baselines[part.evaluation.verdict.opponent])
     return Judged(part.evaluation, [part], Study("comparison", members, None, False, chosen), head)
 
@@ -109,7 +111,7 @@ def _part(
         scaling=prepared.scaling,
         frequency=own.env.rebalance,
         samples=config.evaluation.bootstrap_samples,
-        block_days=config.evaluation.block_days,
+        block_days=prepared.market.calendar.rows(config.evaluation.block_days),
         seed=own.seed,
         expert_names=prepared.spec.experts,
         window_opened=opened[prepared.fold.name],
@@ -126,12 +128,12 @@ def _track(run: Trained) -> Track:
     return backtest(prepared.market, prepared.fold.test, prepared.accounting, {POLICY: run.policy.act})[POLICY]
 
 
-def _members(config: Config, tracks: dict[str, Track], evaluation: Evaluation, seed: int) -> tuple[Member, ...]:
+def _members(
+    config: Config, tracks: dict[str, Track], evaluation: Evaluation, market: Market, seed: int
+) -> tuple[Member, ...]:
     """Each run on its own, against the 1/N that the page's verdict compares with."""
     opponent = evaluation.verdict.opponent
     rivals = {opponent: evaluation.baselines[opponent]}
-    settings = {"samples": config.evaluation.bootstrap_samples, "block_days": config.evaluation.block_days}
-    return tuple(
-        Member(name, measure(t.net, t.turnover, t.weights), judge(t, rivals, seed=seed, **settings))
-        for name, t in tracks.items()
-    )
+    block = market.calendar.rows(config.evaluation.block_days)
+    settings = {"samples": config.evaluation.bootstrap_samples, "block_days": block}
+    return tuple(Member(name, track_metrics(t), judge(t, rivals, seed=seed, **settings)) for name, t in tracks.items())

@@ -13,7 +13,7 @@ from finflow.envs.world import World
 from finflow.schema import Config
 from finflow.stages.prepare import Prepared
 
-COLLECT_VERSION = 1
+COLLECT_VERSION = 2
 """Raised whenever behaviours or their storage change."""
 
 
@@ -36,7 +36,7 @@ def offline_data(config: Config, prepared: Prepared) -> Dataset:
     shape = {
         "version": COLLECT_VERSION,
         "episodes": config.budget.collect_episodes,
-        "days": config.env.episode_days,
+        "days": prepared.market.calendar.rows(config.env.episode_days),
         "bootstrap": config.offline.bootstrap_fraction,
         "seed": config.seed,
     }
@@ -64,7 +64,7 @@ def collected(config: Config, prepared: Prepared, episodes: int) -> Dataset:
         world,
         prepared.fold.train,
         episodes,
-        config.env.episode_days,
+        prepared.market.calendar.rows(config.env.episode_days),
         config.offline.bootstrap_fraction,
         config.seed,
         dataset_facts(config, prepared),

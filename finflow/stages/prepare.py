@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.allocation import keep_freed_memory
-from finflow.allocators.priors import PRIORS, prior_portfolios
+from finflow.allocators.priors import EXPERTS, prior_portfolios
 from finflow.data.build import build_market
 from finflow.data.features import group_of
 from finflow.data.folds import FoldDates, fold_dates, fold_from_dates, make_fold
@@ -111,7 +111,7 @@ def prepare(
         features=market.feature_names,
         feature_groups=tuple(group_of(name) for name in market.feature_names),
         market_features=market.market_feature_names,
-        experts=(SINGLE,) if isinstance(config.algo, OnlineAlgorithm) and config.algo.gate is None else tuple(PRIORS),
+        experts=(SINGLE,) if isinstance(config.algo, OnlineAlgorithm) and config.algo.gate is None else EXPERTS,
         assets=market.assets if config.algo.network.kind == "mlp" else (),
     )
     world = World.of(market, scaling.apply, priors, accounting, reward, device)

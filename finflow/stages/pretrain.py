@@ -1,9 +1,12 @@
 """Phase 1, from configuration to published weights."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from finflow.agents.batch import Batch
 from finflow.agents.learner import OfflineLearner, offline_learner
 from finflow.agents.team import rank
 from finflow.artifacts.commands import command_for
@@ -11,12 +14,11 @@ from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.parents import publish_parent
 from finflow.artifacts.provenance import Stopwatch, write_summary
 from finflow.data.cache import content_hash
-from finflow.envs.collect import Dataset
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
 from finflow.schema import ALGORITHMS, Config
-from finflow.schema.algo import OfflineAlgorithm
+from finflow.schema.algo import IQL, Direct, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
@@ -53,66 +55,86 @@ def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainR
         prepared = prepare(config, use_hardware(config.hardware))
     place.same({MARKET: prepared.market.fingerprint})
     with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
-        dataset = offline_data(config, prepared)
+        dataset = offline_data(config, prepared) if isinstance(algo, OfflineCritic) else None
     run = open_run(config, place, prepared, stopwatch)
     run.record(None)
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
     computing = computing_of(config.hardware)
     networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
-    memory = Replay.of(dataset, prepared.world.device)
+    memory = None if dataset is None else Replay.of(dataset, prepared.world.device)
     generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
     agent = offline_learner(networks, algo, prepared.world, generator)
     agent.update = compiled(agent.update, config.hardware)
     with stopwatch.phase("updates"):
-        row = _learn(run, agent, memory, dataset)
+        row = _learn(run, agent, memory, None if dataset is None else content_hash(dataset.arrays()))
     with stopwatch.phase("results"):
-        scales = cql_scales(networks, prepared, memory, config.seed)
-        sha256 = run.save(networks.state_dict(), scales)
-        run.keep_validation(networks)
-    summary = {"stage": "pretrain", "weights_sha256": sha256, "transitions": len(dataset), "metrics": row}
-    summary |= {"advantage_std": scales[0], "atom_std": scales[1]}
+        scales = None if memory is None else cql_scales(networks, prepared, memory, config.seed)
+    found = run.confidence(networks)
+    sha256 = run.save(networks.state_dict(), scales, found)
+    summary: dict[str, Any] = {"stage": "pretrain", "weights_sha256": sha256, "metrics": row}
+    if dataset is not None and scales is not None:
+        summary |= {"transitions": len(dataset), "advantage_std": scales[0], "atom_std": scales[1]}
+    summary["confidence"] = None if found is None else found.to_dict()
     run.tracker.finish(outcome_of(run.folder, "pretrain", summary))
     run.tracker.close()
     run.record(None, finished=True)
-    if config.init.publish and rank() == 0:
+    if config.init.publish and memory is not None and rank() == 0:  # phase 2 takes over a critic, too
         publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
     write_summary(run.folder, summary)
     losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
     following = command_for("finetune", config)
     return PretrainResult(
-        run.folder, run.folder / WEIGHTS, run.folder / METRICS, **losses, metrics=row, next_command=following
+        run.folder,
+        run.folder / WEIGHTS,
+        run.folder / METRICS,
+        **losses,
+        metrics=row,
+        confidence=found,
+        next_command=following,
     )
 
 
-def _learn(run: Run, agent: OfflineLearner, memory: Replay, dataset: Dataset) -> Figures:
+def _learn(run: Run, agent: OfflineLearner, memory: Replay | None, dataset: str | None) -> Figures:
     """Train from the start or from the checkpoint; the last epoch's row."""
     config, prepared, networks, algo = run.config, run.prepared, agent.networks, agent.config
+    once = 1 if memory is None or not isinstance(algo, OfflineCritic) else -(-memory.size // algo.batch_size)
     plan = OfflinePlan(
         epochs=config.budget.epochs,
-        updates_per_epoch=config.budget.updates_per_epoch or -(-len(dataset) // algo.batch_size),
+        updates_per_epoch=config.budget.updates_per_epoch or once,
         evaluate_every=config.evaluation.every_epochs,
     )
     generator = torch_stream(config.seed, "pretrain/batches", prepared.world.device)
-    batcher = Batcher(prepared.world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
+    draw = None
+    if memory is not None and isinstance(algo, OfflineCritic):
+        batcher = Batcher(prepared.world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
+        draw = partial(_drawn, batcher, memory, algo.batch_size, generator)
+    walkers = None
+    if isinstance(algo, Direct) or (isinstance(algo, IQL) and algo.extraction == "value_gradient"):
+        walkers = run.walkers(algo, "pretrain/walkers")
     state, validator, selection = OfflineState(), run.validator(networks), Selection(None, config.evaluation.objective)
     monitor = run.monitor(agent, "epoch", conservative=False)
-    made_of = {MARKET: prepared.market.fingerprint, DATASET: content_hash(dataset.arrays())}
+    made_of = {MARKET: prepared.market.fingerprint, DATASET: dataset}
     run.place.same(made_of)
     parts = {"agent": agent, "state": state, "monitor": monitor, "selection": selection, "generator": generator}
+    parts |= {} if walkers is None else {"walkers": walkers}
 
     def validate(epoch: int) -> dict[str, float | None]:
         with run.stopwatch.phase("validation"):
             score = validator()
             show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
-        if selection.consider(epoch, score):
+        if selection.consider(epoch, score, validator.series(config.evaluation.objective)):
             keeper.found_best()
         return score
 
     with stop_when_asked() as stop:
         keeper = run.checkpointer(stop, parts, made_of, monitor.check)
         row = train_offline(
-            agent, memory, batcher, run.tracker, monitor, validate, plan, state,
-            pause=lambda: keeper.pause("epoch", state.updates // plan.updates_per_epoch), generator=generator,
+            agent, draw, walkers, run.tracker, monitor, validate, plan, state,
+            pause=lambda: keeper.pause("epoch", state.updates // plan.updates_per_epoch),
         )  # fmt: skip
         keeper.finish("epoch", plan.epochs)
     return row
+
+
+def _drawn(batcher: Batcher, memory: Replay, count: int, generator: torch.Generator) -> Batch:
+    return batcher.complete(memory.sample(count, generator))

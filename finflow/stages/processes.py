@@ -17,6 +17,7 @@ import torch.distributed as dist
 from finflow.agents.team import rank
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
+from finflow.schema.algo import Direct
 from finflow.schema.tracking import Tracking
 
 LAUNCH = "torchrun --standalone --nproc_per_node=2 experiments/{}.py hardware=multi_gpu"
@@ -80,5 +81,5 @@ def _check(config: Config, count: int) -> None:
         raise ConfigError(f"WORLD_SIZE={count}: {count} processes of one run need hardware=multi_gpu: {launch}")
     if count == 1 and config.hardware.distributed and "WORLD_SIZE" not in os.environ:
         raise ConfigError(f"hardware.distributed=true: needs several processes: {launch}")
-    if config.algo.batch_size % count:
+    if not isinstance(config.algo, Direct) and config.algo.batch_size % count:
         raise ConfigError(f"algo.batch_size={config.algo.batch_size}: should be a multiple of the {count} processes")

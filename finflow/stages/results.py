@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finflow.errors import AuditError
 from finflow.evaluation.audit.findings import Check
+from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.result import Evaluation, Study
 from finflow.explain.card import Card
 
@@ -23,6 +24,7 @@ class PretrainResult:
     q_loss: float
     policy_loss: float
     metrics: Figures
+    confidence: Confidence | None
     next_command: str
 
 
@@ -42,6 +44,7 @@ class FinetuneResult:
     metrics: Figures
     diagnostics: Figures
     diagnostics_at_end: Figures
+    confidence: Confidence | None
     next_command: str
 
 
@@ -49,7 +52,8 @@ class FinetuneResult:
 class EvaluateResult:
     """The test window: everything the report says, and where it lies; `study` where several runs were named.
 
-    `runs` are the folders judged; `new_days` counts what the data have gained since the first was trained.
+    `runs` are the folders judged; `confidence` says by run how much of its tilt is deployed; `new_days` counts what the
+    data have gained since the first was trained.
     """
 
     run_dir: Path
@@ -57,6 +61,7 @@ class EvaluateResult:
     evaluation: Evaluation
     study: Study | None
     runs: tuple[Path, ...]
+    confidence: Mapping[str, str]
     new_days: int
     next_command: str
 
@@ -112,6 +117,7 @@ class CollectResult:
     dataset: Path
     transitions: int
     next_command: str
+    calendar: str
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Trade:
     asset: str
     held: float
     target: float
+    note: str = ""
 
     @property
     def trade(self) -> float:
@@ -132,7 +139,9 @@ class Trade:
 class DecideResult:
     """Target weights for the latest date in the data, by the policy of `run`.
 
-    `new_days` counts what the data have gained since it was trained, their past being the same (0 where it is not).
+    `confidence` says how much of the policy's tilt is deployed. `new_days` counts what the data have gained since it
+    was trained, their past being the same (0 where it is not). `decides` says whether the date is a decision day: the
+    last session of its period, by `env.rebalance`.
     """
 
     run_dir: Path
@@ -140,5 +149,7 @@ class DecideResult:
     trades: tuple[Trade, ...]
     table: Path
     run: Path
+    confidence: str | None
     new_days: int
     next_command: str
+    decides: bool = True

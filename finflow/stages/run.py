@@ -17,12 +17,17 @@ from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
+from finflow.data.calendar import CALENDAR
+from finflow.envs.episodes import Rows, training_paths
 from finflow.errors import Interrupted
+from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.files import write_validation
 from finflow.nn.networks import Networks
 from finflow.replay import Replay
 from finflow.schema import Config
+from finflow.schema.algo import OnlineAlgorithm, ValueGradients
 from finflow.seeding import torch_stream
+from finflow.stages.confidence import confidence
 from finflow.stages.past import PAST, past_facts
 from finflow.stages.place import Place
 from finflow.stages.prepare import Prepared, reward_facts
@@ -32,6 +37,7 @@ from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.checkpointing import Checkpointer, Stateful
 from finflow.training.monitor import Monitor
 from finflow.training.stopping import Stop
+from finflow.training.walkers import Walkers
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 HURRY = 4.0
@@ -72,7 +78,11 @@ class Run:
             None if parent is None else parent.record(self.config.output_root),
             self.stopwatch,
             finished=finished,
-            facts={PAST: past_facts(self.prepared.market), **({"resumed": history} if history else {})},
+            facts={
+                PAST: past_facts(self.prepared.market),
+                CALENDAR: self.prepared.market.calendar.facts(),
+                **({"resumed": history} if history else {}),
+            },
         )
         write_run(self.folder, record)
         if not finished:
@@ -112,6 +122,31 @@ class Run:
         """By expert, its share on validation days when they were last looked at."""
         return dict(zip(self.prepared.spec.experts, validator.gate.T, strict=True))
 
+    def walkers(self, algo: ValueGradients, stream: str) -> Walkers:
+        """Walkers through the fold's train rows, of the regime asked for."""
+        prepared, config = self.prepared, self.config
+        share = algo.bootstrap_fraction if isinstance(algo, OnlineAlgorithm) else config.offline.bootstrap_fraction
+        regime = config.market_regime.name if isinstance(algo, OnlineAlgorithm) else "all"
+
+        days = prepared.market.calendar.rows(config.env.episode_days)
+
+        def draw(_actor: int, count: int, rng: np.random.Generator) -> list[Rows]:
+            resampled = int(rng.binomial(count, share))
+            return training_paths(
+                prepared.market, prepared.fold.train, regime, days, count, resampled, rng, algo.horizon
+            )  # fmt: skip
+
+        return Walkers(
+            prepared.market,
+            prepared.world,
+            draw,
+            actors=config.algo.network.actors,
+            walkers=algo.walkers,
+            horizon=algo.horizon,
+            seed=config.seed,
+            stream=stream,
+        )
+
     def monitor(self, agent: Learner, step_name: str, *, conservative: bool) -> Monitor:
         """Stability monitor of the run's training loop, which counts `step_name`s."""
         names = self.prepared.market.n - 1
@@ -119,17 +154,34 @@ class Run:
             self.config.monitor, agent, self.tracker, step_name=step_name, names=names, conservative=conservative
         )
 
-    def keep_validation(self, networks: Networks) -> None:
-        """Write `validation.csv`, what the policy of `networks` earns on validation days: a sweep compares its jobs."""
-        validator = self.validator(networks)
-        write_validation(self.folder / VALIDATION, validator.track(), validator.benchmark)
+    def confidence(self, networks: Networks) -> Confidence | None:
+        """How much of its tilt the policy of `networks` is deployed with.
 
-    def save(self, weights: Mapping[str, torch.Tensor], scales: tuple[float, float] | None) -> str:
+        What it earns on validation days, at its whole tilt, is written to `validation.csv`: a sweep compares its jobs.
+        """
+        with self.stopwatch.phase("results"):
+            validator = self.validator(networks)
+            track = validator.track()
+            write_validation(self.folder / VALIDATION, track, validator.benchmark)
+        with self.stopwatch.phase("confidence"):
+            if self.config.confidence == "none":
+                return None
+            # Against e at the policy's own rate: to trade 1/N more slowly than daily is a gain, and no tilt's.
+            networks.actor.confidence = 0.0
+            held = validator.track()
+            networks.actor.confidence = 1.0
+            return confidence(self.config, self.prepared, track.net - held.net)
+
+    def save(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        scales: tuple[float, float] | None,
+        confidence: Confidence | None = None,
+    ) -> str:
         """Write `weights.safetensors` with all that belongs to it; returns its SHA-256."""
         prepared = self.prepared
-        metadata = to_metadata(prepared.spec, self.config.algo.network, reward_facts(self.config, prepared), scales) | {
-            FACTS: self.facts()
-        }
+        facts, known = reward_facts(self.config, prepared), None if confidence is None else confidence.to_dict()
+        metadata = to_metadata(prepared.spec, self.config.algo.network, facts, scales, known) | {FACTS: self.facts()}
         return save_weights(self.folder / WEIGHTS, to_tensors(weights, prepared.scaling), metadata)
 
 

@@ -12,7 +12,9 @@ from finflow.artifacts.provenance import read_summary
 from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
 from finflow.config import from_yaml
+from finflow.data.calendar import CALENDAR, NOMINAL, TRADING_YEAR
 from finflow.errors import ConfigError, DataError, StorageError
+from finflow.evaluation.confidence import Confidence
 from finflow.nn.networks import Networks
 from finflow.schema import Config
 from finflow.stages.past import Past, compare_past
@@ -37,9 +39,18 @@ class Trained:
     policy: GreedyPolicy
     past: Past
 
+    @property
+    def confidence(self) -> Confidence | None:
+        """Evidence behind the part of the tilt that is deployed; None for weights that are deployed whole."""
+        return None if self.stored.confidence is None else Confidence.from_dict(dict(self.stored.confidence))
 
-def load_trained(config: Config, run: str) -> Trained:
+
+def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     """Load one run (`latest` or a run folder), checking the hash of its weights; `config` is the loading stage's.
+
+    Parameters
+    ----------
+    end : last day of the data; None for the run's own `env.end`.
 
     Raises
     ------
@@ -53,6 +64,9 @@ def load_trained(config: Config, run: str) -> Trained:
     folder = resolve_run(config.output_root, run)
     own = from_yaml(folder / CONFIG).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
     record, summary = read_json(folder / RUN), read_summary(folder)
+    own = _on_its_calendar(own, record)
+    if end is not None:
+        own = own.model_copy(update={"env": own.env.model_copy(update={"end": end})})
     stored = read_policy(*load_weights(folder / WEIGHTS, summary.get("weights_sha256")))
     dates = record.get("fold")
     if not isinstance(dates, dict):
@@ -68,6 +82,15 @@ def load_trained(config: Config, run: str) -> Trained:
         warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")
     past = compare_past(record, prepared.market)
     return Trained(folder, own, record, summary, stored, prepared, networks, policy, past)
+
+
+def _on_its_calendar(own: Config, record: dict[str, Any]) -> Config:
+    """A run keeps the rows a year that it was trained with, where they were counted: more rows may count otherwise."""
+    noted = record.get(CALENDAR)
+    year = int(noted["rows_a_year"]) if isinstance(noted, dict) else TRADING_YEAR
+    if own.env.periods_per_year != "auto" or year in NOMINAL:
+        return own
+    return own.model_copy(update={"env": own.env.model_copy(update={"periods_per_year": year})})
 
 
 def require_same_past(trained: Trained) -> None:

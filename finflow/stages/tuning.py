@@ -1,6 +1,7 @@
 """Hand-over and training of phase 2, from their start or from a checkpoint."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from finflow.agents.learner import OnlineLearner
@@ -36,6 +37,8 @@ class Tuning:
         self.selection = Selection(networks, config.evaluation.objective)
         self.generator = torch_stream(config.seed, "finetune/batches", device)
         self.validate = run.validator(networks)
+        algo = agent.config
+        self.walkers = run.walkers(algo, "finetune/walkers") if algo.horizon else None
         self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
 
     def run_through(self, made_of: Mapping[str, Any]) -> dict[str, float | None]:
@@ -53,6 +56,7 @@ class Tuning:
             "selection": self.selection,
             "generator": self.generator,
         }
+        parts |= {} if self.walkers is None else {"walkers": self.walkers}
         with stop_when_asked() as stop:
             keeper = self.keeper = self.run.checkpointer(stop, parts, made_of, self.monitor.check)
             if self.selection.at is None:
@@ -73,6 +77,7 @@ class Tuning:
                     pause=lambda: keeper.pause("refit", refitted.updates, regular=False), generator=self.generator,
                 )  # fmt: skip
             self.measure_scales()
+            self.agent.hand_over()
         score = self.evaluate_at(0)
         if self.run.config.init.weights is not None:
             self.monitor.handed_over(score)
@@ -80,6 +85,7 @@ class Tuning:
     def train(self) -> dict[str, float | None]:
         """The loop of phase 2."""
         run, agent, state, algo = self.run, self.agent, self.state, self.agent.config
+        summarise = partial(summarise_episode, year=run.prepared.market.calendar.year)
         batcher = Batcher(
             run.prepared.world,
             algo.relabel_fraction,
@@ -89,8 +95,8 @@ class Tuning:
             lambda observed: agent.act(observed, agent.acting),
         )
         return train_online(
-            agent, run.prepared.world, self.plan, state, self.memory, batcher, run.tracker, self.monitor,
-            self.evaluate_at, summarise_episode, before_cql=self.before_cql, generator=self.generator,
+            agent, run.prepared.world, self.plan, state, self.memory, batcher, self.walkers, run.tracker,
+            self.monitor, self.evaluate_at, summarise, before_cql=self.before_cql, generator=self.generator,
             pause=lambda: self.keeper.pause("episode", state.finished), phase=run.stopwatch.phase,
         )  # fmt: skip
 
@@ -100,7 +106,7 @@ class Tuning:
         with run.stopwatch.phase("validation"):
             score = self.validate()
             show_networks(run.tracker, "episode", episode, self.agent.networks, run.gate(self.validate))
-            if self.selection.consider(episode, score):
+            if self.selection.consider(episode, score, self.validate.series(run.config.evaluation.objective)):
                 run.save(self.selection.weights, self.agent.scales)
                 self.keeper.found_best()
         return score

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finflow.agents.greedy import GreedyPolicy, describe
+from finflow.data.calendar import TRADING_YEAR
 from finflow.data.market import Fold, Market
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
+from finflow.evaluation.confidence import paired_gain
 from finflow.evaluation.gate import gate_information
 from finflow.evaluation.metrics import cvar, sharpe_ratio, validation_score
 from finflow.evaluation.regimes import decision_regimes
@@ -28,7 +30,10 @@ class Validator:
     Attributes
     ----------
     gate : [N, K] shares that the gate gave the experts on validation days, when it was last asked.
+    latest : track of the policy when it was last scored.
     """
+
+    latest: Track
 
     def __init__(
         self, policy: GreedyPolicy, market: Market, fold: Fold, accounting: Accounting, frequency: str
@@ -42,8 +47,13 @@ class Validator:
 
     def __call__(self) -> dict[str, float | None]:
         """Figures of the policy as it stands, and how alive gate and experts are; each `validation_...`."""
-        score = self.diagnose() | validation_score(self.track(), self.benchmark)
+        self.latest = self.track()
+        score = self.diagnose() | validation_score(self.latest, self.benchmark)
         return {f"validation_{name}": value for name, value in score.items()}
+
+    def series(self, objective: str) -> NDArray[np.float64]:
+        """Daily series of the latest track whose ratio mean / std `objective` is, [R]."""
+        return self.latest.net - self.benchmark.net if objective == "active_ir" else self.latest.net
 
     def track(self) -> Track:
         """The policy as it stands over the validation rows."""
@@ -58,11 +68,14 @@ class Validator:
 
 
 class Selection:
-    """Keeps the weights that scored best; an undefined score never wins over a defined one.
+    """Keeps the latest weights whose ratio is a standard error above the first's, paired by day; else the first.
+
+    The best of many validations would be the luckiest. So nothing is compared with anything but the first candidate,
+    the hand-over, and doubt counts in its favour.
 
     Attributes
     ----------
-    at : step of the best so far, None before the first score; `score` and `weights` are its own.
+    at : step of the weights kept, None before the first score; `score` and `weights` are their own.
     scores : every score considered, in order.
 
     Parameters
@@ -76,12 +89,19 @@ class Selection:
         self.score: Mapping[str, float | None] = {}
         self.scores: list[dict[str, float | None]] = []
         self.weights: dict[str, Tensor] = {}
+        self.first: NDArray[np.float64] | None = None
 
-    def consider(self, step: int, score: Mapping[str, float | None]) -> bool:
-        """Take the networks as they stand if `score` beats the best so far; whether it did."""
+    def consider(self, step: int, score: Mapping[str, float | None], series: NDArray[np.float64]) -> bool:
+        """Take the networks as they stand if they are the first, or clearly above them; whether it did.
+
+        Parameters
+        ----------
+        series : [R] of the validation days, see `Validator.series`.
+        """
         self.scores.append(dict(score))
-        new, best = score[self.objective], self.score.get(self.objective)
-        if self.at is not None and (new is None or (best is not None and new <= best)):
+        if self.first is None:
+            self.first = series
+        elif paired_gain(series, self.first) < 1.0:
             return False
         self.at, self.score = step, dict(score)
         if self.networks is not None:
@@ -90,20 +110,25 @@ class Selection:
 
     def state_dict(self) -> dict[str, Any]:
         """Best so far and every score."""
-        return {"at": self.at, "score": dict(self.score), "scores": self.scores, "weights": self.weights}
+        return {"at": self.at, "score": dict(self.score), "scores": self.scores} | {
+            "weights": self.weights,
+            "first": self.first,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.at, self.score, self.scores = state["at"], dict(state["score"]), list(state["scores"])
-        self.weights = dict(state["weights"])
+        self.weights, self.first = dict(state["weights"]), state["first"]
 
 
-def summarise_episode(net: NDArray[np.float64], turnover: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return, Sharpe ratio, CVaR95 and turnover of one episode from its daily net returns and turnover [L]."""
+def summarise_episode(
+    net: NDArray[np.float64], turnover: NDArray[np.float64], year: int = TRADING_YEAR
+) -> dict[str, float | None]:
+    """Return, Sharpe ratio, CVaR95 and turnover of one episode from its net returns and turnover [L]."""
     return {
         "days": float(len(net)),
         "return": float(np.prod(1.0 + net) - 1.0),
-        "sharpe": sharpe_ratio(net),
+        "sharpe": sharpe_ratio(net, year),
         "cvar": cvar(net, 0.05),
         "turnover": float(turnover.sum()),
     }

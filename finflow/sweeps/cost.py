@@ -10,6 +10,7 @@ from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
 from finflow.errors import ConfigError, StorageError
 from finflow.schema import Config
+from finflow.schema.algo import Direct, OnlineAlgorithm
 
 TRAINING = ("updates", "environment", "validation", "checkpoints")
 """Names of the phases, in `run.json`, that grow with the budget."""
@@ -52,13 +53,14 @@ ESTIMATE = {
 
 def work(config: Config) -> float:
     """Rows of batches that a run learns from: an update takes as long as its batch is large."""
-    budget, days, batch = config.budget, config.env.episode_days, config.algo.batch_size
-    if config.stage == "pretrain":
-        updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / batch)
-    else:
+    budget, days, algo = config.budget, config.env.episode_days, config.algo
+    if isinstance(algo, Direct):
+        return budget.epochs * (budget.updates_per_epoch or 1) * algo.actors * algo.walkers
+    if isinstance(algo, OnlineAlgorithm):
         rounds = math.ceil(budget.episodes / config.env.parallel)
-        updates = budget.critic_updates + rounds * days
-    return updates * batch
+        return (budget.critic_updates + rounds * days / algo.update_interval) * algo.batch_size
+    updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / algo.batch_size)
+    return updates * algo.batch_size
 
 
 def kept(config: Config) -> int:

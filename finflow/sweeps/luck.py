@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.deflated import DeflatedSharpe, deflated_sharpe
 from finflow.evaluation.overfitting import Overfitting, backtest_overfitting
 from finflow.evaluation.result import Floats
@@ -41,8 +42,9 @@ def luck_of(settings: Sequence[Setting], trials: int) -> Luck | None:
         return None
     same = [active for dates, active in tracks if np.array_equal(dates, best[0])]
     active = np.stack(same, axis=1)
+    year = next((r.returns.year for r in settings[0].rows if r.returns is not None), TRADING_YEAR)
     return Luck(
-        deflated_sharpe(active, 0, trials),
+        deflated_sharpe(active, 0, trials, year),
         backtest_overfitting(active),
         compared=len(same),
         days=len(active),

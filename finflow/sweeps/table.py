@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from finflow.artifacts.commands import under
 from finflow.artifacts.files import atomic_write, read_json
 from finflow.artifacts.names import RUN, SUMMARY, VALIDATION
+from finflow.data.calendar import CALENDAR, TRADING_YEAR
 from finflow.errors import ConfigError, StorageError
 from finflow.evaluation.files import read_validation
 from finflow.evaluation.result import Floats
@@ -30,11 +31,12 @@ REPLICATES = ("fold", "seed")
 
 @dataclass(frozen=True)
 class Returns:
-    """Net returns [R] of a job's policy on validation days, and those of 1/N at its frequency."""
+    """Net returns [R] of a job's policy on validation days, and those of 1/N at its frequency; `year` rows a year."""
 
     dates: NDArray[np.datetime64]
     policy: Floats
     benchmark: Floats
+    year: int = TRADING_YEAR
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
         finished = status.state == "finished"
         path = folder.run_dir(job.name)
         figures = _figures(path / SUMMARY) if finished else {}
-        returns = Returns(*read_validation(path / VALIDATION)) if finished else None
+        returns = Returns(*read_validation(path / VALIDATION), year=_year(facts[job.name])) if finished else None
         code = _code(facts[job.name] or {})
         rows.append(Row(job.name, job.values, status.state, status.reason, figures, returns, status.seconds, code))
     return tuple(rows)
@@ -133,6 +135,10 @@ def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:
     if "data_fingerprint" not in found or not isinstance(found.get("parent"), dict | None):
         raise StorageError(f"{path / RUN}: damaged (no record of a run); {REMEDY}")
     return found
+
+
+def _year(fact: Mapping[str, Any] | None) -> int:
+    return int(((fact or {}).get(CALENDAR) or {}).get("rows_a_year", TRADING_YEAR))
 
 
 def _code(fact: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finflow.allocators.priors import PRIORS
+from finflow.allocators.priors import EXPERTS
 from finflow.errors import ConfigError, DataError
 from finflow.tracking import wandb_client
 from finflow.tracking.aside import leave_behind
@@ -109,7 +109,7 @@ def _sections(reports: Any, workspaces: Any) -> Iterator[Any]:
     def section(name: str, panels: list[Any]) -> Any:
         return workspaces.Section(name=name, panels=panels, is_open=True)
 
-    shares = [reports.LinePlot(title=f"share of {name}", x="episode", y=[f"gate/{name}"]) for name in PRIORS]
+    shares = [reports.LinePlot(title=f"share of {name}", x="episode", y=[f"gate/{name}"]) for name in EXPERTS]
     turnover = reports.ScatterPlot(title="Sharpe and turnover", x="validation_turnover", y=OBJECTIVES[0])
     more = dict(zip(SECTIONS, ([], [turnover], shares), strict=True))
     for name, steps in SECTIONS.items():

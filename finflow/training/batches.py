@@ -7,7 +7,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch
 from finflow.envs.behaviours import behave, draw_personas
-from finflow.envs.world import PATH_SCALARS, State, World
+from finflow.envs.world import State, World, joined
 from finflow.nn.policy import Decision
 from finflow.replay import Logged
 
@@ -38,19 +38,21 @@ class Batcher:
         self.gamma, self.generator, self.act = gamma, generator, act
 
     def complete(self, logged: Logged) -> Batch:
-        """Relabel a share of the rows, then book every row by the ledger."""
+        """Relabel a share of the rows, drawn at random, then book every row by the ledger."""
         world, count = self.world, len(logged.row)
         state = world.observe(logged.row, logged.drifted, logged.drawdown)
-        relabelled = self._uniform(count) < self.relabel_fraction
-        proposal = self._behave(state) if self.act is None else self._propose(state)
-        executed = torch.where(relabelled[:, None], world.execute(proposal, state), logged.executed)
+        chosen = torch.randperm(count, generator=self.generator, device=world.device)
+        chosen = chosen[: round(self.relabel_fraction * count)]
+        asked = _rows(state, chosen)
+        proposal = self._behave(asked) if self.act is None else self._propose(asked)
+        executed = logged.executed.index_copy(0, chosen, world.execute(proposal, asked))
         outcome = world.outcome(executed, state)
         next_state = world.observe(logged.next_row, outcome.drifted, outcome.drawdown)
-        next_weights, has_next = logged.next_executed, logged.has_next & ~relabelled
+        next_weights, has_next = logged.next_executed, logged.has_next.index_fill(0, chosen, self.act is None)
         if self.act is None:  # phase 2 asks its policy for the next action, not a behaviour
-            fresh = world.execute(self._behave(next_state), next_state)
-            next_weights = torch.where(relabelled[:, None], fresh, next_weights)
-            has_next = relabelled | logged.has_next
+            following = _rows(next_state, chosen)
+            fresh = world.execute(self._behave(following), following)
+            next_weights = next_weights.index_copy(0, chosen, fresh)
         return Batch(
             self._blur(state),
             executed.float(),
@@ -61,9 +63,6 @@ class Batcher:
             has_next,
         )
 
-    def _uniform(self, count: int) -> Tensor:
-        return torch.rand(count, generator=self.generator, device=self.world.device)
-
     def _behave(self, state: State) -> Tensor:
         personas = draw_personas(len(state.row), state.priors.shape[1], self.generator)
         return behave(personas, state, self.generator)
@@ -71,18 +70,20 @@ class Batcher:
     def _propose(self, state: State) -> Tensor:
         """A third each: behaviours, samples of the policy, wide log-normal noise around its sample."""
         assert self.act is not None
-        sampled = self.act(state).mean
-        shock = torch.randn(sampled.shape, generator=self.generator, device=self.world.device)
-        wide = sampled * torch.exp(WIDE_NOISE * shock)
-        kind = self._uniform(len(sampled))[:, None]
-        return torch.where(kind < 1 / 3, self._behave(state), torch.where(kind < 2 / 3, sampled, wide).double())
+        count = len(state.row)
+        third, two_thirds = round(count / 3), round(2 * count / 3)
+        behaved = self._behave(_rows(state, slice(0, third)))
+        sampled = self.act(_rows(state, slice(third, count))).mean
+        wide = sampled[two_thirds - third :]
+        shock = torch.randn(wide.shape, generator=self.generator, device=self.world.device)
+        wide = wide * torch.exp(WIDE_NOISE * shock)
+        return torch.cat([behaved, sampled[: two_thirds - third].double(), wide.double()])
 
     def _blur(self, state: State) -> State:
         if self.state_noise == 0:
             return state
-        assets, market = state.assets.clone(), state.market.clone()
-        # The market's too: else the critic knows every day by them, and learns its return by heart.
-        for features in (assets[:, :-1, :-2], market[:, : -len(PATH_SCALARS)]):
-            noise = torch.randn(features.shape, generator=self.generator, device=self.world.device)
-            features += self.state_noise * noise
-        return state._replace(assets=assets, market=market)
+        return joined(self.world.look(state.row, self.state_noise, self.generator), state.drifted, state.drawdown)
+
+
+def _rows(state: State, chosen: Tensor | slice) -> State:
+    return State(*(part[chosen] for part in state))

@@ -103,8 +103,8 @@ class Monitor:
             decision = decide()
         return decision
 
-    def add(self, metrics: Mapping[str, Tensor], reward: Tensor) -> bool:
-        """Take one update's metrics and its batch's rewards [B]; False where that update was undone.
+    def add(self, metrics: Mapping[str, Tensor], reward: Tensor | None) -> bool:
+        """Take one update's metrics and its batch's rewards [B], if it had any; False where that update was undone.
 
         Raises
         ------
@@ -113,9 +113,12 @@ class Monitor:
             has not helped.
         """
         self._updates += 1
-        spread = (reward.mean(), reward.var(correction=0), reward.min(), reward.max())
-        row = torch.stack([value.float() for value in (*metrics.values(), *spread)])
-        self._unread.append((self._updates, len(reward), (*metrics, *REWARD), row))
+        spread: dict[str, Tensor] = {}
+        if reward is not None:
+            figures = (reward.mean(), reward.var(correction=0), reward.min(), reward.max())
+            spread = dict(zip(REWARD, figures, strict=True))
+        row = torch.stack([value.float() for value in (*metrics.values(), *spread.values())])
+        self._unread.append((self._updates, 0 if reward is None else len(reward), (*metrics, *spread), row))
         due = self._updates % self.config.every == 0
         if (due or self.acts or len(self._unread) >= UNREAD) and not self.read():
             return False
@@ -136,9 +139,10 @@ class Monitor:
                 return False
             for (_, batch, _, _), row in zip(updates, rows.tolist(), strict=True):
                 figures = dict(zip(names, row, strict=True))
-                mean, variance, low, high = (figures.pop(name) for name in REWARD)
-                self._rewards = self._rewards.merged(Moments(batch, mean, variance * batch))
-                self._extremes = (min(low, self._extremes[0]), max(high, self._extremes[1]))
+                if batch:
+                    mean, variance, low, high = (figures.pop(name) for name in REWARD)
+                    self._rewards = self._rewards.merged(Moments(batch, mean, variance * batch))
+                    self._extremes = (min(low, self._extremes[0]), max(high, self._extremes[1]))
                 for key, value in figures.items():
                     total, count = self._window.get(key, (0.0, 0))
                     self._window[key] = (total + value, count + 1)

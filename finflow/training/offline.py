@@ -4,18 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from finflow.agents.batch import OfflineCoefficients
+from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.learner import OfflineLearner
 from finflow.agents.team import together
-from finflow.replay import Replay
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
-from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
 from finflow.training.schedules import cosine
+from finflow.training.walkers import Walkers
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,8 @@ class OfflineState:
 
 def train_offline(
     agent: OfflineLearner,
-    memory: Replay,
-    batcher: Batcher,
+    draw: Callable[[], Batch] | None,
+    walkers: Walkers | None,
     tracker: Tracker,
     monitor: Monitor,
     evaluate: Callable[[int], Mapping[str, float | None]],
@@ -61,12 +58,13 @@ def train_offline(
     state: OfflineState,
     *,
     pause: Callable[[], None],
-    generator: torch.Generator,
 ) -> dict[str, float | None]:
     """Train `agent` from `state` to the end of `plan`; returns the last epoch's row.
 
     Parameters
     ----------
+    draw : the next batch of transitions; None for a learner that has no critic.
+    walkers : along whose paths the policy learns; None for one that learns from transitions alone.
     evaluate : (epochs finished) -> validation figures of the agent as it stands, logged every
         `plan.evaluate_every` epochs and at the end.
     pause : called after every update, where the run can be left and taken up again.
@@ -79,9 +77,11 @@ def train_offline(
     with progress(plan.updates, "pretraining", state.updates) as advance:
         while state.updates < plan.updates:
             now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
-            batch = batcher.complete(memory.sample(agent.config.batch_size, generator))
+            batch = _batch(draw, walkers)
             metrics = together(lambda rows, now=now: agent.update(rows, now), batch)
-            if monitor.add(metrics, batch.reward):
+            if walkers is not None:
+                walkers.advance(agent.reached)
+            if monitor.add(metrics, None if draw is None else batch.reward):
                 state.averages.add(metrics)
             state.updates += 1
             advance(1)
@@ -96,3 +96,11 @@ def train_offline(
                 advance(0, **{name: state.row.get(name) for name in ("v_loss", "q_loss", "policy_loss")})
             pause()
     return state.row
+
+
+def _batch(draw: Callable[[], Batch] | None, walkers: Walkers | None) -> Batch:
+    if draw is None:
+        assert walkers is not None
+        return walkers.batch()
+    batch = draw()
+    return batch if walkers is None else batch._replace(paths=walkers.paths())

@@ -21,7 +21,8 @@ from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
-from finflow.training.schedules import linear
+from finflow.training.schedules import cosine, linear
+from finflow.training.walkers import Walkers
 
 Evaluate = Callable[[int], Mapping[str, float | None]]
 Summarise = Callable[[NDArray[np.float64], NDArray[np.float64]], Mapping[str, float | None]]
@@ -152,6 +153,7 @@ def train_online(
     state: OnlineState,
     offline: Replay,
     batcher: Batcher,
+    walkers: Walkers | None,
     tracker: Tracker,
     monitor: Monitor,
     evaluate: Evaluate,
@@ -166,6 +168,7 @@ def train_online(
 
     Parameters
     ----------
+    walkers : along whose paths the policy learns; None with a horizon of 0.
     evaluate : (episodes finished) -> validation figures of the agent as it stands.
     summarise : (net [L], turnover [L]) of an episode -> its return, Sharpe ratio, CVaR, turnover.
     before_cql : called once when the critic-only warm-up ends (from scratch, it measures the scale of CQL).
@@ -186,14 +189,19 @@ def train_online(
             reached = state.step / plan.steps
             with phase("environment"):
                 _live(agent, simulator, world, memory, slots, monitor)
-            if state.step >= plan.frozen_steps and memory.size >= config.batch_size:
+            ready = state.step >= plan.frozen_steps and memory.size >= config.batch_size
+            if ready and state.step % config.update_interval == 0:
                 if state.updates == plan.critic_updates:
                     before_cql()
                 now = _coefficients(config, plan, reached, state.updates >= plan.critic_updates, monitor)
                 old = round(linear(config.offline_fraction, reached) * config.batch_size)
                 logged = join(offline.sample(old, generator), memory.sample(config.batch_size - old, generator))
                 batch = batcher.complete(logged)
+                if walkers is not None and now.learn_policy:
+                    batch = batch._replace(paths=walkers.paths())
                 metrics = together(lambda rows, now=now: agent.update(rows, now), batch)
+                if batch.paths is not None and walkers is not None:
+                    walkers.advance(agent.reached)
                 if monitor.add(metrics, batch.reward):
                     state.averages.add(metrics)
                 state.updates += 1
@@ -228,7 +236,7 @@ def _coefficients(
         balance=linear(config.gate.balance, progress) if config.gate else 0.0,
         cql=monitor.cql_factor * linear(config.cql.anneal, progress) if config.cql else 0.0,
         learn_policy=learn_policy,
-        lr_factor=monitor.lr_factor,
+        lr_factor=monitor.lr_factor * cosine(progress),
     )
 
 

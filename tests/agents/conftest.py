@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.batch import Batch, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 DAYS, N = 120, 4
 SMALL = [
     "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8", "algo.batch_size=32",
+    "algo.actors=1",
 ]  # fmt: skip
 SPEC = ObservationSpec(
     features=("return_1d", "rsi_14", "beta_126", "momentum_21"),
@@ -37,16 +38,22 @@ SPEC = ObservationSpec(
 )
 
 
+def huber_of(error: torch.Tensor, atoms: torch.Tensor) -> torch.Tensor:
+    """Huber's loss over kappa, kappa a quarter of the standard deviation of the predicted atoms."""
+    kappa = float(atoms.std(-1, correction=0).mean()) / 4
+    return torch.where(error.abs() < kappa, 0.5 * error**2 / kappa, error.abs() - kappa / 2)
+
+
 @pytest.fixture(scope="session")
 def iql_config() -> IQLConfig:
-    algo = load("pretrain", SMALL).algo
+    algo = load("pretrain", [*SMALL, "algo.extraction=awr"]).algo
     assert isinstance(algo, IQLConfig)
     return algo
 
 
 @pytest.fixture(scope="session")
 def bcell_config() -> BCellConfig:
-    algo = load("finetune", [*SMALL, "algo.cql.n_actions=3"]).algo
+    algo = load("finetune", [*SMALL, "algo.cql.n_actions=3", "algo.horizon=0"]).algo
     assert isinstance(algo, BCellConfig)
     return algo
 
@@ -69,9 +76,9 @@ def make_world() -> Callable[..., World]:
             returns=torch.from_numpy(drawn),
             log_benchmark=torch.from_numpy(drawn[:, :-1].mean(1)).log1p(),
             decision=torch.ones(DAYS, dtype=torch.bool),
-            priors=torch.softmax(2 * torch.randn(DAYS, 5, N, generator=g), -1),
+            priors=torch.softmax(2 * torch.randn(DAYS, len(EXPERT_GROUPS), N, generator=g), -1),
             accounting=Accounting(cost_rate=cost_rate),
-            reward=RewardModel(100.0, 0.02, lambda_cvar=5.0, lambda_turn=turnover, lambda_dd=0.0),
+            reward=RewardModel(100.0, 0.02, lambda_cvar=5.0, lambda_turn=turnover, lambda_dd=0.0, lambda_risk=0.0),
         )
 
     return make
@@ -108,6 +115,19 @@ def make_batch() -> Callable[..., Batch]:
 
 
 @pytest.fixture(scope="session")
+def make_paths() -> Callable[..., Paths]:
+    def make(count: int = 8, horizon: int = 3, seed: int = 0) -> Paths:
+        """`count` walkers on days that follow each other, holding random portfolios."""
+        g = torch.Generator().manual_seed(seed)
+        first = torch.randint(1, DAYS - horizon - 2, (count, 1), generator=g)
+        held = torch.softmax(torch.randn(count, N, generator=g, dtype=torch.float64), -1)
+        rows = first + torch.arange(horizon + 1)
+        return Paths(rows, held, torch.zeros(count, dtype=torch.float64), all_open=False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def coefficients() -> OnlineCoefficients:
     return OnlineCoefficients(sigma=0.2, anchor=0.5, temperature=1.5, balance=1e-2, cql=1.0)
 
@@ -122,10 +142,11 @@ def make_networks(iql_config: IQLConfig) -> Callable[..., Networks]:
 
 
 @pytest.fixture(scope="session")
-def make_iql(iql_config: IQLConfig, make_networks: Callable[..., Networks]) -> Callable[..., IQL]:
-    def make(seed: int = 0, **changes: object) -> IQL:
+def make_iql(iql_config: IQLConfig, make_networks: Callable[..., Networks], world: World) -> Callable[..., IQL]:
+    def make(seed: int = 0, where: World = world, **changes: object) -> IQL:
         config = iql_config.model_copy(update=changes)
-        return IQL(make_networks(seed, config.network), config)
+        generator = torch.Generator().manual_seed(seed)
+        return IQL(make_networks(seed, config.network), config, where, generator)
 
     return make
 

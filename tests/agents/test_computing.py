@@ -15,7 +15,7 @@ from finflow.agents.iql import IQL
 from finflow.config import load
 from finflow.envs.world import World
 from finflow.errors import ConfigError
-from finflow.losses.quantile import quantile_huber_loss
+from finflow.losses.quantile import quantile_loss
 from finflow.nn.computing import Computing
 from finflow.schema.algo import Network
 from finflow.stages.prepare import compiled, computing_of, use_hardware
@@ -126,12 +126,12 @@ def test_losses_are_fp32_whatever_the_networks_multiply_in(
 ) -> None:
     seen: set[tuple[torch.dtype, bool]] = set()
 
-    def spy(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
+    def spy(atoms: Tensor, target: Tensor, scale: Tensor) -> Tensor:
         seen.update({(atoms.dtype, torch.is_autocast_enabled("cpu")), (target.dtype, False)})
-        return quantile_huber_loss(atoms, target, kappa)
+        return quantile_loss(atoms, target, scale)
 
     for module in ("iql", "bcell"):
-        monkeypatch.setattr(f"finflow.agents.{module}.quantile_huber_loss", spy)
+        monkeypatch.setattr(f"finflow.agents.{module}.quantile_loss", spy)
     update(make(BF16), batch)
     assert seen == {(torch.float32, False)}
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
+from finflow.agents.direct import Direct
 from finflow.agents.learner import OFFLINE, ONLINE, OfflineLearner, OnlineLearner, offline_learner, online_learner
 from finflow.config import load
 from finflow.envs.world import World
@@ -24,12 +25,20 @@ MakeBatch = Callable[..., Batch]
 
 
 STAGE = {name: stage for stage, names in ALGORITHMS.items() for name in names}
+WALKS = ["algo.horizon=3", "algo.walkers=8"]
 EXTRAS = {
+    "awr": ["algo.extraction=awr"], "q": ["algo.extraction=q_gradient"], "sac": ["algo.horizon=0"],
+    "three": ["algo.actors=3"],
     "cql": [], "cvar": ["algo.risk_weight=0.5"], "tqc": ["algo.top_quantiles_dropped=1"],
     "mlp": ["algo.network.kind=mlp"],
 }  # fmt: skip
-OWN = {"td3bc": ["algo.policy_delay=1"], "bcell": ["algo.cql.n_actions=3"]}
-AGENTS = [*STAGE, "bcell+cql", "bcell+cvar", "bcell+tqc", "iql+mlp", "sac+mlp", "bcell+cql+mlp"]
+OWN = {
+    "td3bc": ["algo.policy_delay=1"], "bcell": ["algo.cql.n_actions=3", *WALKS], "iql": WALKS, "direct": WALKS,
+}  # fmt: skip
+AGENTS = [
+    *STAGE, "bcell+cql", "bcell+cvar", "bcell+tqc", "iql+mlp", "sac+mlp", "bcell+cql+mlp", "iql+awr", "iql+q",
+    "bcell+sac", "bcell+three+mlp", "direct+three",
+]  # fmt: skip
 """Every algorithm that can be named, and variants of some."""
 
 
@@ -39,7 +48,8 @@ def make_agent(
 ) -> Callable[[int], Agent]:
     name, *extras = request.param.split("+")
     changes = [change for extra in extras for change in EXTRAS[extra]]
-    algo = load(STAGE[name], [f"algo={name}", *SMALL, *OWN.get(name, []), *changes]).algo
+    small = [word for word in SMALL if name != "direct" or "batch_size" not in word]
+    algo = load(STAGE[name], [f"algo={name}", *small, *OWN.get(name, []), *changes]).algo
 
     def make(seed: int) -> Agent:
         generator = torch.Generator().manual_seed(seed)
@@ -54,8 +64,12 @@ def make_agent(
 
 
 @pytest.fixture
-def update(coefficients: OnlineCoefficients) -> Callable[[Agent, Batch], dict[str, Tensor]]:
+def update(
+    coefficients: OnlineCoefficients, make_paths: Callable[..., Paths]
+) -> Callable[[Agent, Batch], dict[str, Tensor]]:
     def run(agent: Agent, batch: Batch) -> dict[str, Tensor]:
+        if getattr(agent.config, "horizon", 0) and getattr(agent.config, "extraction", "") in ("", "value_gradient"):
+            batch = batch._replace(paths=make_paths(agent.networks.actor.actors * 8, 3))
         if isinstance(agent.config, OfflineAlgorithm):
             return agent.update(batch, OfflineCoefficients(lr_factor=0.7))
         return agent.update(batch, coefficients)
@@ -65,7 +79,7 @@ def update(coefficients: OnlineCoefficients) -> Callable[[Agent, Batch], dict[st
 
 def test_every_algorithm_has_a_learner_of_its_phase() -> None:
     assert {*OFFLINE, *ONLINE} == set(get_args(get_args(Algorithm)[0]))
-    assert ALGORITHMS == {"pretrain": ("iql", "td3bc"), "finetune": ("bcell", "sac")}
+    assert ALGORITHMS == {"pretrain": ("iql", "td3bc", "direct"), "finetune": ("bcell", "sac")}
 
 
 Update = Callable[[Agent, Batch], dict[str, Tensor]]
@@ -101,8 +115,8 @@ def test_update_changes_critic_target_and_actor_but_not_the_batch(
     metrics = update(agent, batch)
     after = agent.networks.state_dict()
     tilt = "actor.tilt.weight" if "actor.tilt.weight" in before else "actor.experts.out"
-    parts = ["critic.out", "target.out", tilt]
-    if "v_loss" in metrics:  # without CQL nobody asks for V in phase 2
+    parts = [tilt] if isinstance(agent, Direct) else ["critic.out", "target.out", tilt]
+    if "v_loss" in metrics:  # in phase 2 V is what phase 1 left
         parts.append("critic.value_head.0.weight")
     for part in parts:
         assert not torch.equal(before[part], after[part]), part
@@ -147,6 +161,8 @@ def test_target_critic_never_takes_a_gradient(
     make_agent: MakeAgent, update: Update, make_batch: MakeBatch, world: World
 ) -> None:
     agent = make_agent(0)
+    if isinstance(agent, Direct):
+        pytest.skip("direct has no critic")
     before = _weights(agent)
     update(agent, make_batch(world))
     tau, after = agent.config.tau, agent.networks.state_dict()

@@ -83,7 +83,14 @@ def test_cql_holds_an_action_without_support_below_the_data(
 ) -> None:
     """At the guide's 10, on the scale that is measured; the data's own values stay where they are."""
     network = Network(
-        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=16, dropout=0.0, state_noise=0.0, layer_norm=True
+        kind="portfolio",
+        actors=1,
+        embed_dim=8,
+        hidden_dim=16,
+        n_quantiles=16,
+        dropout=0.0,
+        state_noise=0.0,
+        layer_norm=True,
     )
     cql = CQL(alpha=10.0, n_actions=10, batch_fraction=1.0, anneal=[1.0, 1.0], calibrate=True)
     agents = [make_bcell(0, named_world, network=network, critic_lr=1e-2, tau=0.05, cql=c) for c in (None, cql)]

@@ -1,4 +1,4 @@
-"""Phase 2 takes over phase 1 to the bit; a single expert starts at the mean of all."""
+"""Phase 2 takes over phase 1 to the bit; a single expert starts at the mean of all tilts."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def parent(make_networks: MakeNetworks) -> Networks:
     return networks
 
 
-def test_five_experts_and_gate_are_handed_over_to_the_bit(parent: Networks, make_networks: MakeNetworks) -> None:
+def test_experts_and_gate_are_handed_over_to_the_bit(parent: Networks, make_networks: MakeNetworks) -> None:
     child = make_networks(1)
     assert hand_over(parent, child) is None
     assert all(torch.equal(tensor, child.state_dict()[name]) for name, tensor in parent.state_dict().items())
@@ -46,16 +46,16 @@ def test_a_single_expert_starts_at_the_mean_of_all_tilts(
     assert lost is not None
     assert "gate" in lost
     local = state.assets[:, :, None] * parent.actor.experts.groups[:, None].transpose(0, 1)  # [B, n, K, F + 2]
-    hidden = torch.einsum("bnkf,kfh->bnkh", local, parent.actor.experts.weight)
-    context = parent.actor.experts.market(state.market).view(len(hidden), 1, *hidden.shape[2:])
-    tilt = torch.einsum("bnkh,kh->bkn", torch.relu(hidden + context), parent.actor.experts.out).mean(1)
-    start = torch.log(state.priors.mean(1) + PRIOR_FLOOR / 4)
+    hidden = torch.einsum("bnkf,fkh->bnkh", local, parent.actor.experts.weight[0])
+    context = parent.actor.experts.market(state.market[None])[0].view(len(hidden), 1, *hidden.shape[2:])
+    tilt = torch.einsum("bnkh,kh->bkn", torch.relu(hidden + context), parent.actor.experts.out[0]).mean(1)
+    start = torch.log(state.priors[:, -1] + PRIOR_FLOOR / 4)
     expected = torch.softmax(start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND), -1)
     decision, theirs = child.actor(state), parent.actor(state)
     torch.testing.assert_close(decision.experts[:, 0], expected)
     torch.testing.assert_close(decision.aim, expected)
     assert torch.equal(decision.log_sigma, theirs.log_sigma)
-    assert not torch.allclose(expected, state.priors.mean(1), atol=0.01)
+    assert not torch.allclose(expected, state.priors[:, -1], atol=0.01)
 
 
 def test_critics_targets_and_values_are_handed_over_to_a_single_expert(
@@ -78,13 +78,13 @@ def test_networks_that_do_not_fit_are_not_half_handed_over(make_networks: MakeNe
         hand_over(make_networks(0, experts=(SINGLE,)), make_networks(1))
 
 
-def test_without_learning_a_single_expert_is_the_mean_of_the_priors(
+def test_without_learning_a_single_expert_is_the_benchmark(
     make_networks: MakeNetworks, make_batch: MakeBatch, world: World
 ) -> None:
     state = make_batch(world).state
     decision = make_networks(0, experts=(SINGLE,)).actor(state)
     assert torch.equal(decision.gate, torch.ones(32, 1))
-    torch.testing.assert_close(decision.aim, state.priors.mean(1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(decision.aim, state.priors[:, -1], atol=1e-3, rtol=0)
     assert describe(decision)["expert_distance"] == 0.0
     assert describe(decision)["gate_entropy"] == 0.0
 
@@ -116,7 +116,7 @@ def test_sac_has_no_cql_and_no_balance(
 def test_plain_networks_hand_over_the_mean_of_their_tilts(
     iql_config: IQLConfig, make_networks: MakeNetworks, make_batch: MakeBatch, world: World
 ) -> None:
-    """The one tilt is the mean of the five, over the mean of the five priors."""
+    """The one tilt is the mean of all, over the benchmark's portfolio."""
     shape = iql_config.network.model_copy(update={"kind": "mlp"})
     parent, child = make_networks(7, shape), make_networks(1, shape, (SINGLE,))
     state, g = make_batch(world).state, torch.Generator().manual_seed(0)
@@ -124,10 +124,10 @@ def test_plain_networks_hand_over_the_mean_of_their_tilts(
         for weight in parent.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=g))
         assert "gate" in str(hand_over(parent, child))
-        tilt = parent.actor.tilt(parent.actor.trunk(flat(state))).view(32, 5, 4).mean(1)
-        start = torch.log(state.priors.mean(1) + PRIOR_FLOOR / 4)
+        tilt = parent.actor.tilt(parent.actor.trunk(flat(state)[None]))[0].view(32, 6, 4).mean(1)
+        start = torch.log(state.priors[:, -1] + PRIOR_FLOOR / 4)
         expected = torch.softmax(start + TILT_BOUND * torch.tanh(tilt / TILT_BOUND), -1)
         decision = child.actor(state)
     torch.testing.assert_close(decision.aim, expected)
-    assert not torch.allclose(expected, state.priors.mean(1), atol=0.01)
+    assert not torch.allclose(expected, state.priors[:, -1], atol=0.01)
     assert torch.equal(decision.log_sigma, parent.actor(state).log_sigma)

@@ -13,6 +13,8 @@ from finflow.losses.quantile import midpoints
 from finflow.nn.networks import Networks
 from finflow.schema.algo import Network
 
+from .conftest import huber_of
+
 MakeIQL = Callable[..., IQL]
 MakeBatch = Callable[..., Batch]
 VALUES_ONLY = OfflineCoefficients(learn_policy=False)
@@ -42,7 +44,14 @@ def test_two_state_chain_converges_to_its_mean_and_quantiles(make_iql: MakeIQL, 
     """A pays 4 and leads to B, B pays N(0, 6) and leads to A, gamma .5: Z = mean + 6 gamma^k / sqrt(1 - gamma^4)."""
     gamma, noise, atoms = 0.5, 6.0, 16
     network = Network(
-        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=atoms, dropout=0.0, state_noise=0.0, layer_norm=True
+        kind="portfolio",
+        actors=1,
+        embed_dim=8,
+        hidden_dim=16,
+        n_quantiles=atoms,
+        dropout=0.0,
+        state_noise=0.0,
+        layer_norm=True,
     )
     agent = make_iql(critic_lr=3e-3, tau=0.05, network=network)
     states, generator = _two_states(world), torch.Generator().manual_seed(0)
@@ -99,7 +108,7 @@ def test_target_is_centred_and_spread_by_the_next_action(
             y = batch.reward[:, None] + batch.discount[:, None] * (v_next[:, None] + shape)
             error = y[:, None, None, :] - atoms[..., None]
             tau = midpoints(atoms.shape[-1])[:, None]
-            huber = torch.where(error.abs() < 1, 0.5 * error**2, error.abs() - 0.5)
+            huber = huber_of(error, atoms)
             return (torch.where(error < 0, 1 - tau, tau) * huber).mean(-1).sum(-1).mean()
 
         torch.testing.assert_close(q_loss(batch), expected(z - z.mean(-1, keepdim=True)))

@@ -1,4 +1,4 @@
-"""The whole of phase 2 against a problem with a known answer."""
+"""A problem with a known answer: by value gradients, and by the whole of phase 2."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,10 +8,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
+from finflow.agents.direct import Direct
+from finflow.config import load
 from finflow.envs.world import World
+from finflow.nn.networks import Networks
+from finflow.schema.algo import Direct as DirectConfig
 from finflow.schema.algo import Network
+
+from .conftest import SMALL
 
 MEAN = np.array([0.04, -0.02])
 COVARIANCE = np.array([[0.09, 0.02], [0.02, 0.04]])
@@ -55,19 +61,41 @@ def bandit(make_world: Callable[..., World]) -> World:
         returns=torch.from_numpy(np.concatenate([gross - 1, np.zeros((days, 1))], 1)),
         log_benchmark=torch.zeros(days, dtype=torch.float64),
         decision=torch.ones(days, dtype=torch.bool),
-        priors=torch.full((days, 5, 3), 1 / 3),
+        priors=torch.full((days, 6, 3), 1 / 3),
         reward=replace(base.reward, scale=10.0, lambda_cvar=0.0),
     )
 
 
-FEW, MANY = (1000, 128), (2000, 2048)
+@pytest.mark.parametrize("seed", range(3))
+def test_value_gradients_learn_the_kelly_portfolio(
+    make_networks: Callable[..., Networks], bandit: World, seed: int
+) -> None:
+    """The ledger's own gradient of the log return, day by day and without a critic: regret below 5 %."""
+    words = ["algo=direct", *(word for word in SMALL if "batch_size" not in word), "algo.horizon=1", "algo.lr=1e-2"]
+    config = load("pretrain", [*words, "algo.anchor=0", "algo.network.embed_dim=32"]).algo
+    assert isinstance(config, DirectConfig)
+    agent = Direct(make_networks(seed, config.network), config, bandit, torch.Generator().manual_seed(seed))
+    generator, nothing = torch.Generator().manual_seed(seed), torch.zeros(512, dtype=torch.float64)
+    held = torch.full((512, 3), 1 / 3, dtype=torch.float64)
+    updates = 400
+    for step in range(updates):
+        row = torch.randint(1, 19_990, (512, 1), generator=generator)
+        paths = Paths(row + torch.arange(2), held, nothing, all_open=True)
+        state = bandit.observe(row[:, 0], held, nothing)
+        batch = Batch(state, held, nothing, nothing, state, held, nothing.bool(), paths)
+        agent.update(batch, OfflineCoefficients(lr_factor=1 - step / updates))
+    decision = agent.networks.actor(state)
+    assert _growth(decision.aim[0].detach().double().numpy()) > 0.95 * _growth(OPTIMUM)
+    assert decision.rate.mean() > 0.9
+
+
+MANY = (2000, 2048)
 """Updates and rows of each. A period's return is fifteen times its best growth: four million rows settle the portfolio
-to 5 % of it whatever the seed, 128,000 do for some."""
+to 5 % of it whatever the seed."""
 
 
-@pytest.mark.parametrize(
-    ("seed", "updates", "rows"), [(0, *FEW), *(pytest.param(seed, *MANY, marks=pytest.mark.slow) for seed in range(5))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "updates", "rows"), [(seed, *MANY) for seed in range(5)])
 def test_fine_tuning_learns_the_kelly_portfolio(
     make_bcell: Callable[..., BCell],
     bandit: World,
@@ -81,7 +109,14 @@ def test_fine_tuning_learns_the_kelly_portfolio(
     32 atoms: the mean of 8 midpoint quantiles leaves out so much of the tails that cash looks better than it is.
     """
     network = Network(
-        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=32, dropout=0.0, state_noise=0.0, layer_norm=True
+        kind="portfolio",
+        actors=1,
+        embed_dim=8,
+        hidden_dim=16,
+        n_quantiles=32,
+        dropout=0.0,
+        state_noise=0.0,
+        layer_norm=True,
     )
     rate = 1e-2
     agent = make_bcell(seed, bandit, critic_lr=rate, actor_lr=5e-3, alpha_init=1e-3, tau=0.05, network=network)

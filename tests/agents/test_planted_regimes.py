@@ -31,8 +31,8 @@ def planted(make_world: Callable[..., World]) -> tuple[World, NDArray[np.int8]]:
     """Calm days pay the first name, turbulent ones the second; the third is noise.
 
     The first two experts start with one of these names and a fifth in the noise, which a tilt can take away; the third
-    with noise, the others with cash. None can tilt to the other's name, so only the gate can follow the regime. The
-    state tells it; [T] is the regime of the day that follows.
+    with noise, the others with cash, the benchmark's too. None can tilt to the other's name, so only the gate can
+    follow the regime. The state tells it; [T] is the regime of the day that follows.
     """
     rng = np.random.default_rng(3)
     spells = rng.geometric(1 / SPELL, DAYS)
@@ -46,12 +46,12 @@ def planted(make_world: Callable[..., World]) -> tuple[World, NDArray[np.int8]]:
     features = torch.zeros(DAYS, 4, 5)  # tell the names apart, and no more
     features[:, [0, 1, 2, 3], [0, 1, 2, 4]] = 1.0
     market = torch.from_numpy(np.stack([2.0 * regime - 1.0, rng.standard_normal(DAYS)], 1)).float()
-    priors = torch.eye(4)[[0, 1, 2, 3, 3]]
+    priors = torch.eye(4)[[0, 1, 2, 3, 3, 3]]
     priors[:2] = 0.8 * priors[:2] + 0.2 * priors[2]
     world = replace(
         base, features=features, market=market, status=base.status[:1].repeat(DAYS, 1),
         returns=torch.from_numpy(returns), log_benchmark=torch.from_numpy(returns[:, :-1].mean(1)).log1p(),
-        decision=torch.ones(DAYS, dtype=torch.bool), priors=priors.expand(DAYS, 5, 4),
+        decision=torch.ones(DAYS, dtype=torch.bool), priors=priors.expand(DAYS, 6, 4),
         reward=replace(base.reward, lambda_cvar=0.0),
     )  # fmt: skip
     return world, regime
@@ -98,7 +98,7 @@ def test_gate_follows_the_regime_and_the_right_experts_are_missed(
     worth = {name: row.worth for name, row in table.items() if row.worth is not None}
     for missed in ("without volatility", "without correlation", "shuffled gate"):
         assert worth[missed].low > 0, missed
-    for idle in ("without momentum", "without defensive", "without growth"):
+    for idle in ("without momentum", "without defensive", "without growth", "without benchmark"):
         assert abs(worth[idle].difference) < 0.5, idle
     assert table[FROZEN].distance > 10 * UNMOVED
     said = " ".join(reality_says(list(table.values()), NAMES, found))

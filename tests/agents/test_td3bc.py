@@ -8,7 +8,7 @@ from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
 from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import lower_mean, quantile_huber_loss
+from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
 from finflow.nn.policy import from_logits, logits
 
 MakeTD3BC = Callable[..., TD3BC]
@@ -74,7 +74,9 @@ def test_critic_target_is_the_lower_target_at_the_smoothed_target_policy(
         embedding = critic.embed(batch.state)
         atoms = critic.atoms(embedding, batch.weights[:, None]).squeeze(1)
         q = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
-        torch.testing.assert_close(metrics["q_loss"], quantile_huber_loss(atoms, y[:, None].expand_as(atoms)) / 8)
+        torch.testing.assert_close(
+            metrics["q_loss"], quantile_loss(atoms, y[:, None].expand_as(atoms), atom_spread(atoms)) / 8
+        )
         torch.testing.assert_close(metrics["v_loss"], expectile_loss(q - critic.value(embedding), 0.7))
 
 
@@ -114,7 +116,7 @@ def test_policy_leans_to_the_better_portfolio_and_clones_without_a_critic(make_t
     reward = torch.where(better, 2.0, 0.0)
     batch = Batch(state, weights, reward, nothing, State(*state), weights, nothing.bool())
     first: list[float] = []
-    for alpha in (2.5, 0.0):
+    for alpha in (5.0, 0.0):
         agent = make_td3bc(actor_lr=1e-2, critic_lr=1e-2, tau=0.2, alpha=alpha, policy_delay=1)
         for step in range(300):
             agent.update(batch, OfflineCoefficients(learn_policy=step >= 150))

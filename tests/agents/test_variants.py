@@ -10,6 +10,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.variants import BLOCK, Act, elsewhen, variants
 from finflow.envs.world import World
+from finflow.nn.actor import distance, held_weights
 from finflow.nn.networks import EXPERT_GROUPS
 
 ROWS = list(range(1, 110))
@@ -39,11 +40,13 @@ def _asked(policy: GreedyPolicy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _mixed(policy: GreedyPolicy, gate: np.ndarray, experts: np.ndarray) -> np.ndarray:
-    """What the actor does with this gate and these experts, its own rate for them."""
-    state = policy.observe(*_asked(policy))
+    """What the actor does with this gate and these experts: its own rate for the way to their mixture."""
+    actor, state = policy.actor, policy.observe(*_asked(policy))
+    aim = torch.einsum("bk,bkn->bn", torch.as_tensor(gate).float(), torch.as_tensor(experts).float())
+    held = held_weights(state)
     with torch.no_grad():
-        combined = policy.actor.combine(state, torch.as_tensor(experts).float(), torch.as_tensor(gate).float())
-    return combined.mean.double().numpy()
+        rate = torch.sigmoid(actor.rate(torch.cat([state.market, distance(aim, held)], -1)[None])[0])
+    return torch.lerp(held, aim, rate).double().numpy()
 
 
 @pytest.mark.parametrize("left_out", range(len(NAMES)))

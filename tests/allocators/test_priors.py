@@ -6,6 +6,7 @@ import pytest
 from finflow.allocators.momentum import momentum_trend
 from finflow.allocators.priors import (
     DEEPEST_DRAWDOWN,
+    EXPERTS,
     PRIORS,
     TARGET_VOLATILITY,
     invested_share,
@@ -29,11 +30,14 @@ def cut(market: Market, start: int, stop: int) -> Market:
 
 def test_every_prior_is_a_portfolio_of_tradable_names(real, gappy):
     for market, weights in (real, (gappy, prior_portfolios(gappy))):
-        assert weights.shape == (len(market.dates), len(PRIORS), market.n)
+        assert weights.shape == (len(market.dates), len(EXPERTS), market.n)
         assert (weights >= 0).all()
         np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-12)
         assert (weights.transpose(0, 2, 1)[market.status != TRADABLE] == 0).all()
-        assert (weights[:252, :, -1] == 1).all()  # no year behind them yet: all in cash
+        assert (weights[:252, :-1, -1] == 1).all()  # no year behind them yet: all in cash
+        open_ = (market.status == TRADABLE)[:, :-1]
+        equal = open_ / np.maximum(open_.sum(1, keepdims=True), 1)
+        np.testing.assert_allclose(weights[:, -1, :-1], equal)  # the last is 1/N from the first day on
     assert weights[300:, 0, 0].min() > 0
 
 
@@ -46,7 +50,7 @@ def test_no_usable_name_means_all_cash(gappy):
 def test_priors_are_five_different_portfolios(real):
     weights = real[1][252:]
     distance = np.abs(weights[:, :, None] - weights[:, None]).sum(axis=3).mean(axis=0)
-    pairs = distance[np.triu_indices(len(PRIORS), 1)]
+    pairs = distance[np.triu_indices(len(EXPERTS), 1)]
     assert pairs.min() > 0.6  # of 2; measured .78 (volatility and defensive) on all rows
     assert pairs.mean() > 1.2  # measured 1.38
 
@@ -55,7 +59,7 @@ def test_each_prior_does_what_it_is_named_for(real):
     market, weights = real
     held = weights[300:-1]
     earned = (held * market.returns[301:, None]).sum(axis=2)
-    yearly = dict(zip(PRIORS, earned.std(axis=0) * np.sqrt(252), strict=True))
+    yearly = dict(zip(EXPERTS, earned.std(axis=0) * np.sqrt(252), strict=True))
     assert abs(yearly["volatility"] - TARGET_VOLATILITY) < 0.02
     assert yearly["defensive"] < yearly["volatility"] < yearly["correlation"] < yearly["growth"]
     bottom = int(np.searchsorted(market.dates, np.datetime64("2020-03-20")))
@@ -124,4 +128,4 @@ def test_cache_returns_the_same_bits_and_knows_another_market(walk, tmp_path):
     unread = replace(walk, returns=np.full_like(walk.returns, np.nan))
     assert (prior_portfolios(unread, tmp_path) == first).all()
     other = replace(cut(walk, 0, 400), fingerprint="another")
-    assert prior_portfolios(other, tmp_path).shape == (400, 5, 7)
+    assert prior_portfolios(other, tmp_path).shape == (400, 6, 7)

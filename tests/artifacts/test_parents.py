@@ -136,8 +136,8 @@ def test_nothing_published(tmp_path: Path) -> None:
     ("change", "named"),
     [
         (lambda f: f["network"].update(hidden_dim=128), "network.hidden_dim=256 (nearest has 128)"),
-        (lambda f: f["budget"].update(epochs=8), "budget.epochs=50 (nearest has 8)"),
-        (lambda f: f["budget"].update(updates_per_epoch=60), "budget.updates_per_epoch=None (nearest has 60)"),
+        (lambda f: f["budget"].update(epochs=8), "budget.epochs=20 (nearest has 8)"),
+        (lambda f: f["budget"].update(updates_per_epoch=60), "budget.updates_per_epoch=50 (nearest has 60)"),
         (lambda f: f.update(fold="2008"), "fold='2018' (nearest has '2008')"),
         (lambda f: f.update(data_fingerprint="other"), "data_fingerprint='data0' (nearest has 'other')"),
         (lambda f: f["feature_spec"]["features"].pop(), "feature_spec.features.1='rsi' (nearest has None)"),

@@ -26,7 +26,8 @@ from finflow.schema import Config
 
 DAYS, LISTING, NAMES = 1250, 700, 5
 TINY = [
-    "budget.collect_episodes=8", "budget.epochs=1", "budget.updates_per_epoch=6", "env.episode_days=42",
+    "budget.collect_episodes=8", "confidence=none",
+    "budget.epochs=1", "budget.updates_per_epoch=6", "env.episode_days=42",
     "env.parallel=4", "algo.network.hidden_dim=8", "algo.network.embed_dim=4", "algo.batch_size=32",
 ]  # fmt: skip
 TUNE = ["budget.episodes=4", "budget.frozen_episodes=1", "budget.critic_updates=3", "budget.refit_updates=3",
@@ -90,7 +91,7 @@ def subject_of(prices: Prices, config: Config) -> tuple[Subject, Market, Fold]:
         features=market.feature_names,
         feature_groups=tuple(group_of(name) for name in market.feature_names),
         market_features=market.market_feature_names,
-        experts=("volatility", "correlation", "momentum", "defensive", "growth"),
+        experts=("volatility", "correlation", "momentum", "defensive", "growth", "benchmark"),
     )
     cpu = torch.device("cpu")
     subject = Subject(

@@ -10,6 +10,7 @@ import pytest
 import finflow
 from finflow.allocators import priors as prior_room
 from finflow.data import build
+from finflow.data.calendar import Calendar
 from finflow.data.features import FEATURES
 from finflow.data.market import Market
 from finflow.data.prices import Prices
@@ -84,8 +85,8 @@ def full_sample_scaler(patch: pytest.MonkeyPatch) -> None:
 def smoothed_regime(patch: pytest.MonkeyPatch) -> None:
     """Labels from a volatility centred on the day: ten days of it lie ahead."""
 
-    def smoothed(index: np.ndarray, rules: Regimes) -> tuple[np.ndarray, tuple[str, ...]]:
-        return label_regimes(np.append(index[10:], np.zeros(10)), rules)
+    def smoothed(index: np.ndarray, rules: Regimes, calendar: Calendar) -> tuple[np.ndarray, tuple[str, ...]]:
+        return label_regimes(np.append(index[10:], np.zeros(10)), rules, calendar)
 
     patch.setattr(build, "label_regimes", smoothed)
 

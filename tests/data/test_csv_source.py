@@ -68,8 +68,8 @@ MALFORMED: dict[str, tuple[str | bytes, str, str, str]] = {
     "one column": ("Date\n2020-01-02\n", "1:2", "only one column", "values in the others"),
     "semicolons": (GOOD.replace(",", ";"), "1:1", "separated by ';'", "by commas"),
     "tabs": (GOOD.replace(",", "\t"), "1:1", "separated by 'tab'", "by commas"),
-    "blank between prices": (line("1.6", ""), "3:AA", "blank between prices", "supply the price"),
-    "spaces between prices": (line("1.6", "  "), "3:AA", "blank between prices", "supply the price"),
+    "blank between prices": (line("1.6", ""), "3:AA", "blank between prices", "add env.calendar=common"),
+    "spaces between prices": (line("1.6", "  "), "3:AA", "blank between prices", "add env.calendar=common"),
     "blank row of prices": (line("1.7,12", ","), "4:AA", "without any price", "delete the row"),
     "blank line": (line("2020-01-06", "\n2020-01-06"), "4:1", "blank line", "delete it"),
     "no price at all": (

@@ -7,6 +7,7 @@ import pytest
 
 from finflow.config import load
 from finflow.data.build import build_market, market_of
+from finflow.data.calendar import BUSINESS
 from finflow.data.csv_source import read_prices
 from finflow.data.folds import PURGE, fold_dates, fold_from_dates, make_fold, minimum_rows
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
@@ -75,7 +76,7 @@ def test_unlabelled_days_stay_in_where_waiting_would_leave_too_little(listing_pr
 
 
 def test_minimum_rows_is_just_enough(small_env: Env, listing_prices: Prices) -> None:
-    least = minimum_rows(small_env)
+    least = minimum_rows(small_env, BUSINESS)
     assert least == 673
     moving = Prices(listing_prices.dates, ("A", "B"), listing_prices.close[:, [0, 4]])
     fold = make_fold(market_of(shortened(moving, least), small_env), small_env, "auto")

@@ -18,6 +18,7 @@ SMALL = {
     "budget.frozen_episodes": "1",
     "budget.critic_updates": "2",
     "budget.refit_updates": "2",
+    "budget.crossfit_updates": "2",
     "algo.batch_size": "16",
     "algo.network.hidden_dim": "16",
     "algo.network.embed_dim": "8",

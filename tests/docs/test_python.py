@@ -12,7 +12,8 @@ from .pages import Block, all_blocks
 
 SMALL = {
     "pretrain": ["env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=3", "env.episode_days=42",
-                 "budget.collect_episodes=6", "budget.epochs=1", "budget.updates_per_epoch=4", "algo.batch_size=16",
+                 "budget.collect_episodes=6",
+                 "budget.crossfit_updates=2", "budget.epochs=1", "budget.updates_per_epoch=4", "algo.batch_size=16",
                  "algo.network.hidden_dim=16", "tracking=none"],
 }  # fmt: skip
 BLOCKS = [block for block in all_blocks() if block.language == "python" and not block.title]

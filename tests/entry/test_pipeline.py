@@ -16,6 +16,7 @@ SMALL = [
     "env.synthetic.assets=4",
     "env.episode_days=63",
     "budget.collect_episodes=4",
+    "budget.crossfit_updates=2",
 ]
 
 

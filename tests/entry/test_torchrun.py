@@ -15,6 +15,7 @@ from finflow.stages.processes import joined
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=3", "budget.collect_episodes=4",
+    "budget.crossfit_updates=2",
     "budget.epochs=1", "budget.updates_per_epoch=4", "env.episode_days=42", "algo.network.hidden_dim=8",
     "algo.network.embed_dim=8", "algo.batch_size=32", "checkpoint.save_latest=true",
 ]  # fmt: skip

@@ -26,7 +26,8 @@ from finflow.sweeps.plan import plan_of
 from .test_make import ROOT
 
 TINY = (
-    "budget.collect_episodes=8 budget.updates_per_epoch=4 env.episode_days=42 env.parallel=4 algo.batch_size=32 "
+    "budget.collect_episodes=8 budget.crossfit_updates=2 budget.updates_per_epoch=4 env.episode_days=42 "
+    "env.parallel=4 algo.batch_size=32 "
     "algo.network.hidden_dim=8 algo.network.embed_dim=4 hardware.threads=1 tracking=none"
 )
 FOLDS, SEEDS = ("2000", "2008"), (0, 1)

@@ -15,7 +15,9 @@ from finflow.envs.world import World
 MakeMarket = Callable[..., Market]
 MakeWorld = Callable[..., World]
 
-REWARD = RewardModel(scale=200.0, tail_threshold=0.012, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=2.0)
+REWARD = RewardModel(
+    scale=200.0, tail_threshold=0.012, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=2.0, lambda_risk=0.4
+)
 
 
 @pytest.fixture(scope="session")

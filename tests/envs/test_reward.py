@@ -13,7 +13,7 @@ from finflow.config import load
 from finflow.data.market import Market, Window
 from finflow.envs.reward import RUIN, RewardModel, fit_reward
 
-MODEL = RewardModel(scale=200.0, tail_threshold=0.02, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=3.0)
+MODEL = RewardModel(scale=200.0, tail_threshold=0.02, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=3.0, lambda_risk=0.4)
 
 
 def terms(net: Any, turnover: Any = 0.0, benchmark: Any = 0.0, drawdown: Any = 0.0) -> tuple[dict[str, Any], Any]:
@@ -26,6 +26,7 @@ def test_a_bad_day_by_hand() -> None:
     found, after = terms(-0.03, 0.4, -0.01, 0.05)
     loss = -np.log(0.97)
     assert_allclose(found["active"], 200 * (np.log(0.97) - np.log(0.99)), rtol=1e-14)
+    assert_allclose(found["risk"], -0.2 * (200 * (np.log(0.97) - np.log(0.99))) ** 2, rtol=1e-13)
     assert_allclose(found["tail"], -5 * (loss - 0.02), rtol=1e-13)
     assert_allclose(found["turnover"], -0.04, rtol=1e-14)
     assert_allclose(found["drawdown"], -3 * loss, rtol=1e-13)
@@ -80,7 +81,7 @@ def test_ruin_is_finite() -> None:
     assert np.isfinite(after).all()
 
 
-@pytest.mark.parametrize("name", ["active", "tail", "turnover", "drawdown"])
+@pytest.mark.parametrize("name", ["active", "risk", "tail", "turnover", "drawdown"])
 def test_torch_gives_the_same_terms(name: str) -> None:
     rng = np.random.default_rng(1)
     columns = rng.normal(0, 0.04, 500), rng.uniform(0, 2, 500), rng.normal(0, 0.02, 500), rng.exponential(0.1, 500)
@@ -91,7 +92,7 @@ def test_torch_gives_the_same_terms(name: str) -> None:
 
 
 def test_constants_in_closed_form(lively: Market, priors: NDArray[np.float64], train: Window) -> None:
-    weights = load("pretrain", ["reward.lambda_dd=0.5", "market_regime=volatile"]).reward
+    weights = load("pretrain", ["reward.lambda_dd=0.5", "reward.lambda_risk=0.2", "market_regime=volatile"]).reward
     model = fit_reward(lively, priors, train, weights)
     active, losses = [], []
     for row in range(train.start, train.stop):  # rows of returns; the decision was taken the day before
@@ -106,8 +107,8 @@ def test_constants_in_closed_form(lively: Market, priors: NDArray[np.float64], t
     assert_allclose(
         model.tail_threshold, ordered[low] + (position - low) * (ordered[low + 1] - ordered[low]), rtol=1e-12
     )
-    assert (model.lambda_cvar, model.lambda_turn, model.lambda_dd) == (10.0, 0.5, 0.5)
-    assert set(model.to_dict()) == {"scale", "tail_threshold", "lambda_cvar", "lambda_turn", "lambda_dd"}
+    assert (model.lambda_cvar, model.lambda_turn, model.lambda_dd, model.lambda_risk) == (10.0, 0.5, 0.5, 0.2)
+    assert set(model.to_dict()) == {"scale", "tail_threshold", "lambda_cvar", "lambda_turn", "lambda_dd", "lambda_risk"}
 
 
 def test_one_day_in_twenty_of_the_benchmark_lies_in_the_tail(

@@ -52,7 +52,8 @@ def by_hand(
         nav *= 1.0 + net
         peak = max(peak, nav)
         score = (
-            reward.scale * np.log((1 + net) / (1 + market.benchmark[row + 1]))
+            (active := reward.scale * np.log((1 + net) / (1 + market.benchmark[row + 1])))
+            - reward.lambda_risk / 2 * active**2
             - reward.lambda_cvar * max(0.0, -np.log(1 + net) - reward.tail_threshold)
             - reward.lambda_turn * turnover
             - reward.lambda_dd * max(0.0, np.log(peak / nav) - old)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from finflow.losses.sac import actor_loss, anchor_loss, balance_loss, entropy_target, temperature_loss
+from finflow.losses.sac import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
 
 RATE = 0.02
 
@@ -17,19 +17,19 @@ def test_entropy_target_is_that_of_independent_gaussians() -> None:
     assert float(entropy_target(torch.tensor(1.0), 1.0)) == pytest.approx(1.419, abs=1e-3)
 
 
-def test_actor_loss_by_hand() -> None:
+def test_soft_value_by_hand() -> None:
     """Per dimension, so that alpha means the same for 2 names and for 100; a state without names is no 0 / 0."""
     alpha = torch.tensor(0.5, requires_grad=True)
     log_prob = torch.tensor([2.0, -4.0, 0.0], requires_grad=True)
     value = torch.tensor([3.0, 9.0, 0.0], requires_grad=True)
-    loss = actor_loss(alpha, log_prob, torch.tensor([2.0, 4.0, 0.0]), value, torch.tensor(3.0))
-    assert float(loss.detach()) == pytest.approx(((0.5 - 1.0) + (-0.5 - 3.0)) / 3)
-    loss.backward()
+    soft = soft_value(alpha, log_prob, torch.tensor([2.0, 4.0, 0.0]), value, 3.0)
+    assert soft.tolist() == [pytest.approx(3 - 3 * 0.5), pytest.approx(9 + 3 * 0.5), 0.0]
+    soft.sum().backward()
     assert alpha.grad is None
     assert value.grad is not None
-    torch.testing.assert_close(value.grad, torch.full((3,), -1 / 9))
+    torch.testing.assert_close(value.grad, torch.ones(3))
     assert log_prob.grad is not None
-    torch.testing.assert_close(log_prob.grad, torch.tensor([0.25, 0.125, 0.5]) / 3)
+    torch.testing.assert_close(log_prob.grad, -3 * torch.tensor([0.25, 0.125, 0.5]))
 
 
 @pytest.mark.parametrize(("entropy", "direction"), [(-3.0, 1), (-9.0, 1), (5.0, -1)])
@@ -56,7 +56,7 @@ def test_entropy_coefficient_stays_bounded(n: int) -> None:
         weights = torch.softmax(torch.nn.functional.pad(y, (0, 1)), -1)
         log_prob = (-0.5 * eps.square() - leaf - 0.5 * math.log(2 * math.pi)).sum()[None]
         value = -10.0 * (n * weights - 1).square().mean()[None]
-        policy = actor_loss(temperature.exp(), log_prob, dims, value, torch.ones(()))
+        policy = -soft_value(temperature.exp(), log_prob, dims, value, 1.0).mean()
         loss = policy + temperature_loss(temperature, log_prob, target)
         down, cool = torch.autograd.grad(loss, (leaf, temperature))
         log_sigma = (log_sigma.detach() - RATE * n * down).clamp(-5.0, 0.0)

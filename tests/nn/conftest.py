@@ -32,7 +32,7 @@ def make_state() -> MakeState:
         g = torch.Generator().manual_seed(seed)
         tradable = torch.ones(batch, n, dtype=torch.bool)
         tradable[::2, list(masked)] = False
-        priors = torch.softmax(2 * torch.randn(batch, 5, n, generator=g), -1) * tradable[:, None]
+        priors = torch.softmax(2 * torch.randn(batch, 6, n, generator=g), -1) * tradable[:, None]
         drifted = torch.softmax(torch.randn(batch, n, generator=g, dtype=torch.float64), -1)
         assets = torch.randn(batch, n, len(SPEC.features) + 2, generator=g)
         assets[..., -2], assets[..., -1] = drifted.float(), 0.0
@@ -53,7 +53,9 @@ def make_state() -> MakeState:
 
 @pytest.fixture(scope="session")
 def make_networks() -> MakeNetworks:
-    def make(seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True) -> Networks:
+    def make(
+        seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True, actors: int = 1
+    ) -> Networks:
         """Small networks; with `scatter` no parameter is at its start, heads that begin at zero included."""
         shape = Network(
             kind="portfolio",
@@ -62,6 +64,7 @@ def make_networks() -> MakeNetworks:
             n_quantiles=6,
             dropout=dropout,
             state_noise=0.0,
+            actors=actors,
             layer_norm=layer_norm,
         )
         networks = build_networks(SPEC, shape, seed, torch.device("cpu"))

@@ -17,10 +17,10 @@ def _choose(actor: Actor, expert: int) -> None:
     with torch.no_grad():
         actor.gate[2].bias.zero_()
         actor.gate[2].weight.zero_()
-        actor.gate[2].bias[expert] = ONE_HOT
+        actor.gate[2].bias[..., expert] = ONE_HOT
 
 
-@pytest.mark.parametrize("expert", range(5))
+@pytest.mark.parametrize("expert", range(6))
 @pytest.mark.parametrize("masked", [(), (1, 3)])
 def test_zero_residual_and_one_hot_gate_give_the_prior(
     make_state: MakeState, make_networks: MakeNetworks, expert: int, masked: tuple[int, ...]
@@ -30,7 +30,7 @@ def test_zero_residual_and_one_hot_gate_give_the_prior(
     n, free = 5, state.tradable.sum(-1, keepdim=True)
     expected = (state.priors[:, expert] + 1e-3 / n) * state.tradable / (1 + 1e-3 * free / n)
     decision = actor(state)
-    assert decision.gate[0].tolist() == [float(k == expert) for k in range(5)]
+    assert decision.gate[0].tolist() == [float(k == expert) for k in range(6)]
     torch.testing.assert_close(decision.aim, expected, rtol=1e-6, atol=1e-7)
     assert (decision.aim[~state.tradable] == 0).all()
 
@@ -39,11 +39,11 @@ def test_zero_residual_and_one_hot_gate_give_the_prior(
 def test_attribution_is_exact(make_state: MakeState, make_networks: MakeNetworks, masked: tuple[int, ...]) -> None:
     state, actor = make_state(masked=masked), make_networks(scatter=True).actor
     decision = actor(state)
-    aim = sum(decision.gate[:, k, None] * decision.experts[:, k] for k in range(5))
+    aim = sum(decision.gate[:, k, None] * decision.experts[:, k] for k in range(6))
     torch.testing.assert_close(decision.aim, aim)
     held = state.drifted.float() * state.tradable
     held = held / held.sum(-1, keepdim=True)
-    parts = [decision.gate[:, k, None] * (decision.experts[:, k] - held) for k in range(5)]
+    parts = [decision.gate[:, k, None] * (decision.experts[:, k] - held) for k in range(6)]
     trade = decision.rate[:, None] * torch.stack(parts).sum(0)
     torch.testing.assert_close(decision.mean - held, trade, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(decision.mean.sum(-1), torch.ones(6))
@@ -52,7 +52,7 @@ def test_attribution_is_exact(make_state: MakeState, make_networks: MakeNetworks
 def test_start_trades_slowly_with_a_uniform_gate(make_state: MakeState, make_networks: MakeNetworks) -> None:
     decision = make_networks().actor(make_state())
     torch.testing.assert_close(decision.rate, torch.full((6,), 0.1))
-    torch.testing.assert_close(decision.gate, torch.full((6, 5), 0.2))
+    torch.testing.assert_close(decision.gate, torch.full((6, 6), 1 / 6))
     torch.testing.assert_close(decision.log_sigma.exp(), torch.full((6, 4), 0.3))
 
 
@@ -91,10 +91,10 @@ def test_experts_are_blind_outside_their_group(
 ) -> None:
     """Bit for bit; the user's signal, the own weight and the cash flag are seen by all."""
     seers = {
-        0: {"volatility", "defensive"},
-        1: {"growth"},
-        2: {"correlation", "defensive"},
-        3: {"momentum", "growth"},
+        0: {"volatility", "defensive", "benchmark"},
+        1: {"growth", "benchmark"},
+        2: {"correlation", "defensive", "benchmark"},
+        3: {"momentum", "growth", "benchmark"},
     }.get(feature, set(spec.experts))
     state, actor = make_state(), make_networks(scatter=True).actor
     assets = state.assets.clone()
@@ -107,16 +107,16 @@ def test_experts_are_blind_outside_their_group(
 def test_experts_differ_pairwise(make_state: MakeState, make_networks: MakeNetworks) -> None:
     """By their priors from the start; by what they have learnt even where priors agree."""
     state = make_state()
-    same = state._replace(priors=state.priors[:, :1].expand(-1, 5, -1))
+    same = state._replace(priors=state.priors[:, :1].expand(-1, 6, -1))
     for experts in (make_networks().actor(state).experts, make_networks(scatter=True).actor(same).experts):
-        for i in range(5):
+        for i in range(6):
             for j in range(i):
                 assert (experts[:, i] - experts[:, j]).abs().sum(-1).mean() > 0.01
 
 
 def test_dropped_experts_get_no_gate(make_state: MakeState, make_networks: MakeNetworks) -> None:
     state, actor = make_state(), make_networks(scatter=True).actor
-    keep = torch.ones(6, 5, dtype=torch.bool)
+    keep = torch.ones(6, 6, dtype=torch.bool)
     keep[0, [1, 3]] = False
     full, dropped = actor(state).gate, actor(state, 1.0, keep).gate
     assert dropped[0, [1, 3]].tolist() == [0.0, 0.0]
@@ -128,7 +128,7 @@ def test_dropped_experts_get_no_gate(make_state: MakeState, make_networks: MakeN
 def test_temperature_softens_the_gate(make_state: MakeState, make_networks: MakeNetworks) -> None:
     state, actor = make_state(), make_networks(scatter=True).actor
     sharp, soft = actor(state, 1.0).gate, actor(state, 2.0).gate
-    torch.testing.assert_close(soft, torch.softmax(actor.gate(state.market) / 2, -1))
+    torch.testing.assert_close(soft, torch.softmax(actor.gate(state.market[None])[0] / 2, -1))
     assert -(soft * soft.log()).sum(-1).mean() > -(sharp * sharp.log()).sum(-1).mean()
 
 

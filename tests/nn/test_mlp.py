@@ -15,12 +15,14 @@ from finflow.schema.algo import Network
 
 MakeState = Callable[..., State]
 Make = Callable[..., Networks]
-B, N, K, HIDDEN, ATOMS = 6, 5, 5, 16, 6
+B, N, K, HIDDEN, ATOMS = 6, 5, 6, 16, 6
 
 
 @pytest.fixture
 def make(spec: ObservationSpec) -> Make:
-    def build(seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True) -> Networks:
+    def build(
+        seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True, actors: int = 1
+    ) -> Networks:
         shape = Network(
             kind="mlp",
             embed_dim=1,
@@ -29,6 +31,7 @@ def make(spec: ObservationSpec) -> Make:
             layer_norm=layer_norm,
             dropout=dropout,
             state_noise=0.0,
+            actors=actors,
         )
         networks = build_networks(replace(spec, assets=tuple("ABCDE")), shape, seed, torch.device("cpu"))
         if scatter:
@@ -102,7 +105,7 @@ def test_start_is_that_of_the_portfolio_network(make: Make, make_state: MakeStat
     state = make_state(masked=(1, 3))
     decision = make().actor(state)
     torch.testing.assert_close(decision.rate, torch.full((B,), 0.1))
-    torch.testing.assert_close(decision.gate, torch.full((B, K), 0.2))
+    torch.testing.assert_close(decision.gate, torch.full((B, K), 1 / K))
     torch.testing.assert_close(decision.log_sigma.exp(), torch.full((B, N - 1), 0.3))
     priors = (state.priors + 1e-3 / N) * state.tradable[:, None]
     torch.testing.assert_close(decision.experts, priors / priors.sum(-1, keepdim=True))
@@ -119,15 +122,10 @@ def test_the_trade_is_the_sum_of_its_parts(make: Make, make_state: MakeState) ->
     torch.testing.assert_close(decision.mean - held, trade, rtol=1e-5, atol=1e-6)
 
 
-def test_experts_recombined_by_the_gate_are_the_decision(make: Make, make_state: MakeState) -> None:
-    state, actor = make_state(), make(scatter=True).actor
+def test_dropped_experts_get_no_gate(make: Make, make_state: MakeState) -> None:
     keep = torch.ones(B, K, dtype=torch.bool)
     keep[0, [1, 3]] = False
-    whole = actor(state, 2.0, keep)
-    again = actor.combine(state, actor(state).experts, actor.gate_weights(state, 2.0, keep))
-    assert whole.gate[0, [1, 3]].tolist() == [0.0, 0.0]
-    for field in whole._fields:
-        torch.testing.assert_close(getattr(again, field), getattr(whole, field))
+    assert make(scatter=True).actor(make_state(), 2.0, keep).gate[0, [1, 3]].tolist() == [0.0, 0.0]
 
 
 def test_names_are_known_by_place(make: Make, make_state: MakeState) -> None:

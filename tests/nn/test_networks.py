@@ -68,15 +68,31 @@ def test_transfer_through_a_file_is_exact(
 ) -> None:
     state, parent = make_state(masked=(1,)), make_networks(0, scatter=True)
     scaling = FeatureScaling(*(np.arange(3.0) + k for k in range(4)))
-    reward = {"scale": 200.0, "tail_threshold": 0.02, "lambda_cvar": 5.0, "lambda_turn": 0.1, "lambda_dd": 0.0}
+    reward = {
+        "scale": 200.0,
+        "tail_threshold": 0.02,
+        "lambda_cvar": 5.0,
+        "lambda_turn": 0.1,
+        "lambda_dd": 0.0,
+        "lambda_risk": 0.3,
+    }
     shape = Network(
-        kind="portfolio", embed_dim=8, hidden_dim=16, n_quantiles=6, dropout=0.0, state_noise=0.0, layer_norm=True
+        kind="portfolio",
+        actors=1,
+        embed_dim=8,
+        hidden_dim=16,
+        n_quantiles=6,
+        dropout=0.0,
+        state_noise=0.0,
+        layer_norm=True,
     )
     path = tmp_path / "weights.safetensors"
-    metadata = to_metadata(spec, shape, {"reward": reward}, (0.3, 7.0))
+    metadata = to_metadata(spec, shape, {"reward": reward}, (0.3, 7.0), {"kappa": 0.25})
     sha256 = save_weights(path, to_tensors(parent.state_dict(), scaling), metadata)
     stored = read_policy(*load_weights(path, sha256))
     child = stored.build(torch.device("cpu"))
+    assert child.actor.confidence == 0.25
+    child.actor.confidence = 1.0
     assert all(torch.equal(a, b) for a, b in zip(_outputs(child, state), _outputs(parent, state), strict=True))
     assert stored.spec == spec
     assert stored.scales == (0.3, 7.0)
@@ -102,13 +118,14 @@ def test_seed_alone_decides_the_start(make_networks: MakeNetworks) -> None:
 def test_every_expert_has_inputs_of_its_own(spec: ObservationSpec) -> None:
     seen = spec.expert_inputs()
     assert seen.dtype == torch.bool
-    assert seen.shape == (5, 7)
+    assert seen.shape == (6, 7)
     assert dict(zip(spec.experts, seen.int().tolist(), strict=True)) == {
         "volatility": [1, 0, 0, 0, 1, 1, 1],
         "correlation": [0, 0, 1, 0, 1, 1, 1],
         "momentum": [0, 0, 0, 1, 1, 1, 1],
         "defensive": [1, 0, 1, 0, 1, 1, 1],
         "growth": [0, 1, 0, 1, 1, 1, 1],
+        "benchmark": [1, 1, 1, 1, 1, 1, 1],
     }
 
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -103,7 +102,9 @@ def finflow_iql(data: Data, updates: int, seed: int, atoms: int) -> Act:
     }
     tensors = {name: torch.from_numpy(array) for name, array in flat.items()}
     discount = torch.full((config.batch_size,), config.gamma)  # only time limits end an episode
-    with mock.patch("finflow.agents.iql.quantile_huber_loss", partial(quantile_huber_loss, kappa=KAPPA)):
+    with mock.patch(
+        "finflow.agents.iql.quantile_loss", lambda atoms, target, _scale: quantile_huber_loss(atoms, target, KAPPA)
+    ):
         for _ in range(updates):
             index = torch.randint(len(tensors["reward"]), (config.batch_size,))
             part = {name: tensor[index] for name, tensor in tensors.items()}

@@ -22,7 +22,8 @@ from finflow.training.checkpointing import Checkpointer
 
 TINY = [
     "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.parallel=3",
-    "budget.collect_episodes=12", "budget.epochs=3", "budget.updates_per_epoch=4", "algo.batch_size=16",
+    "budget.collect_episodes=12", "budget.crossfit_updates=2",
+    "budget.epochs=3", "budget.updates_per_epoch=4", "algo.batch_size=16",
     "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8", "tracking=none",
     "algo.network.dropout=0.1", "checkpoint.max_checkpoints=2",
 ]  # fmt: skip

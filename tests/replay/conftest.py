@@ -43,6 +43,8 @@ def world(market: Market) -> World:
         lambda m: (m.features, m.market_features),
         raw / raw.sum(-1, keepdims=True),
         Accounting(0.0015, max_weight=0.5, no_trade_band=0.01),
-        RewardModel(scale=200.0, tail_threshold=0.012, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=2.0),
+        RewardModel(
+            scale=200.0, tail_threshold=0.012, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=2.0, lambda_risk=0.4
+        ),
         torch.device("cpu"),
     )

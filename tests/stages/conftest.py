@@ -31,6 +31,7 @@ def own_prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TINY = [
     "budget.collect_episodes=12",
+    "budget.crossfit_updates=2",
     "budget.epochs=2",
     "budget.updates_per_epoch=12",
     "env.episode_days=42",

@@ -13,7 +13,8 @@ MARKET = [
     "env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=3500", "env.synthetic.ic=0.1",
     "algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.network.n_quantiles=16", "algo.batch_size=128",
     "algo.network.state_noise=0.6", "algo.lr=1e-3", "algo.gamma=0.9", "tracking=none",
-    "evaluation.objective=active_ir", "budget.collect_episodes=100", "budget.epochs=3", "budget.updates_per_epoch=200",
+    "evaluation.objective=active_ir", "budget.collect_episodes=100", "budget.crossfit_updates=2",
+    "budget.epochs=3", "budget.updates_per_epoch=200",
 ]  # fmt: skip
 TUNE = [
     "budget.episodes=96", "budget.frozen_episodes=4", "budget.critic_updates=150", "evaluation.every_episodes=16",

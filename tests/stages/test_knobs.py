@@ -11,7 +11,8 @@ from finflow.artifacts.weights import load_weights
 
 TINY = [
     "env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=3", "env.episode_days=21", "env.parallel=4",
-    "budget.collect_episodes=6", "algo.network.hidden_dim=8", "algo.network.embed_dim=8", "algo.batch_size=16",
+    "budget.collect_episodes=6", "budget.crossfit_updates=2",
+    "algo.network.hidden_dim=8", "algo.network.embed_dim=8", "algo.batch_size=16",
     "tracking=none",
 ]  # fmt: skip
 STAGE = {
@@ -30,15 +31,15 @@ BOTH = [
 ]  # fmt: skip
 KNOBS = {
     "pretrain": [
-        *(f"network.{change}" for change in NETWORK), *BOTH, "lr=1e-4", "beta=1.0", "weight_cap=1.0",
-        "normalise_advantage=false",
+        *(f"network.{change}" for change in NETWORK), *BOTH, "lr=1e-4", "horizon=8", "walkers=4", "actors=2",
+        "anchor=1", "extraction=awr", "extraction=q_gradient",
     ],
     "finetune": [
         *BOTH, "network.dropout=0.1", "network.state_noise=0.01", "memory_capacity=24", "alpha_init=0.5",
         "alpha_lr=1e-3", "anchor=[2,2]", "risk_weight=0.5", "offline_fraction=[0.9,0.9]", "bootstrap_fraction=0.9",
         "entropy.sigma=[0.2,0.1]", "cql.alpha=10", "cql.n_actions=3", "cql.batch_fraction=1", "cql.anneal=[1,1]",
         "cql.calibrate=false", "gate.temperature=[2,1]", "gate.balance=[1,1]", "gate.expert_dropout=0.4",
-        "gate.lr_ratio=1", "top_quantiles_dropped=2",
+        "gate.lr_ratio=0.1", "top_quantiles_dropped=2", "horizon=8", "horizon=0", "walkers=4", "actors=2",
     ],
 }  # fmt: skip
 QUICK = {("pretrain", change) for change in KNOBS["pretrain"] if change.startswith("network") or change in BOTH[:5]} | {
@@ -49,6 +50,10 @@ CASES = [
     for stage, changes in KNOBS.items()
     for change in changes
 ]
+
+
+REGRESSION = ["beta=1.0", "weight_cap=1.0", "normalise_advantage=false"]
+"""Knobs of `extraction=awr` alone."""
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +96,13 @@ def test_a_knob_changes_the_weights(
     if stage not in untouched:
         untouched[stage] = trained(root, stage)
     assert not same(trained(root, stage, f"algo.{change}"), untouched[stage])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", REGRESSION)
+def test_a_knob_of_weighted_regression_changes_the_weights(
+    change: str, root: Path, untouched: dict[str, dict[str, Tensor]]
+) -> None:
+    if "awr" not in untouched:
+        untouched["awr"] = trained(root, "pretrain", "algo.extraction=awr")
+    assert not same(trained(root, "pretrain", "algo.extraction=awr", f"algo.{change}"), untouched["awr"])

@@ -88,7 +88,8 @@ def iql_config(tmp_path_factory: pytest.TempPathFactory) -> IQLConfig:
 
 @pytest.fixture
 def iql(iql_config: IQLConfig, prepared: Prepared) -> IQL:
-    return IQL(build_networks(prepared.spec, iql_config.network, 0, CPU), iql_config)
+    networks = build_networks(prepared.spec, iql_config.network, 0, CPU)
+    return IQL(networks, iql_config, prepared.world, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.iql import IQL
 from finflow.stages.prepare import Prepared
-from finflow.stages.validation import Selection, Validator, summarise_episode
+from finflow.stages.validation import OBJECTIVES, Selection, Validator, summarise_episode
 
 
 def _score(value: float | None) -> dict[str, float | None]:
@@ -20,33 +20,54 @@ def _set(agent: IQL, value: float) -> None:
         agent.networks.critic.out_bias.fill_(value)
 
 
-@pytest.mark.parametrize(
-    ("scores", "kept"),
-    [
-        ([0.5, 0.7, 0.6], 1),
-        ([0.5, 0.5, 0.5], 0),
-        ([None, -1.0, None], 1),
-        ([-2.0, None], 0),
-        ([None, None], 0),
-        ([0.1, 0.9, 0.9], 1),
-    ],
-)
-def test_selection_keeps_the_first_best_weights(iql: IQL, scores: list[float | None], kept: int) -> None:
-    selection = Selection(iql.networks, "sharpe")
-    for step, score in enumerate(scores):
+def _series(ratio: float, seed: int = 0) -> NDArray[np.float64]:
+    """Days whose mean is `ratio` standard errors of 400 days above 0; the noise of two of one seed is the same."""
+    noise = np.random.default_rng(seed).normal(0, 1, 400)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    return noise + ratio / 20
+
+
+def test_selection_keeps_the_latest_that_is_clearly_above_the_hand_over(iql: IQL) -> None:
+    """Not the best of all: 1 beats 0 by chance's measure, 2 does not, 3 does again, though less than 1."""
+    base, noise = _series(1.0), _series(0.0, seed=1)
+    candidates = [base, base + 0.2 * noise + 0.08, base + 0.2 * noise + 0.001, base + 0.2 * noise + 0.04]
+    selection, kept = Selection(iql.networks, "active_ir"), []
+    for step, series in enumerate(candidates):
         _set(iql, float(step))
-        selection.consider(step, _score(score))
-    assert selection.at == kept
-    assert selection.score == _score(scores[kept])
-    assert (selection.weights["critic.out_bias"] == kept).all()
+        kept.append(selection.consider(step, _score(float(step)), series))
+    assert kept == [True, True, False, True]
+    assert selection.at == 3
+    assert selection.score == _score(3.0)
+    assert (selection.weights["critic.out_bias"] == 3).all()
     assert set(selection.weights) == set(iql.networks.state_dict())
+    assert [score["validation_sharpe"] for score in selection.scores] == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_selection_by_active_information_ratio(iql: IQL) -> None:
-    selection = Selection(iql.networks, "active_ir")
-    assert selection.consider(0, {"validation_sharpe": 9.0, "validation_active_information_ratio": -1.0})
-    assert selection.consider(1, {"validation_sharpe": -9.0, "validation_active_information_ratio": 0.5})
-    assert not selection.consider(2, {"validation_sharpe": 9.0, "validation_active_information_ratio": 0.4})
+def test_doubt_counts_in_favour_of_the_hand_over(iql: IQL) -> None:
+    """Half a standard error above it is not enough, one and a half are."""
+    for gain, taken in ((0.5, False), (1.5, True)):
+        selection, base, noise = Selection(iql.networks, "active_ir"), _series(0.0), _series(gain, seed=1)
+        assert selection.consider(0, _score(0.0), base)
+        assert selection.consider(1, _score(9.0), base + 0.05 * noise) is taken
+
+
+def test_selection_goes_on_from_where_it_was(iql: IQL) -> None:
+    first, second = Selection(iql.networks, "sharpe"), Selection(iql.networks, "sharpe")
+    base, noise = _series(1.0), _series(2.0, seed=1)
+    first.consider(0, _score(0.5), base)
+    second.load_state_dict(first.state_dict())
+    for selection in (first, second):
+        assert not selection.consider(1, _score(0.5), base - 0.1 * noise)
+        assert selection.consider(2, _score(0.5), base + 0.1 * noise)
+    assert first.at == second.at == 2
+
+
+@pytest.mark.parametrize("objective", ["sharpe", "active_ir"])
+def test_the_series_is_that_of_the_objective(iql: IQL, prepared: Prepared, objective: str) -> None:
+    policy = GreedyPolicy(iql.networks.actor, prepared.world)
+    validate = Validator(policy, prepared.market, prepared.fold, prepared.accounting, "daily")
+    score, series = validate(), validate.series(objective)
+    assert score[OBJECTIVES[objective]] == pytest.approx(series.mean() / series.std(ddof=1) * 252**0.5)
 
 
 def test_validation_says_how_alive_gate_and_experts_are(iql: IQL, prepared: Prepared) -> None:
@@ -81,7 +102,7 @@ def test_validation_looks_at_validation_rows_alone(iql: IQL, prepared: Prepared)
     other = Validator(policy, replace(market, returns=wild), fold, prepared.accounting, "monthly")()
     assert other == first
     assert first["validation_sharpe"] is not None
-    assert first["validation_gate_entropy"] == pytest.approx(np.log(5), rel=1e-5)
+    assert first["validation_gate_entropy"] == pytest.approx(np.log(6), rel=1e-5)
 
 
 def test_episode_figures_by_hand() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from finflow.data.market import NO_LABEL, REGIMES, Fold, Market
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.collect import collect
-from finflow.envs.episodes import bootstrapped, historical, in_regime, padded, starting_portfolios
+from finflow.envs.episodes import MEAN_BLOCK, bootstrapped, historical, in_regime, padded, starting_portfolios
 from finflow.envs.reward import fit_reward
 from finflow.envs.world import World
 from finflow.errors import DataError
@@ -82,10 +82,10 @@ def _scaling(scaling: FeatureScaling, market: Market) -> dict[str, NDArray[Any]]
 def _episodes(config: Config, market: Market, fold: Fold, priors: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """Days that episodes live through, of history, of the bootstrap and of each regime that train has enough of."""
     rng = numpy_stream(config.seed, "audit/episodes")
-    days = config.env.episode_days
+    days, block = market.calendar.rows(config.env.episode_days), market.calendar.rows(MEAN_BLOCK)
     drawn = {
         "historical episodes": historical(fold.train, days, EPISODES, rng),
-        "bootstrapped episodes": bootstrapped(fold.train, days, EPISODES, rng),
+        "bootstrapped episodes": bootstrapped(fold.train, days, EPISODES, rng, block),
     }
     for regime in REGIMES:
         with suppress(DataError):  # too few days of it

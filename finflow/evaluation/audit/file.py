@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from finflow.data import signals, sources
+from finflow.data.csv_table import PLAIN, CsvTable
+from finflow.data.layouts import read_sheet
 from finflow.data.prices import Prices
 from finflow.evaluation.audit.changes import JITTER
 from finflow.evaluation.audit.findings import Findings, Watched
@@ -19,14 +21,15 @@ CHECK, SIGNALS = "prices file", "signals files"
 
 
 def perturb_file(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: np.random.Generator) -> None:
-    """Write `env.path` anew with the prices after each of `rows` scaled, read it and compare the past."""
+    """Write the closes of `env.path` with those after each of `rows` scaled, read them and compare the past."""
     assert env.path is not None, "the schema asks for it"
-    text = Path(env.path).read_text(encoding="utf-8-sig")
+    text = wide_text(read_sheet(Path(env.path), env.format).close)
+    plain = {"format": PLAIN, "volume": None}
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "prices.csv"
         for t in rows.tolist():
             other.write_text(scaled_text(text, str(prices.dates[t]), rng), encoding="utf-8")
-            read = sources.load_prices(env.model_copy(update={"path": str(other)}))
+            read = sources.load_prices(env.model_copy(update={**plain, "path": str(other)}))
             cause = f"prices after {prices.dates[t]} are scaled in the file"
             close = Watched(CHECK, prices.close, "price of", prices.tickers)
             dates = Watched(CHECK, prices.dates.astype(np.int64), "date")
@@ -54,6 +57,16 @@ def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rn
             for name in texts:
                 watched = Watched(SIGNALS, prices.signals[name], f"signal {name} of", prices.tickers)
                 findings.compare(watched, read.signals[name], t + 1, prices.dates, cause)
+
+
+def wide_text(table: CsvTable) -> str:
+    """Closes as a CSV with a column a ticker, each number with all its digits."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(list(table.header))
+    for day, row in zip(table.dates, table.values.tolist(), strict=True):
+        writer.writerow([str(day), *("" if price != price else repr(price) for price in row)])
+    return written.getvalue()
 
 
 def scaled_text(text: str, day: str, rng: np.random.Generator) -> str:

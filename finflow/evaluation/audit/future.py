@@ -158,7 +158,7 @@ def _compare_policies(
     cause: str,
 ) -> None:
     theirs = subject.priors(other)
-    before = Watched("priors", priors, "prior", prior_room.PRIORS, axis=1)
+    before = Watched("priors", priors, "prior", prior_room.EXPERTS, axis=1)
     findings.compare(before, theirs, t + 1, market.dates, cause)
     rows = np.array(sorted({max(t - back, 0) for back in EARLIER}), dtype=np.int64)
     held = equal_weight_plan(market).targets[rows]

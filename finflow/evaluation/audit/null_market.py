@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.data.market import Market, Window
 from finflow.data.prices import Prices
-from finflow.evaluation.metrics import YEAR
 from finflow.evaluation.result import Track
 
 
@@ -42,5 +42,5 @@ def gross_active_t(track: Track, other: Track) -> float:
     The annualised ratio has the standard error sqrt(252 / R) where it is 0.
     """
     active = track.gross - other.gross
-    ratio = float(active.mean() / active.std(ddof=1)) * YEAR**0.5
-    return ratio / (YEAR / len(active)) ** 0.5
+    ratio = float(active.mean() / active.std(ddof=1)) * TRADING_YEAR**0.5
+    return ratio / (TRADING_YEAR / len(active)) ** 0.5

@@ -1,0 +1,70 @@
+"""Direct reinforcement (Moody & Saffell 2001): the policy alone, by value gradients along known paths, no critic."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.descent import Descent
+from finflow.agents.team import own_stream, rank
+from finflow.agents.value_gradient import walk
+from finflow.envs.world import World
+from finflow.nn.networks import Networks
+from finflow.schema.algo import Direct as DirectConfig
+
+
+class Direct:
+    """`update`, state; its critic stays as it starts.
+
+    Parameters
+    ----------
+    generator : of the noise on features.
+    reached : drifted weights and drawdowns at the end of the last update's paths.
+    """
+
+    def __init__(self, networks: Networks, config: DirectConfig, world: World, generator: torch.Generator) -> None:
+        self.networks, self.config, self.world, self.generator = networks, config, world, own_stream(generator)
+        self.optimiser = torch.optim.Adam(networks.actor.parameters(), lr=config.actor_lr, fused=True)
+        self.descent = Descent(networks)
+        self.reached: tuple[Tensor, Tensor] | None = None
+
+    def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
+        """One step along the batch's paths; returns detached scalars."""
+        config, networks = self.config, self.networks
+        self.optimiser.param_groups[0]["lr"] = config.actor_lr * coefficients.lr_factor
+        loss, metrics = self.descent.forward(lambda: self._loss(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.descent.backward(loss)
+        norm = self.descent.clip(self.optimiser, [networks.actor.parameters()], config.grad_clip)
+        metrics["actor_grad_norm"] = norm[0]
+        self.descent.step(self.optimiser)
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus the mean reward a day, plus eta KL(aim || e)."""
+        assert batch.paths is not None
+        config = self.config
+        gone = walk(self.networks.actor, self.world, batch.paths, config.network.state_noise, self.generator)
+        self.reached = gone.reached
+        policy = -gone.rewards.mean()
+        rate = gone.last.rate.mean()
+        metrics = {"policy_loss": policy, "anchor_kl": gone.anchor, "rate": rate, "path_reward": gone.rewards.mean()}
+        return policy + config.anchor * gone.anchor, metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs, the generator included."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "descent": self.descent.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.networks.load_state_dict(state["networks"], strict=True)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.descent.load_state_dict(state["descent"])
+        if rank() == 0:
+            self.generator.set_state(state["generator"])

@@ -1,0 +1,169 @@
+"""Cross-fitting: how a policy learnt from other train days does on a block of them, block by block."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from finflow.agents.batch import OfflineCoefficients
+from finflow.agents.direct import Direct
+from finflow.agents.team import together
+from finflow.config import digest
+from finflow.data.cache import cached_arrays
+from finflow.data.calendar import Calendar
+from finflow.data.market import Window
+from finflow.envs.episodes import SHORTEST, Rows, padded, training_paths
+from finflow.envs.simulator import Simulator
+from finflow.evaluation.confidence import Confidence, confidence_of
+from finflow.evaluation.result import Floats
+from finflow.nn.actor import Actor
+from finflow.nn.networks import build_networks
+from finflow.schema import Config
+from finflow.schema.algo import IQL, OnlineAlgorithm
+from finflow.schema.algo import Direct as DirectConfig
+from finflow.seeding import torch_stream
+from finflow.stages.prepare import Prepared, computing_of, reward_facts
+from finflow.tracking.progress import progress
+from finflow.training.schedules import cosine
+from finflow.training.walkers import Walkers
+
+BLOCKS = 4
+PURGE = 21  # trading days left out on both sides of a block, beside the horizon: what features share with it
+VERSION = 2
+"""Raised whenever what is cross-fitted changes; both phases share it where their settings are the same."""
+
+
+def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confidence:
+    """How much of its tilt a policy is deployed with.
+
+    Train days are cross-fitted where the policy learns by value gradients; a policy that learns in another way, or a
+    history too short for blocks, is judged by its validation days alone.
+
+    Parameters
+    ----------
+    validation : [R] the policy's own net return on validation days over that of holding e at its own trading rate.
+    """
+    calendar = prepared.market.calendar
+    blocks = {"validation": validation}
+    settings = crossfit_settings(config)
+    if config.confidence == "crossfit" and settings is not None:
+        windows = blocks_of(prepared.fold.train, settings.horizon, calendar)
+        if windows:
+            facts = {
+                "version": VERSION,
+                "data": prepared.market.fingerprint,
+                "train": list(prepared.dates["train"]),
+                "settings": settings.model_dump(),
+                "world": reward_facts(config, prepared),
+                "days": config.env.episode_days,
+                "regime": _regime(config),
+                "updates": config.budget.crossfit_updates,
+                "seed": config.seed,
+            }
+            made = cached_arrays(
+                prepared.cache, f"crossfit-{digest(facts)}", lambda: crossfit(config, prepared, settings, windows)
+            )
+            return confidence_of("crossfit", made | blocks, calendar.year)
+    return confidence_of("validation", blocks, calendar.year)
+
+
+def crossfit_settings(config: Config) -> DirectConfig | None:
+    """Settings of the actors that are cross-fitted, one a block; None where a run has no value gradients."""
+    algo = config.algo
+    if isinstance(algo, DirectConfig) or (isinstance(algo, IQL) and algo.extraction == "value_gradient"):
+        anchor = algo.anchor
+    elif isinstance(algo, OnlineAlgorithm) and algo.horizon:
+        anchor = algo.anchor[1]
+    else:
+        return None
+    return DirectConfig(
+        name="direct", lr=algo.lr, actor_lr=algo.actor_lr, grad_clip=algo.grad_clip, gamma=algo.gamma, actors=BLOCKS,
+        horizon=algo.horizon, walkers=algo.walkers, anchor=anchor,
+        network=algo.network.model_copy(update={"actors": BLOCKS}),
+    )  # fmt: skip
+
+
+def blocks_of(train: Window, horizon: int, calendar: Calendar) -> list[Window]:
+    """Blocks of equal length that make up the train window; none where what is left beside one is too short."""
+    edges = np.linspace(train.start, train.stop, BLOCKS + 1).astype(int).tolist()
+    blocks = [Window(first, last) for first, last in pairwise(edges)]
+    left = [sum(len(part) for part in others(train, block, horizon, calendar)) for block in blocks]
+    enough = min(left) >= calendar.year
+    return blocks if enough else []
+
+
+def others(train: Window, block: Window, horizon: int, calendar: Calendar) -> list[Window]:
+    """What is left of the train window when a block is purged; parts shorter than a path's horizon are dropped."""
+    gap = calendar.rows(PURGE) + horizon
+    parts = [Window(train.start, block.start - gap), Window(block.stop + gap, train.stop)]
+    return [part for part in parts if part.stop - part.start > max(calendar.rows(SHORTEST), horizon) + 1]
+
+
+def crossfit(
+    config: Config, prepared: Prepared, settings: DirectConfig, windows: Sequence[Window]
+) -> dict[str, Floats]:
+    """Daily net return of each block over holding e, by its first and last day, of an actor trained without it.
+
+    The actors learn side by side, directly (no critic), each from the walkers of its own days.
+    """
+    market, world, train = prepared.market, prepared.world, prepared.fold.train
+    networks = build_networks(prepared.spec, settings.network, config.seed, world.device, computing_of(config.hardware))
+    agent = Direct(networks, settings, world, torch_stream(config.seed, "crossfit/agent", world.device))
+    parts = [others(train, block, settings.horizon, market.calendar) for block in windows]
+    regime, days = _regime(config), market.calendar.rows(config.env.episode_days)
+
+    def draw(actor: int, count: int, rng: np.random.Generator) -> list[Rows]:
+        share = np.array([len(part) for part in parts[actor]], dtype=np.float64)
+        chosen = rng.multinomial(count, share / share.sum())
+        return [
+            rows
+            for part, number in zip(parts[actor], chosen.tolist(), strict=True)
+            for rows in (training_paths(market, part, regime, days, number, 0, rng, settings.horizon) if number else [])
+        ]
+
+    walkers = Walkers(
+        market, world, draw, actors=len(windows), walkers=settings.walkers, horizon=settings.horizon,
+        seed=config.seed, stream="crossfit/walkers",
+    )  # fmt: skip
+    updates = config.budget.crossfit_updates
+    with progress(updates, "cross-fitting the confidence", 0) as advance:
+        for update in range(updates):
+            now = OfflineCoefficients(lr_factor=cosine(update / updates))
+            together(lambda rows, now=now: agent.update(rows, now), walkers.batch())
+            walkers.advance(agent.reached)
+            advance(1)
+    tilted, held = (lived_apart(networks.actor, prepared, windows, kappa) for kappa in (1.0, 0.0))
+    dates = [market.dates[[window.start, window.stop - 1]] for window in windows]
+    pairs = zip(dates, tilted, held, strict=True)
+    return {f"{first} to {last}": one - other for (first, last), one, other in pairs}
+
+
+@torch.no_grad()
+def lived_apart(actor: Actor, prepared: Prepared, windows: Sequence[Window], kappa: float) -> list[Floats]:
+    """Daily net returns [R] of each window; actor k lives through window k, from cash, at `kappa` of its tilt.
+
+    Side by side, and each day as in a backtest: on its first day an actor buys its whole aim.
+    """
+    market, world = prepared.market, prepared.world
+    decision = market.decision.copy()
+    decision[[window.start - 1 for window in windows]] = True
+    simulator = Simulator(replace(market, decision=decision), prepared.accounting)
+    simulator.reset(padded([np.asarray(window.decisions, dtype=np.int64) for window in windows]))
+    actor.eval()
+    actor.confidence = kappa
+    nets: list[Floats] = []
+    for day in range(max(len(window) for window in windows)):
+        now = (simulator.row, simulator.drifted, simulator.drawdown)
+        said = actor.members(world.observe(*(torch.as_tensor(part, device=world.device) for part in now)), width=False)
+        target = (said.mean if day else said.aim).double().cpu().numpy()
+        nets.append(simulator.step(target).booked.net)
+    actor.confidence = 1.0
+    actor.train()
+    return [np.array([each[place] for each in nets[: len(window)]]) for place, window in enumerate(windows)]
+
+
+def _regime(config: Config) -> str:
+    """Days that a run learns from, by their label: phase 1 learns from all."""
+    return config.market_regime.name if isinstance(config.algo, OnlineAlgorithm) else "all"
