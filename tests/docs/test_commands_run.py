@@ -34,6 +34,7 @@ LEFT: Mapping[str, str] = {
     "wandb": "a program of W&B; what it reads, and a sync to a loopback server, are in tests/tracking",
     "pytest": "the long tests of tests/reliability and tests/sweeps: up to hours",
     "benchmarks.learning": "hours; its learners are those of tests/agents",
+    "walkforward": "both phases of four folds at full size: an hour; the small one is in tests/entry/test_make.py",
     "setup": "installs from the network; see tests/entry/test_make.py",
     "test": "runs this very test",
     "lint": "minutes of types; CI runs it beside the tests",
