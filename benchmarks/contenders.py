@@ -1,92 +1,113 @@
 """FinFlow's learners as contenders, on a synthetic market of 20 names (21 with cash)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 import finflow
 from benchmarks.sizes import ACTION, ATOMS, BATCH, CQL_ACTIONS, HIDDEN, MEMORY
 from benchmarks.worker import Burst
-from finflow.agents.batch import OfflineCoefficients, OnlineCoefficients
-from finflow.agents.bcell import BCell
-from finflow.agents.iql import IQL
+from finflow.agents import bcell, iql
+from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.envs.collect import collect
-from finflow.nn.networks import build_networks
+from finflow.nn.networks import Networks, build_networks
 from finflow.replay import Replay
+from finflow.schema import Config
+from finflow.schema.algo import IQL, BCell
 from finflow.seeding import torch_stream
-from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
+from finflow.stages.prepare import Prepared, compiled, computing_of, prepare, use_hardware
+from finflow.stages.run import walkers_of
 from finflow.training.batches import Batcher
 
 DAYS = 1600
 MARKET = [f"env.synthetic.assets={ACTION - 1}", f"env.synthetic.days={DAYS}", "env=synthetic", "hardware=cpu"]
 SIZES = [f"algo.network.hidden_dim={HIDDEN}", f"algo.batch_size={BATCH}"]
-NOW = OnlineCoefficients(sigma=0.2, anchor=0.5, temperature=1.0, balance=1e-3, cql=1.0)
+NOW = OnlineCoefficients(sigma=0.2, anchor=0.05, temperature=1.0, balance=0.0, cql=1.0)
 
 
-def _setting(stage: str, *changes: str, atoms: int = ATOMS):
-    """Configuration, what is prepared of it, networks, a memory of behaviours' transitions, and the hardware."""
+def updates_of(
+    config: Config, prepared: Prepared, networks: Networks, algo: IQL | BCell, memory: Replay, *, with_batch: bool
+) -> tuple[Callable[[], Batch], Callable[[Batch], object]]:
+    """How a batch of the phase is made, paths included, or the same one again and again; and one update by it."""
+    world = prepared.world
+    generator = torch_stream(0, "bench", world.device)
+    if isinstance(algo, IQL):
+        agent, act, paths = iql.IQL(networks, algo, world, generator), None, algo.extraction == "value_gradient"
+        update = partial(compiled(agent.update, config.hardware), coefficients=OfflineCoefficients())
+    else:
+        learner = agent = bcell.BCell(networks, algo, world, generator)
+        agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
+        act, paths = (lambda state: learner.act(state, generator)), algo.horizon > 0
+        update = partial(compiled(agent.update, config.hardware), coefficients=NOW)
+    batcher = Batcher(world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator, act)
+    walkers = walkers_of(config, prepared, algo, "bench/walkers") if paths else None
+
+    def draw() -> Batch:
+        batch = batcher.complete(memory.sample(algo.batch_size, generator))
+        if walkers is None:
+            return batch
+        if agent.reached is not None:
+            walkers.advance(agent.reached)
+        return batch._replace(paths=walkers.paths())
+
+    fixed = draw()
+    return (draw if with_batch else lambda: fixed), update
+
+
+def learner(stage: str, *changes: str, atoms: int = ATOMS, with_batch: bool) -> Burst:
+    """Updates of one phase on a memory of behaviours' transitions."""
     config = finflow.load(stage, [*MARKET, *SIZES, *changes])
     device = use_hardware(config.hardware)
-    prepared = prepare(config, device)
-    shape = config.algo.network.model_copy(update={"n_quantiles": atoms})
-    algo = config.algo.model_copy(update={"network": shape})
-    networks = build_networks(prepared.spec, shape, 0, device, computing_of(config.hardware))
-    episodes, days = MEMORY // 200, 200
-    world = (
+    prepared, algo = prepare(config, device), config.algo
+    assert isinstance(algo, IQL | BCell)
+    algo = algo.model_copy(update={"network": algo.network.model_copy(update={"n_quantiles": atoms})})
+    networks = build_networks(prepared.spec, algo.network, 0, device, computing_of(config.hardware))
+    where = (
         prepared.world if device.type == "cpu" else prepare(config, torch.device("cpu")).world
-    )  # where it is stepped
-    data = collect(prepared.market, world, prepared.fold.train, episodes, days, 0.0, 0, {})
-    return algo, prepared.world, networks, Replay.of(data, device), config.hardware
-
-
-def iql(*changes: str, atoms: int = ATOMS, with_batch: bool) -> Burst:
-    algo, world, networks, memory, hardware = _setting("pretrain", *changes, atoms=atoms)
-    agent, generator, now = IQL(networks, algo), torch_stream(0, "bench", world.device), OfflineCoefficients()
-    batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator)
-    fixed = batcher.complete(memory.sample(algo.batch_size, generator))
-    update = compiled(agent.update, hardware)
+    )  # it is stepped there
+    data = collect(prepared.market, where, prepared.fold.train, MEMORY // 200, 200, 0.0, 0, {})
+    draw, update = updates_of(config, prepared, networks, algo, Replay.of(data, device), with_batch=with_batch)
 
     def burst(updates: int) -> None:
         for _ in range(updates):
-            update(batcher.complete(memory.sample(algo.batch_size, generator)) if with_batch else fixed, now)
+            update(draw())
 
     return burst
 
 
-def bcell(*changes: str, atoms: int = ATOMS, with_batch: bool = True) -> Burst:
-    algo, world, networks, memory, hardware = _setting("finetune", "init.weights=null", *changes, atoms=atoms)
-    generator = torch_stream(0, "bench", world.device)
-    agent = BCell(networks, algo, world, generator)
-    agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
-    batcher = Batcher(world, algo.relabel_fraction, 0.0, algo.gamma, generator, lambda s: agent.act(s, generator))
-    fixed = batcher.complete(memory.sample(algo.batch_size, generator))
-    update = compiled(agent.update, hardware)
+def phase1(*changes: str, atoms: int = ATOMS, with_batch: bool = True) -> Burst:
+    return learner("pretrain", *changes, atoms=atoms, with_batch=with_batch)
 
-    def burst(updates: int) -> None:
-        for _ in range(updates):
-            update(batcher.complete(memory.sample(algo.batch_size, generator)) if with_batch else fixed, NOW)
 
-    return burst
+def phase2(*changes: str, atoms: int = ATOMS, with_batch: bool = True) -> Burst:
+    return learner("finetune", "init.weights=null", *changes, atoms=atoms, with_batch=with_batch)
 
 
 NO_CQL, COMPILED = "algo.cql.alpha=0", "hardware.compile=default"
-MLP = ("algo.network.kind=mlp", "algo.network.layer_norm=false")  # as the peers have it
+ALONE = "algo.actors=1"
+PAPER = ("algo.extraction=awr", ALONE)
+BY_CRITIC = ("algo.horizon=0", ALONE)
+MLP = ("algo.network.kind=mlp", "algo.network.layer_norm=false", "algo.network.state_noise=0")  # as the peers have it
 CQL_DRAWS = "algo.cql.n_actions={}"
 DRAWS = CQL_DRAWS.format(CQL_ACTIONS)
 EXACT = "algo.cql.batch_fraction=1"
 CONTENDERS: dict[str, Callable[[], Burst]] = {
-    "IQL mlp, 1 atom": lambda: iql(*MLP, atoms=1, with_batch=False),
-    "IQL mlp, 1 atom, compiled": lambda: iql(*MLP, COMPILED, atoms=1, with_batch=False),
-    "IQL mlp, 32 atoms": lambda: iql(*MLP, atoms=ATOMS, with_batch=False),
-    "IQL portfolio, 32 atoms": lambda: iql(atoms=ATOMS, with_batch=False),
-    "IQL portfolio, 32 atoms, with its batch": lambda: iql(atoms=ATOMS, with_batch=True),
-    "SAC mlp": lambda: bcell("algo=sac", *MLP, with_batch=False),
-    "SAC mlp, compiled": lambda: bcell("algo=sac", *MLP, COMPILED, with_batch=False),
-    "B-Cell mlp, no CQL": lambda: bcell(*MLP, NO_CQL, with_batch=False),
-    "B-Cell portfolio, no CQL": lambda: bcell(NO_CQL, with_batch=False),
-    "B-Cell mlp, CQL exact": lambda: bcell(*MLP, DRAWS, EXACT, with_batch=False),
-    "B-Cell mlp, CQL by default": lambda: bcell(*MLP, DRAWS, with_batch=False),
-    "B-Cell portfolio, CQL exact": lambda: bcell(DRAWS, EXACT, with_batch=False),
-    "B-Cell portfolio, CQL by default": lambda: bcell(DRAWS, with_batch=False),
-    "B-Cell portfolio, CQL by default, with its batch": lambda: bcell(DRAWS),
+    "IQL mlp, 1 atom": lambda: phase1(*MLP, *PAPER, atoms=1, with_batch=False),
+    "IQL mlp, 1 atom, compiled": lambda: phase1(*MLP, *PAPER, COMPILED, atoms=1, with_batch=False),
+    "IQL mlp, 32 atoms": lambda: phase1(*MLP, *PAPER, with_batch=False),
+    "IQL portfolio, 32 atoms": lambda: phase1(*PAPER, with_batch=False),
+    "IQL as shipped: value gradients, 4 actors": phase1,
+    "IQL as shipped, 1 actor": lambda: phase1(ALONE),
+    "SAC mlp": lambda: phase2("algo=sac", ALONE, *MLP, with_batch=False),
+    "SAC mlp, compiled": lambda: phase2("algo=sac", ALONE, *MLP, COMPILED, with_batch=False),
+    "B-Cell mlp, no CQL": lambda: phase2(*MLP, *BY_CRITIC, NO_CQL, with_batch=False),
+    "B-Cell portfolio, no CQL": lambda: phase2(*BY_CRITIC, NO_CQL, with_batch=False),
+    "B-Cell mlp, CQL exact": lambda: phase2(*MLP, *BY_CRITIC, DRAWS, EXACT, with_batch=False),
+    "B-Cell mlp, CQL by default": lambda: phase2(*MLP, *BY_CRITIC, DRAWS, with_batch=False),
+    "B-Cell portfolio, CQL exact": lambda: phase2(*BY_CRITIC, DRAWS, EXACT, with_batch=False),
+    "B-Cell portfolio, CQL by default": lambda: phase2(*BY_CRITIC, DRAWS, with_batch=False),
+    "B-Cell portfolio, CQL by default, with its batch": lambda: phase2(*BY_CRITIC, DRAWS),
+    "B-Cell as shipped: value gradients, 4 actors": phase2,
+    "B-Cell as shipped, 1 actor": lambda: phase2(ALONE),
 }

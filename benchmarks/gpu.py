@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from benchmarks.contenders import bcell, iql
+from benchmarks.contenders import phase1, phase2
 
 SETTINGS = {
     "float32": [],
@@ -23,7 +23,7 @@ SETTINGS = {
 def rate(build: str, device: str, batch: int, updates: int, changes: list[str]) -> float:
     """Updates per second of wall time, warmed up, the device's queue drained at both ends."""
     asked = [f"hardware.device={device}", f"algo.batch_size={batch}", *changes]
-    burst = {"IQL": iql, "B-Cell": bcell}[build](*asked, with_batch=True)
+    burst = {"IQL": phase1, "B-Cell": phase2}[build](*asked)
     burst(min(10, updates))
     drain = torch.cuda.synchronize if torch.cuda.is_available() and device != "cpu" else lambda: None
     drain()

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.contenders import CQL_DRAWS, bcell, iql
+from benchmarks.contenders import CQL_DRAWS, phase1, phase2
 from benchmarks.growth_figure import draw
 from benchmarks.parts import features_and_priors, synthetic
 from benchmarks.worker import ONE_THREAD, peak_mib
@@ -110,13 +110,13 @@ def _jobs(at_once: int) -> Cost:
 
 
 SETTINGS: dict[str, tuple[tuple[int, ...], Callable[[int], Cost]]] = {
-    "assets, IQL update": ((20, 100, 500), lambda n: _assets(iql, n)),
-    "assets, B-Cell update with CQL": ((20, 100, 500), lambda n: _assets(bcell, n)),
+    "assets, IQL update": ((20, 100, 500), lambda n: _assets(phase1, n)),
+    "assets, B-Cell update with CQL": ((20, 100, 500), lambda n: _assets(phase2, n)),
     "assets, features and priors of 10 years": ((20, 100, 500), lambda n: _prepared(n, 10)),
     "years, features and priors of 20 names": ((10, 20, 40), lambda n: _prepared(20, n)),
-    "batch, IQL update": ((64, 256, 1024, 4096), lambda n: _updates(iql, f"algo.batch_size={n}")),
-    "quantiles, IQL update": ((8, 32, 128), lambda n: _updates(iql, atoms=n)),
-    "CQL draws of each kind, B-Cell update": ((5, 10, 30), lambda n: _updates(bcell, CQL_DRAWS.format(n))),
+    "batch, IQL update": ((64, 256, 1024, 4096), lambda n: _updates(phase1, f"algo.batch_size={n}")),
+    "quantiles, IQL update": ((8, 32, 128), lambda n: _updates(phase1, atoms=n)),
+    "CQL draws of each kind, B-Cell update": ((5, 10, 30), lambda n: _updates(phase2, CQL_DRAWS.format(n))),
     "transitions held, one batch": ((100_000, 1_000_000, 10_000_000), _replay),
     "seeds side by side, B-Cell update": ((1, 2), _beside),
     "sweep jobs side by side, one job": ((1, 2), _jobs),

@@ -22,11 +22,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ from finflow.data.build import build_market, market_of
 from finflow.data.calendar import TRADING_YEAR as YEAR
 from finflow.data.market import Market, Window
 from finflow.data.synthetic import expected
+from finflow.envs.ledger import Accounting, Booked
+from finflow.envs.simulator import Simulator
 from finflow.envs.world import World
 from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import Strategy, backtest
@@ -98,7 +100,35 @@ LEARNERS = {
     "bcell": Learner("finetune", parent="iql"),
     "sac": Learner("finetune", ("algo=sac", "init.weights=null")),
 }
-StrategyOn = Callable[[Market], Strategy]
+StrategyOn = Callable[["FreshPaths"], Strategy]
+
+
+@dataclass(frozen=True)
+class FreshPaths:
+    """Markets of one length, and the same one after another in one market: strategies live in all side by side."""
+
+    apart: list[Market]
+    joined: Market
+
+    @classmethod
+    def of(cls, markets: list[Market]) -> "FreshPaths":
+        """Join markets of the same assets; each of them has a warm-up."""
+        arrays = ("close", "returns", "status", "features", "market_features", "regime", "decision", "benchmark")
+        together = {name: np.concatenate([getattr(market, name) for market in markets]) for name in arrays}
+        return cls(markets, replace(markets[0], dates=np.concatenate([m.dates for m in markets]), **together))
+
+    @property
+    def entries(self) -> NDArray[np.int64]:
+        """Rows of the joined market at which the paths are entered, [P]."""
+        return np.arange(len(self.apart)) * len(self.apart[0].dates) + WARM_UP - 1
+
+
+class Lived(NamedTuple):
+    """Daily net and gross returns and turnover, [R] of one path or [P, R] of all."""
+
+    net: NDArray[np.float64]
+    gross: NDArray[np.float64]
+    turnover: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -143,9 +173,9 @@ def gains_over_first(nets: list[NDArray[np.float64]]) -> list[float]:
     return [float(each.mean() / (each.std(ddof=1) / np.sqrt(len(each)))) if each.any() else 0.0 for each in differences]
 
 
-def hold(market: Market) -> Strategy:
+def hold(paths: FreshPaths) -> Strategy:
     """1/N at every decision: the benchmark itself."""
-    return tilt(market, np.zeros(market.features.shape[:2]), 0.0, 1.0)
+    return tilt(paths.joined, np.zeros(paths.joined.features.shape[:2]), 0.0, 1.0)
 
 
 def oracle_on(config: Config, prepared: Prepared) -> StrategyOn:
@@ -169,24 +199,26 @@ def oracle_on(config: Config, prepared: Prepared) -> StrategyOn:
     earned = {name: track.net.mean() for name, track in backtest(market, window, accounting, both).items()}
     if earned["tilt"] <= earned["none"]:
         return hold
-    return lambda there: tilt(there, scores(there), best.strength, best.rate)
+    return lambda paths: tilt(paths.joined, scores(paths.joined), best.strength, best.rate)
 
 
 def ols_on(config: Config, prepared: Prepared) -> StrategyOn:
     """The sceptic's regression on the same features, fitted on train rows."""
-    return fit_linear_tilt(
+    fitted = fit_linear_tilt(
         prepared.market, prepared.fold, prepared.accounting, config.env.rebalance, prepared.scaling
-    ).strategy
+    )
+    return lambda paths: fitted.strategy(paths.joined)
 
 
 def policy_on(trained: Trained) -> StrategyOn:
     """A trained policy as it is deployed."""
     prepared = trained.prepared
 
-    def on(market: Market) -> Strategy:
-        priors, home = prior_portfolios(market, prepared.cache), prepared.world
-        world = World.of(market, prepared.scaling.apply, priors, prepared.accounting, home.reward, home.device)
-        return GreedyPolicy(trained.networks.actor, world, np.array([WARM_UP - 1])).act
+    def on(paths: FreshPaths) -> Strategy:
+        priors = np.concatenate([prior_portfolios(market, prepared.cache) for market in paths.apart])
+        home = prepared.world
+        world = World.of(paths.joined, prepared.scaling.apply, priors, prepared.accounting, home.reward, home.device)
+        return GreedyPolicy(trained.networks.actor, world, paths.entries).act
 
     return on
 
@@ -203,7 +235,7 @@ def fresh_market(config: Config, prepared: Prepared, seed: int) -> Market:
     return build_market(config.env.model_copy(update={"synthetic": changed}), prepared.cache)
 
 
-def figures(track: Track, equal: Track) -> dict[str, float]:
+def figures(track: Lived | Track, equal: Track) -> dict[str, float]:
     """Active information ratios net and gross, yearly tracking error (a fraction) and turnover against 1/N."""
     return {
         "policy": active_information_ratio(track.net, equal.net) or 0.0,
@@ -213,19 +245,33 @@ def figures(track: Track, equal: Track) -> dict[str, float]:
     }
 
 
+def live(paths: FreshPaths, accounting: Accounting, strategy: Strategy) -> Lived:
+    """Live through all paths side by side, each from cash; it is entered on its first day, whatever the calendar."""
+    decision = paths.joined.decision.copy()
+    decision[paths.entries] = True
+    simulator = Simulator(replace(paths.joined, decision=decision), accounting)
+    days = len(paths.apart[0].dates) - WARM_UP
+    simulator.reset(paths.entries[:, None] + np.arange(days))
+    booked: list[Booked] = []
+    for _ in range(days):
+        booked.append(simulator.step(strategy(simulator.row, simulator.drifted, simulator.drawdown)).booked)
+    net, gross, turnover = (np.array([getattr(b, name) for b in booked]).T for name in Lived._fields)
+    return Lived(net, gross, turnover)
+
+
 def on_fresh_paths(
     config: Config, prepared: Prepared, seed: int, on: StrategyOn
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """Means over the fresh paths, with `paths` what each of them gave; and daily net returns [PATHS, R]."""
-    found, nets = list[dict[str, float]](), list[NDArray[np.float64]]()
-    for path in range(PATHS):
-        market = fresh_market(config, prepared, seed + FRESH * (path + 1))
-        window = Window(WARM_UP, len(market.dates))
-        track = backtest(market, window, prepared.accounting, {"policy": on(market)})["policy"]
-        found.append(figures(track, equal_weight_track(market, window, prepared.accounting, config.env.rebalance)))
-        nets.append(track.net)
-    paths = {name: [each[name] for each in found] for name in found[0]}
-    return {**{name: float(np.mean(each)) for name, each in paths.items()}, "paths": paths}, np.array(nets)
+    paths = FreshPaths.of([fresh_market(config, prepared, seed + FRESH * (path + 1)) for path in range(PATHS)])
+    lived = live(paths, prepared.accounting, on(paths))
+    window = Window(WARM_UP, len(paths.apart[0].dates))
+    found = [
+        figures(mine, equal_weight_track(market, window, prepared.accounting, config.env.rebalance))
+        for mine, market in zip(map(Lived, *lived), paths.apart, strict=True)
+    ]
+    apart = {name: [each[name] for each in found] for name in found[0]}
+    return {**{name: float(np.mean(each)) for name, each in apart.items()}, "paths": apart}, lived.net
 
 
 def line_of(case: Case, learner: str, root: Path, changes: list[str]) -> list[str]:

@@ -13,20 +13,15 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import finflow
-from benchmarks.contenders import NOW
+from benchmarks.contenders import updates_of
 from benchmarks.worker import peak_mib
-from finflow.agents.batch import OfflineCoefficients
-from finflow.agents.bcell import BCell
-from finflow.agents.iql import IQL
 from finflow.envs.collect import collect
 from finflow.errors import FinFlowError
 from finflow.nn.networks import build_networks
 from finflow.replay import Replay
 from finflow.schema import Config
-from finflow.schema.algo import IQL as IQLConfig
-from finflow.seeding import torch_stream
-from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
-from finflow.training.batches import Batcher
+from finflow.schema.algo import IQL, BCell
+from finflow.stages.prepare import computing_of, prepare, use_hardware
 
 WARM, UPDATES, ROWS, EPISODES = 5, 10, 25, 20
 DEFAULTS = {"pretrain": ["algo=iql"], "finetune": ["algo=bcell", "init.weights=null"]}
@@ -36,23 +31,16 @@ def update_of(config: Config) -> Callable[[], Any]:
     """One update of the phase that `config` is of, its batch included."""
     device = use_hardware(config.hardware)
     prepared, algo = prepare(config, device), config.algo
+    assert isinstance(algo, IQL | BCell)
     networks = build_networks(prepared.spec, algo.network, 0, device, computing_of(config.hardware))
     data = collect(prepared.market, prepared.world, prepared.fold.train, EPISODES, 200, 0.0, 0, {})
-    memory, generator = Replay.of(data, device), torch_stream(0, "profile", device)
-    if isinstance(algo, IQLConfig):
-        agent, act, now = IQL(networks, algo), None, OfflineCoefficients()
-    else:
-        learner = agent = BCell(networks, algo, prepared.world, generator)
-        agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
-        act, now = lambda state: learner.act(state, generator), NOW
-    batcher = Batcher(prepared.world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator, act)
-    update: Callable[..., Any] = compiled(agent.update, config.hardware)
+    draw, update = updates_of(config, prepared, networks, algo, Replay.of(data, device), with_batch=True)
 
     def work() -> None:
         with record_function("batch"):
-            batch = batcher.complete(memory.sample(algo.batch_size, generator))
+            batch = draw()
         with record_function("update"):
-            update(batch, now)
+            update(batch)
 
     return work
 

@@ -1,6 +1,7 @@
 """The trained actor without exploration: what validation, evaluation and the desk see."""
 
 from collections.abc import Iterable
+from copy import copy
 
 import numpy as np
 import torch
@@ -24,6 +25,12 @@ class GreedyPolicy:
 
     def __init__(self, actor: Actor, world: World, entries: Iterable[int] = ()) -> None:
         self.actor, self.world, self.entries = actor, world, frozenset(entries)
+
+    def at_whole_tilt(self) -> "GreedyPolicy":
+        """The policy as it was trained, whatever part of its tilt is deployed (`Actor.confidence`)."""
+        whole = copy(self.actor)
+        whole.confidence = 1.0
+        return GreedyPolicy(whole, self.world, self.entries)
 
     def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E]."""

@@ -128,10 +128,15 @@ def training_paths(
     return [rows[k] for k in rng.permutation(count)]
 
 
+def long_stretches(market: Market, window: Window, regime: str, horizon: int) -> tuple[int, list[tuple[int, int]]]:
+    """The least rows of an episode, and the stretches of `window` with the label that have so many."""
+    shortest = max(market.calendar.rows(SHORTEST, SPREAD), horizon)
+    return shortest, [(a, b) for a, b in stretches(market.regime, window.decisions, regime) if b - a >= shortest]
+
+
 def _starts(market: Market, window: Window, regime: str, horizon: int) -> tuple[Rows, Rows]:
     """Every day an episode of `regime` may start at, and where its stretch ends (exclusive)."""
-    shortest = max(market.calendar.rows(SHORTEST, SPREAD), horizon)
-    long = [(a, b) for a, b in stretches(market.regime, window.decisions, regime) if b - a >= shortest]
+    shortest, long = long_stretches(market, window, regime, horizon)
     if not long:
         raise DataError(
             f"market_regime={regime}: no stretch of {shortest} {market.calendar.unit}s with this label among the "

@@ -58,7 +58,8 @@ def scrutinise(
 
     Parameters
     ----------
-    act, variants : the policy, and what it is with one part taken away.
+    act, variants : the policy, and what it is with one part taken away; a variant named `POLICY` is the policy that
+        the others are compared with.
     explain : the policy's gate and rate.
     track, baselines : of the test window.
     opponent : the 1/N of the verdict, one of `baselines`.

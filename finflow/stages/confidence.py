@@ -12,9 +12,8 @@ from finflow.agents.direct import Direct
 from finflow.agents.team import together
 from finflow.config import digest
 from finflow.data.cache import cached_arrays
-from finflow.data.calendar import Calendar
-from finflow.data.market import Window
-from finflow.envs.episodes import SHORTEST, Rows, padded, training_paths
+from finflow.data.market import Market, Window
+from finflow.envs.episodes import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.confidence import Confidence, confidence_of
 from finflow.evaluation.result import Floats
@@ -49,7 +48,7 @@ def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confid
     blocks = {"validation": validation}
     settings = crossfit_settings(config)
     if config.confidence == "crossfit" and settings is not None:
-        windows = blocks_of(prepared.fold.train, settings.horizon, calendar)
+        windows = blocks_of(prepared.market, prepared.fold.train, settings.horizon, _regime(config))
         if windows:
             facts = {
                 "version": VERSION,
@@ -85,20 +84,19 @@ def crossfit_settings(config: Config) -> DirectConfig | None:
     )  # fmt: skip
 
 
-def blocks_of(train: Window, horizon: int, calendar: Calendar) -> list[Window]:
-    """Blocks of equal length that make up the train window; none where what is left beside one is too short."""
+def blocks_of(market: Market, train: Window, horizon: int, regime: str) -> list[Window]:
+    """Blocks of equal length that make up the train window; none where less than a year is left beside one."""
     edges = np.linspace(train.start, train.stop, BLOCKS + 1).astype(int).tolist()
     blocks = [Window(first, last) for first, last in pairwise(edges)]
-    left = [sum(len(part) for part in others(train, block, horizon, calendar)) for block in blocks]
-    enough = min(left) >= calendar.year
-    return blocks if enough else []
+    left = [sum(len(part) for part in others(market, train, block, horizon, regime)) for block in blocks]
+    return blocks if min(left) >= market.calendar.year else []
 
 
-def others(train: Window, block: Window, horizon: int, calendar: Calendar) -> list[Window]:
-    """What is left of the train window when a block is purged; parts shorter than a path's horizon are dropped."""
-    gap = calendar.rows(PURGE) + horizon
+def others(market: Market, train: Window, block: Window, horizon: int, regime: str) -> list[Window]:
+    """What is left of the train window when a block is purged; parts without an episode of the regime are dropped."""
+    gap = market.calendar.rows(PURGE) + horizon
     parts = [Window(train.start, block.start - gap), Window(block.stop + gap, train.stop)]
-    return [part for part in parts if part.stop - part.start > max(calendar.rows(SHORTEST), horizon) + 1]
+    return [part for part in parts if long_stretches(market, part, regime, horizon)[1]]
 
 
 def crossfit(
@@ -111,8 +109,8 @@ def crossfit(
     market, world, train = prepared.market, prepared.world, prepared.fold.train
     networks = build_networks(prepared.spec, settings.network, config.seed, world.device, computing_of(config.hardware))
     agent = Direct(networks, settings, world, torch_stream(config.seed, "crossfit/agent", world.device))
-    parts = [others(train, block, settings.horizon, market.calendar) for block in windows]
     regime, days = _regime(config), market.calendar.rows(config.env.episode_days)
+    parts = [others(market, train, block, settings.horizon, regime) for block in windows]
 
     def draw(actor: int, count: int, rng: np.random.Generator) -> list[Rows]:
         share = np.array([len(part) for part in parts[actor]], dtype=np.float64)

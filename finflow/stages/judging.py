@@ -102,7 +102,8 @@ def _part(
 ) -> Part:
     prepared, own = run.prepared, run.config
     rng = numpy_stream(own.seed, "reality")
-    taken = variants(run.policy, prepared.spec.experts, prepared.fold.validation.decisions, rng)
+    whole = run.policy.at_whole_tilt()  # of a policy that abstains no part is worth anything
+    taken = {POLICY: whole.act} | variants(whole, prepared.spec.experts, prepared.fold.validation.decisions, rng)
     evaluation = evaluate_policy(
         prepared.market,
         prepared.fold,

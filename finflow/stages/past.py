@@ -1,17 +1,27 @@
-"""Whether a run's data are still those of training: the same, grown since, or with another past."""
+"""Whether a run's data are still those of training: the same, grown since, re-adjusted, or with another past.
 
-from collections.abc import Mapping
+A dividend or split rescales all earlier closes of its name by one factor. Returns stay as they were, and so does the
+past. Closes are compared with those of training, which are kept in the cache.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from finflow.data.build import prefix_fingerprint
-from finflow.data.cache import content_hash
+from finflow.data.cache import Arrays, cached_arrays, content_hash, read_cached
 from finflow.data.market import Market
+from finflow.data.features import SIGNAL_PREFIX
 
 PAST = "past"
+ROUNDING = 1e-5
+"""A rescaled close differs by so much, relatively, from the close times the factor: vendors round."""
+SHOWN = 3
+"""Re-adjusted names that are printed."""
 _CAUSAL = ("returns", "status", "features", "market_features", "regime", "benchmark")
 """Arrays whose rows depend on what comes before them alone; they also hold volume, signals, rates and benchmark."""
 
@@ -24,21 +34,29 @@ class Past:
     ----------
     new_days : days after the last that training knew; 0 where nothing was added.
     changed : what is no longer as it was, with its dates; None where the past is the same.
+    readjusted : names whose earlier closes were all rescaled by one factor, in words; None where there are none.
     """
 
     new_days: int
     changed: str | None
+    readjusted: str | None = None
 
 
-def past_facts(market: Market) -> dict[str, str]:
-    """What a run notes of its data: first and last day, and hashes that stay when later days are added."""
+def past_facts(market: Market, cache: Path) -> dict[str, str]:
+    """What a run notes of its data: first and last day, and hashes that stay when later days are added.
+
+    Parameters
+    ----------
+    cache : where the closes themselves are kept.
+    """
     first, last = str(market.dates[0]), str(market.dates[-1])
+    cached_arrays(cache, _kept(market.fingerprint), lambda: _inputs(market, len(market.dates)))
     return {"first": first, "last": last, "prices": _prices(market, last), "arrays": _arrays(market, last)}
 
 
-def compare_past(record: Mapping[str, Any], market: Market) -> Past:
+def compare_past(record: Mapping[str, Any], market: Market, cache: Path) -> Past:
     """Compare `market` with what `record`, a run's `run.json`, says of the data that it was trained on."""
-    then = record.get("data_fingerprint")
+    then = str(record.get("data_fingerprint"))
     if market.fingerprint == then:
         return Past(0, None)
     noted = record.get(PAST)
@@ -47,10 +65,49 @@ def compare_past(record: Mapping[str, Any], market: Market) -> Past:
     first, last = str(noted["first"]), str(noted["last"])
     new_days = int((market.dates > np.datetime64(last, "D")).sum())
     if _prices(market, last) != noted["prices"]:
-        return Past(new_days, f"prices from {first} to {last}")
+        path = cache / f"{_kept(then)}.safetensors"
+        known = read_cached(path) if path.exists() else None
+        found = None if known is None else _readjusted(known, _inputs(market, _rows(market, last)), market.assets)
+        return Past(new_days, None if found else f"prices from {first} to {last}", found)
     if _arrays(market, last) != noted["arrays"]:
         return Past(new_days, f"volume, signals, cash yield, benchmark or features from {first} to {last}")
     return Past(new_days, None)
+
+
+def _kept(fingerprint: str) -> str:
+    return f"closes-{fingerprint}"
+
+
+def _inputs(market: Market, rows: int) -> Arrays:
+    """Closes of the first `rows` days, and what else shapes the days but volume, which a split rescales, too."""
+    signals = [name.startswith(SIGNAL_PREFIX) for name in market.feature_names]
+    arrays = {
+        "dates": market.dates.astype(np.int64), "close": market.close, "cash": market.returns[:, -1],
+        "benchmark": market.benchmark, "signals": market.features[..., np.array(signals, dtype=bool)],
+    }  # fmt: skip
+    return {name: array[:rows] for name, array in arrays.items()}
+
+
+def _readjusted(then: Arrays, now: Arrays, names: Sequence[str]) -> str | None:
+    """Names whose closes are all those of `then` times one factor, with it; None where anything else differs."""
+    same = all(
+        then[name].shape == array.shape and (name == "close" or np.allclose(then[name], array, 1e-5, 1e-8, equal_nan=True))
+        for name, array in now.items()
+    )
+    if not same or not np.array_equal(np.isnan(then["close"]), np.isnan(now["close"])):
+        return None
+    ratio = now["close"] / then["close"]
+    low, high = np.nanmin(ratio, axis=0), np.nanmax(ratio, axis=0)
+    if (high / low - 1.0 > ROUNDING).any():
+        return None
+    factors = zip(names, np.nanmedian(ratio, axis=0).tolist(), strict=False)  # cash, the last name, has no close
+    moved = [f"{name} by {factor:.4g}" for name, factor in factors if abs(factor - 1.0) > ROUNDING]
+    rest = len(moved) - SHOWN
+    return ", ".join([*moved[:SHOWN], *([f"{rest} more"] if rest > 0 else [])]) or None
+
+
+def _rows(market: Market, last: str) -> int:
+    return int(np.searchsorted(market.dates, np.datetime64(last, "D"), side="right"))
 
 
 def _prices(market: Market, last: str) -> str:
@@ -58,5 +115,4 @@ def _prices(market: Market, last: str) -> str:
 
 
 def _arrays(market: Market, last: str) -> str:
-    rows = int(np.searchsorted(market.dates, np.datetime64(last, "D"), side="right"))
-    return content_hash({name: getattr(market, name)[:rows] for name in _CAUSAL})[:16]
+    return content_hash({name: getattr(market, name)[: _rows(market, last)] for name in _CAUSAL})[:16]

@@ -24,7 +24,7 @@ from finflow.stages.offline_data import offline_data
 from finflow.stages.place import Place, placed
 from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
 from finflow.stages.results import Figures, PretrainResult
-from finflow.stages.run import DATASET, MARKET, METRICS, Run, cql_scales, open_run
+from finflow.stages.run import DATASET, MARKET, METRICS, Run, cql_scales, open_run, walkers_of
 from finflow.stages.tracked import outcome_of, show_networks
 from finflow.stages.validation import Selection
 from finflow.training.batches import Batcher
@@ -110,7 +110,7 @@ def _learn(run: Run, agent: OfflineLearner, memory: Replay | None, dataset: str 
         draw = partial(_drawn, batcher, memory, algo.batch_size, generator)
     walkers = None
     if isinstance(algo, Direct) or (isinstance(algo, IQL) and algo.extraction == "value_gradient"):
-        walkers = run.walkers(algo, "pretrain/walkers")
+        walkers = walkers_of(config, prepared, algo, "pretrain/walkers")
     state, validator, selection = OfflineState(), run.validator(networks), Selection(None, config.evaluation.objective)
     monitor = run.monitor(agent, "epoch", conservative=False)
     made_of = {MARKET: prepared.market.fingerprint, DATASET: dataset}

@@ -79,7 +79,7 @@ class Run:
             self.stopwatch,
             finished=finished,
             facts={
-                PAST: past_facts(self.prepared.market),
+                PAST: past_facts(self.prepared.market, self.prepared.cache),
                 CALENDAR: self.prepared.market.calendar.facts(),
                 **({"resumed": history} if history else {}),
             },
@@ -121,31 +121,6 @@ class Run:
     def gate(self, validator: Validator) -> dict[str, NDArray[np.float64]]:
         """By expert, its share on validation days when they were last looked at."""
         return dict(zip(self.prepared.spec.experts, validator.gate.T, strict=True))
-
-    def walkers(self, algo: ValueGradients, stream: str) -> Walkers:
-        """Walkers through the fold's train rows, of the regime asked for."""
-        prepared, config = self.prepared, self.config
-        share = algo.bootstrap_fraction if isinstance(algo, OnlineAlgorithm) else config.offline.bootstrap_fraction
-        regime = config.market_regime.name if isinstance(algo, OnlineAlgorithm) else "all"
-
-        days = prepared.market.calendar.rows(config.env.episode_days)
-
-        def draw(_actor: int, count: int, rng: np.random.Generator) -> list[Rows]:
-            resampled = int(rng.binomial(count, share))
-            return training_paths(
-                prepared.market, prepared.fold.train, regime, days, count, resampled, rng, algo.horizon
-            )  # fmt: skip
-
-        return Walkers(
-            prepared.market,
-            prepared.world,
-            draw,
-            actors=config.algo.network.actors,
-            walkers=algo.walkers,
-            horizon=algo.horizon,
-            seed=config.seed,
-            stream=stream,
-        )
 
     def monitor(self, agent: Learner, step_name: str, *, conservative: bool) -> Monitor:
         """Stability monitor of the run's training loop, which counts `step_name`s."""
@@ -207,3 +182,21 @@ def cql_scales(networks: Networks, prepared: Prepared, memory: Replay, seed: int
     logged = memory.sample(SCALE_STATES, generator)
     state = world.observe(logged.row, logged.drifted, logged.drawdown)
     return measure_scales(networks, world, state, generator)
+
+
+def walkers_of(config: Config, prepared: Prepared, algo: ValueGradients, stream: str) -> Walkers:
+    """Walkers through the fold's train rows, of the regime asked for; H is cut to an episode's length."""
+    market, train = prepared.market, prepared.fold.train
+    share = algo.bootstrap_fraction if isinstance(algo, OnlineAlgorithm) else config.offline.bootstrap_fraction
+    regime = config.market_regime.name if isinstance(algo, OnlineAlgorithm) else "all"
+    days = market.calendar.rows(config.env.episode_days)
+    horizon = min(algo.horizon, days)
+
+    def draw(_actor: int, count: int, rng: np.random.Generator) -> list[Rows]:
+        resampled = int(rng.binomial(count, share))
+        return training_paths(market, train, regime, days, count, resampled, rng, horizon)
+
+    return Walkers(
+        market, prepared.world, draw, actors=algo.network.actors, walkers=algo.walkers, horizon=horizon,
+        seed=config.seed, stream=stream,
+    )  # fmt: skip

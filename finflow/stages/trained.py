@@ -80,7 +80,9 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
     if run == "latest" and own.stage == "pretrain":
         warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")
-    past = compare_past(record, prepared.market)
+    past = compare_past(record, prepared.market, prepared.cache)
+    if past.readjusted is not None:
+        warn(f"run={folder}: closes were re-adjusted since training ({past.readjusted}); returns are unchanged")
     return Trained(folder, own, record, summary, stored, prepared, networks, policy, past)
 
 

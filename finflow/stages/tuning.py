@@ -8,7 +8,7 @@ from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator
 from finflow.replay import Replay
 from finflow.seeding import torch_stream
-from finflow.stages.run import Run, cql_scales
+from finflow.stages.run import Run, cql_scales, walkers_of
 from finflow.stages.tracked import show_networks
 from finflow.stages.validation import Selection, summarise_episode
 from finflow.training.batches import Batcher
@@ -38,7 +38,7 @@ class Tuning:
         self.generator = torch_stream(config.seed, "finetune/batches", device)
         self.validate = run.validator(networks)
         algo = agent.config
-        self.walkers = run.walkers(algo, "finetune/walkers") if algo.horizon else None
+        self.walkers = walkers_of(config, prepared, algo, "finetune/walkers") if algo.horizon else None
         self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
 
     def run_through(self, made_of: Mapping[str, Any]) -> dict[str, float | None]:

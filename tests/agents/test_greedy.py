@@ -33,6 +33,20 @@ def test_greedy_is_the_mean_of_the_policy(make_networks: MakeNetworks, world: Wo
     assert not actor.training
 
 
+def test_the_whole_tilt_is_the_policy_as_it_was_trained(make_networks: MakeNetworks, world: World) -> None:
+    actor = make_networks().actor
+    with torch.no_grad():
+        for part in actor.parameters():  # an actor that has learnt nothing has no tilt
+            part.add_(0.1 * torch.randn(part.shape, generator=torch.Generator().manual_seed(0)))
+    state = np.array([3, 7]), np.full((2, 4), 0.25), np.array([0.0, 0.1])
+    trained = GreedyPolicy(actor, world).act(*state)
+    actor.confidence = 0.25
+    deployed = GreedyPolicy(actor, world)
+    assert not np.allclose(deployed.act(*state), trained)
+    assert np.array_equal(deployed.at_whole_tilt().act(*state), trained)
+    assert actor.confidence == 0.25
+
+
 def test_description_by_hand() -> None:
     experts = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]])
     gate = torch.tensor([[0.5, 0.5, 0.0]])

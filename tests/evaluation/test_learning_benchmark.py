@@ -10,8 +10,22 @@ from numpy.typing import NDArray
 
 import finflow
 from benchmarks import learning
-from benchmarks.learning import MARKETS, Case, figures, hold, line_of, ols_on, oracle_on, row_of, run_case
+from benchmarks.learning import (
+    MARKETS,
+    WARM_UP,
+    Case,
+    FreshPaths,
+    figures,
+    hold,
+    line_of,
+    live,
+    ols_on,
+    oracle_on,
+    row_of,
+    run_case,
+)
 from benchmarks.learning_tables import daily_file, gains, paired_t, speed, table
+from finflow.data.build import build_market
 from finflow.data.market import Market, Window
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_track
@@ -38,9 +52,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return of
 
 
+def alone(market: Market) -> FreshPaths:
+    return FreshPaths([market], market)
+
+
 def over_equal_weight(config: Config, prepared: Prepared, on: learning.StrategyOn) -> dict[str, float]:
     """Figures over ten years, most of which nothing was chosen on."""
-    track = backtest(prepared.market, DAYS, prepared.accounting, {"one": on(prepared.market)})["one"]
+    track = backtest(prepared.market, DAYS, prepared.accounting, {"one": on(alone(prepared.market))})["one"]
     return figures(track, equal_weight_track(prepared.market, DAYS, prepared.accounting, config.env.rebalance))
 
 
@@ -55,6 +73,25 @@ def test_the_oracle_earns_after_costs_and_a_regression_where_it_can(
     assert oracle["policy"] > 2
     assert oracle["te"] > 0.01
     assert least < over_equal_weight(config, prepared, ols_on(config, prepared))["policy"] / oracle["policy"] < most
+
+
+@pytest.mark.parametrize("frequency", ["daily", "monthly"])
+def test_paths_side_by_side_are_those_of_a_backtest_each(start: Any, frequency: str) -> None:
+    config, prepared = start("linear")
+    env = config.env.model_copy(update={"rebalance": frequency})
+    synthetic = env.synthetic.model_copy(update={"days": 700})
+    markets = [
+        build_market(env.model_copy(update={"synthetic": synthetic.model_copy(update={"seed": seed})}))
+        for seed in (4, 5)
+    ]
+    on, paths = ols_on(config, prepared), FreshPaths.of(markets)
+    together = live(paths, prepared.accounting, on(paths))
+    for number, market in enumerate(markets):
+        window = Window(WARM_UP, len(market.dates))
+        track = backtest(market, window, prepared.accounting, {"one": on(alone(market))})["one"]
+        np.testing.assert_array_equal(together.net[number], track.net)
+        np.testing.assert_array_equal(together.gross[number], track.gross)
+        np.testing.assert_array_equal(together.turnover[number], track.turnover)
 
 
 def test_where_trading_costs_too_much_no_tilt_earns_and_the_oracle_holds(start: Any) -> None:

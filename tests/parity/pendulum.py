@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from unittest import mock
 
 import gymnasium
@@ -30,6 +30,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.iql import IQL
 from finflow.config import load
+from finflow.envs.world import World
 from finflow.losses.awr import advantage_weight, effective_sample_share
 from finflow.losses.quantile import quantile_huber_loss
 from finflow.nn.networks import Networks
@@ -40,6 +41,7 @@ TORQUE = 2.0  # of an action of 1
 KAPPA = 100.0  # half-width of the Huber loss's quadratic zone
 EPISODES, JUDGED = 100, 20
 NOISE = (0.1, 1.0)  # share of uniform noise in an episode's actions, drawn between these
+SETTINGS = ("algo.batch_size=256", "algo.gamma=0.99", "algo.lr=3e-4")  # d3rlpy's own
 Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -79,7 +81,7 @@ def generate(seed: int, episodes: int = EPISODES) -> Data:
 class TanhIQL(IQL):
     """FinFlow's IQL, update and all, with the policy's loss of the paper on a box of actions."""
 
-    def _policy_loss(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _regression(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         weight = advantage_weight(advantage, self.config.beta, self.config.weight_cap, self.config.normalise_advantage)
         loss = -(weight * density(self.networks.actor(batch.state), batch.weights)).mean()
         return loss, {"effective_sample": effective_sample_share(weight)}
@@ -87,11 +89,11 @@ class TanhIQL(IQL):
 
 def finflow_iql(data: Data, updates: int, seed: int, atoms: int) -> Act:
     """Train FinFlow's update with `atoms` quantiles (1: a mean) for `updates` batches of 256."""
-    config = load("pretrain", ["algo.normalise_advantage=false", "algo.batch_size=256"]).algo
+    config = load("pretrain", ["algo.extraction=awr", "algo.normalise_advantage=false", *SETTINGS]).algo
     config = config.model_copy(update={"network": config.network.model_copy(update={"n_quantiles": atoms})})
     torch.manual_seed(seed)
     networks = Networks(TanhGaussian(STATE, ACTION, HIDDEN, free_sigma=True), BoxCritic(STATE, ACTION, HIDDEN, atoms))
-    agent = TanhIQL(networks, config)
+    agent = TanhIQL(networks, config, cast("World", None), torch.Generator())  # no desk executes a torque
     flat = {
         "state": data.states[:, :-1].reshape(-1, STATE),
         "next_state": data.states[:, 1:].reshape(-1, STATE),

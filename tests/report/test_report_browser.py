@@ -60,14 +60,14 @@ UNDRAWN = """() => [...document.querySelectorAll('.plot')].filter((plot) => {
 def test_every_chart_is_drawn(desktop: Visit) -> None:
     assert desktop.page.evaluate(UNDRAWN) == []
     assert desktop.page.locator(".plot").count() == 18
-    assert desktop.page.locator("#equity .scatterlayer .trace").count() == 2 * 10 + 1
+    assert desktop.page.locator("#equity .scatterlayer .trace").count() == 2 * 11 + 1
 
 
 def test_a_click_on_the_legend_hides_a_strategy(desktop: Visit) -> None:
     desktop.page.locator("#equity .legendtoggle").nth(3).click()
-    desktop.page.wait_for_function("document.querySelectorAll('#equity .scatterlayer .trace').length === 19")
-    desktop.page.locator("#equity .legendtoggle").nth(3).click()
     desktop.page.wait_for_function("document.querySelectorAll('#equity .scatterlayer .trace').length === 21")
+    desktop.page.locator("#equity .legendtoggle").nth(3).click()
+    desktop.page.wait_for_function("document.querySelectorAll('#equity .scatterlayer .trace').length === 23")
 
 
 def test_the_table_sorts_on_click(desktop: Visit, evaluation: Evaluation) -> None:
@@ -151,7 +151,7 @@ def test_intervals_stand_where_their_numbers_say(desktop: Visit, evaluation: Eva
     )
     found = evaluation.scrutiny.comparisons
     reach = 1.15 * max(max(abs(item.low), abs(item.high)) for item in found)
-    assert len(bars) == len(found) == 2
+    assert len(bars) == len(found) == 3
     for (width, zero, low, high, dot), item in zip(bars, found, strict=True):
         assert low - zero == pytest.approx(item.low / reach * width / 2, abs=0.5)
         assert high - zero == pytest.approx(item.high / reach * width / 2, abs=0.5)

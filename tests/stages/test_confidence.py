@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from finflow.config import load
-from finflow.data.market import Window
+from finflow.data.market import REGIMES, Window
 from finflow.schema import Config
 from finflow.stages.confidence import BLOCKS, PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
 from finflow.stages.prepare import Prepared, prepare
@@ -33,14 +33,14 @@ def prepared(config: Config) -> Prepared:
 
 
 def test_a_block_is_judged_by_an_actor_that_never_saw_it(prepared: Prepared) -> None:
-    train, calendar = prepared.fold.train, prepared.market.calendar
-    blocks = blocks_of(train, HORIZON, calendar)
+    train, market = prepared.fold.train, prepared.market
+    blocks = blocks_of(market, train, HORIZON, "all")
     assert len(blocks) == BLOCKS
     assert blocks[0].start == train.start
     assert blocks[-1].stop == train.stop
     assert sum(len(block) for block in blocks) == len(train)
     for block in blocks:
-        parts = others(train, block, HORIZON, calendar)
+        parts = others(market, train, block, HORIZON, "all")
         assert parts
         for part in parts:
             assert part.stop + PURGE + HORIZON <= block.start or part.start >= block.stop + PURGE + HORIZON
@@ -48,14 +48,22 @@ def test_a_block_is_judged_by_an_actor_that_never_saw_it(prepared: Prepared) -> 
 
 
 def test_a_history_too_short_for_blocks_has_none(prepared: Prepared) -> None:
-    assert blocks_of(Window(300, 600), HORIZON, prepared.market.calendar) == []
+    assert blocks_of(prepared.market, Window(300, 600), HORIZON, "all") == []
+
+
+def test_a_block_beside_which_no_day_of_the_regime_is_left_means_no_blocks(prepared: Prepared) -> None:
+    train, regime = prepared.fold.train, np.full(len(prepared.market.dates), REGIMES.index("normal"), dtype=np.int8)
+    regime[train.start : train.start + 40] = REGIMES.index("crisis")
+    market = replace(prepared.market, regime=regime)
+    assert len(blocks_of(market, train, HORIZON, "normal")) == BLOCKS
+    assert blocks_of(market, train, HORIZON, "crisis") == []
 
 
 def test_the_test_window_has_no_part_in_it(config: Config, prepared: Prepared) -> None:
     """Returns there that every tilt would profit from change nothing; those of train days do."""
     settings = crossfit_settings(config)
     assert settings is not None
-    windows = blocks_of(prepared.fold.train, HORIZON, prepared.market.calendar)
+    windows = blocks_of(prepared.market, prepared.fold.train, HORIZON, "all")
     few = config.model_copy(update={"budget": config.budget.model_copy(update={"crossfit_updates": 3})})
 
     def blocks(first: int, last: int) -> dict[str, np.ndarray]:

@@ -153,16 +153,38 @@ def test_a_rewritten_past_is_refused_by_evaluate_and_told_by_decide(
         assert decided.new_days == 0
 
 
+@pytest.mark.parametrize("factor", [0.9934, 0.5])
+def test_closes_that_a_dividend_or_split_rescaled_are_the_same_past(
+    root: Path, prices: Path, factor: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = evaluate(root)
+    table = pd.read_csv(prices, index_col=0)
+    table["C"] *= factor
+    table.to_csv(prices)
+    forget_warnings()
+    capsys.readouterr()
+    after = evaluate(root)
+    said = [text for text in capsys.readouterr().err.splitlines() if "re-adjusted" in text]
+    assert len(said) == 1
+    assert f"(C by {factor}); returns are unchanged" in said[0]
+    np.testing.assert_allclose(after.evaluation.policy.net, before.evaluation.policy.net, atol=1e-6)
+    table.iloc[700, 0] *= 1.001
+    table.to_csv(prices)
+    with pytest.raises(DataError, match=r"prices from 2015-01-05 .* changed"):
+        evaluate(root)
+
+
 def test_other_data_than_prices_are_compared_too(root: Path, small_csv_env: Env) -> None:
     market = build_market(small_csv_env)
-    kept = {"data_fingerprint": "then", PAST: past_facts(market)}
-    assert compare_past(kept, market).changed is None
+    cache = root / "past"
+    kept = {"data_fingerprint": "then", PAST: past_facts(market, cache)}
+    assert compare_past(kept, market, cache).changed is None
     market.features[100, 0, 0] += 1
-    changed = compare_past(kept, market).changed
+    changed = compare_past(kept, market, cache).changed
     assert changed is not None
     assert changed.startswith("volume, signals")
-    assert compare_past({"data_fingerprint": "then"}, market).changed is not None
-    assert compare_past({"data_fingerprint": market.fingerprint}, market).changed is None
+    assert compare_past({"data_fingerprint": "then"}, market, cache).changed is not None
+    assert compare_past({"data_fingerprint": market.fingerprint}, market, cache).changed is None
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def train(
         lived = Replay(agent.config.memory_capacity, prepared.market.n, prepared.world.device)
         state = OnlineState.start(simulator, lived, plan)
         train_online(
-            agent, prepared.world, plan, state, memory, batcher, recorder, monitor or make_monitor(agent),
+            agent, prepared.world, plan, state, memory, batcher, None, recorder, monitor or make_monitor(agent),
             lambda _: figures, summarise_episode, before_cql=before_cql, pause=lambda: None, generator=generator,
             phase=Stopwatch().phase,
         )  # fmt: skip
