@@ -58,9 +58,10 @@ class Confidence:
 
 def confidence_of(mode: Mode, blocks: dict[str, Floats], year: int) -> Confidence:
     """Pool the net active returns of `blocks`, name -> [R], of which `year` rows are a year."""
-    active = np.concatenate(list(blocks.values()))
+    named = dict(sorted(blocks.items()))  # a sum is the same to the bit in one order alone
+    active = np.concatenate(list(named.values()))
     t = t_statistic(active)
-    parts = {name: float(block.mean()) * year for name, block in blocks.items()}
+    parts = {name: float(block.mean()) * year for name, block in named.items()}
     return Confidence(mode, shrinkage(t), t, float(active.mean()) * year, len(active) / year, parts)
 
 

@@ -89,8 +89,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         own, first.prepared.market.fingerprint, first.prepared.dates, own.seed, first.record.get("parent"), stopwatch,
         finished=True, facts=facts,
     )  # fmt: skip
-    known = {name: run.confidence for name, run in zip(labels(runs, kind), runs, strict=True)}
-    said = {"" if kind == "single" else name: one.line() for name, one in known.items() if one is not None}
+    said = confidence_lines(runs, kind)
     report = folder / "report.html"
     with stopwatch.phase("report"):
         write_report(report, evaluation, _run_facts(first, record, following, said), judged.study, overview)

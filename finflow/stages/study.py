@@ -97,6 +97,20 @@ def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
     return [name if one else f"{name} {place}".strip() for name, one, place in zip(names, unique, folders, strict=True)]
 
 
+def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
+    """How much of its tilt each run is deployed with, by a name that sets the runs apart; "" of a single one."""
+    if kind == "single":
+        names = [""]
+    elif kind == "ensemble":
+        names = [f"fold {run.prepared.fold.name}, seed {run.config.seed}" for run in runs]
+    elif kind == "folds":
+        names = [f"fold {run.prepared.fold.name}" for run in runs]
+    else:
+        names = labels(runs, kind)
+    known = zip(names, (run.confidence for run in runs), strict=True)
+    return {name: one.line() for name, one in known if one is not None}
+
+
 def _differing(leaves: Sequence[Mapping[str, Any]]) -> set[str]:
     keys = {key for leaf in leaves for key in leaf}
     return {key for key in keys if len({repr(leaf.get(key)) for leaf in leaves}) > 1}

@@ -40,7 +40,7 @@ def test_backtest_equals_the_simulator_bit_for_bit(make_market) -> None:
     market.decision[window.start - 1] = True
     plan = Plan(np.full((120, 5), 0.2), market.decision)
     track = backtest(market, window, COSTLY, {"plan": plan, "tilt": tilt, "again": tilt})["tilt"]
-    simulator = Simulator(market, COSTLY, RewardModel(200.0, 0.02, 5.0, 0.1, 0.0))
+    simulator = Simulator(market, COSTLY, RewardModel(200.0, 0.02, 5.0, 0.1, 0.0, 0.5))
     rows = np.asarray(window.decisions)
     simulator.reset(rows[None])
     for i, row in enumerate(rows):

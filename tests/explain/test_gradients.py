@@ -73,7 +73,7 @@ def test_the_average_day_is_that_of_train_rows(scene: Scene, subject: Subject) -
     shares = average.market[0, list(one.columns)]
     torch.testing.assert_close(shares, subject.world.market[rows][:, list(one.columns)].mean(0))
     assert float(shares.sum()) == pytest.approx(1.0)
-    torch.testing.assert_close(average.priors.sum(-1), torch.ones(1, 5))
+    torch.testing.assert_close(average.priors.sum(-1), torch.ones(1, 6))
     torch.testing.assert_close(average.assets[..., -2:], scene.state_at(PLACE).assets[..., -2:])
 
 

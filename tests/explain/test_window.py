@@ -45,7 +45,7 @@ def test_a_first_day_by_hand(scene: Scene) -> None:
 
 
 def test_a_gate_on_one_expert_gives_it_everything(scene: Scene) -> None:
-    gate = scene.decision.gate.new_tensor([0.0, 0.0, 1.0, 0.0, 0.0]).expand_as(scene.decision.gate)
+    gate = scene.decision.gate.new_tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0]).expand_as(scene.decision.gate)
     alone = replace(scene, decision=scene.decision._replace(gate=gate))
     targets = np.full((len(scene.subject.market.dates), scene.subject.market.n), np.nan)
     held = scene.track.drifted[0]

@@ -31,7 +31,7 @@ def own_prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TINY = [
     "budget.collect_episodes=12",
-    "budget.crossfit_updates=2",
+    "confidence=none",
     "budget.epochs=2",
     "budget.updates_per_epoch=12",
     "env.episode_days=42",

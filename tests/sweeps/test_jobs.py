@@ -148,7 +148,7 @@ def test_a_folder_of_other_jobs_or_settings_is_refused(stub: Command, tmp_path: 
     manifest.write_text(json.dumps(found))
     changed = stub(FINISHED, *line)
     assert (changed.returncode, changed.stderr.count("\n")) == (2, 1)
-    assert "budget.epochs=7, now 50" in changed.stderr
+    assert "budget.epochs=7, now 20" in changed.stderr
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()
     full = stub(FINISHED, "-m", "seed=0,1", "hydra.sweep.dir=full")

@@ -69,7 +69,7 @@ def test_every_panel_shows_what_runs_log(logged: dict[str, set[str]]) -> None:
 def logged(trained: dict[str, Path]) -> dict[str, set[str]]:
     """Names of what real runs log, by the step that they count."""
     rows = {step: truth(folder / "metrics.jsonl") for step, folder in trained.items()}
-    return {step: {key for row in found for key in row} | {f"gate/{name}" for name in PRIORS}
+    return {step: {key for row in found for key in row} | {f"gate/{name}" for name in EXPERTS}
             for step, found in rows.items()}  # fmt: skip
 
 

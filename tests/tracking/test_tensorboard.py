@@ -64,7 +64,7 @@ def test_settings_stand_beside_results(
     content = events[step].SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
     assert told["algo.name"].string_value == {"epoch": "iql", "episode": "bcell"}[step]
-    assert told["algo.batch_size"].number_value == {"epoch": 512, "episode": 32}[step]
+    assert told["algo.batch_size"].number_value == {"epoch": 256, "episode": 32}[step]
     assert told["seed"].number_value == 0
     summary: dict[str, Any] = json.loads((trained[step] / "summary.json").read_text())
     figures = summary["metrics"] if step == "epoch" else summary["selected"]

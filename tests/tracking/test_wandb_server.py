@@ -168,7 +168,7 @@ def test_histograms_tables_and_figures_arrive(shared: LoopbackWandb, finetuned: 
     run = shared.run("finetune")
     validated = [row for row in run.history if "validation_sharpe" in row]
     shares = [name for name in validated[-1] if name.startswith("gate/")]
-    assert len(shares) == 5
+    assert len(shares) == 6
     assert all(validated[-1][name]["_type"] == "histogram" for name in shares)
     assert any(name.startswith("weights/actor") for name in validated[-1])
     tables = [json.loads(data) for name, data in run.files.items() if name.startswith("media/table/validation")]

@@ -61,7 +61,7 @@ def recorder() -> Recorder:
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     root = tmp_path_factory.mktemp("outputs")
-    return load("finetune", [*SMALL, "algo.cql.n_actions=3", f"output_root='{root}'"])
+    return load("finetune", [*SMALL, "algo.cql.n_actions=3", "algo.horizon=0", f"output_root='{root}'"])
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def memory(dataset: Dataset) -> Replay:
 
 @pytest.fixture(scope="session")
 def iql_config(tmp_path_factory: pytest.TempPathFactory) -> IQLConfig:
-    algo = load("pretrain", SMALL).algo
+    algo = load("pretrain", [*SMALL, "algo.extraction=awr"]).algo
     assert isinstance(algo, IQLConfig)
     return algo
 

@@ -40,7 +40,8 @@ def test_rewards_and_next_states_are_the_ledgers(prepared: Prepared, logged: Log
         turnover = np.abs(w[:-1] - before[:-1]).sum()
         growth = 1 + (w * market.returns[t + 1]).sum()
         net = (1 - rate * turnover) * growth - 1
-        expected = reward.scale * (np.log1p(net) - np.log1p(market.benchmark[t + 1]))
+        active = reward.scale * (np.log1p(net) - np.log1p(market.benchmark[t + 1]))
+        expected = active - 0.5 * reward.lambda_risk * active**2
         expected -= reward.lambda_cvar * max(0.0, -np.log1p(net) - reward.tail_threshold)
         expected -= reward.lambda_turn * turnover
         assert float(batch.reward[b]) == pytest.approx(expected, abs=1e-4)

@@ -172,7 +172,7 @@ def test_more_cql_is_more_conservative(make_bcell: MakeBCell, batch: Batch) -> N
     for factor in (0.0, 1.0, 2.0):
         agent = make_bcell(critic_lr=3e-3)
         agent.scales = (20.0, 2.0)
-        for _ in range(25):
+        for _ in range(40):
             agent.update(batch, replace(NOW, cql=factor, learn_policy=False))
         generator = torch.Generator().manual_seed(1)
         other = -torch.log(torch.rand(batch.weights.shape, generator=generator))

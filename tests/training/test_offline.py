@@ -29,8 +29,8 @@ def _train(
     generator = torch_stream(0, "test")
     batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator)
     return train_offline(
-        agent, memory, batcher, recorder, monitor, evaluate, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(),  # type: ignore[arg-type]
-        pause=lambda: None, generator=generator,
+        agent, lambda: batcher.complete(memory.sample(agent.config.batch_size, generator)), None, recorder, monitor,  # type: ignore[arg-type]
+        evaluate, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(), pause=lambda: None,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
