@@ -24,7 +24,7 @@ from finflow.stages.explaining import explain_judged
 from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
-from finflow.stages.study import kind_of, labels
+from finflow.stages.study import confidence_lines, kind_of, labels
 from finflow.stages.trained import Trained, judging, load_trained, require_same_past
 from finflow.tracking.console import warn
 

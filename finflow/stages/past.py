@@ -14,8 +14,8 @@ import numpy as np
 
 from finflow.data.build import prefix_fingerprint
 from finflow.data.cache import Arrays, cached_arrays, content_hash, read_cached
-from finflow.data.market import Market
 from finflow.data.features import SIGNAL_PREFIX
+from finflow.data.market import Market
 
 PAST = "past"
 ROUNDING = 1e-5
@@ -91,7 +91,8 @@ def _inputs(market: Market, rows: int) -> Arrays:
 def _readjusted(then: Arrays, now: Arrays, names: Sequence[str]) -> str | None:
     """Names whose closes are all those of `then` times one factor, with it; None where anything else differs."""
     same = all(
-        then[name].shape == array.shape and (name == "close" or np.allclose(then[name], array, 1e-5, 1e-8, equal_nan=True))
+        then[name].shape == array.shape
+        and (name == "close" or np.allclose(then[name], array, 1e-5, 1e-8, equal_nan=True))
         for name, array in now.items()
     )
     if not same or not np.array_equal(np.isnan(then["close"]), np.isnan(now["close"])):

@@ -73,6 +73,8 @@ class Batcher:
         count = len(state.row)
         third, two_thirds = round(count / 3), round(2 * count / 3)
         behaved = self._behave(_rows(state, slice(0, third)))
+        if count == 0:  # nothing is relabelled: several actors cannot decide in no state
+            return behaved
         sampled = self.act(_rows(state, slice(third, count))).mean
         wide = sampled[two_thirds - third :]
         shock = torch.randn(wide.shape, generator=self.generator, device=self.world.device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from finflow.agents.learner import Learner
-from finflow.errors import DivergedError
+from finflow.errors import DataError, DivergedError
 from finflow.nn.policy import Decision
 from finflow.schema.monitor import Monitor as MonitorConfig
 from finflow.tracking.console import warn
@@ -172,7 +172,7 @@ class Monitor:
             Naming the first weight that is not finite, unless the monitor acts; and where acting has not helped.
         """
         self.check()
-        score = dict(validate(step))
+        score = self._validated(validate, step)
         if self.config.mode == "off":
             return score
         self._report(after_validation(score, self._handover, self.config))
@@ -182,6 +182,15 @@ class Monitor:
             score |= {"lr_factor": self.lr_factor, "cql_factor": self.cql_factor}
         self._clean = True
         return score
+
+    def _validated(self, validate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
+        """What `validate` says; finite weights may be so large that the policy's action is not finite."""
+        while True:
+            try:
+                return dict(validate(step))
+            except DataError:
+                if self.read():
+                    self._diverged(self._updates, "the policy's action")
 
     def check(self) -> None:
         """Look at every weight, before the agent is judged or kept.

@@ -52,11 +52,12 @@ def phases(lines: list[str]) -> list[str]:
 def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
     small = " ".join([*SMALL, "budget.epochs=1", "budget.updates_per_epoch=4"])
     lines, pretrained, following = run(place, f"python experiments/pretrain.py {small}")
-    assert phases(lines) == ["prepare", "collect", "updates", "validation", "checkpoints", "results", "confidence", "rest"]
+    ended = ["validation", "checkpoints", "results", "confidence", "rest"]
+    assert phases(lines) == ["prepare", "collect", "updates", *ended]
     assert following.startswith("python experiments/finetune.py ")
     budget = "budget.episodes=4 budget.frozen_episodes=1 budget.critic_updates=2"
     lines, tuned, following = run(place, f"{following} {budget}")
-    trained = ["validation", "checkpoints", "updates", "environment", "results"]
+    trained = ["validation", "checkpoints", "updates", "environment", "results", "confidence"]
     assert phases(lines) == ["prepare", "collect", *trained, "rest"]
     for folder in (pretrained, tuned):
         assert {"config.yaml", "run.json", "metrics.jsonl", "weights.safetensors", "summary.json"} <= {

@@ -46,7 +46,8 @@ def options(stage: str, row: int) -> dict[str, str]:
 def line(stage: str, row: int, place: Path) -> list[str]:
     chosen = [f"{group}={option}" for group, option in options(stage, row).items()]
     own = [word.replace("PLACE", str(place)) for option in chosen for word in WORDS.get(option, [])]
-    return [*TINY, *chosen, *own, "algo.batch_size=16", f"output_root='{place}/out'"]
+    batch = [] if options(stage, row)["algo"] == "direct" else ["algo.batch_size=16"]  # it has no transitions
+    return [*TINY, *chosen, *own, *batch, f"output_root='{place}/out'"]
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ ATTACKS: dict[str, Callable[[Ground], Work]] = {
     "a secret, decoded": lambda g: g.typed("fold=${oc.decode:${oc.env:FINFLOW_SECRET}}"),
     "a secret in a sweep": lambda g: g.typed("-m", "seed=0,1", "name=${oc.env:FINFLOW_SECRET}"),
     "a secret in a run's configuration": lambda g: g.config(
-        lambda text: text.replace("objective: sharpe", "objective: ${oc.env:FINFLOW_SECRET}")
+        lambda text: text.replace("objective: active_ir", "objective: ${oc.env:FINFLOW_SECRET}")
     ),
     "a class path in a run's configuration": lambda g: g.config(lambda text: text + "_target_: os.mkdir\n"),
     "a tag that calls": lambda g: g.config(lambda text: text + f"x: {CODE.format(g.outside / 'owned')}\n"),

@@ -40,4 +40,4 @@ TINY = [
     "algo.network.embed_dim=8",
 ]
 TUNE = ["budget.episodes=8", "budget.frozen_episodes=1", "budget.critic_updates=5", "budget.refit_updates=8",
-        "evaluation.every_episodes=4", "algo.batch_size=32"]  # fmt: skip
+        "evaluation.every_episodes=4", "algo.batch_size=32", "algo.update_interval=1"]  # fmt: skip

@@ -52,8 +52,9 @@ def test_a_healthy_run_is_silent_and_the_same_in_every_mode(root: Path, pretrain
 
 
 def test_acting_mends_what_a_warning_does_not(tmp_path: Path) -> None:
-    """A learning rate ten thousand times too high: warned, the run ends at a NaN; mended, it ends well."""
-    line = [*MARKET, *QUICK, f"output_root={tmp_path}", "algo.lr=3"]
+    """A learning rate a hundred million times too high: warned, the run ends at a NaN; mended, it ends well."""
+    quick = [*QUICK, "monitor.every=1", "monitor.act.settle=2", "monitor.act.most=40"]
+    line = [*MARKET, *quick, f"output_root={tmp_path}", "algo.critic_lr=1e5"]
     with pytest.raises(DivergedError, match="not finite"):
         finflow.pretrain(finflow.load("pretrain", line))
     warned = alerts(newest(tmp_path, "pretrain"))
@@ -78,7 +79,8 @@ def test_acting_raises_cql_in_a_real_run(root: Path, pretrained: PretrainResult)
 
 
 def test_a_diverged_run_keeps_the_last_good_weights(root: Path, pretrained: PretrainResult) -> None:
-    line = [*MARKET, *TUNE, *QUICK[:2], f"output_root={root}", "monitor=act", "algo.lr=1e20"]
+    line = [*MARKET, *TUNE, *QUICK[:2], f"output_root={root}", "monitor=act", "algo.lr=1e20",
+            "budget.episodes=16"]  # fmt: skip
     with pytest.raises(DivergedError, match=r"^episode \d+, update \d+: .* after 5 measures"):
         finflow.finetune(finflow.load("finetune", line))
     folder = newest(root, "finetune")

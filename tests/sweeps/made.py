@@ -17,9 +17,9 @@ Score = Callable[[Mapping[str, str]], float]
 
 def made_sweep(path: Path, overrides: Sequence[str], pins: Mapping[str, Pin] | None = None) -> SweepFolder:
     """A sweep that has begun: its manifest alone."""
-    plan = plan_of("finetune", ["evaluation.objective=sharpe", *overrides])
+    plan = plan_of("finetune", overrides)
     folder = SweepFolder(path)
-    settings = load("finetune", plan.jobs[0].overrides).model_dump()
+    settings = load("finetune", ["evaluation.objective=sharpe", *plan.jobs[0].overrides]).model_dump()
     command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
     folder.begin(Manifest("finetune", plan.id, command, 1, plan.swept, settings, plan.jobs, pins or {}))
     return folder

@@ -32,8 +32,10 @@ def size_of_text(root: Path) -> int:
 
 def test_work_counts_what_is_learnt_from() -> None:
     assert work(load("pretrain", ["budget.updates_per_epoch=7", "budget.epochs=3", "algo.batch_size=64"])) == 7 * 3 * 64
-    assert work(load("pretrain", ["budget.epochs=3", "budget.collect_episodes=10"])) == 3 * 10 * 252
-    tune = ["budget.episodes=17", "env.parallel=16", "budget.critic_updates=100", "algo.batch_size=64"]
+    whole = ["budget.epochs=3", "budget.collect_episodes=10", "budget.updates_per_epoch=null"]
+    assert work(load("pretrain", whole)) == 3 * 10 * 252
+    tune = ["budget.episodes=17", "env.parallel=16", "budget.critic_updates=100", "algo.batch_size=64",
+            "algo.update_interval=1"]  # fmt: skip
     assert work(load("finetune", tune)) == (100 + 2 * 252) * 64
 
 
@@ -57,7 +59,13 @@ def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
 
 
 def test_every_job_counts_with_its_own_work(tmp_path: Path) -> None:
-    line = ["budget.critic_updates=0", "env.episode_days=100", "env.parallel=16", f"output_root='{tmp_path}'"]
+    line = [
+        "algo.update_interval=1",
+        "budget.critic_updates=0",
+        "env.episode_days=100",
+        "env.parallel=16",
+        f"output_root='{tmp_path}'",
+    ]
     swept = ["algo.batch_size=100,300", "budget.episodes=16,64", "algo.lr=1e-4,1e-3", "seed=range(5)"]
     plan = plan_of("finetune", [*line, *swept])
     configs = [load("finetune", job.overrides) for job in near(plan)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finflow.allocators.priors import PRIORS
+from finflow.allocators.priors import EXPERTS
 from finflow.config import load
 from finflow.errors import ConfigError
 from finflow.schema.algo import BCell

@@ -32,6 +32,9 @@ SMALL = [
     "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8",
 ]  # fmt: skip
 
+EVERY_STEP = ["algo.horizon=0", "algo.update_interval=1"]
+"""Phase 2 by the critic alone, one update a step: what the loop does is then easily counted."""
+
 
 class Recorder:
     """A tracker that remembers."""
@@ -61,7 +64,7 @@ def recorder() -> Recorder:
 @pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     root = tmp_path_factory.mktemp("outputs")
-    return load("finetune", [*SMALL, "algo.cql.n_actions=3", "algo.horizon=0", f"output_root='{root}'"])
+    return load("finetune", [*SMALL, "algo.cql.n_actions=3", *EVERY_STEP, f"output_root='{root}'"])
 
 
 @pytest.fixture(scope="session")

@@ -183,6 +183,17 @@ def test_coefficients_follow_their_schedules(
             ("cql", config.cql.anneal),
         ):
             assert getattr(now, name) == pytest.approx(ends[0] + (ends[1] - ends[0]) * progress), name
+        assert now.lr_factor == pytest.approx(0.5 * (1 + np.cos(np.pi * progress)))
+
+
+@pytest.mark.parametrize("interval", [2, 8])
+def test_an_update_follows_so_many_steps(
+    make_bcell: MakeBCell, prepared: Prepared, rows: Rows, train: Train, interval: int
+) -> None:
+    agent, plan = make_bcell(update_interval=interval), _plan(prepared, rows, critic_updates=0)
+    seen = _watch(agent)
+    train(agent, plan)
+    assert len(seen) == len([step for step in range(plan.frozen_steps, plan.steps) if step % interval == 0])
 
 
 def test_the_monitors_factors_reach_every_update(
@@ -196,9 +207,9 @@ def test_the_monitors_factors_reach_every_update(
         train(agent, _plan(prepared, rows), monitor=monitor)
         seen.append([now for now, _, _ in noted])
     for plain, raised in zip(*seen, strict=True):
-        assert (plain.lr_factor, raised.lr_factor) == (1.0, 3.0)
+        assert raised.lr_factor == pytest.approx(3 * plain.lr_factor)
         assert raised.cql == pytest.approx(3 * plain.cql)
-        assert replace(raised, lr_factor=1.0, cql=plain.cql) == plain
+        assert replace(raised, lr_factor=plain.lr_factor, cql=plain.cql) == plain
 
 
 def test_offline_share_of_a_batch_is_annealed(
