@@ -103,7 +103,8 @@ def _part(
     prepared, own = run.prepared, run.config
     rng = numpy_stream(own.seed, "reality")
     whole = run.policy.at_whole_tilt()  # of a policy that abstains no part is worth anything
-    taken = {POLICY: whole.act} | variants(whole, prepared.spec.experts, prepared.fold.validation.decisions, rng)
+    decisions = prepared.fold.validation.decisions
+    taken = {POLICY: whole.act, **variants(whole, prepared.spec.experts, decisions, rng)}
     evaluation = evaluate_policy(
         prepared.market,
         prepared.fold,

@@ -197,6 +197,6 @@ def walkers_of(config: Config, prepared: Prepared, algo: ValueGradients, stream:
         return training_paths(market, train, regime, days, count, resampled, rng, horizon)
 
     return Walkers(
-        market, prepared.world, draw, actors=algo.network.actors, walkers=algo.walkers, horizon=horizon,
+        market, prepared.world, draw, actors=config.algo.network.actors, walkers=algo.walkers, horizon=horizon,
         seed=config.seed, stream=stream,
     )  # fmt: skip
