@@ -14,6 +14,8 @@ from finflow.tracking.sink import Sink
 from finflow.tracking.tracker import CompositeTracker
 
 WAIT = 0.2
+PROMPT = 1.0
+"""Seconds of a loop that waits for nobody; one that waited would take two at least."""
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +73,8 @@ def test_a_hanging_sink_costs_no_time_but_a_bounded_wait(at: str, capsys: pytest
     sink = Hanging(at)
     truth, loop, end = drive(sink, at, 500)
     assert truth.rows == [*range(500), -1]
-    assert loop < 0.2
-    assert WAIT <= end < WAIT + 0.3
+    assert loop < PROMPT
+    assert WAIT <= end < WAIT + PROMPT
     assert sink.abandoned.is_set()
     said = capsys.readouterr().err.splitlines()
     assert said == [
@@ -85,8 +87,8 @@ def test_a_sink_that_hangs_before_it_exists(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(threading.Event, "wait", _shortened(threading.Event.wait))
     truth, loop, end = drive(None, "start", 500)
     assert truth.rows == [*range(500), -1]
-    assert loop < 0.2
-    assert end < WAIT + 0.3
+    assert loop < PROMPT
+    assert end < WAIT + PROMPT
 
 
 def _shortened(wait):
@@ -97,18 +99,19 @@ def test_one_that_falls_too_far_behind_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(aside, "BACKLOG", 16)
+    monkeypatch.setattr(sys.modules[__name__], "WAIT", 10.0)
     sink = Hanging("log")
     truth, loop, end = drive(sink, "log", 500)
     assert truth.rows == [*range(500), -1]
     assert sink.abandoned.is_set()
-    assert loop + end < WAIT  # given up during the run: nothing to wait for
+    assert loop + end < PROMPT  # given up during the run: nothing to wait for
     assert "switched off for the rest of the run (16 reports behind)" in capsys.readouterr().err
 
 
 def test_a_slow_sink_gets_everything_in_order_and_does_not_slow_the_loop() -> None:
     class Slow(Truth):
         def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
-            time.sleep(0.005)
+            time.sleep(0.05)
             super().log(step_name, step, row)
 
     sink = Slow()
@@ -116,7 +119,7 @@ def test_a_slow_sink_gets_everything_in_order_and_does_not_slow_the_loop() -> No
     begin = time.monotonic()
     for step in range(60):
         tracker.log("episode", step, {"x": 0.5})
-    assert time.monotonic() - begin < 0.1
+    assert time.monotonic() - begin < PROMPT
     tracker.close()
     tracker.close()
     assert sink.rows == [*range(60), -1]

@@ -1,0 +1,74 @@
+"""NYSE(O), 36 New York stocks from 1962 to 1984, by the default settings: does a policy beat 1/N where an effect lives?
+
+    .venv/bin/python -m benchmarks.nyse [--seeds 0 1 2 3 4]
+
+The set comes from the literature on online portfolio selection (Cover 1991), in the wheel of `universal-portfolios`,
+which pip fetches and nothing else is taken from. It holds cumulative returns without dates: business days from
+1962-07-03 stand in for them, and day 0 is 1. Both phases are trained for each seed, and the last fifth of the days, the
+test window, is opened once for each and once for their average, net of the default costs; openings are counted as ever.
+"""
+
+import argparse
+import csv
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import finflow
+
+WHEEL, INSIDE, FIRST = "universal-portfolios==0.4.17", "universal/data/nyse_o.csv", "1962-07-03"
+
+
+def write_prices(out: Path) -> Path:
+    """The set as a CSV of prices, made once; names are those of the file, prefixed, since some differ by case alone."""
+    path = out / "nyse_o.csv"
+    if path.exists():
+        return path
+    out.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(out), WHEEL]
+    subprocess.run(command, check=True)
+    (wheel,) = out.glob("universal_portfolios-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        rows = list(csv.reader(io.StringIO(archive.read(INSIDE).decode())))
+    names = [f"{name.upper()}{'' if name.isupper() else '2'}" for name in rows[0]]
+    levels = np.concatenate([np.ones((1, len(names))), np.array(rows[1:], dtype=np.float64)])
+    days = pd.bdate_range(FIRST, periods=len(levels), name="date")
+    pd.DataFrame(levels, days, pd.Index(names)).to_csv(path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/nyse"))
+    parser.add_argument("changes", nargs="*", help="overrides of the configuration, for both phases")
+    options = parser.parse_args()
+    data = ["env=csv", f"env.path={write_prices(options.out)}", f"output_root={options.out}", "tracking=none"]
+    folders = list[Path]()
+    for seed in options.seeds:
+        line = [*data, f"seed={seed}", *options.changes]
+        parent = finflow.pretrain(finflow.load("pretrain", line))
+        tuned = finflow.finetune(finflow.load("finetune", [*line, f"init.weights={parent.run_dir}"]))
+        folders.append(tuned.run_dir)
+        print(f"seed {seed}: {tuned.run_dir}", flush=True)
+    named = ",".join(map(str, folders))
+    for run in [*map(str, folders), *([f"[{named}]"] if len(folders) > 1 else [])]:
+        result = finflow.evaluate(finflow.load("evaluate", [f"output_root={options.out}", f"run={run}"]))
+        verdict, policy = result.evaluation.verdict, result.evaluation.metrics["policy"]
+        lagged = result.evaluation.scrutiny.lagged
+        figures = {
+            "outcome": verdict.outcome, "difference": verdict.difference, "interval": [verdict.low, verdict.high],
+            "sharpe": policy.sharpe, "one_day_late": lagged.sharpe, "turnover": policy.turnover,
+            "confidence": result.confidence, "report": str(result.report),
+        }  # fmt: skip
+        print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
