@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -112,6 +112,26 @@ def from_yaml(path: Path) -> Config:
     ConfigError
         If the file is missing or is not a FinFlow configuration.
     """
+    cfg = _read(path)
+    try:
+        return parse(cfg)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def plain_yaml(path: Path) -> dict[str, Any]:
+    """Content of a run folder's `config.yaml` as it stands, nothing looked up.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not a FinFlow configuration.
+    """
+    content = OmegaConf.to_container(_read(path), resolve=False)
+    return cast("dict[str, Any]", content)
+
+
+def _read(path: Path) -> DictConfig:
     try:
         _refuse_bomb(path)
         cfg = OmegaConf.load(path)
@@ -119,10 +139,7 @@ def from_yaml(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
-    try:
-        return parse(cfg)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return cfg
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -23,6 +23,8 @@ HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher"
 """Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""
 
 
+MISSING = "missing; it has no default"
+"""Said of a key that a configuration lacks."""
 NO_ENVIRONMENT = 'looks up an environment variable, which config.yaml would keep; let the shell fill it in as "$NAME"'
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\b")
 
@@ -254,7 +256,7 @@ def validation_message(stage: str, error: ValidationError) -> str:
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}={value}: unknown key; known here: {', '.join(_known_keys(stage, key))}"
     if kind in ("missing", "missing_argument"):
-        return f"{key}: missing; it has no default, set it in conf/ or on the command line"
+        return f"{key}: {MISSING}, set it in conf/ or on the command line"
     if kind == "literal_error":
         choices = str(context.get("expected")).replace(" or ", ", ").replace("'", "")
         return f"{key}={value}: no such choice; choose one of {choices}"

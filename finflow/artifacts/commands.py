@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finflow.config import load
+from finflow.artifacts.names import CONFIG
+from finflow.config import from_yaml, load, plain_yaml
+from finflow.errors import ConfigError
+from finflow.refusals import MISSING
 from finflow.schema import READS, Config
 
+_DATA = ("env", "fold", "seed", "output_root")
 _CARRIED = (
-    "env",
-    "fold",
-    "seed",
-    "output_root",
+    *_DATA,
     "budget",
     "algo.network",
     "offline",
@@ -48,6 +49,35 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     bases = [[*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)]
     shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
     return command_line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
+
+
+def stored_config(folder: Path) -> Config:
+    """The configuration of a run folder.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read; of a run of an earlier version, which lacks keys, with the command that trains it again.
+    """
+    try:
+        return from_yaml(folder / CONFIG)
+    except ConfigError as error:
+        again = _again(folder / CONFIG) if MISSING in str(error) else None
+        if again is None:
+            raise
+        raise ConfigError(f"{folder}: made by an earlier version of FinFlow; train it again: {again}") from error
+
+
+def _again(path: Path) -> str | None:
+    """Command of the stage that wrote `path`, on its data; budgets and methods are today's."""
+    stored = plain_yaml(path)
+    try:
+        stage, source = stored["stage"], stored["env"]["source"]
+        base = [f"env={_OPTIONS.get(source, (source,))[0]}"]
+        wanted = {key: value for key, value in leaves(stored).items() if under(key, _DATA)}
+        return command_for(stage, load(stage, [*base, *_missing(stage, base, wanted)]))
+    except (KeyError, TypeError, ConfigError):
+        return None
 
 
 def command_under(stage: str, output_root: str | Path) -> str:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from finflow.artifacts.commands import command_under
+from finflow.artifacts.commands import command_under, stored_config
 from finflow.artifacts.files import read_json
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY, SWEEP
-from finflow.config import from_yaml, run_folder
+from finflow.config import run_folder
 from finflow.errors import ConfigError, StorageError
 
 HEAD, JUDGED = "test_ledger_head", "weights_judged"
@@ -95,7 +95,7 @@ def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str])
     ConfigError
         If there is no such finished run, or its `config.yaml` cannot be read.
     """
-    own = from_yaml(resolve_run(output_root, named_runs(run)[0]) / CONFIG)
+    own = stored_config(resolve_run(output_root, named_runs(run)[0]))
     return Path(run_folder(str(output_root), stage, own.name, own.seed))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints, Found
-from finflow.artifacts.commands import leaves, under
+from finflow.artifacts.commands import leaves, stored_config, under
 from finflow.artifacts.files import read_json, remove_leftovers, storage_errors
 from finflow.artifacts.lock import LOCK, locked
 from finflow.artifacts.provenance import CONFIG, RUN, SUMMARY
@@ -123,7 +123,7 @@ def placed(config: Config, run_dir: Path | None) -> Generator[Place]:
         for part in (folder, folder / FOLDER):
             _refuse_odd_files(part)
             remove_leftovers(part)
-        stored, store = from_yaml(folder / CONFIG), Checkpoints(folder, keep)
+        stored, store = stored_config(folder), Checkpoints(folder, keep)
         place = Place(folder, store, held, resumed=True, changed=_allowed_changes(folder, stored, config))
         place.record = read_json(folder / RUN) if (folder / RUN).exists() else {}
         place.found = _found(config, store)

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from finflow.agents.greedy import GreedyPolicy
+from finflow.artifacts.commands import stored_config
 from finflow.artifacts.files import read_json
-from finflow.artifacts.names import CONFIG, RUN, WEIGHTS
+from finflow.artifacts.names import RUN, WEIGHTS
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import read_summary
 from finflow.artifacts.runs import resolve_run
 from finflow.artifacts.weights import load_weights
-from finflow.config import from_yaml
 from finflow.data.calendar import CALENDAR, NOMINAL, TRADING_YEAR
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.evaluation.confidence import Confidence
@@ -62,7 +62,7 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
         If its files are damaged.
     """
     folder = resolve_run(config.output_root, run)
-    own = from_yaml(folder / CONFIG).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
+    own = stored_config(folder).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
     record, summary = read_json(folder / RUN), read_summary(folder)
     own = _on_its_calendar(own, record)
     if end is not None:
