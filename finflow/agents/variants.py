@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from finflow.agents.greedy import Floats, GreedyPolicy
 
-BLOCK = 63  # days that stay together when the gate is shuffled
+BLOCK = 63
+"""Trading days that stay together when the gate is shuffled."""
 
 Act = Callable[[NDArray[np.int64], Floats, Floats], Floats]
 
 
 def variants(
-    policy: GreedyPolicy, experts: Sequence[str], rows: Sequence[int], rng: np.random.Generator
+    policy: GreedyPolicy, experts: Sequence[str], rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK
 ) -> Mapping[str, Act]:
     """Leave one expert out, shuffle the gate over the days, freeze the experts at their priors; the last alone
     where there is no gate.
@@ -22,12 +23,13 @@ def variants(
     Parameters
     ----------
     rows : decision rows over which the gate is shuffled: its shares stay, their timing goes.
+    block : rows that stay together then.
     """
     frozen: dict[str, Act] = {"experts at their priors": _frozen(policy)}
     if policy.actor.gate is None:
         return frozen
     found: dict[str, Act] = {f"without {name}": _without(policy, k, len(experts)) for k, name in enumerate(experts)}
-    return found | {"shuffled gate": _shuffled(policy, rows, rng)} | frozen
+    return found | {"shuffled gate": _shuffled(policy, rows, rng, block)} | frozen
 
 
 def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
@@ -43,8 +45,8 @@ def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
     return act
 
 
-def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generator) -> Act:
-    drawn = dict(zip(rows, elsewhen(rows, rng), strict=True))
+def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generator, block: int) -> Act:
+    drawn = dict(zip(rows, elsewhen(rows, rng, block), strict=True))
 
     @torch.no_grad()
     def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
@@ -57,12 +59,12 @@ def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generato
     return act
 
 
-def elsewhen(rows: Sequence[int], rng: np.random.Generator) -> list[int]:
+def elsewhen(rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK) -> list[int]:
     """The same rows, blocks of about a quarter changing places: no block stays where it was.
 
     Single days would make a slow gate jump every day, and its trades, not its timing, would cost the difference.
     """
-    blocks = np.array_split(np.asarray(rows), max(len(rows) // BLOCK, 2))
+    blocks = np.array_split(np.asarray(rows), max(len(rows) // block, 2))
     cycle = rng.permutation(len(blocks))
     moved = np.empty_like(cycle)
     moved[cycle] = np.roll(cycle, 1)

@@ -22,6 +22,7 @@ from finflow.explain.outlook import critic_atoms
 from finflow.explain.scene import Scene
 
 HORIZON = 21
+"""Trading days after which a forecast is judged."""
 LEVELS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 SAMPLES = 1000
 
@@ -57,12 +58,13 @@ class Calibration:
 
 def calibrate(scene: Scene, rng: np.random.Generator) -> Calibration | None:
     """Calibration over a scene's window; None where it is shorter than twice the horizon."""
-    if len(scene.rows) < 2 * HORIZON:
+    horizon = scene.subject.market.calendar.rows(HORIZON)
+    if len(scene.rows) < 2 * horizon:
         return None
     atoms = critic_atoms(scene.subject, scene.state, scene.track.weights)
     benchmark = scene.subject.market.benchmark[scene.rows + 1]
     earned = daily_reward(scene.track, benchmark, scene.subject.world.reward)
-    return judge_atoms(atoms, earned, scene.subject.gamma, rng)
+    return judge_atoms(atoms, earned, scene.subject.gamma, rng, horizon)
 
 
 def daily_reward(track: Track, benchmark: Floats, reward: RewardModel) -> Floats:
@@ -71,19 +73,21 @@ def daily_reward(track: Track, benchmark: Floats, reward: RewardModel) -> Floats
     return np.sum(list(terms.values()), axis=0)
 
 
-def judge_atoms(atoms: Floats, reward: Floats, gamma: float, rng: np.random.Generator) -> Calibration:
-    """Judge increasing atoms [R, N_q] by the rewards [R] that followed."""
-    days = len(reward) - HORIZON
-    discount = gamma ** np.arange(HORIZON)
-    partial = np.lib.stride_tricks.sliding_window_view(reward, HORIZON)[:days] @ discount
-    before, after = atoms[:days], atoms[HORIZON:]
-    reached = partial[:, None] + gamma**HORIZON * after
+def judge_atoms(
+    atoms: Floats, reward: Floats, gamma: float, rng: np.random.Generator, horizon: int = HORIZON
+) -> Calibration:
+    """Judge increasing atoms [R, N_q] by the rewards [R] that followed, `horizon` of them."""
+    days = len(reward) - horizon
+    discount = gamma ** np.arange(horizon)
+    partial = np.lib.stride_tricks.sliding_window_view(reward, horizon)[:days] @ discount
+    before, after = atoms[:days], atoms[horizon:]
+    reached = partial[:, None] + gamma**horizon * after
     u = np.stack([distribution(b, r) for b, r in zip(before, reached, strict=True)])
     shares = (u[:, :, None] <= LEVELS).mean(1)
     surprise = reached.mean(1) - before.mean(1)
-    expected = float((before.var(1) - gamma ** (2 * HORIZON) * after.var(1)).mean())
+    expected = float((before.var(1) - gamma ** (2 * horizon) * after.var(1)).mean())
     drawn = np.concatenate([shares, surprise[:, None]], 1)
-    low, high = _interval(drawn, rng)
+    low, high = _interval(drawn, 2 * horizon, rng)
     return Calibration(
         levels=tuple(LEVELS.tolist()),
         curve=tuple(shares.mean(0).tolist()),
@@ -96,7 +100,7 @@ def judge_atoms(atoms: Floats, reward: Floats, gamma: float, rng: np.random.Gene
         spread_ratio=float(np.sqrt((surprise**2).mean() / expected)) if expected > 0 else None,
         histogram=tuple((np.histogram(u, np.linspace(0, 1, 11))[0] / u.size).tolist()),
         days=days,
-        horizon=HORIZON,
+        horizon=horizon,
     )
 
 
@@ -108,10 +112,10 @@ def distribution(atoms: Floats, values: Floats) -> Floats:
     return np.where(values < atoms[0], 0.5 / count / 2, np.where(values > atoms[-1], 1 - 0.5 / count / 2, inside))
 
 
-def _interval(daily: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _interval(daily: Floats, block: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """95 % interval of the mean of daily rows [R, P], by circular blocks."""
     days = len(daily)
-    block = min(2 * HORIZON, days)
+    block = min(block, days)
     count = -(-days // block)
     starts = rng.integers(0, days, (SAMPLES, count))
     # Sums of blocks from cumulative sums: no sample is ever laid out.

@@ -292,7 +292,7 @@ def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -
 def outcome(scene: Scene, place: int, others: tuple[Alternative, ...]) -> Outcome:
     """What the days after a decision brought, as far as the window goes."""
     market, row = scene.subject.market, int(scene.rows[place])
-    days = min(HORIZON, len(scene.rows) - place)
+    days = min(scene.subject.market.calendar.rows(HORIZON), len(scene.rows) - place)
     following = market.returns[row + 1 : row + 1 + days]
     later: Floats = np.prod(1.0 + following, axis=0) - 1.0
     return Outcome(

@@ -12,7 +12,7 @@ from finflow.explain.scene import Subject
 
 NEIGHBOURS = 10
 APART = 21
-"""Days on either side of a day that are not its neighbours: they share its rolling windows."""
+"""Trading days on either side of a day that are not its neighbours: they share its rolling windows."""
 EVERY = 5
 """Of the train days, every fifth is measured itself, to know which distances are usual."""
 
@@ -44,7 +44,7 @@ class TrainDays:
             *(f"mean {name}" for name in spec.features),
             *(f"spread {name}" for name in spec.features),
         )
-        self._subject = subject
+        self._subject, self._apart = subject, subject.market.calendar.rows(APART)
         rows = np.arange(subject.fold.train.start - 1, subject.fold.train.stop - 1)
         points = self._points(rows)
         self._mean, spread = points.mean(0), points.std(0)
@@ -87,14 +87,14 @@ class TrainDays:
         known = self._known
         squared = (points**2).sum(1)[:, None] + (known**2).sum(1) - 2 * points @ known.T
         far = np.sqrt(np.maximum(squared, 0.0))
-        far[np.abs(rows[:, None] - self._rows) <= APART] = np.inf
+        far[np.abs(rows[:, None] - self._rows) <= self._apart] = np.inf
         return far
 
     def _spaced(self, far: Floats) -> list[int]:
         """Places of the nearest train days, none within the days around another."""
         found: list[int] = []
         for place in np.argsort(far, kind="stable").tolist():
-            if all(abs(int(self._rows[place] - self._rows[other])) > APART for other in found):
+            if all(abs(int(self._rows[place] - self._rows[other])) > self._apart for other in found):
                 found.append(int(place))
             if len(found) == 3:
                 break

@@ -10,6 +10,7 @@ from finflow.data.market import Market
 from finflow.evaluation.result import Floats
 
 DAYS = 756
+"""Trading days of history."""
 LEVEL = 0.05
 
 
@@ -29,11 +30,11 @@ class Tail:
 
 
 def tail(market: Market, row: int, weights: Floats, before: Floats) -> Tail:
-    """Tail of `weights` [n] at the close of `row`, had they been held over the last `DAYS` days.
+    """Tail of `weights` [n] at the close of `row`, had they been held over the last `DAYS`.
 
     A day on which a name had no price counts as 0 for it.
     """
-    history = market.returns[max(1, row + 1 - DAYS) : row + 1]
+    history = market.returns[max(1, row + 1 - market.calendar.rows(DAYS)) : row + 1]
     worst = _worst(history @ weights)
     marginal = -history[worst].mean(0)
     earlier = history @ before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.agents.variants import variants
+from finflow.agents.variants import BLOCK, variants
 from finflow.data.market import Market
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.choosing import selection_of
@@ -104,7 +104,8 @@ def _part(
     rng = numpy_stream(own.seed, "reality")
     whole = run.policy.at_whole_tilt()  # of a policy that abstains no part is worth anything
     decisions = prepared.fold.validation.decisions
-    taken = {POLICY: whole.act, **variants(whole, prepared.spec.experts, decisions, rng)}
+    block = prepared.market.calendar.rows(BLOCK)
+    taken = {POLICY: whole.act, **variants(whole, prepared.spec.experts, decisions, rng, block)}
     evaluation = evaluate_policy(
         prepared.market,
         prepared.fold,

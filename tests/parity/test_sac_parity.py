@@ -10,7 +10,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch
 from finflow.losses.quantile import lower_mean, quantile_huber_loss
-from finflow.losses.sac import actor_loss, temperature_loss
+from finflow.losses.sac import soft_value, temperature_loss
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, sample
 from tests.parity.pairs import (
@@ -110,7 +110,7 @@ def test_actor_and_temperature_losses(pair: tuple[SAC, Networks]) -> None:
     wanted.actor_loss.backward()
     action, log_prob = sample(networks.actor(ours.state), noise())
     value = networks.critic.atoms(ours.state, action[:, None]).squeeze(1).mean(-1).amin(-1)
-    found = actor_loss(log_alpha.exp(), log_prob, torch.ones(ROWS), value, 1.0)
+    found = -soft_value(log_alpha.exp(), log_prob, torch.ones(ROWS), value, 1.0).mean()
     torch.testing.assert_close(found, wanted.actor_loss, **EXACT)
     found.backward()
     assert_gradients(algo.impl.modules.policy, networks.actor)

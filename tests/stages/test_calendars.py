@@ -14,12 +14,17 @@ from finflow.stages.results import EvaluateResult
 
 from .conftest import TINY, TUNE
 
-KINDS = {"D": ("seven days a week", 365, 1500), "W-FRI": ("weekly", 52, 420)}
-"""pandas' name -> what `run.json` says, rows a year, rows."""
+KINDS = {
+    "D": ("seven days a week", 365, 1500, "2010-01-01"),
+    "W-FRI": ("weekly", 52, 420, "2010-01-01"),
+    "ME": ("monthly", 12, 600, "1935-01-31"),
+}
+"""pandas' name -> what `run.json` says, rows a year, rows, first day."""
 
 
-def write_market(path: Path, frequency: str, rows: int) -> None:
-    days = pd.date_range("2010-01-01", periods=rows, freq=frequency)
+def write_market(path: Path, frequency: str) -> None:
+    *_, rows, first = KINDS[frequency]
+    days = pd.date_range(first, periods=rows, freq=frequency)
     steps = np.random.default_rng(1).normal(0.0005, 0.02, (rows, 4))
     pd.DataFrame(100 * np.exp(steps.cumsum(axis=0)), days, ["AA", "BB", "CC", "DD"]).to_csv(path, index_label="Date")
 
@@ -30,7 +35,7 @@ def judged(
 ) -> tuple[str, EvaluateResult, Path]:
     root = tmp_path_factory.mktemp("calendar")
     path = root / "prices.csv"
-    write_market(path, request.param, KINDS[request.param][2])
+    write_market(path, request.param)
     place = [f"output_root={root / 'out'}"]
     data = [*place, "env=csv", f"env.path='{path}'", *TINY]
     finflow.pretrain(finflow.load("pretrain", data))
@@ -65,10 +70,10 @@ def test_figures_of_the_summary_are_those_of_its_tables(judged: tuple[str, Evalu
 
 def test_the_calendar_stands_in_every_record_and_on_the_page(judged: tuple[str, EvaluateResult, Path]) -> None:
     kind, result, tuned = judged
-    days, year, _ = KINDS[kind]
+    days, year, *_ = KINDS[kind]
     for folder in (tuned, result.run_dir):
         assert json.loads((folder / "run.json").read_text())["calendar"] == {"days": days, "rows_a_year": year}
-    unit = {"D": "days", "W-FRI": "weeks"}[kind]
+    unit = {"D": "days", "W-FRI": "weeks", "ME": "months"}[kind]
     page = result.report.read_text()
     head = page[page.index('class="eyebrow"') : page.index("</h1>")]
     assert f"{days}, {year} {unit} a year" in head
@@ -76,16 +81,15 @@ def test_the_calendar_stands_in_every_record_and_on_the_page(judged: tuple[str, 
 
 def test_windows_of_time_are_rows_of_the_calendar(judged: tuple[str, EvaluateResult, Path]) -> None:
     kind, _, tuned = judged
-    _, year, _ = KINDS[kind]
+    _, year, *_ = KINDS[kind]
     record = json.loads((tuned / "run.json").read_text())["fold"]
-    purge = pd.Timestamp(record["validation"][0]) - pd.Timestamp(record["train"][1])
-    step = {"D": 1, "W-FRI": 7}[kind]
-    assert purge.days == step * (Calendar(year=year).rows(21) + 1)
+    purge = pd.date_range(record["train"][1], record["validation"][0], freq=kind)
+    assert len(purge) - 1 == Calendar(year=year).rows(21) + 1
 
 
 def test_the_year_can_be_said(tmp_path: Path) -> None:
     """0.5 % a row is one Sharpe ratio by 252 rows, and another by 365."""
-    write_market(tmp_path / "p.csv", "D", 1500)
+    write_market(tmp_path / "p.csv", "D")
     data = ["env=csv", f"env.path='{tmp_path / 'p.csv'}'"]
     from finflow.data.build import build_market
 
@@ -100,7 +104,7 @@ def test_decide_holds_what_is_not_quoted_yet(judged: tuple[str, EvaluateResult, 
     path = tuned.parents[3] / "prices.csv"
     table = pd.read_csv(path, index_col=0, parse_dates=True)
     last = table.index[-1]
-    table.loc[last + pd.Timedelta(days={"D": 1, "W-FRI": 7}[kind])] = [np.nan, *table.iloc[-1, 1:]]
+    table.loc[pd.date_range(last, periods=2, freq=kind)[1]] = [np.nan, *table.iloc[-1, 1:]]
     table.to_csv(path)
     words = [f"output_root={tuned.parents[2]}", f"run='{tuned}'"]
     decided = finflow.decide(finflow.load("decide", words))

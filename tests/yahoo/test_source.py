@@ -17,7 +17,7 @@ from finflow.data.sources import load_prices
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 
-from .conftest import FIRST, LAST, LoopbackYahoo
+from .conftest import FIRST, LAST, LoopbackYahoo, Stock
 
 EnvOf = Callable[..., Env]
 
@@ -43,6 +43,16 @@ def test_what_comes_back_is_what_yahoo_has(market: LoopbackYahoo, env_of: EnvOf,
     np.testing.assert_array_equal(prices.volume[:, 1], market.stocks["AAA"].volume)
     assert set(market.cookies) == {"A3=loopback"}
     assert all(query["crumb"] == ["loopback-crumb"] for path, query in market.asked if "/chart/" in path)
+
+
+def test_coins_keep_all_days_of_the_week(market: LoopbackYahoo, env_of: EnvOf) -> None:
+    days = pd.date_range(FIRST, LAST)
+    for ticker in ("BTC-USD", "ETH-USD"):
+        rng = np.random.default_rng(len(market.stocks))
+        market.stocks[ticker] = Stock(days, 100 * np.exp(rng.normal(0, 0.03, len(days)).cumsum()))
+    built = build_market(env_of("BTC-USD", "ETH-USD"))
+    assert [str(day) for day in built.dates] == [str(day.date()) for day in days]
+    assert (built.calendar.year, built.calendar.name) == (365, "seven days a week")
 
 
 def test_dividends_are_in_the_returns_and_splits_are_no_jump(market: LoopbackYahoo, env_of: EnvOf) -> None:
