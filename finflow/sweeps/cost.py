@@ -10,13 +10,13 @@ from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
 from finflow.errors import ConfigError, StorageError
 from finflow.schema import Config
-from finflow.schema.algo import Direct, OnlineAlgorithm
+from finflow.schema.algo import IQL, Direct, OnlineAlgorithm, ValueGradients
 
 TRAINING = ("updates", "environment", "validation", "checkpoints")
 """Names of the phases, in `run.json`, that grow with the budget."""
 
 
-TRANSITION = 500.0
+TRANSITION = 190.0
 """Bytes of a transition in a checkpoint, for a market of 20 names."""
 
 
@@ -24,7 +24,7 @@ TRANSITION = 500.0
 class Measured:
     """Cost of one run: seconds that grow with its work and seconds that do not, and bytes on disk.
 
-    work : rows of batches that it learnt from; size : of everything but checkpoints; state : of one checkpoint
+    work : rows of batches and paths that it learnt from; size : of everything but checkpoints; state : of a checkpoint
     without the memory of transitions; source : where it comes from, in words.
     """
 
@@ -45,22 +45,24 @@ class Measured:
 
 
 ESTIMATE = {
-    "pretrain": Measured(251_904, 36.6, 6.0, 1.4e6, 2.5e6, "see docs/scaling.md"),
-    "finetune": Measured(64_512, 19.7, 9.0, 1.6e6, 2.5e6, "see docs/scaling.md"),
+    "pretrain": Measured(2_304_000, 155.0, 67.0, 1.4e6, 3.3e6, "see docs/scaling.md"),
+    "finetune": Measured(4_623_360, 398.0, 5.0, 1.8e6, 5.0e6, "see docs/scaling.md"),
 }
-"""Measured on one core with the default network."""
+"""Measured on one core at the default settings; what phase 1 cross-fitted for its confidence is not made again."""
 
 
 def work(config: Config) -> float:
-    """Rows of batches that a run learns from: an update takes as long as its batch is large."""
+    """Rows that a run learns from, of batches and of paths: an update takes as long as it has rows."""
     budget, days, algo = config.budget, config.env.episode_days, config.algo
+    along = isinstance(algo, ValueGradients) and (not isinstance(algo, IQL) or algo.extraction == "value_gradient")
+    path = algo.actors * algo.walkers * algo.horizon if along else 0
     if isinstance(algo, Direct):
-        return budget.epochs * (budget.updates_per_epoch or 1) * algo.actors * algo.walkers
+        return budget.epochs * (budget.updates_per_epoch or 1) * path
     if isinstance(algo, OnlineAlgorithm):
-        rounds = math.ceil(budget.episodes / config.env.parallel)
-        return (budget.critic_updates + rounds * days / algo.update_interval) * algo.batch_size
+        updates = math.ceil(budget.episodes / config.env.parallel) * days / algo.update_interval
+        return budget.critic_updates * algo.batch_size + updates * (algo.batch_size + path)
     updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / algo.batch_size)
-    return updates * algo.batch_size
+    return updates * (algo.batch_size + path)
 
 
 def kept(config: Config) -> int:

@@ -113,13 +113,20 @@ def test_discounted_mean_by_hand() -> None:
 def test_value_beyond_the_horizon_reaches_the_trades_before_it(
     world: World, make_networks: Callable[..., Networks], make_paths: MakePaths
 ) -> None:
-    """V depends on what is held at the end; its gradient goes through the drift back to the first day's decision."""
-    networks = make_networks(2)
-    gone = walk(networks.actor, world, make_paths(4, 2), 0.0, torch.Generator())
-    networks.critic.requires_grad_(False)
-    networks.critic.value_of(gone.final).sum().backward()
-    assert networks.actor.experts.out.grad is not None
-    assert networks.actor.experts.out.grad.abs().sum() > 0
+    """Two days by hand: what is held at the end moves with both days' decisions, the first one's through the drift."""
+    actor, paths = make_networks(2).actor, make_paths(4, 2)
+    rows, held, drawdown, _ = paths
+    for day in range(2):
+        state = world.observe(rows[:, day], held, drawdown)
+        outcome = world.live(actor.members(state, width=False).mean, state)
+        held, drawdown = outcome.drifted, outcome.drawdown
+    gone = walk(actor, world, paths, 0.0, torch.Generator())
+    for mine, theirs in ((held[:, 0], gone.final.drifted[:, 0]), (drawdown, gone.final.drawdown)):
+        wanted, found = (
+            torch.autograd.grad(each.sum(), actor.experts.out, retain_graph=True)[0] for each in (mine, theirs)
+        )
+        assert wanted.abs().sum() > 0
+        torch.testing.assert_close(found, wanted)
 
 
 def _direct(make_networks: Callable[..., Networks], world: World, **changes: object) -> Direct:

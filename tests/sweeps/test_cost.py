@@ -20,7 +20,7 @@ def earlier_run(root: Path, *overrides: str) -> None:
     )
     (place / "weights.safetensors").write_bytes(bytes(5_000_000))
     (place / "checkpoints").mkdir()
-    (place / "checkpoints" / "00001-episode-16.safetensors").write_bytes(bytes(2_000_000 + 16 * 252 * 500))
+    (place / "checkpoints" / "00001-episode-16.safetensors").write_bytes(bytes(2_000_000 + 16 * 252 * int(TRANSITION)))
     (place / "summary.json").write_text(json.dumps({"finished": "2024-01-01T00:00:00+00:00"}))
 
 
@@ -31,12 +31,17 @@ def size_of_text(root: Path) -> int:
 
 
 def test_work_counts_what_is_learnt_from() -> None:
-    assert work(load("pretrain", ["budget.updates_per_epoch=7", "budget.epochs=3", "algo.batch_size=64"])) == 7 * 3 * 64
-    whole = ["budget.epochs=3", "budget.collect_episodes=10", "budget.updates_per_epoch=null"]
+    few = ["budget.updates_per_epoch=7", "budget.epochs=3"]
+    path = ["algo.actors=2", "algo.walkers=6", "algo.horizon=5"]
+    assert work(load("pretrain", [*few, *path, "algo.batch_size=64"])) == 7 * 3 * (64 + 2 * 6 * 5)
+    assert work(load("pretrain", [*few, *path, "algo=direct"])) == 7 * 3 * 2 * 6 * 5
+    assert work(load("pretrain", [*few, *path, "algo.batch_size=64", "algo.extraction=awr"])) == 7 * 3 * 64
+    whole = ["algo.extraction=awr", "budget.epochs=3", "budget.collect_episodes=10", "budget.updates_per_epoch=null"]
     assert work(load("pretrain", whole)) == 3 * 10 * 252
     tune = ["budget.episodes=17", "env.parallel=16", "budget.critic_updates=100", "algo.batch_size=64",
-            "algo.update_interval=1"]  # fmt: skip
-    assert work(load("finetune", tune)) == (100 + 2 * 252) * 64
+            "algo.update_interval=3"]  # fmt: skip
+    assert work(load("finetune", [*tune, *path])) == 100 * 64 + 2 * 252 / 3 * (64 + 2 * 6 * 5)
+    assert work(load("finetune", [*tune, "algo.horizon=0"])) == (100 + 2 * 252 / 3) * 64
 
 
 def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
@@ -61,6 +66,7 @@ def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
 def test_every_job_counts_with_its_own_work(tmp_path: Path) -> None:
     line = [
         "algo.update_interval=1",
+        "algo.horizon=0",
         "budget.critic_updates=0",
         "env.episode_days=100",
         "env.parallel=16",
