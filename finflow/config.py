@@ -30,7 +30,7 @@ from finflow.refusals import (
     resolve_message,
     validation_message,
 )
-from finflow.schema import ALGORITHMS, STAGES, Config
+from finflow.schema import ALGORITHMS, READS, STAGES, Config
 
 _LARGEST = 1 << 20
 """Bytes of a run folder's configuration, at most; a thousand tickers take a hundredth of it."""
@@ -114,9 +114,20 @@ def from_yaml(path: Path) -> Config:
     """
     cfg = _read(path)
     try:
-        return parse(cfg)
+        return parse(_completed(cfg))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _completed(cfg: DictConfig) -> DictConfig:
+    """With today's values of the keys that it lacks and its own stage does not read, which later versions added."""
+    stage = cfg.get("stage")
+    missing = [key for key in Config.model_fields if key not in cfg]
+    if stage not in STAGES or not missing:
+        return cfg
+    read = {key.split(".")[0] for key in READS[stage]}
+    own = compose_stage(stage, [])
+    return OmegaConf.merge({key: own[key] for key in missing if key not in read}, cfg)  # pyright: ignore[reportReturnType]
 
 
 def plain_yaml(path: Path) -> dict[str, Any]:

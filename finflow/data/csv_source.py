@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.calendar import calendar_of
-from finflow.data.csv_table import PLAIN, SEPARATED, CsvTable, FormatError, read_as
+from finflow.data.csv_table import SEPARATED, CsvTable, FormatError, read_as
 from finflow.data.folds import minimum_rows
 from finflow.data.formats import overrides_that_read
 from finflow.data.layouts import Sheet, read_sheet
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import LEAST_HISTORY, Env, Format
+from finflow.schema.env import LEAST_HISTORY, PLAIN, Env, Format
 
 LOWEST, HIGHEST = 1e-6, 1e9
 """Prices outside are a slip or a broken export; ratios of any two inside stay far from the limits of float64."""

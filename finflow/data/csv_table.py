@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.errors import DataError
-from finflow.schema.env import Format
+from finflow.schema.env import PLAIN, Format
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d")
@@ -30,8 +30,6 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 Records = Iterable[tuple[int, list[str]]]
 """(line of the file, from 1; its cells)"""
 
-PLAIN = Format(separator="comma", decimal="point", thousands="none", date="YYYY-MM-DD")
-"""What is read unasked."""
 SEPARATED = "columns are separated by"
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _DATES = {

@@ -166,6 +166,14 @@ class Config(Schema):
     """Look for leaks in data, features and fold; the test window stays shut."""
     sectors: Text | None
     """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
+    holdings: Text | None
+    """A CSV `ticker,shares` or `ticker,weight` of what is held, with a row CASH; null: a model portfolio."""
+    capital: Positive | None
+    """Money that weights are turned into shares with; null: of shares that are held, what they are worth."""
+    min_trade: Annotated[float, Field(ge=0, lt=1)]
+    """Smallest trade that is ordered, a fraction of net asset value."""
+    lot: Count
+    """Shares that are traded together; 1: whole shares."""
     date: Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None
     """A day, or [first,last]; null: the test window."""
     top: Count | None
@@ -252,7 +260,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         *_SHARED, "run", "audit", "sectors", *_HOST, "evaluation.bootstrap_samples", "evaluation.block_days",
     ),
     "look": (*_SHARED, "fold", "env"),
-    "decide": (*_SHARED, "run", "env.end", *_HOST),
+    "decide": (*_SHARED, "run", "env.end", "holdings", "capital", "min_trade", "lot", *_HOST),
     "explain": (*_SHARED, "run", "date", "top", *_HOST),
     "sweep": (*_SHARED, "dir", "sweep.objective"),
     "dashboard": (*_SHARED, "tracking"),

@@ -107,8 +107,8 @@ class Format(Schema):
         return self
 
 
-_PLAIN = Format(separator="comma", decimal="point", thousands="none", date="YYYY-MM-DD")
-"""What a source without files has."""
+PLAIN = Format(separator="comma", decimal="point", thousands="none", date="YYYY-MM-DD")
+"""What is read unasked."""
 
 
 class Env(Schema):
@@ -174,7 +174,7 @@ class Env(Schema):
             raise ConfigError(f"env.volume={self.volume}: env={self.source} has its own; add env=csv or leave it out")
         if self.source not in _FROM_FILES and self.path is not None:
             raise ConfigError(f"env.path={self.path}: env={self.source} does not read it; add env=csv or leave it out")
-        if self.source not in _FROM_FILES and self.format != _PLAIN:
+        if self.source not in _FROM_FILES and self.format != PLAIN:
             raise ConfigError(f"env.format: env={self.source} reads no file of prices; add env=csv or leave it out")
         if self.source not in ("csv", "yahoo") and self.calendar != "all":
             raise ConfigError(f"env.calendar={self.calendar}: env={self.source} has one calendar; leave it out")

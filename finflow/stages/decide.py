@@ -1,29 +1,38 @@
 """Target weights and trades for the latest date in the data; no return is shown."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import atomic_write
+from finflow.artifacts.files import atomic_write, read_json
+from finflow.artifacts.names import SUMMARY
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
+from finflow.artifacts.runs import opened_by
 from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
+from finflow.data.csv_table import read_as
 from finflow.data.market import FROZEN, Market, Window
 from finflow.envs.ledger import book, execute
+from finflow.errors import ConfigError
 from finflow.evaluation.backtest import backtest
+from finflow.evaluation.result import Floats
 from finflow.schema import Config
 from finflow.stages.results import DecideResult, Trade
+from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
 from finflow.stages.trained import Trained, judging, load_trained, single_run
 from finflow.tracking.console import warn
 
 UNQUOTED = "no price yet: held"
-SMALLEST = 5e-5  # trades below half a basis point are left out
 
 
 def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
-    """Follow the policy's model portfolio from the start of its test window to the last close, and decide there.
+    """Decide at the last close, and write an order ticket from what is held.
+
+    Without `holdings` the policy's model portfolio is followed from the start of its test window to the last close.
 
     Raises
     ------
@@ -35,9 +44,17 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
         trained = load_trained(config, single_run(config), config.env.end)
     if trained.past.changed is not None:
         warn(f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since")
-    with stopwatch.phase("decide"):
-        day, trades = latest_decision(trained)
     prepared, own = trained.prepared, judging(config, trained)
+    market = prepared.market
+    prices = np.where(unquoted(market)[:-1], np.nan, market.close[-1])
+    owned = None if config.holdings is None else _holdings(config, market.assets, prices)
+    capital = config.capital if owned is None or owned.value is None else owned.value
+    with stopwatch.phase("decide"):
+        day, trades = latest_decision(trained, None if owned is None else owned.weights)
+        orders = ticket(
+            market.assets, prices, np.array([t.held for t in trades]), np.array([t.target for t in trades]),
+            capital=capital, cost_rate=prepared.accounting.cost_rate, min_trade=config.min_trade, lot=config.lot,
+        )  # fmt: skip
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, own)
@@ -47,11 +64,13 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     ]
     table = folder / "decision.csv"
     atomic_write(table, ("\n".join(rows) + "\n").encode())
+    listed = folder / "orders.csv"
+    atomic_write(listed, _order_rows(orders).encode())
     new_days = 0 if trained.past.changed else trained.past.new_days
     facts = {
         CALENDAR: prepared.market.calendar.facts(),
         "run": str(trained.folder),
-        "settings": {"run": config.run},
+        "settings": {name: getattr(config, name) for name in ("run", "holdings", "capital", "min_trade", "lot")},
         "as_of": day,
         "new_days": new_days,
     }
@@ -61,16 +80,51 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     )  # fmt: skip
     write_run(folder, record)
     said = None if trained.confidence is None else trained.confidence.line()
-    write_summary(
-        folder, {"stage": "decide", "as_of": day, "confidence": said, "targets": {t.asset: t.target for t in trades}}
-    )
+    verdict = _verdict(trained)
+    summary = {"verdict": verdict, "confidence": said, "targets": {t.asset: t.target for t in trades}}
+    write_summary(folder, {"stage": "decide", "as_of": day, **summary, "ticket": asdict(orders)})
     following = command_for("evaluate", trained.config, {"run": trained.folder})
     decides = bool(prepared.market.decision[-1])
-    return DecideResult(folder, day, trades, table, trained.folder, said, new_days, following, decides)
+    return DecideResult(
+        folder, day, trades, orders, owned is not None, table, listed, trained.folder, verdict, said, new_days,
+        following, decides,
+    )  # fmt: skip
 
 
-def latest_decision(trained: Trained) -> tuple[str, tuple[Trade, ...]]:
-    """Date of the last close, and what the policy would hold after it, by asset, cash last."""
+def _holdings(config: Config, assets: Sequence[str], prices: Floats) -> Holdings:
+    with read_as("holdings"):
+        found = read_holdings(Path(str(config.holdings)), assets, prices)
+    if found.value is not None and config.capital is not None:
+        worth = f"the shares of holdings are worth {found.value:,.2f}"
+        raise ConfigError(f"capital={config.capital:g}: {worth}; leave it out")
+    return found
+
+
+def _order_rows(orders: Ticket) -> str:
+    """`orders.csv`; blank where no capital is known."""
+    names = [field.name for field in fields(Order)]
+    rows = [["" if cell is None else str(cell) for cell in astuple(order)] for order in orders.orders]
+    return "".join(",".join(row) + "\n" for row in [names, *rows])
+
+
+def _verdict(trained: Trained) -> str | None:
+    """Verdict of the newest evaluation of this run alone, or of its fold in one of several."""
+    fold, test = trained.prepared.fold.name, trained.prepared.dates["test"]
+    sha256 = str(trained.summary.get("weights_sha256"))
+    place = opened_by(trained.config.output_root, sha256, fold, list(test))
+    if place is None:
+        return None
+    figures = read_json(place / (SUMMARY if (place / SUMMARY).exists() else "metrics.json"))
+    return str(figures["verdict"]["line"]) if "verdict" in figures else None
+
+
+def latest_decision(trained: Trained, owned: Floats | None = None) -> tuple[str, tuple[Trade, ...]]:
+    """Date of the last close, and what the policy would hold after it, by asset, cash last.
+
+    Parameters
+    ----------
+    owned : [n] weights that are held there; None for those of the model portfolio. The drawdown is the model's.
+    """
     prepared, policy = trained.prepared, trained.policy
     market, accounting = prepared.market, prepared.accounting
     last = len(market.dates) - 1
@@ -78,7 +132,7 @@ def latest_decision(trained: Trained) -> tuple[str, tuple[Trade, ...]]:
     pending = unquoted(market)
     returns = np.where(pending, 0.0, market.returns[last])
     booked = book(track.weights[-1], track.drifted[-1], returns, accounting.cost_rate)
-    held = booked.drifted[None]
+    held = booked.drifted[None] if owned is None else owned[None]
     drawdown = np.maximum(track.drawdown_before[-1:] - np.log1p(booked.net[None]), 0.0)
     rows = np.array([last])
     target = policy.act(rows, held, drawdown)

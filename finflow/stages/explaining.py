@@ -21,7 +21,8 @@ from finflow.stages.trained import Trained
 
 CARDS = 3
 """Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
-_ELSEWHERE = {"output_root", "hardware", "tracking", "run", "out", "episodes", "audit", "sectors", "date", "top"}
+_ELSEWHERE = {"output_root", "hardware", "tracking", "run", "out", "episodes", "audit", "sectors", "date", "top",
+              "holdings", "capital", "min_trade", "lot"}  # fmt: skip
 """Keys that say where and how a run was made, not what it is."""
 
 

@@ -9,6 +9,7 @@ from finflow.evaluation.audit.findings import Check
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.result import Evaluation, Study
 from finflow.explain.card import Card
+from finflow.stages.ticket import Ticket
 
 Figures = Mapping[str, float | None]
 
@@ -139,6 +140,8 @@ class Trade:
 class DecideResult:
     """Target weights for the latest date in the data, by the policy of `run`.
 
+    `ticket` leads there from what is held, `owned` says whether that is what the user named or a model portfolio.
+    `verdict` is that of the newest evaluation of the run, None before any.
     `confidence` says how much of the policy's tilt is deployed. `new_days` counts what the data have gained since it
     was trained, their past being the same (0 where it is not). `decides` says whether the date is a decision day: the
     last session of its period, by `env.rebalance`.
@@ -147,8 +150,12 @@ class DecideResult:
     run_dir: Path
     date: str
     trades: tuple[Trade, ...]
+    ticket: Ticket
+    owned: bool
     table: Path
+    orders: Path
     run: Path
+    verdict: str | None
     confidence: str | None
     new_days: int
     next_command: str

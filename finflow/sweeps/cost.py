@@ -10,7 +10,7 @@ from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
 from finflow.errors import ConfigError, StorageError
 from finflow.schema import Config
-from finflow.schema.algo import IQL, Direct, OnlineAlgorithm, ValueGradients
+from finflow.schema.algo import IQL, Algorithm, Direct, OnlineAlgorithm, ValueGradients
 
 TRAINING = ("updates", "environment", "validation", "checkpoints")
 """Names of the phases, in `run.json`, that grow with the budget."""
@@ -54,8 +54,7 @@ ESTIMATE = {
 def work(config: Config) -> float:
     """Rows that a run learns from, of batches and of paths: an update takes as long as it has rows."""
     budget, days, algo = config.budget, config.env.episode_days, config.algo
-    along = isinstance(algo, ValueGradients) and (not isinstance(algo, IQL) or algo.extraction == "value_gradient")
-    path = algo.actors * algo.walkers * algo.horizon if along else 0
+    path = _path(algo)
     if isinstance(algo, Direct):
         return budget.epochs * (budget.updates_per_epoch or 1) * path
     if isinstance(algo, OnlineAlgorithm):
@@ -63,6 +62,13 @@ def work(config: Config) -> float:
         return budget.critic_updates * algo.batch_size + updates * (algo.batch_size + path)
     updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / algo.batch_size)
     return updates * (algo.batch_size + path)
+
+
+def _path(algo: Algorithm) -> int:
+    """Days of paths in an update, of all actors; 0 without value gradients."""
+    if not isinstance(algo, ValueGradients) or (isinstance(algo, IQL) and algo.extraction != "value_gradient"):
+        return 0
+    return algo.actors * algo.walkers * algo.horizon
 
 
 def kept(config: Config) -> int:

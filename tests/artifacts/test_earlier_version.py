@@ -29,6 +29,11 @@ def test_it_is_told_how_to_train_it_again_on_its_data(tmp_path: Path, without: s
     assert "\n" not in str(refused.value)
 
 
+def test_a_key_that_its_stage_does_not_read_may_be_missing(tmp_path: Path) -> None:
+    """A run is not lost because `decide` has learnt to read another key."""
+    assert stored_config(earlier(tmp_path, "seed=3", without="holdings")) == load("pretrain", ["seed=3"])
+
+
 def test_one_of_today_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(load("pretrain", ["seed=3"])))
     assert stored_config(tmp_path) == load("pretrain", ["seed=3"])

@@ -27,7 +27,8 @@ WORDS = {
     "env=synthetic": ["env.synthetic.days=2600", "env.synthetic.assets=4"],
 }
 """What makes a market small."""
-TINY = [word for word in SMALL if not word.startswith(("env=", "env.synthetic", "hardware", "tracking"))]
+TINY = [word for word in SMALL if not word.startswith(("env=", "env.synthetic", "hardware", "tracking", "confidence"))]
+TINY += ["budget.crossfit_updates=2"]
 STAGES = ("pretrain", "finetune")
 GROUPS = {stage: {g: c for g, c in group_choices(stage).items() if g != "experiment"} for stage in STAGES}
 PLAIN = max(len(choices) for groups in GROUPS.values() for group, choices in groups.items() if group != "algo")

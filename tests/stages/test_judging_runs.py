@@ -12,7 +12,7 @@ import pytest
 import finflow
 from finflow.config import from_yaml
 from finflow.data.build import build_market
-from finflow.errors import AuditError, DataError, ParentError
+from finflow.errors import AuditError, ConfigError, DataError, ParentError
 from finflow.report.page import RunFacts
 from finflow.schema.env import Env
 from finflow.stages import evaluate as stage
@@ -151,6 +151,37 @@ def test_a_rewritten_past_is_refused_by_evaluate_and_told_by_decide(
         decided = finflow.decide(finflow.load("decide", [f"output_root='{root}/out'"]))
         assert f"prices from 2015-01-05 to {last} changed" in capsys.readouterr().err
         assert decided.new_days == 0
+
+
+def test_decide_orders_from_what_is_held(root: Path, prices: Path) -> None:
+    """From shares: weights by the newest closes, the policy's own target of them, and orders that the cash pays for."""
+    line = [f"output_root='{root}/out'"]
+    model = finflow.decide(finflow.load("decide", [*line, "capital=50000", "min_trade=0"]))
+    assert not model.owned
+    assert model.ticket.capital == 50_000
+    close = pd.read_csv(prices, index_col=0).iloc[-1]
+    held = root / "held.csv"
+    held.write_text("ticker,shares\nA,100\nCASH,3000\n")
+    decided = finflow.decide(finflow.load("decide", [*line, f"holdings='{held}'"]))
+    assert decided.owned
+    worth = 100 * close["A"] + 3000
+    assert decided.ticket.capital == pytest.approx(worth)
+    now = {trade.asset: trade.held for trade in decided.trades}
+    assert now == pytest.approx({"A": 100 * close["A"] / worth, "B": 0, "C": 0, "D": 0, "CASH": 3000 / worth})
+    assert {order.asset for order in decided.ticket.orders} == {"A", "B", "C", "D"}
+    table = pd.read_csv(decided.orders)
+    np.testing.assert_allclose(table["notional"], table["shares"] * table["asset"].map(close))
+    assert decided.ticket.cash == pytest.approx(3000 - table["notional"].sum() - table["cost"].sum())
+    kept = json.loads((decided.run_dir / "summary.json").read_text())
+    assert kept["ticket"]["capital"] == pytest.approx(worth)
+    with pytest.raises(ConfigError, match="capital=5: the shares of holdings are worth"):
+        finflow.decide(finflow.load("decide", [*line, f"holdings='{held}'", "capital=5"]))
+
+
+def test_the_verdict_stands_on_the_ticket(root: Path) -> None:
+    result = evaluate(root)
+    decided = finflow.decide(finflow.load("decide", [f"output_root='{root}/out'"]))
+    assert decided.verdict == result.evaluation.verdict.line()
 
 
 @pytest.mark.parametrize("factor", [0.9934, 0.5])

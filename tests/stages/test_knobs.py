@@ -11,7 +11,7 @@ from finflow.artifacts.weights import load_weights
 
 TINY = [
     "env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=3", "env.episode_days=21", "env.parallel=4",
-    "budget.collect_episodes=6", "budget.crossfit_updates=2",
+    "budget.collect_episodes=6", "confidence=none",
     "algo.network.hidden_dim=8", "algo.network.embed_dim=8", "algo.batch_size=16",
     "tracking=none",
 ]  # fmt: skip

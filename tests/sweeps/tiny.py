@@ -4,7 +4,7 @@ MARKET = ["env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", 
 SMALL = [
     *MARKET,
     "budget.collect_episodes=8",
-    "budget.crossfit_updates=2",
+    "confidence=none",
     "budget.epochs=2",
     "budget.updates_per_epoch=4",
     "algo.network.hidden_dim=16",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = "d0" * 43 + "secret"
 SMALL = [
     "env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.parallel=4",
-    "budget.collect_episodes=8", "budget.crossfit_updates=2",
+    "budget.collect_episodes=8", "confidence=none",
     "budget.epochs=2", "budget.updates_per_epoch=4", "algo.network.hidden_dim=16",
     "algo.network.embed_dim=8", "hardware.threads=1",
 ]  # fmt: skip

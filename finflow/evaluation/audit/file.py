@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from finflow.data import signals, sources
-from finflow.data.csv_table import PLAIN, CsvTable
+from finflow.data.csv_table import CsvTable
 from finflow.data.layouts import read_sheet
 from finflow.data.prices import Prices
 from finflow.evaluation.audit.changes import JITTER
 from finflow.evaluation.audit.findings import Findings, Watched
 from finflow.evaluation.audit.future import Rows
-from finflow.schema.env import Env
+from finflow.schema.env import PLAIN, Env
 
 CHECK, SIGNALS = "prices file", "signals files"
 

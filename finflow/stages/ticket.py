@@ -1,0 +1,174 @@
+"""An order ticket: what a decision asks of what is held, in whole lots, with what it costs and what is left over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from finflow.data.csv_table import text_rows
+from finflow.data.market import CASH
+from finflow.errors import DataError
+from finflow.evaluation.result import Floats
+
+UNITS = ("shares", "weight")
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What is held: weights [n], cash last; `value` in money, None where weights were given."""
+
+    weights: Floats
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """One trade; a positive one buys.
+
+    shares, price, notional, cost are None where no capital is known; before, after : weights of net asset value.
+    """
+
+    asset: str
+    before: float
+    after: float
+    price: float | None
+    shares: float | None
+    notional: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Orders, largest first.
+
+    turnover : two-way, a fraction of net asset value. capital, cost, cash : in money, None where no capital is known;
+    cash is what is left over after all orders. cash_weight : the same as a fraction.
+    """
+
+    orders: tuple[Order, ...]
+    turnover: float
+    capital: float | None
+    cost: float | None
+    cash: float | None
+    cash_weight: float
+
+
+def read_holdings(path: Path, assets: Sequence[str], prices: Floats) -> Holdings:
+    """What a user holds, from a CSV `ticker,shares` or `ticker,weight` with a row CASH (its amount, or its weight).
+
+    Parameters
+    ----------
+    assets : n names, cash last; a name without a row is not held.
+    prices : [n - 1] newest closes.
+
+    Raises
+    ------
+    DataError
+        One line `file:row:column: what is wrong; what to do`.
+    """
+    unit, amounts = UNITS[0], dict[str, float]()
+    for line, cells in text_rows(path):
+        row = [cell.strip() for cell in cells]
+        if line == 1:
+            header = [cell.lower() for cell in row]
+            if header not in [["ticker", unit] for unit in UNITS]:
+                raise DataError(f"{path}:1:1: the header is {','.join(row)}; write ticker,shares or ticker,weight")
+            unit = header[1]
+            continue
+        if len(row) != 2:
+            raise DataError(f"{path}:{line}:1: {len(row)} cells; write a ticker and its {unit}")
+        name = CASH if row[0].upper() == CASH else row[0]
+        if name not in assets:
+            raise DataError(f"{path}:{line}:ticker: {row[0]!r} is no name of the run; delete the row")
+        if name in amounts:
+            raise DataError(f"{path}:{line}:ticker: {name} stands twice; keep one row")
+        amounts[name] = _amount(path, line, unit, row[1])
+    held = np.array([amounts.get(name, 0.0) for name in assets])
+    if unit == "weight":
+        if abs(held.sum() - 1.0) > 1e-3:
+            raise DataError(f"{path}: the weights sum to {held.sum():.4g}; make it 1, with a row {CASH} for the rest")
+        return Holdings(held / held.sum(), None)
+    unpriced = [name for name, price in zip(assets, prices, strict=False) if amounts.get(name) and not price > 0]
+    if unpriced:
+        raise DataError(f"{path}: no price for {', '.join(unpriced)} on the newest day; set env.end to a day with one")
+    worth = held * np.append(np.nan_to_num(prices), 1.0)
+    if worth.sum() <= 0:
+        raise DataError(f"{path}: nothing is held; give shares, or a row {CASH} with its amount")
+    return Holdings(worth / worth.sum(), float(worth.sum()))
+
+
+def _amount(path: Path, line: int, unit: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = np.nan
+    if not (np.isfinite(value) and value >= 0):
+        raise DataError(f"{path}:{line}:{unit}: {cell!r} is no number from 0 on; write one, without signs of thousands")
+    return value
+
+
+def ticket(
+    assets: Sequence[str],
+    prices: Floats,
+    before: Floats,
+    target: Floats,
+    *,
+    capital: float | None,
+    cost_rate: float,
+    min_trade: float,
+    lot: int,
+) -> Ticket:
+    """Orders that lead from weights `before` [n] to `target` [n], cash last.
+
+    Trades below `min_trade` of net asset value are left out. With a capital shares are rounded towards 0 to whole
+    lots, and purchases are made smaller together where cash would not pay for them and all costs.
+
+    Parameters
+    ----------
+    prices : [n - 1] newest closes; a name without one is not traded.
+    cost_rate : cost of a trade as a fraction of its notional.
+    """
+    change = target[:-1] - before[:-1]
+    change = np.where((np.abs(change) >= min_trade) & (prices > 0), change, 0.0)
+    if capital is None:
+        after = before[:-1] + change
+        turnover = float(np.abs(change).sum())
+        cash = float(before[-1] - change.sum() - cost_rate * turnover)
+        orders = [
+            Order(assets[k], float(before[k]), float(after[k]), None, None, None, None)
+            for k in np.flatnonzero(change).tolist()
+        ]
+        return Ticket(_largest_first(orders), turnover, None, None, None, cash)
+    shares = _lots(change * capital, prices, lot)
+    money = shares * np.nan_to_num(prices)
+    bought, sold = money.clip(min=0).sum(), -money.clip(max=0).sum()
+    means = before[-1] * capital + sold * (1.0 - cost_rate)
+    if bought * (1.0 + cost_rate) > means:
+        share = max(means, 0.0) / (bought * (1.0 + cost_rate))
+        shares = np.where(shares > 0, _lots(money * share, prices, lot), shares)
+        money = shares * np.nan_to_num(prices)
+    costs = cost_rate * np.abs(money)
+    left = capital - float(costs.sum())
+    after = (before[:-1] * capital + money) / left
+    orders = [
+        Order(
+            assets[k], float(before[k]), float(after[k]), float(prices[k]), float(shares[k]), float(money[k]),
+            float(costs[k]),
+        )
+        for k in np.flatnonzero(shares).tolist()
+    ]  # fmt: skip
+    cash = before[-1] * capital - float(money.sum()) - float(costs.sum())
+    turnover = float(np.abs(money).sum()) / capital
+    return Ticket(_largest_first(orders), turnover, capital, float(costs.sum()), cash, cash / left)
+
+
+def _lots(money: Floats, prices: Floats, lot: int) -> Floats:
+    """Shares that so much money is worth, rounded towards 0 to whole lots."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lots = np.trunc(money / prices / lot)
+    return np.where(prices > 0, lots * lot, 0.0) + 0.0  # no -0
+
+
+def _largest_first(orders: list[Order]) -> tuple[Order, ...]:
+    return tuple(sorted(orders, key=lambda order: -abs(order.after - order.before)))
