@@ -135,10 +135,8 @@ def ticket(
         after = before[:-1] + change
         turnover = float(np.abs(change).sum())
         cash = float(before[-1] - change.sum() - cost_rate * turnover)
-        orders = [
-            Order(assets[k], float(before[k]), float(after[k]), None, None, None, None)
-            for k in np.flatnonzero(change).tolist()
-        ]
+        moved = np.flatnonzero(change).tolist()
+        orders = [Order(assets[k], float(before[k]), float(after[k]), None, None, None, None) for k in moved]
         return Ticket(_largest_first(orders), turnover, None, None, None, cash)
     shares = _lots(change * capital, prices, lot)
     money = shares * np.nan_to_num(prices)

@@ -86,6 +86,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Shell:
         shutil.copy(ROOT / name, place)
     prices(place)
     shutil.copy(place / "prices.csv", place / "my prices (1).csv")
+    (place / "held.csv").write_text("ticker,shares\nT00,10\nCASH,1000\n")
     (place / "signals").mkdir()
     shutil.copy(place / "prices.csv", place / "signals/level.csv")
     (place / "sectors.csv").write_text("ticker,sector\n" + "".join(f"T0{i},{'AB'[i % 2]}\n" for i in range(6)))
