@@ -27,7 +27,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     for one in result.runs:
         print(f"Run judged: {entry.shown(one)}")
     tables.show_growth(result.new_days)
-    tables.show_metrics(found.metrics)
+    tables.show_metrics(found.metrics, found.policy.year)
     tables.show_parts(found)
     if found.diagnostics:
         print(f"Experts and gate: {entry.figures(found.diagnostics)}")

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 
 
-def show_metrics(metrics: "Mapping[str, Metrics]") -> None:
+def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
     """Print a row a strategy, the policy first, in the units of the report; a dash is an undefined value."""
     from finflow.report.tables import BY_FIELD
 
     measures = [BY_FIELD[name] for name in COLUMNS]
     rows = [[strategy, *(measure.cell(row).text for measure in measures)] for strategy, row in metrics.items()]
-    columns = ["strategy", *(f"{measure.label}\n{measure.unit}" for measure in measures)]
+    columns = ["strategy", *(f"{measure.label}\n{measure.unit_in(year)}" for measure in measures)]
     show_table("Test window, net of costs", columns, rows)
 
 

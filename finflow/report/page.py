@@ -151,4 +151,4 @@ def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
     policy = evaluation.metrics[evaluation.policy.name]
     opponent = evaluation.metrics[opponent_name(evaluation)]
     measures = [BY_FIELD[field] for field in KEY_FIGURES]
-    return [KeyFigure(m.label, m.unit, m.cell(policy), m.cell(opponent)) for m in measures]
+    return [KeyFigure(m.label, m.unit_in(evaluation.policy.year), m.cell(policy), m.cell(opponent)) for m in measures]

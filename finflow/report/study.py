@@ -135,7 +135,7 @@ def _table(study: Study, evaluation: Evaluation) -> Table:
         Column("Sharpe difference", "a year"),
         Column("95 % interval", "bar: against zero"),
         Column("Verdict", against, numeric=False),
-        *(measure.column for measure in measures),
+        *(measure.column(evaluation.policy.year) for measure in measures),
     )
     return Table("study-table", columns, tuple(rows), sortable=True)
 

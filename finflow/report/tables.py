@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finflow.data.calendar import unit_of
 from finflow.evaluation.result import Evaluation, Metrics
 from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
@@ -70,10 +71,13 @@ class Measure:
         """Write this figure of `metrics`."""
         return number(getattr(metrics, self.field), self.decimals, self.scale)
 
-    @property
-    def column(self) -> Column:
+    def unit_in(self, year: int) -> str:
+        """Its unit on a calendar with so many rows a year: a day may be a week."""
+        return self.unit.replace("day", unit_of(year))
+
+    def column(self, year: int) -> Column:
         """Header of this figure."""
-        return Column(self.label, self.unit)
+        return Column(self.label, self.unit_in(year))
 
 
 MEASURES = (
@@ -141,7 +145,10 @@ def metric_table(evaluation: Evaluation) -> Table:
         Row((Cell(name), *(measure.cell(metrics) for measure in MEASURES)), mark(name, evaluation))
         for name, metrics in evaluation.metrics.items()
     ]
-    columns = (Column("Strategy", "net of costs", numeric=False), *(measure.column for measure in MEASURES))
+    columns = (
+        Column("Strategy", "net of costs", numeric=False),
+        *(measure.column(evaluation.policy.year) for measure in MEASURES),
+    )
     return Table("metrics-table", columns, tuple(rows), sortable=True)
 
 
@@ -155,8 +162,13 @@ def regime_table(evaluation: Evaluation) -> Table:
             days = number(evaluation.regime_days.get(regime), 0)
             cells = (Cell(regime), days, Cell(name), *(measure.cell(strategies[name]) for measure in wanted))
             rows.append(Row(cells, mark(name, evaluation), group=i == 0))
-    columns = (Column("Regime", numeric=False), Column("Days"), Column("Strategy", numeric=False))
-    return Table("regime-table", (*columns, *(measure.column for measure in wanted)), tuple(rows))
+    year = evaluation.policy.year
+    columns = (
+        Column("Regime", numeric=False),
+        Column(f"{unit_of(year).capitalize()}s"),
+        Column("Strategy", numeric=False),
+    )
+    return Table("regime-table", (*columns, *(measure.column(year) for measure in wanted)), tuple(rows))
 
 
 def regime_sharpe_table(evaluation: Evaluation) -> Table:

@@ -13,7 +13,7 @@ def test_figures_are_printed_in_the_units_of_the_report(capsys: pytest.CaptureFi
     days = np.full(252, 0.001)
     days[::2] = -0.0005
     found = measure(days, np.full(252, 0.01), np.array([[0.5, 0.5]] * 252))
-    tables.show_metrics({"policy": found, "1/N daily": replace(found, sharpe=None)})
+    tables.show_metrics({"policy": found, "1/N daily": replace(found, sharpe=None)}, 252)
     text = capsys.readouterr().out
     printed = [line.split() for line in text.splitlines()]
     (policy,) = [words for words in printed if "policy" in words]

@@ -74,9 +74,14 @@ def test_the_calendar_stands_in_every_record_and_on_the_page(judged: tuple[str, 
     for folder in (tuned, result.run_dir):
         assert json.loads((folder / "run.json").read_text())["calendar"] == {"days": days, "rows_a_year": year}
     unit = {"D": "days", "W-FRI": "weeks", "ME": "months"}[kind]
+    one = unit.removesuffix("s")
     page = result.report.read_text()
     head = page[page.index('class="eyebrow"') : page.index("</h1>")]
     assert f"{days}, {year} {unit} a year" in head
+    assert f"over the same {unit}. {year} {unit} a year" in page
+    for told in (f"% a {one}", f"% of {unit}"):
+        assert page.count(told) >= 1
+    assert unit == "days" or "% a day" not in page[page.index('id="s-metrics"') : page.index('id="s-weights"')]
 
 
 def test_windows_of_time_are_rows_of_the_calendar(judged: tuple[str, EvaluateResult, Path]) -> None:
