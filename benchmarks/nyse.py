@@ -26,7 +26,7 @@ WHEEL, INSIDE, FIRST = "universal-portfolios==0.4.17", "universal/data/nyse_o.cs
 
 
 def write_prices(out: Path) -> Path:
-    """The set as a CSV of prices, made once; names are those of the file, prefixed, since some differ by case alone."""
+    """The set as a CSV of prices, made once; names that differ by case alone get a 2."""
     path = out / "nyse_o.csv"
     if path.exists():
         return path

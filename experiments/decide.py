@@ -17,7 +17,7 @@ judged.register()
 EXAMPLES = {
     "run=DIR": "a fine-tuning run (default: the newest finished one)",
     "holdings=FILE": "a CSV ticker,shares or ticker,weight of what is held, with a row CASH",
-    "capital=100000": "money that weights are turned into shares with",
+    "capital=100000": "money to invest, or what holdings in weights are worth",
     "min_trade=0.005 lot=100": "smallest trade that is ordered, a fraction of net asset value; shares traded together",
     "env.end=2024-12-30": "last day of the data to use, where the newest row is not complete",
     "output_root=DIR": "where runs are looked for and written (default outputs)",
@@ -36,7 +36,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     if not result.decides:
         print(f"{result.date} is no decision day of env.rebalance: what is held stays as it is")
     if not result.owned:
-        print("No holdings=FILE: a model portfolio is followed, bought at the start of the test window")
+        print("Neither holdings nor capital: a model portfolio is followed, bought at the start of the test window")
     print(result.verdict or f"Verdict: none yet, run {result.next_command}")
     show(f"Decision at the close of {result.date}, as fractions of net asset value", result.trades)
     show_ticket(result.ticket)
@@ -67,8 +67,8 @@ def show_ticket(ticket: "Ticket") -> None:
     table = Table("order", "shares", "price", "notional", "cost", "weight before", "after", title="Orders")
     for row in ticket.orders:
         money = ["" if value is None else f"{value:,.2f}" for value in (row.price, row.notional, row.cost)]
-        shares = "" if row.shares is None else f"{row.shares:+,.0f}"
-        side = "buy" if row.after > row.before else "sell"
+        shares = "" if row.shares is None else f"{row.shares:+,.8f}".rstrip("0").rstrip(".")
+        side = "buy" if (row.after - row.before if row.shares is None else row.shares) > 0 else "sell"
         table.add_row(f"{side} {row.asset}", shares, *money, f"{row.before:.4f}", f"{row.after:.4f}")
     Console(width=100).print(table)
     said = f"Turnover {ticket.turnover:.4f} of net asset value, cash after it {ticket.cash_weight:.4f}"

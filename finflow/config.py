@@ -121,7 +121,8 @@ def from_yaml(path: Path) -> Config:
 
 def _completed(cfg: DictConfig) -> DictConfig:
     """With today's values of the keys that it lacks and its own stage does not read, which later versions added."""
-    stage = cfg.get("stage")
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    stage = plain.get("stage") if isinstance(plain, dict) else None
     missing = [key for key in Config.model_fields if key not in cfg]
     if stage not in STAGES or not missing:
         return cfg
@@ -146,7 +147,7 @@ def _read(path: Path) -> DictConfig:
     try:
         _refuse_bomb(path)
         cfg = OmegaConf.load(path)
-    except (OSError, OmegaConfBaseException, ValueError, YAMLError) as error:
+    except (OSError, OmegaConfBaseException, RecursionError, ValueError, YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")

@@ -87,7 +87,7 @@ def expects(card: Card) -> tuple[str, ...]:
     if calibration is None:
         return (*says, f"The {card.calibration_window} window is too short to say how well the critic was calibrated.")
     ratio = calibration.spread_ratio
-    held = f"{percent(calibration.coverage, 0)} of what {calibration.horizon} days brought (90 % if calibrated)"
+    held = f"{percent(calibration.coverage, 0)} of what the month after it brought (90 % if calibrated)"
     judged = f"Over the whole {card.calibration_window} window its 5 to 95 % band held {held}"
     if ratio is not None:
         word = "too sure of itself" if ratio > 1.1 else "not sure enough" if ratio < 0.9 else "about right in width"

@@ -150,7 +150,7 @@ def calibration_chart(found: dict[str, Calibration]) -> Chart:
     figure.update_xaxes(tickformat=".0%", range=[0, 1], title="level the critic named")
     figure.update_yaxes(tickformat=".0%", range=[0, 1], title="share of outcomes")
     note = (
-        "Probability integral transform of 21 days of realised reward, carried on by the critic's own distribution "
+        "Probability integral transform of a month of realised reward, carried on by the critic's own distribution "
         "after them. On the diagonal it was calibrated; band: 95 %, block bootstrap. Flat in the middle: too sure of "
         "itself."
     )
@@ -163,7 +163,7 @@ def calibration_says(label: str, found: Calibration) -> str:
     interval = f"[{found.bias_low:+.2f}, {found.bias_high:+.2f}]"
     return (
         f"{label}: its 5 to 95 % band held {100 * found.coverage:.0f} % of outcomes (90 % if calibrated){spread}; mean "
-        f"surprise {found.bias:+.2f} {interval} units of reward. {found.days} days, about "
+        f"surprise {found.bias:+.2f} {interval} units of reward. {found.days} decisions, about "
         f"{found.days // found.horizon} of them independent."
     )
 

@@ -167,12 +167,12 @@ class Config(Schema):
     sectors: Text | None
     """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
     holdings: Text | None
-    """A CSV `ticker,shares` or `ticker,weight` of what is held, with a row CASH; null: a model portfolio."""
+    """A CSV `ticker,shares` or `ticker,weight` of what is held, with a row CASH; null: `capital` in cash."""
     capital: Positive | None
-    """Money that weights are turned into shares with; null: of shares that are held, what they are worth."""
+    """Money that weights are turned into shares with; without `holdings` it is cash that is invested."""
     min_trade: Annotated[float, Field(ge=0, lt=1)]
     """Smallest trade that is ordered, a fraction of net asset value."""
-    lot: Count
+    lot: Positive
     """Shares that are traded together; 1: whole shares."""
     date: Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None
     """A day, or [first,last]; null: the test window."""

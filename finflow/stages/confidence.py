@@ -15,7 +15,7 @@ from finflow.data.cache import cached_arrays
 from finflow.data.market import Market, Window
 from finflow.envs.episodes import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
-from finflow.evaluation.confidence import Confidence, confidence_of
+from finflow.evaluation.confidence import BLOCKS, Confidence, confidence_of
 from finflow.evaluation.result import Floats
 from finflow.nn.actor import Actor
 from finflow.nn.networks import build_networks
@@ -28,9 +28,8 @@ from finflow.tracking.progress import progress
 from finflow.training.schedules import cosine
 from finflow.training.walkers import Walkers
 
-BLOCKS = 4
 PURGE = 21  # trading days left out on both sides of a block, beside the horizon: what features share with it
-VERSION = 2
+VERSION = 3
 """Raised whenever what is cross-fitted changes; both phases share it where their settings are the same."""
 
 
@@ -48,6 +47,9 @@ def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confid
     blocks = {"validation": validation}
     settings = crossfit_settings(config)
     if config.confidence == "crossfit" and settings is not None:
+        # As along training paths: an episode of another calendar may have fewer rows than the horizon.
+        days = calendar.rows(config.env.episode_days)
+        settings = settings.model_copy(update={"horizon": min(settings.horizon, days)})
         windows = blocks_of(prepared.market, prepared.fold.train, settings.horizon, _regime(config))
         if windows:
             facts = {

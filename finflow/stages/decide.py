@@ -1,5 +1,7 @@
 """Target weights and trades for the latest date in the data; no return is shown."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_write, read_json
 from finflow.artifacts.names import SUMMARY
@@ -32,7 +35,8 @@ UNQUOTED = "no price yet: held"
 def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     """Decide at the last close, and write an order ticket from what is held.
 
-    Without `holdings` the policy's model portfolio is followed from the start of its test window to the last close.
+    `capital` alone is cash. Without either the policy's model portfolio is followed from the start of its test window
+    to the last close.
 
     Raises
     ------
@@ -47,13 +51,13 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     prepared, own = trained.prepared, judging(config, trained)
     market = prepared.market
     prices = np.where(unquoted(market)[:-1], np.nan, market.close[-1])
-    owned = None if config.holdings is None else _holdings(config, market.assets, prices)
-    capital = config.capital if owned is None or owned.value is None else owned.value
+    owned = _owned(config, market.assets, prices)
     with stopwatch.phase("decide"):
         day, trades = latest_decision(trained, None if owned is None else owned.weights)
+        held, target = (np.array([getattr(trade, name) for trade in trades]) for name in ("held", "target"))
         orders = ticket(
-            market.assets, prices, np.array([t.held for t in trades]), np.array([t.target for t in trades]),
-            capital=capital, cost_rate=prepared.accounting.cost_rate, min_trade=config.min_trade, lot=config.lot,
+            market.assets, prices, held, target, capital=None if owned is None else owned.value,
+            cost_rate=prepared.accounting.cost_rate, min_trade=config.min_trade, lot=config.lot,
         )  # fmt: skip
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,20 +95,25 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     )  # fmt: skip
 
 
-def _holdings(config: Config, assets: Sequence[str], prices: Floats) -> Holdings:
+def _owned(config: Config, assets: Sequence[str], prices: Floats) -> Holdings | None:
+    """What is held: named in a file, or the capital in cash; None where neither is said."""
+    if config.holdings is None:
+        return None if config.capital is None else Holdings(np.eye(len(assets))[-1], config.capital)
     with read_as("holdings"):
-        found = read_holdings(Path(str(config.holdings)), assets, prices)
+        found = read_holdings(Path(config.holdings), assets, prices)
     if found.value is not None and config.capital is not None:
         worth = f"the shares of holdings are worth {found.value:,.2f}"
         raise ConfigError(f"capital={config.capital:g}: {worth}; leave it out")
-    return found
+    return Holdings(found.weights, found.value or config.capital)
 
 
 def _order_rows(orders: Ticket) -> str:
     """`orders.csv`; blank where no capital is known."""
-    names = [field.name for field in fields(Order)]
-    rows = [["" if cell is None else str(cell) for cell in astuple(order)] for order in orders.orders]
-    return "".join(",".join(row) + "\n" for row in [names, *rows])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([field.name for field in fields(Order)])
+    table.writerows(astuple(order) for order in orders.orders)
+    return text.getvalue()
 
 
 def _verdict(trained: Trained) -> str | None:
@@ -123,7 +132,8 @@ def latest_decision(trained: Trained, owned: Floats | None = None) -> tuple[str,
 
     Parameters
     ----------
-    owned : [n] weights that are held there; None for those of the model portfolio. The drawdown is the model's.
+    owned : [n] weights that are held there; None for those of the model portfolio. The drawdown is the model's. Cash
+        alone is a portfolio that is entered: the whole aim is bought, as at the start of a window.
     """
     prepared, policy = trained.prepared, trained.policy
     market, accounting = prepared.market, prepared.accounting
@@ -135,9 +145,12 @@ def latest_decision(trained: Trained, owned: Floats | None = None) -> tuple[str,
     held = booked.drifted[None] if owned is None else owned[None]
     drawdown = np.maximum(track.drawdown_before[-1:] - np.log1p(booked.net[None]), 0.0)
     rows = np.array([last])
+    entered = owned is not None and owned[-1] >= 1.0
+    if entered:
+        policy = GreedyPolicy(policy.actor, policy.world, {last})
     target = policy.act(rows, held, drawdown)
     status = np.where(pending, FROZEN, market.status[rows])
-    executed = execute(target, held, status, market.decision[rows], accounting)[0]
+    executed = execute(target, held, status, market.decision[rows] | entered, accounting)[0]
     notes = [UNQUOTED if waits else "" for waits in pending]
     columns = zip(market.assets, held[0], executed, notes, strict=True)
     return str(market.dates[last]), tuple(Trade(name, float(h), float(t), note) for name, h, t, note in columns)

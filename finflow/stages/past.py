@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finflow.data.build import prefix_fingerprint
 from finflow.data.cache import Arrays, cached_arrays, content_hash, read_cached
@@ -19,7 +20,7 @@ from finflow.data.market import Market
 
 PAST = "past"
 ROUNDING = 1e-5
-"""A rescaled close differs by so much, relatively, from the close times the factor: vendors round."""
+"""A rescaled close differs by so much, relatively, from the close times the factor, beside its printed decimals."""
 SHOWN = 3
 """Re-adjusted names that are printed."""
 _CAUSAL = ("returns", "status", "features", "market_features", "regime", "benchmark")
@@ -90,21 +91,33 @@ def _inputs(market: Market, rows: int) -> Arrays:
 
 def _readjusted(then: Arrays, now: Arrays, names: Sequence[str]) -> str | None:
     """Names whose closes are all those of `then` times one factor, with it; None where anything else differs."""
-    same = all(
-        then[name].shape == array.shape
-        and (name == "close" or np.allclose(then[name], array, 1e-5, 1e-8, equal_nan=True))
-        for name, array in now.items()
-    )
-    if not same or not np.array_equal(np.isnan(then["close"]), np.isnan(now["close"])):
+    if any(then[name].shape != array.shape for name, array in now.items()):
         return None
-    ratio = now["close"] / then["close"]
-    low, high = np.nanmin(ratio, axis=0), np.nanmax(ratio, axis=0)
-    if (high / low - 1.0 > ROUNDING).any():
+    if not np.array_equal(np.isnan(then["close"]), np.isnan(now["close"])):
         return None
-    factors = zip(names, np.nanmedian(ratio, axis=0).tolist(), strict=False)  # cash, the last name, has no close
-    moved = [f"{name} by {factor:.4g}" for name, factor in factors if abs(factor - 1.0) > ROUNDING]
+    factor = np.nansum(now["close"], axis=0) / np.maximum(np.nansum(then["close"], axis=0), np.finfo(float).tiny)
+    rounding = _half_unit(now["close"]) + factor * _half_unit(then["close"])
+    allowed = 1.01 * rounding + ROUNDING * now["close"]
+    if (np.abs(now["close"] - factor * then["close"]) > allowed).any():
+        return None
+    # 1/N, where that is the benchmark, moves with the closes' rounding.
+    loose = {"benchmark": 4.0 * float(np.nanmax(allowed / now["close"]))}
+    others = [name for name in now if name != "close"]
+    if not all(np.allclose(then[name], now[name], 1e-5, loose.get(name, 1e-8), equal_nan=True) for name in others):
+        return None
+    factors = zip(names, factor.tolist(), strict=False)  # cash, the last name, has no close
+    moved = [f"{name} by {each:.4g}" for name, each in factors if each and abs(each - 1.0) > ROUNDING]
     rest = len(moved) - SHOWN
     return ", ".join([*moved[:SHOWN], *([f"{rest} more"] if rest > 0 else [])]) or None
+
+
+def _half_unit(close: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half of the last decimal that each name's closes are printed with, [n]; 0 from seven decimals on."""
+    found = np.zeros(close.shape[1])
+    for decimals in reversed(range(7)):
+        whole = (np.isnan(close) | (np.abs(np.round(close, decimals) - close) <= 1e-9)).all(axis=0)
+        found[whole] = 0.5 * 10.0**-decimals
+    return found
 
 
 def _rows(market: Market, last: str) -> int:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.data.csv_table import text_rows
+from finflow.data.csv_table import number, text_rows
 from finflow.data.market import CASH
 from finflow.errors import DataError
 from finflow.evaluation.result import Floats
 
 UNITS = ("shares", "weight")
+MOST = 1e15
+"""Of shares or money: more is a slip of the pen."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def read_holdings(path: Path, assets: Sequence[str], prices: Floats) -> Holdings
             raise DataError(f"{path}:{line}:ticker: {row[0]!r} is no name of the run; delete the row")
         if name in amounts:
             raise DataError(f"{path}:{line}:ticker: {name} stands twice; keep one row")
-        amounts[name] = _amount(path, line, unit, row[1])
+        amounts[name] = _amount(f"{path}:{line}:{unit}", row[1])
     held = np.array([amounts.get(name, 0.0) for name in assets])
     if unit == "weight":
         if abs(held.sum() - 1.0) > 1e-3:
@@ -98,13 +100,10 @@ def read_holdings(path: Path, assets: Sequence[str], prices: Floats) -> Holdings
     return Holdings(worth / worth.sum(), float(worth.sum()))
 
 
-def _amount(path: Path, line: int, unit: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
-    if not (np.isfinite(value) and value >= 0):
-        raise DataError(f"{path}:{line}:{unit}: {cell!r} is no number from 0 on; write one, without signs of thousands")
+def _amount(where: str, cell: str) -> float:
+    value = number(where, cell)
+    if not 0 <= value <= MOST:
+        raise DataError(f"{where}: {cell!r} is no number from 0 to {MOST:g}; correct it")
     return value
 
 
@@ -117,7 +116,7 @@ def ticket(
     capital: float | None,
     cost_rate: float,
     min_trade: float,
-    lot: int,
+    lot: float,
 ) -> Ticket:
     """Orders that lead from weights `before` [n] to `target` [n], cash last.
 
@@ -131,6 +130,7 @@ def ticket(
     """
     change = target[:-1] - before[:-1]
     change = np.where((np.abs(change) >= min_trade) & (prices > 0), change, 0.0)
+    change = _paid_for(change, before[-1], cost_rate)
     if capital is None:
         after = before[:-1] + change
         turnover = float(np.abs(change).sum())
@@ -138,14 +138,11 @@ def ticket(
         moved = np.flatnonzero(change).tolist()
         orders = [Order(assets[k], float(before[k]), float(after[k]), None, None, None, None) for k in moved]
         return Ticket(_largest_first(orders), turnover, None, None, None, cash)
+    worth = np.nan_to_num(prices)
     shares = _lots(change * capital, prices, lot)
-    money = shares * np.nan_to_num(prices)
-    bought, sold = money.clip(min=0).sum(), -money.clip(max=0).sum()
-    means = before[-1] * capital + sold * (1.0 - cost_rate)
-    if bought * (1.0 + cost_rate) > means:
-        share = max(means, 0.0) / (bought * (1.0 + cost_rate))
-        shares = np.where(shares > 0, _lots(money * share, prices, lot), shares)
-        money = shares * np.nan_to_num(prices)
+    # Sales in whole lots bring less than was meant.
+    shares = _lots(_paid_for(shares * worth, before[-1] * capital, cost_rate), prices, lot)
+    money = shares * worth
     costs = cost_rate * np.abs(money)
     left = capital - float(costs.sum())
     after = (before[:-1] * capital + money) / left
@@ -161,10 +158,20 @@ def ticket(
     return Ticket(_largest_first(orders), turnover, capital, float(costs.sum()), cash, cash / left)
 
 
-def _lots(money: Floats, prices: Floats, lot: int) -> Floats:
-    """Shares that so much money is worth, rounded towards 0 to whole lots."""
+def _paid_for(change: Floats, cash: float, cost_rate: float) -> Floats:
+    """Trades, of which purchases are made smaller together where cash and sales do not pay for them and all costs."""
+    bought, sold = change.clip(min=0).sum(), -change.clip(max=0).sum()
+    means = max(cash + sold * (1.0 - cost_rate), 0.0)
+    if bought * (1.0 + cost_rate) <= means:
+        return change
+    return np.where(change > 0, change * (means / (bought * (1.0 + cost_rate))), change)
+
+
+def _lots(money: Floats, prices: Floats, lot: float) -> Floats:
+    """Shares that so much money is worth, rounded towards 0 to whole lots; what rounding of floats lost is no lot."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        lots = np.trunc(money / prices / lot)
+        lots = money / prices / lot
+    lots = np.trunc(lots + np.copysign(1e-9, lots) * np.maximum(1.0, np.abs(lots)))
     return np.where(prices > 0, lots * lot, 0.0) + 0.0  # no -0
 
 

@@ -9,10 +9,11 @@ from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
 from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
 from finflow.errors import ConfigError, StorageError
+from finflow.evaluation.confidence import BLOCKS
 from finflow.schema import Config
 from finflow.schema.algo import IQL, Algorithm, Direct, OnlineAlgorithm, ValueGradients
 
-TRAINING = ("updates", "environment", "validation", "checkpoints")
+TRAINING = ("updates", "environment", "validation", "checkpoints", "confidence")
 """Names of the phases, in `run.json`, that grow with the budget."""
 
 
@@ -45,30 +46,31 @@ class Measured:
 
 
 ESTIMATE = {
-    "pretrain": Measured(2_304_000, 155.0, 67.0, 1.4e6, 3.3e6, "see docs/scaling.md"),
+    "pretrain": Measured(3_532_800, 216.0, 6.0, 1.4e6, 3.3e6, "see docs/scaling.md"),
     "finetune": Measured(4_623_360, 398.0, 5.0, 1.8e6, 5.0e6, "see docs/scaling.md"),
 }
-"""Measured on one core at the default settings; what phase 1 cross-fitted for its confidence is not made again."""
+"""Measured on one core at the default settings; phase 2 takes over what phase 1 cross-fitted for its confidence."""
 
 
 def work(config: Config) -> float:
     """Rows that a run learns from, of batches and of paths: an update takes as long as it has rows."""
     budget, days, algo = config.budget, config.env.episode_days, config.algo
-    path = _path(algo)
+    path = _path(algo, algo.actors)
+    crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if config.confidence == "crossfit" else 0
     if isinstance(algo, Direct):
-        return budget.epochs * (budget.updates_per_epoch or 1) * path
+        return budget.epochs * (budget.updates_per_epoch or 1) * path + crossfit
     if isinstance(algo, OnlineAlgorithm):
         updates = math.ceil(budget.episodes / config.env.parallel) * days / algo.update_interval
         return budget.critic_updates * algo.batch_size + updates * (algo.batch_size + path)
     updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / algo.batch_size)
-    return updates * (algo.batch_size + path)
+    return updates * (algo.batch_size + path) + crossfit
 
 
-def _path(algo: Algorithm) -> int:
-    """Days of paths in an update, of all actors; 0 without value gradients."""
+def _path(algo: Algorithm, actors: int) -> int:
+    """Days of paths in an update of so many actors; 0 without value gradients."""
     if not isinstance(algo, ValueGradients) or (isinstance(algo, IQL) and algo.extraction != "value_gradient"):
         return 0
-    return algo.actors * algo.walkers * algo.horizon
+    return actors * algo.walkers * algo.horizon
 
 
 def kept(config: Config) -> int:

@@ -34,6 +34,16 @@ def test_a_key_that_its_stage_does_not_read_may_be_missing(tmp_path: Path) -> No
     assert stored_config(earlier(tmp_path, "seed=3", without="holdings")) == load("pretrain", ["seed=3"])
 
 
+@pytest.mark.parametrize("stage", ["${nope}", "${oc.env:HOME}"])
+def test_nothing_is_looked_up(tmp_path: Path, stage: str) -> None:
+    folder = earlier(tmp_path, without="holdings")
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("stage: pretrain", f"stage: {stage}"))
+    with pytest.raises(ConfigError) as refused:
+        stored_config(folder)
+    assert "\n" not in str(refused.value)
+
+
 def test_one_of_today_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(load("pretrain", ["seed=3"])))
     assert stored_config(tmp_path) == load("pretrain", ["seed=3"])

@@ -9,8 +9,9 @@ import torch
 
 from finflow.config import load
 from finflow.data.market import REGIMES, Window
+from finflow.evaluation.confidence import BLOCKS
 from finflow.schema import Config
-from finflow.stages.confidence import BLOCKS, PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
+from finflow.stages.confidence import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
 from finflow.stages.prepare import Prepared, prepare
 
 HORIZON = 4
@@ -91,6 +92,15 @@ def test_a_signal_that_pays_is_deployed_and_made_once(config: Config, prepared: 
     assert found.kappa == pytest.approx(1 - 1 / found.t**2)
     assert confidence(config, prepared, nothing) == found
     assert list(Path(config.output_root, "cache").glob("crossfit-*"))
+
+
+def test_a_horizon_longer_than_an_episode_is_cut(config: Config, prepared: Prepared) -> None:
+    """As along training paths: a year of months has fewer rows than the default horizon."""
+    env = config.env.model_copy(update={"episode_days": 21})
+    algo = config.algo.model_copy(update={"horizon": 30})
+    budget = config.budget.model_copy(update={"crossfit_updates": 2})
+    found = confidence(config.model_copy(update={"env": env, "algo": algo, "budget": budget}), prepared, np.zeros(250))
+    assert len(found.parts) == BLOCKS + 1
 
 
 def test_without_value_gradients_validation_days_alone_count(config: Config, prepared: Prepared) -> None:

@@ -52,6 +52,33 @@ def test_what_has_no_price_is_not_ordered() -> None:
     assert {order.asset for order in made.orders} == {"BB", "CC"}
 
 
+def test_what_is_sold_whole_leaves_no_share() -> None:
+    """14 shares at 33.30 are 13.999... after their way through weights."""
+    for shares, price in ((14, 33.30), (300, 7.77), (1900, 0.03)):
+        worth = np.array([shares * price, 1000.0])
+        before = worth / worth.sum()
+        made = ticket(("AA", CASH), np.array([price]), before, np.array([0.0, 1.0]),
+                      capital=float(worth.sum()), cost_rate=0.0, min_trade=0.0, lot=1)  # fmt: skip
+        assert [order.shares for order in made.orders] == [-shares]
+
+
+def test_coins_have_parts() -> None:
+    target = np.array([0.2, 0.8])
+    made = ticket(("BTC", CASH), np.array([60_000.0]), np.array([0.0, 1.0]), target,
+                  capital=1e4, cost_rate=0.0, min_trade=0.0, lot=0.0001)  # fmt: skip
+    assert made.orders[0].shares == pytest.approx(0.0333)
+
+
+def test_weights_alone_are_paid_for_too() -> None:
+    """Nineteen sales that are too small to be made cannot pay for one purchase."""
+    before, target = np.full(21, 0.05), np.full(21, 0.05 - 0.0009)
+    before[-1], target[-1], target[0] = 0.0, 0.0, 0.05 + 19 * 0.0009
+    made = ticket([f"N{k}" for k in range(20)] + [CASH], np.ones(20), before, target,
+                  capital=None, cost_rate=0.0015, min_trade=0.001, lot=1)  # fmt: skip
+    assert made.cash_weight == pytest.approx(0.0, abs=1e-15)
+    assert made.turnover == pytest.approx(0.0, abs=1e-15)
+
+
 portfolios = st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4).filter(lambda w: sum(w) > 0.1)
 
 
@@ -99,8 +126,10 @@ def test_weights_have_no_value(tmp_path: Path) -> None:
         (["ticker,shares", "ZZ,1"], ":2:ticker: 'ZZ' is no name of the run; delete the row"),
         (["ticker,shares", "AA,1", "AA,2"], ":3:ticker: AA stands twice; keep one row"),
         (["ticker,shares", "AA,1,2"], ":2:1: 3 cells; write a ticker and its shares"),
-        (["ticker,shares", "AA,-1"], ":2:shares: '-1' is no number from 0 on"),
-        (["ticker,shares", "AA,nan"], ":2:shares: 'nan' is no number from 0 on"),
+        (["ticker,shares", "AA,-1"], ":2:shares: '-1' is no number from 0 to 1e+15"),
+        (["ticker,shares", "AA,nan"], ":2:shares: 'nan' is not a number"),
+        (["ticker,shares", "AA,1_000"], ":2:shares: '1_000' is not a number"),
+        (["ticker,shares", "AA,"], ":2:shares: '' is no number from 0 to 1e+15"),
         (["ticker,shares", "AA,0"], "nothing is held; give shares, or a row CASH"),
         (["ticker,weight", "AA,0.5"], "the weights sum to 0.5; make it 1, with a row CASH for the rest"),
         (["ticker,shares", "CC,5"], "no price for CC on the newest day; set env.end"),

@@ -31,9 +31,11 @@ def size_of_text(root: Path) -> int:
 
 
 def test_work_counts_what_is_learnt_from() -> None:
-    few = ["budget.updates_per_epoch=7", "budget.epochs=3"]
+    few = ["budget.updates_per_epoch=7", "budget.epochs=3", "budget.crossfit_updates=10", "confidence=none"]
     path = ["algo.actors=2", "algo.walkers=6", "algo.horizon=5"]
     assert work(load("pretrain", [*few, *path, "algo.batch_size=64"])) == 7 * 3 * (64 + 2 * 6 * 5)
+    fitted = work(load("pretrain", [*few, *path, "algo.batch_size=64", "confidence=crossfit"]))
+    assert fitted == 7 * 3 * (64 + 2 * 6 * 5) + 10 * 4 * 6 * 5
     assert work(load("pretrain", [*few, *path, "algo=direct"])) == 7 * 3 * 2 * 6 * 5
     assert work(load("pretrain", [*few, *path, "algo.batch_size=64", "algo.extraction=awr"])) == 7 * 3 * 64
     whole = ["algo.extraction=awr", "budget.epochs=3", "budget.collect_episodes=10", "budget.updates_per_epoch=null"]
