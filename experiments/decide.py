@@ -11,7 +11,6 @@ from finflow.schema import Config
 
 if TYPE_CHECKING:
     from finflow.stages.results import Trade
-    from finflow.stages.ticket import Ticket
 
 judged.register()
 EXAMPLES = {
@@ -39,9 +38,9 @@ def run(config: Config, folder: Path) -> entry.Result:
         print("Neither holdings nor capital: a model portfolio is followed, bought at the start of the test window")
     print(result.verdict or f"Verdict: none yet, run {result.next_command}")
     show(f"Decision at the close of {result.date}, as fractions of net asset value", result.trades)
-    show_ticket(result.ticket)
-    print(f"Table: {entry.shown(result.table)}")
+    tables.show_ticket(result.ticket)
     print(f"Orders: {entry.shown(result.orders)}")
+    print(f"Table: {entry.shown(result.table)}")
     return result
 
 
@@ -54,27 +53,6 @@ def show(title: str, trades: "Sequence[Trade]") -> None:
     for row in trades:
         table.add_row(row.asset, f"{row.held:.4f}", f"{row.target:.4f}", f"{row.trade:+z.4f}", row.note)
     Console(width=100).print(table)
-
-
-def show_ticket(ticket: "Ticket") -> None:
-    """Print an order a row, and what the orders cost and leave over."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if not ticket.orders:
-        print("Orders: none, no trade is as large as min_trade and a whole lot")
-        return
-    table = Table("order", "shares", "price", "notional", "cost", "weight before", "after", title="Orders")
-    for row in ticket.orders:
-        money = ["" if value is None else f"{value:,.2f}" for value in (row.price, row.notional, row.cost)]
-        shares = "" if row.shares is None else f"{row.shares:+,.8f}".rstrip("0").rstrip(".")
-        side = "buy" if (row.after - row.before if row.shares is None else row.shares) > 0 else "sell"
-        table.add_row(f"{side} {row.asset}", shares, *money, f"{row.before:.4f}", f"{row.after:.4f}")
-    Console(width=100).print(table)
-    said = f"Turnover {ticket.turnover:.4f} of net asset value, cash after it {ticket.cash_weight:.4f}"
-    if ticket.capital is not None:
-        said += f": {ticket.cash:,.2f} of {ticket.capital:,.2f}; costs {ticket.cost:,.2f}"
-    print(said)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
     from finflow.evaluation.result import Evaluation, Metrics
     from finflow.explain.card import Card
+    from finflow.stages.ticket import Ticket
 
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 
@@ -34,6 +35,27 @@ def show_parts(evaluation: "Evaluation") -> None:
     show_table("The policy with one part taken away, on validation rows", [c.label for c in table.columns], rows)
     for sentence in reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate):
         print(sentence)
+
+
+def show_ticket(ticket: "Ticket") -> None:
+    """Print an order a row, and what the orders cost and leave over."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not ticket.orders:
+        print("Orders: none, no trade is as large as min_trade and a whole lot")
+        return
+    table = Table("order", "shares", "price", "notional", "cost", "weight before", "after", title="Orders")
+    for row in ticket.orders:
+        money = ["" if value is None else f"{value:,.2f}" for value in (row.price, row.notional, row.cost)]
+        shares = "" if row.shares is None else f"{row.shares:+,.8f}".rstrip("0").rstrip(".")
+        side = "buy" if (row.after - row.before if row.shares is None else row.shares) > 0 else "sell"
+        table.add_row(f"{side} {row.asset}", shares, *money, f"{row.before:.4f}", f"{row.after:.4f}")
+    Console(width=100).print(table)
+    said = f"Turnover {ticket.turnover:.4f} of net asset value, cash after it {ticket.cash_weight:.4f}"
+    if ticket.capital is not None:
+        said += f": {ticket.cash:,.2f} of {ticket.capital:,.2f}; costs {ticket.cost:,.2f}"
+    print(said)
 
 
 def show_growth(days: int) -> None:

@@ -10,6 +10,8 @@ from finflow.data.calendar import BUSINESS, Calendar
 CASH = "CASH"
 REGIMES = ("stable", "normal", "volatile", "crisis")
 NO_LABEL = -1
+BLOCKS = 4
+"""Blocks of train days that confidence is cross-fitted on."""
 
 # What may be done with a name at the close of t, judged by prices up to t.
 ABSENT, FROZEN, TRADABLE = 0, 1, 2

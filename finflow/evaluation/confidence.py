@@ -14,8 +14,6 @@ import numpy as np
 from finflow.evaluation.result import Floats
 
 Mode = Literal["validation", "crossfit"]
-BLOCKS = 4
-"""Of train days, that are cross-fitted."""
 
 
 @dataclass(frozen=True)

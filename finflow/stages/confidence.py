@@ -12,10 +12,10 @@ from finflow.agents.direct import Direct
 from finflow.agents.team import together
 from finflow.config import digest
 from finflow.data.cache import cached_arrays
-from finflow.data.market import Market, Window
+from finflow.data.market import BLOCKS, Market, Window
 from finflow.envs.episodes import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
-from finflow.evaluation.confidence import BLOCKS, Confidence, confidence_of
+from finflow.evaluation.confidence import Confidence, confidence_of
 from finflow.evaluation.result import Floats
 from finflow.nn.actor import Actor
 from finflow.nn.networks import build_networks

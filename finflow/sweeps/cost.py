@@ -8,8 +8,8 @@ from finflow.artifacts.files import read_json
 from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
 from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
+from finflow.data.market import BLOCKS
 from finflow.errors import ConfigError, StorageError
-from finflow.evaluation.confidence import BLOCKS
 from finflow.schema import Config
 from finflow.schema.algo import IQL, Algorithm, Direct, OnlineAlgorithm, ValueGradients
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from finflow.config import load
-from finflow.data.market import REGIMES, Window
-from finflow.evaluation.confidence import BLOCKS
+from finflow.data.market import BLOCKS, REGIMES, Window
 from finflow.schema import Config
 from finflow.stages.confidence import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
 from finflow.stages.prepare import Prepared, prepare

@@ -16,7 +16,7 @@ from .test_calendars import write_market
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_market(tmp_path / "p.csv", "D", 1500)
+    write_market(tmp_path / "p.csv", "D")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
