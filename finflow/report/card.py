@@ -177,7 +177,7 @@ def regime_gauges(card: Card) -> tuple[Gauge, ...]:
         ratio = regime.volatility / regime.enters_volatile - 1
         says = f"{100 * abs(ratio):.0f} % {'above' if ratio >= 0 else 'below'} the level at which volatile begins"
         names = ("stable", "leaves_volatile", "enters_volatile")
-        found.append(_gauge("Volatility of 1/N, 21 days, a year", regime.volatility, names, regime.distance, says))
+        found.append(_gauge("Volatility of 1/N over a month, a year", regime.volatility, names, regime.distance, says))
     gap = regime.distance["enters_crisis"]
     says = f"{abs(100 * gap):.1f} points {'beyond' if gap > 0 else 'short of'} the loss at which crisis begins"
     names = ("leaves_crisis", "enters_crisis")

@@ -120,7 +120,7 @@ def outcome_table(card: Card) -> Table:
     columns = (
         Column("What", numeric=False),
         Column("Next day", "%"),
-        Column(f"{card.outcome.days} days", "%, left alone"),
+        Column(f"{card.outcome.days} closes", "%, left alone"),
     )
     return Table(f"card-{card.date}-outcome", columns, tuple(rows))
 
@@ -143,6 +143,6 @@ def outcome_names_table(card: Card) -> Table:
         Column("Name", numeric=False),
         Column("Trade", "bp of wealth"),
         Column("Next day", "%"),
-        Column(f"{card.outcome.days} days", "%"),
+        Column(f"{card.outcome.days} closes", "%"),
     )
     return Table(f"card-{card.date}-names", columns, tuple(rows))
