@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from finflow.envs.ledger import execute, traded
 from finflow.evaluation.metrics import cvar
@@ -108,9 +109,10 @@ def test_the_outlook_is_that_of_the_lower_twin(scene: Scene) -> None:
     found = outlook(scene, PLACE)
     state, critic = scene.state_at(PLACE), scene.subject.networks.critic
     weights = state.drifted.new_tensor(scene.track.weights[PLACE][None, None]).float()
-    twins = critic.atoms(critic.embed(state), weights).detach()
+    with torch.no_grad():  # as the outlook does: with gradients other kernels round otherwise
+        twins = critic.atoms(critic.embed(state), weights)
     np.testing.assert_allclose(found.mean, float(twins.mean(-1).amin()), rtol=1e-5)
-    np.testing.assert_allclose(found.atoms, np.sort(lower_mean(twins)[0, 0].numpy()), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.atoms, np.sort(lower_mean(twins)[0, 0].numpy()), rtol=1e-6)
     low, middle, high = found.quantiles.values()
     assert found.atoms[1] <= low <= found.atoms[2]  # 5 % lies between the atoms at 4.7 % and 7.8 %
     assert middle == pytest.approx((found.atoms[15] + found.atoms[16]) / 2)

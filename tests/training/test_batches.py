@@ -53,6 +53,15 @@ def test_rewards_and_next_states_are_the_ledgers(prepared: Prepared, logged: Log
     assert torch.equal(batch.next_state.row, logged.next_row)
 
 
+def test_with_several_actors_nothing_may_be_relabelled(
+    prepared: Prepared, logged: Logged, make_bcell: Callable[..., BCell]
+) -> None:
+    agent = make_bcell()
+    assert agent.networks.actor.actors > 1
+    batch = _batcher(prepared, 0.0, act=lambda state: agent.act(state, _generator())).complete(logged)
+    assert torch.equal(batch.weights, logged.executed.float())
+
+
 def test_without_relabelling_logged_rows_come_back(prepared: Prepared, logged: Logged, dataset: Dataset) -> None:
     batch = _batcher(prepared, 0.0).complete(logged)
     assert torch.equal(batch.weights, logged.executed.float())

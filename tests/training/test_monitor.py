@@ -15,7 +15,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.config import load
-from finflow.errors import DivergedError
+from finflow.errors import DataError, DivergedError
 from finflow.nn.policy import Decision
 from finflow.replay import Replay
 from finflow.schema.monitor import Act
@@ -224,6 +224,16 @@ def test_a_state_in_trouble_is_not_kept(make_bcell: MakeBCell, make_monitor: Mak
     monitor.judge(lambda _: {"validation_sharpe": 1.0}, 8)
     _feed(monitor, 1, critic_loss=float("nan"))
     assert _equal(_weights(agent), start)
+
+
+def test_an_action_that_is_not_finite_is_a_divergence(make_bcell: MakeBCell, make_monitor: MakeMonitor) -> None:
+    """Finite weights may be so large that the policy's action is not: validation then refuses its target."""
+
+    def refused(_: int) -> Mapping[str, float]:
+        raise DataError("target weight is not finite")
+
+    with pytest.raises(DivergedError, match="the policy's action"):
+        make_monitor(make_bcell(), *QUICK).judge(refused, 8)
 
 
 def test_a_dip_is_undone(make_bcell: MakeBCell, make_monitor: MakeMonitor, batch: Batch, recorder: Any) -> None:
