@@ -12,7 +12,8 @@ from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.scales import measure_scales
 from finflow.envs.world import State, World
-from finflow.schema.algo import CQL, Network
+from finflow.schema.algo import CQL
+from tests.shapes import small_network
 
 COUNT, WARM_UP, UPDATES = 4096, 250, 300
 UNSEEN = torch.tensor([0.94, 0.02, 0.02, 0.02])
@@ -82,16 +83,7 @@ def test_cql_holds_an_action_without_support_below_the_data(
     make_bcell: Callable[..., BCell], named_world: World
 ) -> None:
     """At the guide's 10, on the scale that is measured; the data's own values stay where they are."""
-    network = Network(
-        kind="portfolio",
-        actors=1,
-        embed_dim=8,
-        hidden_dim=16,
-        n_quantiles=16,
-        dropout=0.0,
-        state_noise=0.0,
-        layer_norm=True,
-    )
+    network = small_network(n_quantiles=16)
     cql = CQL(alpha=10.0, n_actions=10, batch_fraction=1.0, anneal=[1.0, 1.0], calibrate=True)
     agents = [make_bcell(0, named_world, network=network, critic_lr=1e-2, tau=0.05, cql=c) for c in (None, cql)]
     data = _data(named_world)

@@ -11,7 +11,7 @@ from finflow.agents.iql import IQL, implicit_losses
 from finflow.envs.world import State, World
 from finflow.losses.quantile import midpoints
 from finflow.nn.networks import Networks
-from finflow.schema.algo import Network
+from tests.shapes import small_network
 
 from .conftest import huber_of
 
@@ -43,16 +43,7 @@ def _chain(states: State, at: Tensor, to: Tensor, reward: Tensor, discount: Tens
 def test_two_state_chain_converges_to_its_mean_and_quantiles(make_iql: MakeIQL, world: World) -> None:
     """A pays 4 and leads to B, B pays N(0, 6) and leads to A, gamma .5: Z = mean + 6 gamma^k / sqrt(1 - gamma^4)."""
     gamma, noise, atoms = 0.5, 6.0, 16
-    network = Network(
-        kind="portfolio",
-        actors=1,
-        embed_dim=8,
-        hidden_dim=16,
-        n_quantiles=atoms,
-        dropout=0.0,
-        state_noise=0.0,
-        layer_norm=True,
-    )
+    network = small_network(n_quantiles=atoms)
     agent = make_iql(critic_lr=3e-3, tau=0.05, network=network)
     states, generator = _two_states(world), torch.Generator().manual_seed(0)
     at = torch.arange(128) % 2

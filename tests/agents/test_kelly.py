@@ -15,7 +15,7 @@ from finflow.config import load
 from finflow.envs.world import World
 from finflow.nn.networks import Networks
 from finflow.schema.algo import Direct as DirectConfig
-from finflow.schema.algo import Network
+from tests.shapes import small_network
 
 from .conftest import SMALL
 
@@ -108,16 +108,7 @@ def test_fine_tuning_learns_the_kelly_portfolio(
 
     32 atoms: the mean of 8 midpoint quantiles leaves out so much of the tails that cash looks better than it is.
     """
-    network = Network(
-        kind="portfolio",
-        actors=1,
-        embed_dim=8,
-        hidden_dim=16,
-        n_quantiles=32,
-        dropout=0.0,
-        state_noise=0.0,
-        layer_norm=True,
-    )
+    network = small_network(n_quantiles=32)
     rate = 1e-2
     agent = make_bcell(seed, bandit, critic_lr=rate, actor_lr=5e-3, alpha_init=1e-3, tau=0.05, network=network)
     with torch.no_grad():

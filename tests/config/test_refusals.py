@@ -61,6 +61,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["env=nope"], "env=nope", "choose one of csv, dow30, etf, sp500, synthetic"),
     (["env={path:x}"], "env={path:x}", "choose one of csv"),
     (["env=csv"], "env.path", "write env.path=prices.csv"),
+    (["env=synthetic", "env.format.separator=semicolon"], "env.format", "add env=csv or leave it out"),
     (["env=csv", "env.path=null"], "env.path", "write env.path=prices.csv"),
     (["env=csv", "env.path="], "env.path=''", "empty"),
     (["env.path=x.csv"], "env.path=x.csv", "add env=csv"),

@@ -7,7 +7,7 @@ import torch
 
 from finflow.envs.world import State
 from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_networks
-from finflow.schema.algo import Network
+from tests.shapes import small_network
 
 MakeState = Callable[..., State]
 MakeNetworks = Callable[..., Networks]
@@ -57,16 +57,7 @@ def make_networks() -> MakeNetworks:
         seed: int = 0, *, scatter: bool = False, dropout: float = 0.0, layer_norm: bool = True, actors: int = 1
     ) -> Networks:
         """Small networks; with `scatter` no parameter is at its start, heads that begin at zero included."""
-        shape = Network(
-            kind="portfolio",
-            embed_dim=8,
-            hidden_dim=16,
-            n_quantiles=6,
-            dropout=dropout,
-            state_noise=0.0,
-            actors=actors,
-            layer_norm=layer_norm,
-        )
+        shape = small_network(dropout=dropout, actors=actors, layer_norm=layer_norm)
         networks = build_networks(SPEC, shape, seed, torch.device("cpu"))
         if scatter:
             g = torch.Generator().manual_seed(seed)

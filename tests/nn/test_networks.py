@@ -11,7 +11,7 @@ from finflow.artifacts.weights import load_weights, save_weights
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.world import State
 from finflow.nn.networks import Networks, ObservationSpec
-from finflow.schema.algo import Network
+from tests.shapes import small_network
 
 MakeState = Callable[..., State]
 MakeNetworks = Callable[..., Networks]
@@ -76,16 +76,7 @@ def test_transfer_through_a_file_is_exact(
         "lambda_dd": 0.0,
         "lambda_risk": 0.3,
     }
-    shape = Network(
-        kind="portfolio",
-        actors=1,
-        embed_dim=8,
-        hidden_dim=16,
-        n_quantiles=6,
-        dropout=0.0,
-        state_noise=0.0,
-        layer_norm=True,
-    )
+    shape = small_network()
     path = tmp_path / "weights.safetensors"
     metadata = to_metadata(spec, shape, {"reward": reward}, (0.3, 7.0), {"kappa": 0.25})
     sha256 = save_weights(path, to_tensors(parent.state_dict(), scaling), metadata)
