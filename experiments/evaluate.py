@@ -20,6 +20,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     """Evaluate, print the table and the verdict, and write the report to `folder`."""
     if config.audit:
         return run_audit(config, folder)
+    from finflow.evaluation.diagnostics import diagnostics_says
     from finflow.pipeline import evaluate
 
     result = evaluate(config, folder)
@@ -30,7 +31,7 @@ def run(config: Config, folder: Path) -> entry.Result:
     tables.show_metrics(found.metrics, found.policy.year)
     tables.show_parts(found)
     if found.diagnostics:
-        print(f"Experts and gate: {entry.figures(found.diagnostics)}")
+        print(f"Experts and gate: {diagnostics_says(found.diagnostics)}")
     print(entry.timing(result.run_dir))
     for name, line in result.confidence.items():
         print(f"Confidence{f', {name}' if name else ''}: {line}")

@@ -23,13 +23,14 @@ EXAMPLES = {
 
 def run(config: Config, folder: Path) -> entry.Result:
     """Fine-tune in `folder`."""
+    from finflow.evaluation.diagnostics import diagnostics_says
     from finflow.stages.finetune import finetune  # alone: the pipeline loads every stage
 
     result = finetune(config, folder)
     print(entry.timing(result.run_dir))
     print(f"Kept from episode {result.selected_episode} (0 is the hand-over), by validation")
-    print(f"Experts and gate, kept: {entry.figures(result.diagnostics)}")
-    print(f"Experts and gate, at the end of training: {entry.figures(result.diagnostics_at_end)}")
+    print(f"Experts and gate, kept: {diagnostics_says(result.diagnostics)}")
+    print(f"Experts and gate, at the end of training: {diagnostics_says(result.diagnostics_at_end)}")
     if result.confidence is not None:
         print(f"Confidence: {result.confidence.line()}")
     return result

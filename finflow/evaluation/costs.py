@@ -33,9 +33,8 @@ def cost_table(
     rows: list[CostRow] = []
     for cost in bps:
         ours, theirs = recost(policy, market, window, cost), recost(opponent, market, window, cost)
-        annual = track_metrics(ours).annual_return
         ratios = (sharpe_ratio(track.net, track.year) for track in (ours, theirs))
-        rows.append(CostRow(cost, next(ratios), -1.0 if annual is None else annual, next(ratios)))
+        rows.append(CostRow(cost, next(ratios), track_metrics(ours).annual_return, next(ratios)))
     return rows
 
 

@@ -28,7 +28,7 @@ def measure(
     Returns
     -------
     Metrics
-        annual_return : final NAV ** (year / R) - 1.
+        annual_return : final NAV ** (year / R) - 1; None below a quarter of a year, which no power makes a year.
         volatility, sharpe : std(net) * sqrt(year); mean / std * sqrt(year).
         sortino : mean * year over the root mean square of min(net, 0), annualised.
         calmar : annual_return / max_drawdown.
@@ -40,14 +40,14 @@ def measure(
         hit_rate : share of days with net > 0.
         tail_ratio : 95th percentile of net over minus its 5th.
         final_nav : prod(1 + net).
-        Undefined figures (no days, zero volatility, ruin, no loss) are None.
+        Undefined figures (no days, less than a quarter, zero volatility, ruin, no loss) are None.
     """
     days = len(net)
     nav = np.concatenate([[1.0], np.cumprod(1.0 + net)])
     final_nav = float(nav[-1])
     if days == 0:
         return Metrics(*(None,) * 12, final_nav=final_nav)
-    annual_return = final_nav ** (year / days) - 1.0 if final_nav > 0 else None
+    annual_return = final_nav ** (year / days) - 1.0 if final_nav > 0 and 4 * days >= year else None
     downside = math.sqrt(float(np.mean(np.minimum(net, 0.0) ** 2)))
     depth, length = _drawdown(nav)
     low, high = np.quantile(net, [0.05, 0.95])

@@ -115,7 +115,7 @@ class CostRow:
 
     bps: float
     sharpe: float | None
-    annual_return: float
+    annual_return: float | None
     opponent_sharpe: float | None
 
 

@@ -28,6 +28,7 @@ from finflow.evaluation.result import (
 from finflow.evaluation.spa import superior_predictive_ability
 from finflow.evaluation.statistics import sharpe_difference
 from finflow.evaluation.stress import stress_table
+from finflow.evaluation.verdict import VERDICT
 from finflow.seeding import numpy_stream
 
 Explain = Callable[[Rows, Floats, Floats], tuple[Floats, Floats]]
@@ -124,12 +125,12 @@ def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
     if lost <= LOST:
         return []
     share = f"{100 * lost:.0f} %"
-    return [f"{share} of the Sharpe ratio is lost at one day of lag: look at what the policy knows at the close"]
+    return [f"{share} of the Sharpe ratio is lost one close later: look at what the policy knows at the close"]
 
 
 def compare(policy: Track, opponent: Track, *, samples: int, block_days: int, seed: int) -> Comparison:
     """Active information ratio and Sharpe difference of two tracks of the same days."""
-    rng = numpy_stream(seed, f"comparison/{opponent.name}")
+    rng = numpy_stream(seed, VERDICT)  # the verdict's draw: one pair of tracks has one p-value
     result = sharpe_difference(
         policy.net, opponent.net, samples=samples, block_days=block_days, rng=rng, year=policy.year
     )

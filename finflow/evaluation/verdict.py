@@ -13,6 +13,9 @@ from finflow.evaluation.result import Outcome, Track, Verdict
 from finflow.evaluation.statistics import sharpe_difference
 from finflow.seeding import numpy_stream
 
+VERDICT = "verdict"
+"""Stream of the bootstrap behind every difference of Sharpe ratios."""
+
 
 def strongest(opponents: Mapping[str, Track]) -> str:
     """Name of the opponent with the highest Sharpe ratio; the first of equals."""
@@ -36,7 +39,7 @@ def judge(
     Parameters
     ----------
     opponents : 1/N at the policy's frequency and monthly, by name.
-    seed : of the run; the draw comes from its stream "verdict".
+    seed : of the run; the draw comes from its stream `VERDICT`, as every comparison's does.
     scale : noted in the verdict when `policy` is a scaled one.
     """
     name = strongest(opponents)
@@ -45,7 +48,7 @@ def judge(
         opponents[name].net,
         samples=samples,
         block_days=block_days,
-        rng=numpy_stream(seed, "verdict"),
+        rng=numpy_stream(seed, VERDICT),
         year=policy.year,
     )
     outcome: Outcome = "INDISTINGUISHABLE FROM"

@@ -99,8 +99,8 @@ def importance_chart(found: Importance) -> Chart:
         else "one run: how far this depends on the seed is not known"
     )
     note = (
-        f"Mean absolute integrated gradients of each day's largest trade, summed over names, on {found.days} days; "
-        f"{over}. All other inputs: {100 * rest:.0f} %."
+        f"Mean absolute integrated gradients of the largest trade of each of {found.days} decisions, summed over "
+        f"names; {over}. All other inputs: {100 * rest:.0f} %."
     )
     return Chart("importance", "Which inputs move it", note, figure, 60 + 26 * len(names))
 
@@ -108,7 +108,7 @@ def importance_chart(found: Importance) -> Chart:
 def regime_chart(rows: Sequence[GateRow], experts: Sequence[str]) -> Chart:
     """Mean share of each expert under each regime label, as stacked bars."""
     figure = blank()
-    labels = [f"{row.regime} ({row.days} d)" for row in rows][::-1]
+    labels = [f"{row.regime} ({row.days})" for row in rows][::-1]
     for k, name in enumerate(experts):
         figure.add_trace(
             go.Bar(
@@ -120,7 +120,10 @@ def regime_chart(rows: Sequence[GateRow], experts: Sequence[str]) -> Chart:
     figure.update_layout(barmode="stack", hovermode="y unified", legend={"traceorder": "normal"})
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     rates = ", ".join(f"{row.regime} {100 * row.rate:.2g} %" for row in rows)
-    note = f"Mean share of each expert in the aim on the days decided under each label. Mean trading rate: {rates}."
+    note = (
+        "Mean share of each expert in the aim over the decisions under each label (their number in brackets). "
+        f"Mean trading rate: {rates}."
+    )
     return Chart("gate-regimes", "Gate against regime", note, figure, 120 + 44 * len(rows))
 
 

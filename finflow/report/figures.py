@@ -3,11 +3,14 @@
 The curves are drawn from the tracks of an `Evaluation`; every number printed as a number comes from its tables.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from finflow.data.calendar import unit_of
 from finflow.evaluation.result import Evaluation, Track
 from finflow.report.theme import (
     EXPERTS,
@@ -27,7 +30,15 @@ from finflow.report.theme import (
     text,
 )
 
-TOP_NAMES = 10
+MOST_NAMES = 30
+"""Names of a chart at the most."""
+SMALL_REST = 0.05
+"""Share of wealth, on average, under which the smallest holdings are drawn as one."""
+DASHES = ("dot", "dash", "dashdot", "longdash", "longdashdot", "2px,4px", "8px,3px", "8px,3px,2px,3px", "14px,3px",
+          "14px,3px,2px,3px", "2px,7px", "5px,5px", "3px,3px,9px,3px")  # fmt: skip
+"""Of the thin baselines, each its own; the policy's line alone is solid."""
+HATCHES = ("", "/", "x")
+"""Of every ten largest holdings, so that thirty stay distinct."""
 LOG_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
 
 
@@ -50,9 +61,9 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     # The tables hold the baselines at the policy's frequency too; as lines they would only cover the monthly ones.
     others = [t for key, t in evaluation.baselines.items() if key != name and not key.endswith((", daily", ", weekly"))]
     for i, track in enumerate(others):
-        dash = ("solid", "dot", "dash")[i // len(OTHERS) % 3]
-        _add_track(figure, track, x, rows, {"width": 1, "color": OTHERS[i % len(OTHERS)], "dash": dash}, rank=3 + i)
-    _add_track(figure, opponent, x, rows, {"width": 2.2, "color": OPPONENT}, rank=2)
+        line = {"width": 1.2, "color": OTHERS[i % len(OTHERS)], "dash": DASHES[i % len(DASHES)]}
+        _add_track(figure, track, x, rows, line, rank=3 + i)
+    _add_track(figure, opponent, x, rows, {"width": 2.2, "color": OPPONENT, "dash": "10px,2px"}, rank=2)
     _add_track(figure, evaluation.policy, x, rows, {"width": 2.6, "color": POLICY}, rank=1)
     relative = evaluation.policy.nav / opponent.nav
     figure.add_trace(
@@ -70,12 +81,12 @@ def equity_chart(evaluation: Evaluation) -> Chart:
         f"Bottom: wealth of the policy relative to {name}. Click a name in the legend to hide or show it."
     )
     if len(rows) < len(evaluation.policy.dates):
-        note += f" {len(rows):,} of {len(evaluation.policy.dates):,} days are drawn."
+        note += f" {len(rows):,} of {len(evaluation.policy.dates):,} {unit_of(evaluation.policy.year)}s are drawn."
     return Chart("equity", f"Equity and drawdown against {name}", note, figure, 720)
 
 
 def _add_track(
-    figure: go.Figure, track: Track, x: list[str], rows: NDArray[np.int64], line: dict[str, object], rank: int
+    figure: go.Figure, track: Track, x: list[str], rows: NDArray[np.int64], line: Mapping[str, float | str], rank: int
 ) -> None:
     """Draw last what ranks first, so that it lies on top; the legend lists it first."""
     shared = {
@@ -109,20 +120,24 @@ def weights_chart(evaluation: Evaluation) -> Chart:
     x = days(evaluation.policy.dates[rows])
     risky = weights[:, :-1]
     order = np.argsort(-risky.mean(axis=0), kind="stable")
-    top = order if len(order) <= TOP_NAMES + 1 else order[:TOP_NAMES]
-    rest = np.setdiff1d(order, top)
-    layers = [(assets[-1], weights[:, -1], "#B8BDC2")]
-    layers += [(assets[i], risky[:, i], NAMES[k % len(NAMES)]) for k, i in enumerate(top)]
-    if len(rest):
-        layers.append((f"{len(rest)} other names", risky[:, rest].sum(axis=1), "#E3E5E8"))
+    left = 1.0 - weights[:, -1].mean() - np.cumsum(risky.mean(axis=0)[order])
+    count = min(int(np.argmax(left < SMALL_REST)) + 1 if (left < SMALL_REST).any() else len(order), MOST_NAMES)
+    count = len(order) if count >= len(order) - 1 else count  # one name is no rest
+    top, rest = order[:count], order[count:]
     figure = blank()
-    for name, values, colour in layers:
-        figure.add_trace(_area(x, values[rows], text(name), colour, decimals=4))
+    figure.add_trace(_area(x, weights[rows, -1], text(assets[-1]), "#B8BDC2", decimals=4))
+    for k, i in enumerate(top):
+        hatch = HATCHES[k // len(NAMES) % len(HATCHES)]
+        figure.add_trace(_area(x, risky[rows, i], text(assets[i]), NAMES[k % len(NAMES)], decimals=4, hatch=hatch))
+    note = "Executed weights, cash at the bottom, then the largest average holdings first."
+    if len(rest):
+        label = f"{len(rest)} other names"
+        figure.add_trace(_area(x, risky[np.ix_(rows, rest)].sum(axis=1), label, "#E3E5E8", decimals=4))
+        note += f" The {label} hold {risky[:, rest].max():.1%} each at the most."
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="share of wealth", tickformat=".0%", range=[0, 1])
     figure.update_xaxes(type="date")
     figure.update_layout(legend={"traceorder": "normal"})
-    note = "Executed weights, cash at the bottom, then the largest average holdings first."
     return Chart("weights", "Weights over time", note, figure, 460)
 
 
@@ -165,10 +180,13 @@ def gate_chart(evaluation: Evaluation) -> Chart:
     return Chart("gate", "Gate and trading rate over time", note, figure, 560)
 
 
-def _area(x: list[str], values: NDArray[np.float64], name: str, colour: str, decimals: int) -> go.Scatter:
+def _area(
+    x: list[str], values: NDArray[np.float64], name: str, colour: str, decimals: int, hatch: str = ""
+) -> go.Scatter:
+    pattern = {"shape": hatch, "fgcolor": "#ffffff", "bgcolor": colour, "size": 7, "solidity": 0.25} if hatch else None
     return go.Scatter(
         x=x, y=numbers(values, decimals), name=name, stackgroup="one", mode="lines",
-        line={"width": 0.5, "color": colour}, fillcolor=colour, hovertemplate="%{y:.1%}",
+        line={"width": 0.5, "color": colour}, fillcolor=colour, fillpattern=pattern, hovertemplate="%{y:.1%}",
     )  # fmt: skip
 
 

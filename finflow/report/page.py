@@ -1,6 +1,5 @@
 """One self-contained page per evaluated run: no request leaves it, and the same inputs give the same bytes."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +121,6 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         opponent=opponent_name(evaluation),
         figures=_key_figures(evaluation),
         charts=charts,
-        max_entropy=math.log(max(len(evaluation.expert_names), 1)),
         break_even=number(evaluation.break_even_bps, 1),
         tables={
             "metrics": metric_table(evaluation),

@@ -77,9 +77,9 @@ def _experts_say(worths: Sequence[tuple[str, Comparison]]) -> list[str]:
         noun, verb, them = ("expert", "adds", "it") if len(idle) == 1 else ("experts", "add", "any one of them")
         says.append(f"The {noun} {_listed(idle)} {verb} nothing here: without {them} the Sharpe ratio is no lower.")
     if unclear:
-        says.append(f"Leaving out {_listed(unclear, 'or')} lowers the Sharpe ratio, by no more than chance explains.")
+        says.append(f"Leaving out {_listed(unclear, 'or')} lowers the Sharpe ratio, by no more than luck could.")
     if earning:
-        says.append(f"Leaving out {_listed(earning, 'or')} lowers the Sharpe ratio by more than chance explains.")
+        says.append(f"Leaving out {_listed(earning, 'or')} lowers the Sharpe ratio by more than luck could.")
     return says
 
 
@@ -87,11 +87,11 @@ def _others_say(worths: Sequence[tuple[str, Comparison]]) -> list[str]:
     idle, unclear, earning = _sorted(worths)
     says: list[str] = []
     if idle:
-        says.append(f"Taken away at no loss of Sharpe ratio: {_listed(idle)}.")
+        says.append(f"Taking away {_listed(idle, 'or')} costs nothing: the Sharpe ratio is no lower.")
     if unclear:
-        says.append(f"Taken away at a loss that chance explains: {_listed(unclear)}.")
+        says.append(f"Taking away {_listed(unclear, 'or')} lowers the Sharpe ratio, by no more than luck could.")
     if earning:
-        says.append(f"Taken away at a loss that chance does not explain: {_listed(earning)}.")
+        says.append(f"Taking away {_listed(earning, 'or')} lowers the Sharpe ratio by more than luck could.")
     return says
 
 
@@ -115,10 +115,10 @@ def gate_says(gate: GateInformation | None) -> str:
     """Whether the gate follows the regime, in words; nothing where there is no gate, or one regime alone."""
     if gate is None:
         return ""
-    limit = f"the {gate.chance:.2g} that chance stays under in 95 of 100 shifts of the regimes"
-    if gate.found:
-        return f"The gate follows the market regime: they share {gate.nats:.2g} nats, above {limit}."
-    return f"The gate does not follow the market regime: they share {gate.nats:.2g} nats, not above {limit}."
+    count = round(100 * gate.p_value)
+    matched = f"{count} of 100" if count else "fewer than 1 of 100"
+    fit = f"moved to other times at random, the regimes fit it as well in {matched} cases"
+    return f"The gate {'follows' if gate.found else 'does not follow'} the market regime: {fit}."
 
 
 def _listed(names: Sequence[str], word: str = "and") -> str:

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from finflow.data.calendar import unit_of
 from finflow.evaluation.linear_tilt import HORIZON, LINEAR
-from finflow.evaluation.result import Evaluation, Regression, Stress
+from finflow.evaluation.result import Evaluation, Metrics, Regression, Stress
 from finflow.report.figures import opponent_name
 from finflow.report.reality import reality_says, reality_table
 from finflow.report.tables import (
@@ -18,11 +19,12 @@ from finflow.report.tables import (
     number,
     probability,
     signed,
+    total_return,
 )
 from finflow.report.verdict import common_reach, tone
 
 MOST_LOST = 0.5
-"""Share of the Sharpe ratio: when one day of lag costs more, the result is flagged."""
+"""Share of the Sharpe ratio: when one close of lag costs more, the result is flagged."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def regression_says(evaluation: Evaluation) -> str:
     found = next((item for item in evaluation.scrutiny.comparisons if item.opponent == LINEAR), None)
     if found is None:
         return ""
-    tilt = f"Would a regression have done it? {_tilt(evaluation.scrutiny.regression)}"
+    unit = unit_of(evaluation.policy.year)
+    tilt = f"Would a regression have done it? {_tilt(evaluation.scrutiny.regression, unit)}"
     if not math.isfinite(found.difference):
         return f"{tilt} A Sharpe ratio is undefined over this window, so the two cannot be compared."
     side = "above" if found.difference >= 0 else "below"
@@ -96,8 +99,10 @@ def regression_says(evaluation: Evaluation) -> str:
     return f"{tilt} {size}, {ends}: {answer}."
 
 
-def _tilt(regression: Regression | None) -> str:
-    what = f"The {LINEAR} moves 1/N towards the names whose next {HORIZON} days a ridge regression on the same features"
+def _tilt(regression: Regression | None, unit: str) -> str:
+    what = (
+        f"The {LINEAR} moves 1/N towards the names whose next {HORIZON} {unit}s a ridge regression on the same features"
+    )
     if regression is None:
         return f"{what} predicts best, fitted and chosen on each fold's own train and validation rows."
     if regression.strength == 0:
@@ -165,10 +170,10 @@ def lag_card(evaluation: Evaluation) -> Card:
     lagged = evaluation.scrutiny.lagged
     before, after = evaluation.metrics[evaluation.policy.name].sharpe, lagged.sharpe
     meaning = (
-        f"Each trade one close later than decided: return {BY_FIELD['annual_return'].cell(lagged).text} % a year, "
+        f"Each trade one close later than decided: return {_returned(lagged)}, "
         f"Sharpe ratio {number(after, 2).text} instead of {number(before, 2).text}."
     )
-    label = "Sharpe with one day of lag"
+    label = f"Sharpe with one {unit_of(evaluation.policy.year)} of lag"
     if before is None or after is None or before <= 0:
         return Card(label, number(after, 2).text, f"{meaning} The share lost is undefined.")
     lost = (before - after) / before
@@ -179,6 +184,12 @@ def lag_card(evaluation: Evaluation) -> Card:
         more = f"{share} of it is lost, more than half: the result hangs on trading at the very close it decides on."
         return Card(label, number(after, 2).text, f"{meaning} {more}", flagged=True)
     return Card(label, number(after, 2).text, f"{meaning} {share} of it is lost.")
+
+
+def _returned(metrics: Metrics) -> str:
+    if metrics.annual_return is None:
+        return f"{total_return(metrics).text} % in all"
+    return f"{BY_FIELD['annual_return'].cell(metrics).text} % a year"
 
 
 def stress_table(evaluation: Evaluation) -> Table:
@@ -192,7 +203,7 @@ def stress_table(evaluation: Evaluation) -> Table:
             cells = (Cell(crisis.name, note=dates), Cell(name), *_fall(crisis, name))
             rows.append(Row(cells, mark(name, evaluation), group=i == 0))
     columns = (
-        Column("Crisis", "days held", numeric=False),
+        Column("Crisis", f"{unit_of(evaluation.policy.year)}s held", numeric=False),
         Column("Strategy", numeric=False),
         Column("Return", "% in all"),
         Column("Max drawdown", "%"),

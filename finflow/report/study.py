@@ -60,7 +60,7 @@ def study_view(study: Study, evaluation: Evaluation) -> StudyView:
     if study.kind == "folds":
         first = (
             f"Walk-forward: {count} test window{'' if count == 1 else 's'}, each after everything its run was trained "
-            "and selected on, stitched into one track. The verdict above is the pooled one, over all of their days."
+            "and selected on, stitched into one track. The verdict above is the pooled one, over all of them."
         )
         subject, table = "walk-forward, stitched", _table(study, evaluation)
         if not study.seeds:

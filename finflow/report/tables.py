@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finflow.data.calendar import unit_of
+from finflow.evaluation.diagnostics import readings
 from finflow.evaluation.result import Evaluation, Metrics
 from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
@@ -100,14 +101,6 @@ KEY_FIGURES = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95"
                "final_nav")  # fmt: skip
 REGIME_FIGURES = ("annual_return", "volatility", "sharpe", "cvar95", "max_drawdown", "turnover", "hit_rate")
 
-DIAGNOSTICS = {
-    "gate_entropy": "Gate entropy (nats)",
-    "expert_distance": "Mean pairwise distance of the experts",
-    "gate_information": "Mutual information of gate and regime (nats)",
-}
-CHANGE = "_change"
-"""Suffix of a diagnostic that says how much another one moved since the phase-1 parent."""
-
 
 def number(value: float | None, decimals: int, scale: float = 1.0) -> Cell:
     """Write a number; nan and None as a dash."""
@@ -115,6 +108,11 @@ def number(value: float | None, decimals: int, scale: float = 1.0) -> Cell:
         return Cell(DASH)
     shown = round(value * scale, decimals) + 0.0  # adding 0.0 turns -0.0 into 0.0
     return Cell(f"{shown:,.{decimals}f}", float(value))
+
+
+def total_return(metrics: Metrics) -> Cell:
+    """Return over the whole time measured, in %: of short ones the only one, since those are not annualised."""
+    return signed(metrics.final_nav - 1.0, 1, 100)
 
 
 def signed(value: float | None, decimals: int, scale: float = 1.0) -> Cell:
@@ -160,13 +158,15 @@ def regime_table(evaluation: Evaluation) -> Table:
         pair = [name for name in (evaluation.policy.name, opponent_name(evaluation)) if name in strategies]
         for i, name in enumerate(pair):
             days = number(evaluation.regime_days.get(regime), 0)
-            cells = (Cell(regime), days, Cell(name), *(measure.cell(strategies[name]) for measure in wanted))
+            own = strategies[name]
+            cells = (Cell(regime), days, Cell(name), total_return(own), *(measure.cell(own) for measure in wanted))
             rows.append(Row(cells, mark(name, evaluation), group=i == 0))
     year = evaluation.policy.year
     columns = (
         Column("Regime", numeric=False),
         Column(f"{unit_of(year).capitalize()}s"),
         Column("Strategy", numeric=False),
+        Column("Return", "% in all"),
     )
     return Table("regime-table", (*columns, *(measure.column(year) for measure in wanted)), tuple(rows))
 
@@ -185,7 +185,14 @@ def regime_sharpe_table(evaluation: Evaluation) -> Table:
 def cost_table(evaluation: Evaluation) -> Table:
     """Policy and opponent at several costs, decisions unchanged."""
     rows = [
-        Row((number(row.bps, 0), number(row.sharpe, 2), number(row.opponent_sharpe, 2), _percent(row.annual_return)))
+        Row(
+            (
+                number(row.bps, 0),
+                number(row.sharpe, 2),
+                number(row.opponent_sharpe, 2),
+                number(row.annual_return, 1, 100),
+            )
+        )
         for row in evaluation.costs
     ]
     columns = (
@@ -199,13 +206,10 @@ def cost_table(evaluation: Evaluation) -> Table:
 
 def diagnostics_table(evaluation: Evaluation) -> Table:
     """Diagnostics of the gate and the experts, each beside its change since phase 1."""
-    found = evaluation.diagnostics
-    rows: list[Row] = []
-    for key, value in found.items():
-        if key.endswith(CHANGE) and key.removesuffix(CHANGE) in found:
-            continue
-        label = DIAGNOSTICS.get(key, key.replace("_", " ").capitalize())
-        rows.append(Row((Cell(label), number(value, 4), signed(found.get(key + CHANGE), 4))))
+    rows = [
+        Row((Cell(reading.label, note=reading.unit), number(now, reading.decimals), signed(change, reading.decimals)))
+        for reading, now, change in readings(evaluation.diagnostics)
+    ]
     columns = (Column("Diagnostic", numeric=False), Column("Value"), Column("Change", "since phase 1"))
     return Table("diagnostics-table", columns, tuple(rows))
 
@@ -214,10 +218,6 @@ def fact_table(key: str, facts: Mapping[str, Any]) -> Table:
     """Names and values of plain facts; nested ones with dotted names."""
     rows = tuple(Row((Cell(name), Cell(value))) for name, value in _flat(facts))
     return Table(key, (Column("Fact", numeric=False), Column("Value", numeric=False)), rows)
-
-
-def _percent(value: float) -> Cell:
-    return number(value, 1, 100)
 
 
 def mark(name: str, evaluation: Evaluation) -> str:

@@ -91,6 +91,13 @@ def test_evaluation_holds_what_a_report_needs(case) -> None:
     assert e.scaled_verdict.scale != 1.0
 
 
+def test_one_pair_of_tracks_has_one_interval_and_one_p_value(case) -> None:
+    _, e, _ = case
+    (same,) = [c for c in e.scrutiny.comparisons if c.opponent == e.verdict.opponent]
+    for field in ("difference", "low", "high", "p_value"):
+        assert getattr(same, field) == getattr(e.verdict, field)
+
+
 def test_test_returns_do_not_touch_the_scale(make_market) -> None:
     market = market_with_a_delisting(make_market)
     before = evaluated(market, Tilted([0.6, 0.1, 0.1, 0.2])).scaled_verdict

@@ -15,20 +15,20 @@ WEIGHTS = np.array([[0.5, 0.5, 0.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.0, 0
 
 
 def test_hand_example() -> None:
-    m = measure(NET, TURNOVER, WEIGHTS)
+    m = measure(NET, TURNOVER, WEIGHTS, year=20)
     nav = 0.9 * 1.05 * 1.10 * 0.98 * 1.04
     mean = 0.07 / 5
     variance = sum((x - mean) ** 2 for x in NET.tolist()) / 4
     assert m.final_nav == pytest.approx(nav, abs=1e-15)
-    assert m.annual_return == pytest.approx(nav ** (252 / 5) - 1)
-    assert m.volatility == pytest.approx(math.sqrt(252 * variance))
-    assert m.sharpe == pytest.approx(mean / math.sqrt(variance) * math.sqrt(252))
-    assert m.sortino == pytest.approx(mean / math.sqrt((0.01 + 0.0004) / 5) * math.sqrt(252))
+    assert m.annual_return == pytest.approx(nav ** (20 / 5) - 1)
+    assert m.volatility == pytest.approx(math.sqrt(20 * variance))
+    assert m.sharpe == pytest.approx(mean / math.sqrt(variance) * math.sqrt(20))
+    assert m.sortino == pytest.approx(mean / math.sqrt((0.01 + 0.0004) / 5) * math.sqrt(20))
     assert m.max_drawdown == pytest.approx(0.10)  # from the start at 1, by the first day
-    assert m.calmar == pytest.approx((nav ** (252 / 5) - 1) / 0.10)
+    assert m.calmar == pytest.approx((nav ** (20 / 5) - 1) / 0.10)
     assert m.cvar95 == pytest.approx(0.10)
     assert m.hit_rate == pytest.approx(0.6)
-    assert m.turnover == pytest.approx(0.1 * 252)  # the first purchase is no rebalancing
+    assert m.turnover == pytest.approx(0.1 * 20)  # the first purchase is no rebalancing
     assert m.effective_assets == pytest.approx((2 + 1 / 0.375 + 1 + 1 + 2) / 5)
     low, high = np.quantile(NET, [0.05, 0.95])
     assert m.tail_ratio == pytest.approx(high / -low)
@@ -53,7 +53,7 @@ def test_cvar_takes_the_worst_five_percent_rounded_up() -> None:
 
 
 def test_undefined_is_none_and_nothing_is_clipped() -> None:
-    flat = asdict(measure(np.zeros(10), np.zeros(10), np.ones((10, 1))))
+    flat = asdict(measure(np.zeros(10), np.zeros(10), np.ones((10, 1)), year=40))
     assert [k for k, v in flat.items() if v is None] == ["sharpe", "sortino", "calmar", "tail_ratio"]
     assert flat["volatility"] == 0.0
     empty = asdict(measure(np.zeros(0), np.zeros(0), np.ones((0, 1))))
@@ -62,6 +62,18 @@ def test_undefined_is_none_and_nothing_is_clipped() -> None:
     assert (ruin.annual_return, ruin.max_drawdown, ruin.final_nav) == (None, 1.0, 0.0)
     wild = np.array([3.0, 5.0, 4.0, 6.0])  # a Sharpe ratio far above 5 stays what it is
     assert measure(wild, np.zeros(4), np.ones((4, 1))).sharpe == pytest.approx(4.5 / np.std(wild, ddof=1) * 252**0.5)
+
+
+@pytest.mark.parametrize(("year", "quarter"), [(252, 63), (365, 92), (52, 13), (12, 3)])
+def test_less_than_a_quarter_is_not_annualised(year: int, quarter: int) -> None:
+    def found(rows: int) -> tuple[float | None, float | None]:
+        m = measure(np.r_[-0.01, np.full(rows - 1, 0.02)], np.zeros(rows), np.ones((rows, 1)), year=year)
+        assert m.volatility is not None
+        assert m.final_nav > 1
+        return m.annual_return, m.calmar
+
+    assert found(quarter - 1) == (None, None)
+    assert None not in found(quarter)
 
 
 def test_validation_score_is_active_against_the_benchmark() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from finflow.errors import StorageError
+from finflow.evaluation.diagnostics import diagnostics_says
 from finflow.evaluation.result import Evaluation, Verdict
 from finflow.report import figures, theme
 from finflow.report.learning_curves import FINETUNE, PRETRAIN, curves, rolling_mean
@@ -128,9 +129,11 @@ def test_the_metric_table_says_what_the_evaluation_says(evaluation: Evaluation) 
 def test_a_diagnostic_stands_beside_its_change(evaluation: Evaluation) -> None:
     rows = diagnostics_table(evaluation).rows
     assert [[cell.text for cell in row.cells] for row in rows] == [
-        ["Gate entropy (nats)", "1.3100", "-0.2900"],
-        ["Mean pairwise distance of the experts", "0.1820", "+0.0210"],
+        ["Experts in use", "3.71", "-1.25"],  # exp(1.31), and that minus exp(1.60)
+        ["What two experts hold otherwise", "18.2", "+2.1"],
     ]
+    one_line = "experts in use 3.71 (-1.25 since phase 1), what two experts hold otherwise 18.2 % (+2.1 since phase 1)"
+    assert diagnostics_says(evaluation.diagnostics) == one_line
     alone = replace(evaluation, diagnostics={"gate_entropy": 1.0})
     assert diagnostics_table(alone).rows[0].cells[2].text == DASH
 
@@ -161,10 +164,20 @@ def test_weights_and_gate_stack_to_one(evaluation: Evaluation) -> None:
     for chart in (figures.weights_chart(evaluation), figures.gate_chart(evaluation)):
         areas = [t["y"] for t in chart.figure.to_plotly_json()["data"] if t.get("stackgroup")]
         np.testing.assert_allclose(np.sum(areas, axis=0), 1.0, atol=1e-3)
-    names = [t["name"] for t in figures.weights_chart(evaluation).figure.to_plotly_json()["data"]]
+    data = figures.weights_chart(evaluation).figure.to_plotly_json()["data"]
+    names = [t["name"] for t in data]
     assert names[0] == "CASH"
-    assert names[-1] == "10 other names"
-    assert len(names) == 12
+    held = evaluation.policy.weights.mean(0)[:-1]
+    assert names[-1] == f"{len(held) - (len(names) - 2)} other names"
+    assert np.sort(held)[: len(held) - (len(names) - 2)].sum() < figures.SMALL_REST
+    looks = {(t["fillcolor"], (t.get("fillpattern") or {}).get("shape")) for t in data if t.get("stackgroup")}
+    assert len(looks) == len(names)
+
+
+def test_every_line_of_the_equity_chart_has_a_dash_of_its_own(evaluation: Evaluation) -> None:
+    data = figures.equity_chart(evaluation).figure.to_plotly_json()["data"]
+    dashes = [trace["line"].get("dash", "solid") for trace in data if trace.get("showlegend") is not False]
+    assert len(set(dashes)) == len(dashes) == len(evaluation.metrics)
 
 
 def test_turnover_by_month_loses_nothing(evaluation: Evaluation) -> None:

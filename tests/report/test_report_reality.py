@@ -33,13 +33,13 @@ def test_what_adds_nothing_is_named() -> None:
     text = says(variant(*idle), variant(*unclear), variant(*earning))
     assert text == (
         "The expert momentum adds nothing here: without it the Sharpe ratio is no lower."
-        " Leaving out growth lowers the Sharpe ratio, by no more than chance explains."
-        " Leaving out value lowers the Sharpe ratio by more than chance explains."
+        " Leaving out growth lowers the Sharpe ratio, by no more than luck could."
+        " Leaving out value lowers the Sharpe ratio by more than luck could."
     )
     two = says(variant(*idle), variant("without value", 0.9, -0.3, 0.1))
     assert two.startswith("The experts momentum and value add nothing here: without any one of them")
     both = says(variant("without momentum", 0.7, -0.1, 0.3), variant(*unclear))
-    assert both == "Leaving out momentum or growth lowers the Sharpe ratio, by no more than chance explains."
+    assert both == "Leaving out momentum or growth lowers the Sharpe ratio, by no more than luck could."
     assert "undefined" in says(variant(*idle), whole=None)
     assert says(variant("without momentum", None, math.nan, math.nan)) == ""
     assert reality_says([], ("momentum",), None) == ()
@@ -47,9 +47,14 @@ def test_what_adds_nothing_is_named() -> None:
 
 def test_other_parts_are_judged_alike() -> None:
     timing = "the gate's timing (shuffled gate)"
-    assert says(variant("shuffled gate", 0.9, -0.3, 0.1)) == f"Taken away at no loss of Sharpe ratio: {timing}."
-    assert says(variant("shuffled gate", 0.7, -0.1, 0.3)) == f"Taken away at a loss that chance explains: {timing}."
-    assert says(variant("another way", 0.5, 0.1, 0.5)).endswith("chance does not explain: another way.")
+    assert (
+        says(variant("shuffled gate", 0.9, -0.3, 0.1))
+        == f"Taking away {timing} costs nothing: the Sharpe ratio is no lower."
+    )
+    unclear = f"Taking away {timing} lowers the Sharpe ratio, by no more than luck could."
+    assert says(variant("shuffled gate", 0.7, -0.1, 0.3)) == unclear
+    earning = "Taking away another way lowers the Sharpe ratio by more than luck could."
+    assert says(variant("another way", 0.5, 0.1, 0.5)) == earning
 
 
 @pytest.mark.parametrize(("moved", "fragment"), [(0.118, "moves 11.8 % of wealth away"), (0.001, "still their priors")])
@@ -61,9 +66,12 @@ def test_what_experts_learnt_is_told_by_what_it_moves(moved: float, fragment: st
 def test_the_gate_is_told_to_follow_the_regime_or_not() -> None:
     row = variant("without momentum", 0.7, -0.1, 0.3)
     follows = says(row, gate=GateInformation(0.021, 0.013, 0.012))
-    assert "The gate follows the market regime: they share 0.021 nats, above the 0.013" in follows
+    shifted = "moved to other times at random, the regimes fit it as well in"
+    assert f"The gate follows the market regime: {shifted} 1 of 100 cases." in follows
     blind = says(row, gate=GateInformation(0.004, 0.013, 0.4))
-    assert "The gate does not follow the market regime: they share 0.004 nats, not above the 0.013" in blind
+    assert f"The gate does not follow the market regime: {shifted} 40 of 100 cases." in blind
+    sure = says(row, gate=GateInformation(0.021, 0.013, 0.001))
+    assert f"{shifted} fewer than 1 of 100 cases." in sure
 
 
 def test_variants_stand_beside_the_whole_policy() -> None:
