@@ -12,13 +12,13 @@ from finflow.agents import bcell, iql
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.envs.collect import collect
 from finflow.nn.networks import Networks, build_networks
-from finflow.replay import Replay
 from finflow.schema import Config
-from finflow.schema.algo import IQL, BCell
+from finflow.schema.algo import BCellConfig, IQLConfig
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, compiled, computing_of, prepare, use_hardware
 from finflow.stages.run import walkers_of
 from finflow.training.batches import Batcher
+from finflow.training.replay_buffer import ReplayBuffer
 
 DAYS = 1600
 MARKET = [f"env.synthetic.assets={ACTION - 1}", f"env.synthetic.days={DAYS}", "env=synthetic", "hardware=cpu"]
@@ -27,12 +27,18 @@ NOW = OnlineCoefficients(sigma=0.2, anchor=0.05, temperature=1.0, balance=0.0, c
 
 
 def updates_of(
-    config: Config, prepared: Prepared, networks: Networks, algo: IQL | BCell, memory: Replay, *, with_batch: bool
+    config: Config,
+    prepared: Prepared,
+    networks: Networks,
+    algo: IQLConfig | BCellConfig,
+    memory: ReplayBuffer,
+    *,
+    with_batch: bool,
 ) -> tuple[Callable[[], Batch], Callable[[Batch], object]]:
     """How a batch of the phase is made, paths included, or the same one again and again; and one update by it."""
     world = prepared.world
     generator = torch_stream(0, "bench", world.device)
-    if isinstance(algo, IQL):
+    if isinstance(algo, IQLConfig):
         agent, act, paths = iql.IQL(networks, algo, world, generator), None, algo.extraction == "value_gradient"
         update = partial(compiled(agent.update, config.hardware), coefficients=OfflineCoefficients())
     else:
@@ -60,14 +66,14 @@ def learner(stage: str, *changes: str, atoms: int = ATOMS, with_batch: bool) -> 
     config = finflow.load(stage, [*MARKET, *SIZES, *changes])
     device = use_hardware(config.hardware)
     prepared, algo = prepare(config, device), config.algo
-    assert isinstance(algo, IQL | BCell)
+    assert isinstance(algo, IQLConfig | BCellConfig)
     algo = algo.model_copy(update={"network": algo.network.model_copy(update={"n_quantiles": atoms})})
     networks = build_networks(prepared.spec, algo.network, 0, device, computing_of(config.hardware))
     where = (
         prepared.world if device.type == "cpu" else prepare(config, torch.device("cpu")).world
     )  # it is stepped there
     data = collect(prepared.market, where, prepared.fold.train, MEMORY // 200, 200, 0.0, 0, {})
-    draw, update = updates_of(config, prepared, networks, algo, Replay.of(data, device), with_batch=with_batch)
+    draw, update = updates_of(config, prepared, networks, algo, ReplayBuffer.of(data, device), with_batch=with_batch)
 
     def burst(updates: int) -> None:
         for _ in range(updates):

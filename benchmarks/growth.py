@@ -26,8 +26,8 @@ from benchmarks.contenders import CQL_DRAWS, phase1, phase2
 from benchmarks.growth_figure import draw
 from benchmarks.parts import features_and_priors, synthetic
 from benchmarks.worker import ONE_THREAD, peak_mib
-from finflow.replay import Replay
 from finflow.seeding import torch_stream
+from finflow.training.replay_buffer import ReplayBuffer
 
 ROOT = Path(__file__).resolve().parents[1]
 BESIDE, JOB = "B-Cell portfolio, CQL by default", ["experiment=demo"]
@@ -49,7 +49,7 @@ def _updates(build: Callable[..., Callable[[int], None]], *changes: str, atoms: 
 def _replay(size: int) -> Cost:
     """A memory of `size` transitions of 20 names, filled; CPU milliseconds of a batch of 256 from it."""
     device, count, chunk = torch.device("cpu"), 21, 100_000
-    memory, weights = Replay(size, count, device), torch.full((chunk, count), 1.0 / count)
+    memory, weights = ReplayBuffer(size, count, device), torch.full((chunk, count), 1.0 / count)
     row, start = torch.zeros(chunk, dtype=torch.int64), torch.full((chunk,), -1)
     for _ in range(size // chunk):
         memory.add(row, row + 1, weights, weights, torch.zeros(chunk), start)

@@ -51,9 +51,9 @@ from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
+from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.prepare import Prepared, prepare, use_hardware
 from finflow.stages.run import METRICS
-from finflow.stages.trained import Trained, load_trained
 from finflow.stages.validation import Validator
 
 WARM_UP, YEARS = 260, 20

@@ -18,10 +18,10 @@ from benchmarks.worker import peak_mib
 from finflow.envs.collect import collect
 from finflow.errors import FinFlowError
 from finflow.nn.networks import build_networks
-from finflow.replay import Replay
 from finflow.schema import Config
-from finflow.schema.algo import IQL, BCell
+from finflow.schema.algo import BCellConfig, IQLConfig
 from finflow.stages.prepare import computing_of, prepare, use_hardware
+from finflow.training.replay_buffer import ReplayBuffer
 
 WARM, UPDATES, ROWS, EPISODES = 5, 10, 25, 20
 DEFAULTS = {"pretrain": ["algo=iql"], "finetune": ["algo=bcell", "init.weights=null"]}
@@ -31,10 +31,10 @@ def update_of(config: Config) -> Callable[[], Any]:
     """One update of the phase that `config` is of, its batch included."""
     device = use_hardware(config.hardware)
     prepared, algo = prepare(config, device), config.algo
-    assert isinstance(algo, IQL | BCell)
+    assert isinstance(algo, IQLConfig | BCellConfig)
     networks = build_networks(prepared.spec, algo.network, 0, device, computing_of(config.hardware))
     data = collect(prepared.market, prepared.world, prepared.fold.train, EPISODES, 200, 0.0, 0, {})
-    draw, update = updates_of(config, prepared, networks, algo, Replay.of(data, device), with_batch=True)
+    draw, update = updates_of(config, prepared, networks, algo, ReplayBuffer.of(data, device), with_batch=True)
 
     def work() -> None:
         with record_function("batch"):

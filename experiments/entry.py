@@ -20,13 +20,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from finflow.config import compose_stage, parse
+from finflow.config_errors import CONF_DIR, group_choices, resolve_message
 from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
-from finflow.refusals import CONF_DIR, group_choices, resolve_message
 from finflow.schema import Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
-from finflow.tracking.aside import leave
-from finflow.training.stopping import end_at_once
+from finflow.tracking.background_sink import leave
+from finflow.training.interrupts import end_at_once
 from multirun import params_of, sweep
 
 STORAGE = {
@@ -130,7 +130,7 @@ def launch(stage: str, argv: Sequence[str], run: Run) -> int:
     if config.resume is not None:
         overrides, wanted = resumed(config, overrides, wanted)
     if "WORLD_SIZE" in os.environ or config.hardware.distributed:
-        from finflow.stages.processes import joined, quiet
+        from finflow.stages.torchrun import joined, quiet
 
         with joined(config, wanted if config.resume is not None else None) as own:
             if own is not None:
@@ -167,7 +167,7 @@ def execute(stage: str, overrides: Sequence[str], place: Path, run: Run) -> int:
 
 def resumed(config: Config, overrides: Sequence[str], typed: Path | None) -> tuple[list[str], Path]:
     """The command line of a run that goes on in the folder of an earlier one, and that folder."""
-    from finflow.stages.place import resumed_folder
+    from finflow.stages.run_directory import resumed_folder
 
     folder = resumed_folder(config, typed)
     assert folder is not None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import entry
 from finflow.config import compose_stage, parse
 from finflow.errors import ConfigError
-from finflow.tracking.aside import leave
+from finflow.tracking.background_sink import leave
 
 ABOUT = "Look at the data: names, calendar, windows of the fold, masks, warnings. Trains nothing, writes nothing."
 EXAMPLES = {

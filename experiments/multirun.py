@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 
 from finflow.artifacts.commands import leaves, override
 from finflow.config import compose_stage, parse
+from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
-from finflow.refusals import CONF_DIR, one_line, parse_override
 from finflow.schema import Config
 from finflow.sweeps.cost import told, work
 from finflow.sweeps.folder import Manifest, Status, SweepFolder
@@ -148,7 +148,7 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _manifest(stage: str, plan: Plan, first: Config) -> Manifest:
-    from finflow.stages.pinning import pin  # torch, which a sweep that goes on does not need
+    from finflow.stages.pin_parents import pin  # torch, which a sweep that goes on does not need
 
     command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
     threads, settings = first.hardware.threads, first.model_dump()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
     from finflow.evaluation.result import Evaluation, Metrics
-    from finflow.explain.card import Card
+    from finflow.explanations.card import Card
     from finflow.stages.ticket import Ticket
 
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
@@ -25,7 +25,7 @@ def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
 
 def show_parts(evaluation: "Evaluation") -> None:
     """Print a row a variant of the policy, as in the report, and what the rows say; nothing where there are none."""
-    from finflow.report.reality import reality_says, reality_table
+    from finflow.report.policy_ablations import reality_says, reality_table
 
     scrutiny = evaluation.scrutiny
     if len(scrutiny.reality) < 2:

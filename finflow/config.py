@@ -20,8 +20,7 @@ from pydantic import BaseModel, ValidationError
 from yaml import SafeLoader, YAMLError, scan
 from yaml.tokens import AliasToken
 
-from finflow.errors import ConfigError
-from finflow.refusals import (
+from finflow.config_errors import (
     CONF_DIR,
     NO_ENVIRONMENT,
     compose_message,
@@ -30,6 +29,7 @@ from finflow.refusals import (
     resolve_message,
     validation_message,
 )
+from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
 
 _LARGEST = 1 << 20

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from finflow.artifacts.commands import leaves
 from finflow.config import compose_stage
-from finflow.refusals import CONF_DIR, PRESETS, group_choices
+from finflow.config_errors import CONF_DIR, PRESETS, group_choices
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
 from finflow.schema.fields import Day, Schema
 

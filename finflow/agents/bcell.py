@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from finflow.agents.batch import Batch, OnlineCoefficients
-from finflow.agents.descent import Descent
+from finflow.agents.distributed import all_reduce_mean, own_stream, rank
 from finflow.agents.iql import implicit_losses
-from finflow.agents.team import mean_of_all, own_stream, rank
+from finflow.agents.optimizer_step import Descent
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
 from finflow.losses.cql import cql_penalty, scaled_alpha
@@ -24,10 +24,10 @@ from finflow.losses.quantile import atom_spread, cvar, lower_mean, quantile_loss
 from finflow.losses.sac import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
 from finflow.nn.actor import benchmark
 from finflow.nn.critic import Critic
+from finflow.nn.logistic_normal import Decision, dimensions, entropy, sample
 from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
-from finflow.nn.policy import Decision, dimensions, entropy, sample
-from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import BCellConfig
 
 ADVANTAGE_FLOOR = 0.1  # of s_A, in units of the reward: a critic that has learnt nothing must not be amplified
 
@@ -120,7 +120,7 @@ class BCell:
             dropped = config.top_quantiles_dropped
             z = lower_mean(both) if dropped is None else truncated_mixture(both, dropped)
             y = batch.reward[:, None] + batch.discount[:, None] * z
-        td = quantile_loss(atoms, y[:, None].expand(-1, atoms.shape[1], -1), mean_of_all(atom_spread(atoms)))
+        td = quantile_loss(atoms, y[:, None].expand(-1, atoms.shape[1], -1), all_reduce_mean(atom_spread(atoms)))
         q = atoms.detach().mean(-1)
         spread = torch.quantile(q, torch.tensor([0.05, 0.95], device=q.device))
         metrics = {

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.descent import Descent
-from finflow.agents.team import own_stream, rank
+from finflow.agents.distributed import own_stream, rank
+from finflow.agents.optimizer_step import Descent
 from finflow.agents.value_gradient import walk
 from finflow.envs.world import World
 from finflow.nn.networks import Networks
-from finflow.schema.algo import Direct as DirectConfig
+from finflow.schema.algo import DirectConfig
 
 
 class Direct:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from finflow.envs.world import State, World
 from finflow.nn.actor import Actor
-from finflow.nn.policy import Decision
+from finflow.nn.logistic_normal import Decision
 
 Floats = NDArray[np.float64]
 

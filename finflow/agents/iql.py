@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.descent import Descent
+from finflow.agents.distributed import all_gather, all_reduce_mean, own_stream, rank
+from finflow.agents.optimizer_step import Descent
 from finflow.agents.scales import advantage_spread
-from finflow.agents.team import mean_of_all, of_all, own_stream, rank
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
 from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
@@ -19,7 +19,7 @@ from finflow.losses.sac import anchor_loss
 from finflow.nn.actor import benchmark, held_weights
 from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
-from finflow.schema.algo import IQL as IQLConfig
+from finflow.schema.algo import IQLConfig
 
 SPREAD_STATES = 64  # of a batch, on which the unit of Q is measured at each update
 
@@ -54,7 +54,7 @@ def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> Impli
             shape = lower_mean(target.atoms(next_target, batch.next_weights[:, None]).squeeze(1))
             shape = (shape - shape.mean(-1, keepdim=True)) * batch.has_next[:, None]
         y = batch.reward[:, None] + batch.discount[:, None] * (next_value[:, None] + shape)
-    q_loss = quantile_loss(atoms, y[:, None].expand_as(atoms), mean_of_all(atom_spread(atoms)))
+    q_loss = quantile_loss(atoms, y[:, None].expand_as(atoms), all_reduce_mean(atom_spread(atoms)))
     return ImplicitLosses(expectile_loss(q - value, expectile), q_loss, q - value.detach(), value.detach(), q)
 
 
@@ -170,7 +170,7 @@ class IQL:
         state = dealt(batch.state, self.networks.actor.actors)
         rows = slice(0, len(state.row))
         decision = self.networks.actor.members(state, width=False)
-        everyones, own = of_all(advantage)
+        everyones, own = all_gather(advantage)
         weights = advantage_weight(everyones, config.beta, config.weight_cap, config.normalise_advantage)
         share, weight = effective_sample_share(weights), weights[own][rows]
         data = batch.weights[rows] * state.tradable

@@ -12,13 +12,9 @@ from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
+from finflow.nn.logistic_normal import Decision
 from finflow.nn.networks import Networks
-from finflow.nn.policy import Decision
-from finflow.schema.algo import IQL as IQLConfig
-from finflow.schema.algo import TD3BC as TD3BCConfig
-from finflow.schema.algo import BCell as BCellConfig
-from finflow.schema.algo import Direct as DirectConfig
-from finflow.schema.algo import OfflineAlgorithm, OnlineAlgorithm
+from finflow.schema.algo import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig
 
 
 class Learner(Protocol):

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.descent import Descent
-from finflow.agents.team import mean_of_all, own_stream, rank
+from finflow.agents.distributed import all_reduce_mean, own_stream, rank
+from finflow.agents.optimizer_step import Descent
 from finflow.envs.world import World
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
 from finflow.losses.td3bc import kl_divergence, smoothed, td3bc_actor_loss
 from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
-from finflow.schema.algo import TD3BC as TD3BCConfig
+from finflow.schema.algo import TD3BCConfig
 
 
 class TD3BC:
@@ -82,7 +82,7 @@ class TD3BC:
             z = lower_mean(target.atoms(target.embed(batch.next_state), executed[:, None]).squeeze(1))
             y = batch.reward[:, None] + batch.discount[:, None] * z
             q_target = target.atoms(target.embed(batch.state), batch.weights[:, None]).squeeze(1).mean(-1).amin(-1)
-        q_loss = quantile_loss(atoms, y[:, None].expand_as(atoms), mean_of_all(atom_spread(atoms)))
+        q_loss = quantile_loss(atoms, y[:, None].expand_as(atoms), all_reduce_mean(atom_spread(atoms)))
         value = critic.value(embedding)
         v_loss = expectile_loss(q_target - value, config.expectile)
         return q_loss + v_loss, {

@@ -14,7 +14,7 @@ from finflow.agents.batch import Paths
 from finflow.envs.world import State, View, World, joined
 from finflow.losses.sac import anchor_loss
 from finflow.nn.actor import Actor, benchmark
-from finflow.nn.policy import Decision
+from finflow.nn.logistic_normal import Decision
 
 
 class Walk(NamedTuple):

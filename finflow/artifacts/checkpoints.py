@@ -16,7 +16,7 @@ from typing import Any
 
 from finflow.artifacts.files import atomic_write, read_json, sha256_of, storage_errors
 from finflow.artifacts.names import CHECKPOINTS
-from finflow.artifacts.nested import pack, unpack
+from finflow.artifacts.state_codec import pack, unpack
 from finflow.artifacts.weights import load_weights, save_weights
 from finflow.config import digest
 from finflow.errors import ConfigError, StorageError

@@ -8,8 +8,8 @@ from typing import Any
 
 from finflow.artifacts.names import CONFIG
 from finflow.config import from_yaml, load, plain_yaml
+from finflow.config_errors import MISSING
 from finflow.errors import ConfigError
-from finflow.refusals import MISSING
 from finflow.schema import READS, Config
 
 _DATA = ("env", "fold", "seed", "output_root")

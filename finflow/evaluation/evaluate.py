@@ -23,7 +23,7 @@ from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
-from finflow.evaluation.scrutiny import POLICY, lag_flags, scrutinise
+from finflow.evaluation.robustness import POLICY, lag_flags, scrutinise
 from finflow.evaluation.verdict import judge, scaled_track, volatility_scale
 
 COLLAPSED = 0.005  # tracking error a year under which a policy is a copy

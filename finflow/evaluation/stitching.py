@@ -17,7 +17,7 @@ from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime
 from finflow.evaluation.result import Evaluation, Scrutiny, Track
-from finflow.evaluation.scrutiny import POLICY, compare, detectable, spa
+from finflow.evaluation.robustness import POLICY, compare, detectable, spa
 from finflow.evaluation.stress import stress_table
 from finflow.evaluation.verdict import judge, scaled_track
 

@@ -10,7 +10,7 @@ from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Outcome, Track, Verdict
-from finflow.evaluation.statistics import sharpe_difference
+from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.seeding import numpy_stream
 
 VERDICT = "verdict"

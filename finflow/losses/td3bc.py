@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from finflow.nn.policy import from_logits, logits
+from finflow.nn.logistic_normal import from_logits, logits
 
 
 def smoothed(mean: Tensor, tradable: Tensor, noise: Tensor, clip: float) -> Tensor:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
-from finflow.nn.computing import Computed
+from finflow.nn.logistic_normal import Decision
 from finflow.nn.members import MemberLinear, averaged, repeated
-from finflow.nn.policy import Decision
+from finflow.nn.precision import Computed
 
 PRIOR_FLOOR = 1e-3  # spread over n assets, so that a tilt can reach a name that its prior leaves out
 TILT_BOUND = 3.0  # of a tilt in log weight: at most a factor e^3

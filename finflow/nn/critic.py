@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
-from finflow.nn.computing import Computed
+from finflow.nn.precision import Computed
 
 
 class Embedding(NamedTuple):

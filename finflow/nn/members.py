@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from finflow.envs.world import State
 from finflow.nn.critic import uniform
-from finflow.nn.policy import Decision
+from finflow.nn.logistic_normal import Decision
 
 
 class MemberLinear(nn.Module):

@@ -11,9 +11,9 @@ from torch import Tensor
 from finflow.envs.world import PATH_SCALARS
 from finflow.errors import DivergedError
 from finflow.nn.actor import Actor, PortfolioActor
-from finflow.nn.computing import Computed, Computing
 from finflow.nn.critic import Critic, PortfolioCritic
 from finflow.nn.mlp import MlpActor, MlpCritic
+from finflow.nn.precision import Computed, Computing
 from finflow.schema.algo import Network
 from finflow.seeding import stream_seed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.files import atomic_write
-from finflow.explain.card import Card, Reason, Reasons
+from finflow.explanations.card import Card, Reason, Reasons
 from finflow.report.card_tables import (
     alternatives_table,
     outcome_names_table,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from finflow.explain.card import Card, Line
+from finflow.explanations.card import Card, Line
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
 
 LINES = 24

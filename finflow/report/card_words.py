@@ -1,7 +1,7 @@
 """What a decision card says in words: the trade, what would have flipped it, what the critic expects."""
 
-from finflow.explain.card import Card
-from finflow.explain.counterfactual import Flip, Move
+from finflow.explanations.card import Card
+from finflow.explanations.counterfactual import Flip, Move
 
 SMALL = 5e-5
 """Trades below half a basis point are not told in words."""

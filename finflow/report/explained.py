@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from finflow.explain.calibration import Calibration
-from finflow.explain.importance import Importance
-from finflow.explain.overview import GateRow, Overview
-from finflow.explain.performance import NamePart
-from finflow.explain.sectors import ActiveParts
-from finflow.explain.sleeves import Contribution
+from finflow.explanations.calibration import Calibration
+from finflow.explanations.importance import Importance
+from finflow.explanations.overview import GateRow, Overview
+from finflow.explanations.performance import NamePart
+from finflow.explanations.sectors import ActiveParts
+from finflow.explanations.sleeves import Contribution
 from finflow.report.card import CardView, card_view
 from finflow.report.card_words import plain_name
 from finflow.report.tables import Cell, Column, Row, Table, number, signed

@@ -7,7 +7,7 @@ from typing import Any
 
 from finflow.data.calendar import BUSINESS, Calendar
 from finflow.evaluation.result import Evaluation, Study
-from finflow.explain.overview import Overview
+from finflow.explanations.overview import Overview
 from finflow.report.explained import explained_view
 from finflow.report.figures import equity_chart, gate_chart, opponent_name, trading_chart, weights_chart
 from finflow.report.html import asset, render_page, write_page

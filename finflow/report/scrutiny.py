@@ -7,7 +7,7 @@ from finflow.data.calendar import unit_of
 from finflow.evaluation.linear_tilt import HORIZON, LINEAR
 from finflow.evaluation.result import Evaluation, Metrics, Regression, Stress
 from finflow.report.figures import opponent_name
-from finflow.report.reality import reality_says, reality_table
+from finflow.report.policy_ablations import reality_says, reality_table
 from finflow.report.tables import (
     BY_FIELD,
     Cell,

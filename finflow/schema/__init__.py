@@ -9,7 +9,7 @@ from finflow.errors import ConfigError
 from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm, ValueGradients
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
-from finflow.schema.monitor import Monitor
+from finflow.schema.monitor import MonitorConfig
 from finflow.schema.tracking import Tracking
 
 STAGES = ("pretrain", "finetune", "evaluate", "collect", "look", "decide", "explain", "sweep", "dashboard")
@@ -199,7 +199,7 @@ class Config(Schema):
     env: Env
     hardware: Hardware
     tracking: Tracking
-    monitor: Monitor
+    monitor: MonitorConfig
     algo: Algorithm
 
     @model_validator(mode="after")

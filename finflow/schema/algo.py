@@ -53,7 +53,7 @@ class OfflineAlgorithm(Schema):
     network: Network
 
 
-class Direct(OfflineAlgorithm, ValueGradients):
+class DirectConfig(OfflineAlgorithm, ValueGradients):
     """Direct reinforcement (Moody & Saffell 2001): value gradients alone, no critic; the ablation of both phases."""
 
     name: Literal["direct"]
@@ -77,7 +77,7 @@ class OfflineCritic(OfflineAlgorithm):
     """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
 
 
-class IQL(OfflineCritic, ValueGradients):
+class IQLConfig(OfflineCritic, ValueGradients):
     """Implicit Q-learning (Kostrikov et al. 2021); `beta` is what the training guide calls temperature."""
 
     name: Literal["iql"]
@@ -98,7 +98,7 @@ class IQL(OfflineCritic, ValueGradients):
     """Divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
 
 
-class TD3BC(OfflineCritic):
+class TD3BCConfig(OfflineCritic):
     """TD3+BC (Fujimoto & Gu 2021): the policy climbs the critic and is held to the data by cloning."""
 
     name: Literal["td3bc"]
@@ -199,7 +199,7 @@ class OnlineAlgorithm(ValueGradients):
     network: Network
 
 
-class BCell(OnlineAlgorithm):
+class BCellConfig(OnlineAlgorithm):
     """B-Cell: five experts under a gate, distributional SAC with CQL. Without a gate there is one expert.
 
     `sac` is the ablation of it: `gate` and `cql` are null.
@@ -209,5 +209,5 @@ class BCell(OnlineAlgorithm):
     """The algorithm."""
 
 
-Algorithm = Annotated[IQL | TD3BC | Direct | BCell, Field(discriminator="name")]
+Algorithm = Annotated[IQLConfig | TD3BCConfig | DirectConfig | BCellConfig, Field(discriminator="name")]
 """Settings of every algorithm; its name decides which."""

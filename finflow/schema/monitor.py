@@ -25,7 +25,7 @@ class Act(Schema):
     """Measures in one run; the next finding stops it with exit code 5."""
 
 
-class Monitor(Schema):
+class MonitorConfig(Schema):
     """Thresholds of the rules in `training/rules.py`, and what a finding leads to."""
 
     mode: Literal["warn", "act", "off"]

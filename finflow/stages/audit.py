@@ -14,15 +14,15 @@ from finflow.data.simultaneity import faded_signal
 from finflow.data.sources import load_prices
 from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
-from finflow.evaluation.audit.artefacts import compare_artefacts
 from finflow.evaluation.audit.file import perturb_file, perturb_signals
 from finflow.evaluation.audit.findings import Check, Findings
-from finflow.evaluation.audit.foresight import compare_foresight
-from finflow.evaluation.audit.future import Rows, Subject, perturb_futures, spread_rows
+from finflow.evaluation.audit.fold_leakage import compare_artefacts
+from finflow.evaluation.audit.lookahead import Rows, Subject, perturb_futures, spread_rows
+from finflow.evaluation.audit.signal_leakage import compare_foresight
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
+from finflow.stages.loaded_run import Trained, judging, load_trained, single_run
 from finflow.stages.results import AuditResult
-from finflow.stages.trained import Trained, judging, load_trained, single_run
 from finflow.tracking.console import warn
 
 AUDIT = "audit.json"

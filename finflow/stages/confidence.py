@@ -9,7 +9,7 @@ import torch
 
 from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.direct import Direct
-from finflow.agents.team import together
+from finflow.agents.distributed import sharded_update
 from finflow.config import digest
 from finflow.data.cache import cached_arrays
 from finflow.data.market import BLOCKS, Market, Window
@@ -20,8 +20,7 @@ from finflow.evaluation.result import Floats
 from finflow.nn.actor import Actor
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
-from finflow.schema.algo import IQL, OnlineAlgorithm
-from finflow.schema.algo import Direct as DirectConfig
+from finflow.schema.algo import DirectConfig, IQLConfig, OnlineAlgorithm
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, computing_of, reward_facts
 from finflow.tracking.progress import progress
@@ -73,7 +72,7 @@ def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confid
 def crossfit_settings(config: Config) -> DirectConfig | None:
     """Settings of the actors that are cross-fitted, one a block; None where a run has no value gradients."""
     algo = config.algo
-    if isinstance(algo, DirectConfig) or (isinstance(algo, IQL) and algo.extraction == "value_gradient"):
+    if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
         anchor = algo.anchor
     elif isinstance(algo, OnlineAlgorithm) and algo.horizon:
         anchor = algo.anchor[1]
@@ -131,7 +130,7 @@ def crossfit(
     with progress(updates, "cross-fitting the confidence", 0) as advance:
         for update in range(updates):
             now = OfflineCoefficients(lr_factor=cosine(update / updates))
-            together(lambda rows, now=now: agent.update(rows, now), walkers.batch())
+            sharded_update(lambda rows, now=now: agent.update(rows, now), walkers.batch())
             walkers.advance(agent.reached)
             advance(1)
     tilted, held = (lived_apart(networks.actor, prepared, windows, kappa) for kappa in (1.0, 0.0))

@@ -24,9 +24,9 @@ from finflow.errors import ConfigError
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.result import Floats
 from finflow.schema import Config
+from finflow.stages.loaded_run import Trained, judging, load_trained, single_run
 from finflow.stages.results import DecideResult, Trade
 from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
-from finflow.stages.trained import Trained, judging, load_trained, single_run
 from finflow.tracking.console import warn
 
 UNQUOTED = "no price yet: held"

@@ -8,7 +8,7 @@ from typing import Any
 
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.files import atomic_json
-from finflow.artifacts.parents import FACTS, weights_of
+from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
 from finflow.artifacts.runs import HEAD, JUDGED, named_runs, noted_openings
 from finflow.config import run_folder, to_yaml
@@ -17,15 +17,15 @@ from finflow.data.csv_table import read_as
 from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
-from finflow.evaluation.openings import verify_openings
+from finflow.evaluation.test_window_log import verify_openings
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
 from finflow.stages.explaining import explain_judged
 from finflow.stages.judging import Judged, judge_runs
+from finflow.stages.loaded_run import Trained, judging, load_trained, require_same_past
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
-from finflow.stages.study import confidence_lines, kind_of, labels
-from finflow.stages.trained import Trained, judging, load_trained, require_same_past
+from finflow.stages.run_groups import confidence_lines, kind_of, labels
 from finflow.tracking.console import warn
 
 

@@ -12,12 +12,12 @@ from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
 from finflow.data.market import Window
 from finflow.errors import ConfigError
-from finflow.explain.card import Card, Explainer
+from finflow.explanations.card import Card, Explainer
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track
+from finflow.stages.loaded_run import Trained, judging, load_trained, require_same_past, single_run
 from finflow.stages.results import ExplainResult
-from finflow.stages.trained import Trained, judging, load_trained, require_same_past, single_run
 
 WINDOWS = ("train", "validation", "test")
 

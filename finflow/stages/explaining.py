@@ -12,12 +12,12 @@ from finflow.data.regimes import Gauges, regime_gauges
 from finflow.data.sources import load_prices
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.result import Track
-from finflow.evaluation.stored import POLICY, read_track
-from finflow.explain.card import Explainer
-from finflow.explain.overview import Overview, overview
-from finflow.explain.scene import Scene, Subject, make_scene
-from finflow.stages.study import Kind, by_fold
-from finflow.stages.trained import Trained
+from finflow.evaluation.stored_track import POLICY, read_track
+from finflow.explanations.card import Explainer
+from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
+from finflow.explanations.overview import Overview, overview
+from finflow.stages.loaded_run import Trained
+from finflow.stages.run_groups import Kind, by_fold
 
 CARDS = 3
 """Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
@@ -74,7 +74,7 @@ def explainer_of(trained: Trained, name: str, track: Track, gauges: Gauges) -> E
     return Explainer(scene, name, gauges, provenance_of(trained), trained.config.seed, judge)
 
 
-def _judge(trained: Trained, name: str, scene: Scene) -> tuple[str, Scene]:
+def _judge(trained: Trained, name: str, scene: DecisionTrace) -> tuple[str, DecisionTrace]:
     """The test window where an evaluation has opened it, else validation."""
     test = window_track(trained, "test")
     if test is not None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from finflow.agents.handover import hand_over
 from finflow.agents.learner import OnlineLearner, online_learner
+from finflow.agents.weight_transfer import hand_over
 from finflow.allocators.priors import EXPERTS
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
-from finflow.artifacts.parents import Parent, find_parent, parent_facts, weights_of
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
+from finflow.artifacts.pretrained import Parent, find_parent, parent_facts, weights_of
 from finflow.artifacts.provenance import Stopwatch, write_summary
 from finflow.data.cache import content_hash
 from finflow.data.market import REGIMES
@@ -21,20 +21,20 @@ from finflow.envs.collect import Dataset
 from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
 from finflow.nn.networks import Networks, build_networks
-from finflow.replay import Replay
 from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
+from finflow.stages.finetune_session import Tuning
 from finflow.stages.offline_data import offline_data
-from finflow.stages.place import Place, placed
 from finflow.stages.prepare import Prepared, compiled, computing_of, prepare, reward_facts, use_hardware
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import DATASET, EPISODES, MARKET, METRICS, PARENT, SCALE_STATES, Run, open_run
-from finflow.stages.tracked import outcome_of
-from finflow.stages.tuning import Tuning
+from finflow.stages.run_directory import Place, placed
+from finflow.stages.tracking_events import outcome_of
 from finflow.stages.validation import Selection
 from finflow.tracking.console import warn
 from finflow.training.online import Episode, OnlinePlan, share_out
+from finflow.training.replay_buffer import ReplayBuffer
 
 
 def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
@@ -82,7 +82,7 @@ def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneRe
     networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
     agent = online_learner(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
     agent.update = compiled(agent.update, config.hardware)
-    memory = Replay.of(dataset, device)
+    memory = ReplayBuffer.of(dataset, device)
     if policy is not None:
         lost = hand_over(policy.build(device), networks)
         if lost is not None and place.found is None:
@@ -221,7 +221,7 @@ def _plan(
     slots: list[list[Episode]],
     prepared: Prepared,
     networks: Networks,
-    memory: Replay,
+    memory: ReplayBuffer,
 ) -> OnlinePlan:
     """What phase 2 lives through; the entropy target starts at the parent's own width, sigma[0] at most."""
     start, end = algo.entropy.sigma
@@ -238,7 +238,7 @@ def _plan(
 
 
 @torch.no_grad()
-def _own_sigma(networks: Networks, prepared: Prepared, memory: Replay, seed: int) -> float:
+def _own_sigma(networks: Networks, prepared: Prepared, memory: ReplayBuffer, seed: int) -> float:
     """Geometric mean of the pretrained policy's sigma over offline states."""
     world = prepared.world
     logged = memory.sample(SCALE_STATES, torch_stream(seed, "own-sigma", world.device))

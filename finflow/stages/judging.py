@@ -6,22 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.agents.variants import BLOCK, variants
+from finflow.agents.policy_ablations import BLOCK, variants
 from finflow.data.market import Market
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.choosing import selection_of
 from finflow.evaluation.evaluate import Policy, evaluate_policy
 from finflow.evaluation.metrics import track_metrics
-from finflow.evaluation.openings import record_opening
 from finflow.evaluation.result import Evaluation, Member, Study, Track
-from finflow.evaluation.scrutiny import POLICY
+from finflow.evaluation.robustness import POLICY
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.evaluation.stitching import Part, join, stitch
+from finflow.evaluation.test_window_log import record_opening
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
-from finflow.stages.study import AveragedPolicy, Kind, by_fold, labels
-from finflow.stages.trained import Trained
+from finflow.stages.loaded_run import Trained
+from finflow.stages.run_groups import AveragedPolicy, Kind, by_fold, labels
 
 SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
 

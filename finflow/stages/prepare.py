@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.allocation import keep_freed_memory
 from finflow.allocators.priors import EXPERTS, prior_portfolios
 from finflow.data.build import build_market
 from finflow.data.features import group_of
@@ -20,8 +19,9 @@ from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel, fit_reward
 from finflow.envs.world import World
 from finflow.errors import ConfigError
-from finflow.nn.computing import Computing
+from finflow.malloc import keep_freed_memory
 from finflow.nn.networks import SINGLE, ObservationSpec
+from finflow.nn.precision import Computing
 from finflow.schema import Config, Hardware
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.console import warn

@@ -7,29 +7,29 @@ from typing import Any
 import torch
 
 from finflow.agents.batch import Batch
+from finflow.agents.distributed import rank
 from finflow.agents.learner import OfflineLearner, offline_learner
-from finflow.agents.team import rank
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
-from finflow.artifacts.parents import publish_parent
+from finflow.artifacts.pretrained import publish_parent
 from finflow.artifacts.provenance import Stopwatch, write_summary
 from finflow.data.cache import content_hash
 from finflow.errors import ConfigError
 from finflow.nn.networks import build_networks
-from finflow.replay import Replay
 from finflow.schema import ALGORITHMS, Config
-from finflow.schema.algo import IQL, Direct, OfflineAlgorithm, OfflineCritic
+from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
-from finflow.stages.place import Place, placed
 from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
 from finflow.stages.results import Figures, PretrainResult
 from finflow.stages.run import DATASET, MARKET, METRICS, Run, cql_scales, open_run, walkers_of
-from finflow.stages.tracked import outcome_of, show_networks
+from finflow.stages.run_directory import Place, placed
+from finflow.stages.tracking_events import outcome_of, show_networks
 from finflow.stages.validation import Selection
 from finflow.training.batches import Batcher
+from finflow.training.interrupts import stop_when_asked
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
-from finflow.training.stopping import stop_when_asked
+from finflow.training.replay_buffer import ReplayBuffer
 
 
 def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
@@ -61,7 +61,7 @@ def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainR
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
     computing = computing_of(config.hardware)
     networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
-    memory = None if dataset is None else Replay.of(dataset, prepared.world.device)
+    memory = None if dataset is None else ReplayBuffer.of(dataset, prepared.world.device)
     generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
     agent = offline_learner(networks, algo, prepared.world, generator)
     agent.update = compiled(agent.update, config.hardware)
@@ -94,7 +94,7 @@ def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainR
     )
 
 
-def _learn(run: Run, agent: OfflineLearner, memory: Replay | None, dataset: str | None) -> Figures:
+def _learn(run: Run, agent: OfflineLearner, memory: ReplayBuffer | None, dataset: str | None) -> Figures:
     """Train from the start or from the checkpoint; the last epoch's row."""
     config, prepared, networks, algo = run.config, run.prepared, agent.networks, agent.config
     once = 1 if memory is None or not isinstance(algo, OfflineCritic) else -(-memory.size // algo.batch_size)
@@ -109,7 +109,7 @@ def _learn(run: Run, agent: OfflineLearner, memory: Replay | None, dataset: str 
         batcher = Batcher(prepared.world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
         draw = partial(_drawn, batcher, memory, algo.batch_size, generator)
     walkers = None
-    if isinstance(algo, Direct) or (isinstance(algo, IQL) and algo.extraction == "value_gradient"):
+    if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
         walkers = walkers_of(config, prepared, algo, "pretrain/walkers")
     state, validator, selection = OfflineState(), run.validator(networks), Selection(None, config.evaluation.objective)
     monitor = run.monitor(agent, "epoch", conservative=False)
@@ -136,5 +136,5 @@ def _learn(run: Run, agent: OfflineLearner, memory: Replay | None, dataset: str 
     return row
 
 
-def _drawn(batcher: Batcher, memory: Replay, count: int, generator: torch.Generator) -> Batch:
+def _drawn(batcher: Batcher, memory: ReplayBuffer, count: int, generator: torch.Generator) -> Batch:
     return batcher.complete(memory.sample(count, generator))

@@ -8,7 +8,7 @@ from finflow.errors import AuditError
 from finflow.evaluation.audit.findings import Check
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.result import Evaluation, Study
-from finflow.explain.card import Card
+from finflow.explanations.card import Card
 from finflow.stages.ticket import Ticket
 
 Figures = Mapping[str, float | None]

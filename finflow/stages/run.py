@@ -13,8 +13,8 @@ from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.learner import Learner
 from finflow.agents.scales import measure_scales
 from finflow.artifacts.names import VALIDATION, WEIGHTS
-from finflow.artifacts.parents import FACTS, Parent, parent_facts
 from finflow.artifacts.policy_file import to_metadata, to_tensors
+from finflow.artifacts.pretrained import FACTS, Parent, parent_facts
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.artifacts.weights import save_weights
 from finflow.data.calendar import CALENDAR
@@ -23,20 +23,20 @@ from finflow.errors import Interrupted
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.files import write_validation
 from finflow.nn.networks import Networks
-from finflow.replay import Replay
 from finflow.schema import Config
 from finflow.schema.algo import OnlineAlgorithm, ValueGradients
 from finflow.seeding import torch_stream
 from finflow.stages.confidence import confidence
-from finflow.stages.past import PAST, past_facts
-from finflow.stages.place import Place
+from finflow.stages.data_lineage import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
-from finflow.stages.tracked import start_of
+from finflow.stages.run_directory import Place
+from finflow.stages.tracking_events import start_of
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.checkpointing import Checkpointer, Stateful
+from finflow.training.interrupts import Stop
 from finflow.training.monitor import Monitor
-from finflow.training.stopping import Stop
+from finflow.training.replay_buffer import ReplayBuffer
 from finflow.training.walkers import Walkers
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
@@ -175,7 +175,7 @@ def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwa
     return Run(config, place, prepared, stopwatch, tracker)
 
 
-def cql_scales(networks: Networks, prepared: Prepared, memory: Replay, seed: int) -> tuple[float, float]:
+def cql_scales(networks: Networks, prepared: Prepared, memory: ReplayBuffer, seed: int) -> tuple[float, float]:
     """s_A and s_Q of CQL's frozen scale, over offline states."""
     world = prepared.world
     generator = torch_stream(seed, "cql-scale", world.device)

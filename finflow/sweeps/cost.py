@@ -11,7 +11,7 @@ from finflow.config import from_yaml
 from finflow.data.market import BLOCKS
 from finflow.errors import ConfigError, StorageError
 from finflow.schema import Config
-from finflow.schema.algo import IQL, Algorithm, Direct, OnlineAlgorithm, ValueGradients
+from finflow.schema.algo import Algorithm, DirectConfig, IQLConfig, OnlineAlgorithm, ValueGradients
 
 TRAINING = ("updates", "environment", "validation", "checkpoints", "confidence")
 """Names of the phases, in `run.json`, that grow with the budget."""
@@ -57,7 +57,7 @@ def work(config: Config) -> float:
     budget, days, algo = config.budget, config.env.episode_days, config.algo
     path = _path(algo, algo.actors)
     crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if config.confidence == "crossfit" else 0
-    if isinstance(algo, Direct):
+    if isinstance(algo, DirectConfig):
         return budget.epochs * (budget.updates_per_epoch or 1) * path + crossfit
     if isinstance(algo, OnlineAlgorithm):
         updates = math.ceil(budget.episodes / config.env.parallel) * days / algo.update_interval
@@ -68,7 +68,7 @@ def work(config: Config) -> float:
 
 def _path(algo: Algorithm, actors: int) -> int:
     """Days of paths in an update of so many actors; 0 without value gradients."""
-    if not isinstance(algo, ValueGradients) or (isinstance(algo, IQL) and algo.extraction != "value_gradient"):
+    if not isinstance(algo, ValueGradients) or (isinstance(algo, IQLConfig) and algo.extraction != "value_gradient"):
         return 0
     return actors * algo.walkers * algo.horizon
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finflow.config import digest
+from finflow.config_errors import parse_override, sweep_values
 from finflow.errors import ConfigError
-from finflow.refusals import parse_override, sweep_values
 
 ONE_VALUE = ("output_root", "name", "experiment")
 """One value each for a whole sweep: they say where it lies, or what it is."""

@@ -12,8 +12,8 @@ import yaml
 from finflow.artifacts.commands import leaves, override, under
 from finflow.artifacts.files import atomic_write
 from finflow.config import compose_stage, plain
+from finflow.config_errors import PRESETS, group_choices, parse_override
 from finflow.errors import ConfigError
-from finflow.refusals import PRESETS, group_choices, parse_override
 from finflow.schema import READS, Config
 
 _ASIDE = ("stage", "output_root", "sweep", "resume", "init.publish")

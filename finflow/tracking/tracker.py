@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.schema.tracking import Tracking
-from finflow.tracking.aside import Aside, Report
+from finflow.tracking.background_sink import Aside, Report
 from finflow.tracking.jsonl import JsonlTracker, Position, number
 from finflow.tracking.sink import Outcome, Row, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
@@ -21,7 +21,7 @@ Choose = Callable[[Tracking, Path, int | None], Build | None]
 """Settings, run folder, step that a resumed run goes on from -> what makes the sink; None where none is asked for."""
 
 
-class Truth(Tracker, Protocol):
+class PrimaryTracker(Tracker, Protocol):
     """The sink that a checkpoint refers to."""
 
     def position(self) -> Position:
@@ -39,7 +39,7 @@ class CompositeTracker:
     patience : seconds that each sink has at the end.
     """
 
-    def __init__(self, truth: Truth, sinks: Mapping[str, Build], patience: float) -> None:
+    def __init__(self, truth: PrimaryTracker, sinks: Mapping[str, Build], patience: float) -> None:
         self._truth = truth
         self._closed = False
         self._sinks = [Aside(name, build, patience) for name, build in sinks.items()]

@@ -8,8 +8,8 @@ from torch import Tensor
 from finflow.agents.batch import Batch
 from finflow.envs.behaviours import behave, draw_personas
 from finflow.envs.world import State, World, joined
-from finflow.nn.policy import Decision
-from finflow.replay import Logged
+from finflow.nn.logistic_normal import Decision
+from finflow.training.replay_buffer import Transitions
 
 WIDE_NOISE = 0.6  # standard deviation, in log weight, of the wide noise around the policy's mean
 
@@ -37,7 +37,7 @@ class Batcher:
         self.world, self.relabel_fraction, self.state_noise = world, relabel_fraction, state_noise
         self.gamma, self.generator, self.act = gamma, generator, act
 
-    def complete(self, logged: Logged) -> Batch:
+    def complete(self, logged: Transitions) -> Batch:
         """Relabel a share of the rows, drawn at random, then book every row by the ledger."""
         world, count = self.world, len(logged.row)
         state = world.observe(logged.row, logged.drifted, logged.drawdown)

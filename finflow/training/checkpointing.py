@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import torch
 
-from finflow.agents.team import most
+from finflow.agents.distributed import all_reduce_max
 from finflow.artifacts.checkpoints import Checkpoints, Found
 from finflow.errors import Interrupted, StorageError
 from finflow.schema import Checkpoint
-from finflow.training.stopping import Stop
+from finflow.training.interrupts import Stop
 
 TORCH = "torch"
 """Under this name: torch's global streams, which dropout draws from."""
@@ -99,7 +99,7 @@ class Checkpointer:
             After the checkpoint, if a signal asked for it.
         """
         self._path = None
-        number = most(self.stop.asked or 0)  # what one process was asked, all do at the same update
+        number = all_reduce_max(self.stop.asked or 0)  # what one process was asked, all do at the same update
         self.stop.asked = signal.Signals(number) if number else None
         last = self._at[1] if self._at[0] == unit else 0
         due = regular and progress // self.settings.interval > last // self.settings.interval

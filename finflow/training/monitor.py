@@ -10,11 +10,11 @@ from torch import Tensor
 
 from finflow.agents.learner import Learner
 from finflow.errors import DataError, DivergedError
-from finflow.nn.policy import Decision
-from finflow.schema.monitor import Monitor as MonitorConfig
+from finflow.nn.logistic_normal import Decision
+from finflow.schema.monitor import MonitorConfig
 from finflow.tracking.console import warn
 from finflow.tracking.sink import Tracker
-from finflow.training.measures import Measures
+from finflow.training.interventions import Measures
 from finflow.training.rules import (
     ADVICE,
     Figures,

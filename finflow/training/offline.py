@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OfflineLearner
-from finflow.agents.team import together
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
@@ -78,7 +78,7 @@ def train_offline(
         while state.updates < plan.updates:
             now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
             batch = _batch(draw, walkers)
-            metrics = together(lambda rows, now=now: agent.update(rows, now), batch)
+            metrics = sharded_update(lambda rows, now=now: agent.update(rows, now), batch)
             if walkers is not None:
                 walkers.advance(agent.reached)
             if monitor.add(metrics, None if draw is None else batch.reward):

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.agents.batch import OnlineCoefficients
+from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OnlineLearner
-from finflow.agents.team import together
 from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
-from finflow.replay import Replay, join
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
+from finflow.training.replay_buffer import ReplayBuffer, join
 from finflow.training.schedules import cosine, linear
 from finflow.training.walkers import Walkers
 
@@ -102,7 +102,7 @@ class OnlineState:
     """
 
     simulator: Simulator
-    memory: Replay
+    memory: ReplayBuffer
     slots: Slots
     averages: Averages = field(default_factory=Averages)
     means: dict[str, float | None] = field(default_factory=lambda: {"critic_loss": None, "actor_loss": None})
@@ -112,7 +112,7 @@ class OnlineState:
     updates: int = 0
 
     @classmethod
-    def start(cls, simulator: Simulator, memory: Replay, plan: OnlinePlan) -> Self:
+    def start(cls, simulator: Simulator, memory: ReplayBuffer, plan: OnlinePlan) -> Self:
         """Before the first step: every slot at the start of its first episode, `memory` empty."""
         count = len(plan.slots)
         longest = max(len(episode.rows) for slot in plan.slots for episode in slot)
@@ -151,7 +151,7 @@ def train_online(
     world: World,
     plan: OnlinePlan,
     state: OnlineState,
-    offline: Replay,
+    offline: ReplayBuffer,
     batcher: Batcher,
     walkers: Walkers | None,
     tracker: Tracker,
@@ -199,7 +199,7 @@ def train_online(
                 batch = batcher.complete(logged)
                 if walkers is not None and now.learn_policy:
                     batch = batch._replace(paths=walkers.paths())
-                metrics = together(lambda rows, now=now: agent.update(rows, now), batch)
+                metrics = sharded_update(lambda rows, now=now: agent.update(rows, now), batch)
                 if batch.paths is not None and walkers is not None:
                     walkers.advance(agent.reached)
                 if monitor.add(metrics, batch.reward):
@@ -241,7 +241,7 @@ def _coefficients(
 
 
 def _live(
-    agent: OnlineLearner, simulator: Simulator, world: World, memory: Replay, slots: Slots, monitor: Monitor
+    agent: OnlineLearner, simulator: Simulator, world: World, memory: ReplayBuffer, slots: Slots, monitor: Monitor
 ) -> None:
     """One day in every active slot: observe, draw from the policy, book, store."""
     device = world.device

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
+from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OnlineLearner
-from finflow.agents.team import together
 from finflow.envs.world import World
-from finflow.replay import Replay
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
+from finflow.training.replay_buffer import ReplayBuffer
 
 
 @dataclass
@@ -35,7 +35,7 @@ class RefitState:
 
 def refit(
     agent: OnlineLearner,
-    memory: Replay,
+    memory: ReplayBuffer,
     world: World,
     tracker: Tracker,
     updates: int,
@@ -55,7 +55,7 @@ def refit(
     with progress(updates, "refitting values to the changed reward", state.updates) as advance:
         while state.updates < updates:
             batch = batcher.complete(memory.sample(config.batch_size, generator))
-            state.averages.add(together(agent.refit, batch))
+            state.averages.add(sharded_update(agent.refit, batch))
             state.updates += 1
             advance(1)
             pause()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from finflow.schema.monitor import Monitor
+from finflow.schema.monitor import MonitorConfig
 
 Figures = Mapping[str, float | None]
 Remedy = Literal["lower_lr", "raise_cql", "roll_back"]
@@ -62,7 +62,7 @@ class Moments(NamedTuple):
         return math.sqrt(self.squares / self.total) if self.total else 0.0
 
 
-def after_updates(figures: Figures, limits: Monitor) -> list[Finding]:
+def after_updates(figures: Figures, limits: MonitorConfig) -> list[Finding]:
     """Rules on the means of a look's updates: values, losses and gradients that explode, a policy in one name."""
     found = [
         _beyond("q_value", figures, ("q_mean",), limits.q_value, "raise_cql"),
@@ -74,7 +74,7 @@ def after_updates(figures: Figures, limits: Monitor) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def after_validation(score: Figures, handover: float | None, limits: Monitor) -> list[Finding]:
+def after_validation(score: Figures, handover: float | None, limits: MonitorConfig) -> list[Finding]:
     """Rules on a validation score; `handover` is phase 1's Sharpe ratio on the same days."""
     found = [
         validation_sharpe(score, limits),
@@ -94,7 +94,7 @@ def _beyond(rule: str, figures: Figures, names: Sequence[str], limit: float | No
     return None
 
 
-def too_few_assets(name: str, figures: Figures, limits: Monitor) -> Finding | None:
+def too_few_assets(name: str, figures: Figures, limits: MonitorConfig) -> Finding | None:
     """A portfolio of about one name: the actor has run into a corner that the critic overrates."""
     value, limit = figures.get(name), limits.effective_assets
     if value is None or limit is None or value >= limit:
@@ -108,7 +108,7 @@ def entropy_per_name(figures: Figures, names: int) -> tuple[float, float] | None
     return None if entropy is None or target is None else (entropy / names, target / names)
 
 
-def entropy(now: tuple[float, float], before: tuple[float, float] | None, limits: Monitor) -> Finding | None:
+def entropy(now: tuple[float, float], before: tuple[float, float] | None, limits: MonitorConfig) -> Finding | None:
     """Entropy that collapses: far under its target, or falling within one look by more than its target does.
 
     The guide's "warning under 0.01" cannot hold: ln pi_y is a density, and the entropy of a healthy policy, whose
@@ -130,7 +130,7 @@ def entropy(now: tuple[float, float], before: tuple[float, float] | None, limits
     return None
 
 
-def reward_outlier(low: float, high: float, past: Moments, limits: Monitor) -> Finding | None:
+def reward_outlier(low: float, high: float, past: Moments, limits: MonitorConfig) -> Finding | None:
     """The smallest or largest reward of a look, far from all rewards before it."""
     limit = limits.reward_sigmas
     if limit is None or past.total < MIN_REWARDS or past.std == 0.0:
@@ -143,7 +143,7 @@ def reward_outlier(low: float, high: float, past: Moments, limits: Monitor) -> F
     return Finding("reward_sigmas", wrong, None)
 
 
-def sharpe(episodes: Sequence[float], limits: Monitor) -> Finding | None:
+def sharpe(episodes: Sequence[float], limits: MonitorConfig) -> Finding | None:
     """Mean Sharpe ratio of the latest episodes, two standard errors below the limit.
 
     One episode says nothing: over half a year the standard error of a Sharpe ratio is 1.4.
@@ -159,7 +159,7 @@ def sharpe(episodes: Sequence[float], limits: Monitor) -> Finding | None:
     return Finding("sharpe", wrong, None)
 
 
-def validation_sharpe(score: Figures, limits: Monitor) -> Finding | None:
+def validation_sharpe(score: Figures, limits: MonitorConfig) -> Finding | None:
     """Validation Sharpe ratio under the limit, and under 1/N's: a falling market alone is no fault of the policy."""
     value, active = score.get("validation_sharpe"), score.get("validation_active_information_ratio")
     limit = limits.validation_sharpe
@@ -169,7 +169,7 @@ def validation_sharpe(score: Figures, limits: Monitor) -> Finding | None:
     return Finding("validation_sharpe", wrong, "roll_back")
 
 
-def dip(score: Figures, handover: float | None, limits: Monitor) -> Finding | None:
+def dip(score: Figures, handover: float | None, limits: MonitorConfig) -> Finding | None:
     """Validation Sharpe ratio that has fallen below what phase 1 handed over."""
     value, limit = score.get("validation_sharpe"), limits.dip
     if value is None or handover is None or limit is None or handover - value <= limit:

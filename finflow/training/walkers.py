@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finflow.agents.batch import Batch, Paths
-from finflow.agents.team import all_walkers, size
+from finflow.agents.distributed import all_walkers, size
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.episodes import Rows, padded, starting_portfolios
 from finflow.envs.world import World

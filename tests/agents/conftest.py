@@ -17,12 +17,9 @@ from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel
 from finflow.envs.world import World
 from finflow.nn.networks import EXPERT_GROUPS, SINGLE, Networks, ObservationSpec, build_networks
-from finflow.replay import Logged
-from finflow.schema.algo import IQL as IQLConfig
-from finflow.schema.algo import TD3BC as TD3BCConfig
-from finflow.schema.algo import BCell as BCellConfig
-from finflow.schema.algo import Network
+from finflow.schema.algo import BCellConfig, IQLConfig, Network, TD3BCConfig
 from finflow.training.batches import Batcher
+from finflow.training.replay_buffer import Transitions
 
 CPU = torch.device("cpu")
 DAYS, N = 120, 4
@@ -105,7 +102,7 @@ def make_batch() -> Callable[..., Batch]:
         held, done, following = torch.softmax(
             2 * torch.randn(3, count, n, generator=g, dtype=torch.float64), -1
         ).unbind()
-        logged = Logged(
+        logged = Transitions(
             row, row + 1, held, done, torch.zeros(count, dtype=torch.float64), following,
             torch.ones(count, dtype=torch.bool),
         )  # fmt: skip

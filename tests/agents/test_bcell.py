@@ -11,7 +11,7 @@ from finflow.agents.bcell import BCell
 from finflow.envs.world import State, World
 from finflow.losses.cql import scaled_alpha
 from finflow.nn.critic import Embedding
-from finflow.nn.policy import sample
+from finflow.nn.logistic_normal import sample
 
 from .conftest import huber_of
 

@@ -9,8 +9,8 @@ from finflow.agents.batch import Batch
 from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.agents.scales import measure_scales
 from finflow.envs.world import World
+from finflow.nn.logistic_normal import Decision
 from finflow.nn.networks import Networks
-from finflow.nn.policy import Decision
 
 MakeNetworks = Callable[..., Networks]
 

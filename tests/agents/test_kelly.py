@@ -14,7 +14,7 @@ from finflow.agents.direct import Direct
 from finflow.config import load
 from finflow.envs.world import World
 from finflow.nn.networks import Networks
-from finflow.schema.algo import Direct as DirectConfig
+from finflow.schema.algo import DirectConfig
 from tests.shapes import small_network
 
 from .conftest import SMALL

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.greedy import GreedyPolicy
-from finflow.agents.variants import variants
+from finflow.agents.policy_ablations import variants
 from finflow.envs.world import World
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.result import Reality, Track
-from finflow.evaluation.scrutiny import POLICY, reality_row
+from finflow.evaluation.robustness import POLICY, reality_row
 from finflow.nn.networks import EXPERT_GROUPS
-from finflow.replay import Logged
-from finflow.report.reality import FROZEN, UNMOVED, reality_says
-from finflow.schema.algo import BCell as BCellConfig
+from finflow.report.policy_ablations import FROZEN, UNMOVED, reality_says
+from finflow.schema.algo import BCellConfig
 from finflow.training.batches import Batcher
+from finflow.training.replay_buffer import Transitions
 
 DAYS, SPELL, TRAIN = 1200, 60, 800
 NAMES = tuple(EXPERT_GROUPS)
@@ -125,7 +125,7 @@ def test_a_memory_of_cash_teaches_names_where_it_is_relabelled(
     for _ in range(100):
         row = torch.randint(1, TRAIN, (128,), generator=generator)
         held = torch.softmax(2 * torch.randn(128, 4, generator=generator, dtype=torch.float64), -1)
-        agent.update(batcher.complete(Logged(row, row + 1, held, cash, nothing, cash, alone)), now)
+        agent.update(batcher.complete(Transitions(row, row + 1, held, cash, nothing, cash, alone)), now)
     rows = torch.arange(TRAIN, TRAIN + 128)
     state = world.observe(rows, torch.full((128, 4), 0.25, dtype=torch.float64), nothing)
     names = torch.eye(4)[:2].expand(128, 2, 4)

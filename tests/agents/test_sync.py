@@ -12,8 +12,8 @@ from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.world import World
-from finflow.replay import Replay
 from finflow.training.batches import Batcher
+from finflow.training.replay_buffer import ReplayBuffer
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2")
 """Operators of aten that hand a value, or a shape made of values, to the host: `float()`, `if tensor:`, x[mask]."""
@@ -73,7 +73,7 @@ def test_a_batch_is_made_without_waiting_for_the_device(
     policy: bool, world: World, make_bcell: Callable[..., BCell]
 ) -> None:
     g = torch.Generator().manual_seed(0)
-    memory = Replay(64, 4, world.device)
+    memory = ReplayBuffer(64, 4, world.device)
     held = torch.softmax(torch.randn(40, 4, generator=g), -1).double()
     rows = torch.randint(1, 100, (40,), generator=g)
     memory.add(rows, rows + 1, held, held.flip(0), torch.zeros(40), torch.full((40,), -1))

@@ -14,7 +14,7 @@ from finflow.config import load
 from finflow.envs.ledger import Accounting, book, execute
 from finflow.envs.world import World
 from finflow.nn.networks import Networks
-from finflow.schema.algo import Direct as DirectConfig
+from finflow.schema.algo import DirectConfig
 
 from .conftest import DAYS, SMALL, N
 

@@ -20,7 +20,7 @@ from finflow.data.prices import Prices
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import fit_reward
-from finflow.evaluation.audit.future import Subject
+from finflow.evaluation.audit.lookahead import Subject
 from finflow.nn.networks import ObservationSpec, build_networks
 from finflow.schema import Config
 

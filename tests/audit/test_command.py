@@ -19,7 +19,7 @@ from finflow.data.history import History
 from finflow.data.market_features import MARKET_FEATURES
 from finflow.data.prices import Prices
 from finflow.errors import AuditError, ConfigError
-from finflow.evaluation.openings import FILE_NAME
+from finflow.evaluation.test_window_log import FILE_NAME
 from finflow.schema.env import Env
 from finflow.stages import audit as stage
 from finflow.stages.results import AuditResult

@@ -14,7 +14,7 @@ from finflow.data.folds import make_fold
 from finflow.data.market import Fold, Market, Window
 from finflow.data.sources import load_prices
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.audit.future import Subject
+from finflow.evaluation.audit.lookahead import Subject
 from finflow.evaluation.audit.null_market import gross_active_t, null_prices
 from finflow.evaluation.backtest import Plan, Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
@@ -22,7 +22,7 @@ from finflow.evaluation.oracle import tilt
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
-from finflow.stages.trained import load_trained
+from finflow.stages.loaded_run import load_trained
 
 from .conftest import TINY, subject_of, write_prices
 from .test_mutants import same_bar_return

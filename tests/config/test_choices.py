@@ -3,10 +3,10 @@
 import pytest
 
 from finflow.config import from_yaml, load, to_yaml
+from finflow.config_errors import CONF_DIR, group_choices
 from finflow.errors import ConfigError
-from finflow.refusals import CONF_DIR, group_choices
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
-from finflow.schema.algo import BCell
+from finflow.schema.algo import BCellConfig
 from finflow.schema.fields import Schema
 
 NEEDS = {"env=csv": ["env.path=prices.csv"]}
@@ -48,7 +48,7 @@ def test_regime_sets_the_values_of_the_training_guide(
     regime: str, alpha_init: float, cql_alpha: float, lambda_cvar: float, lambda_turn: float
 ) -> None:
     config = load("finetune", [f"market_regime={regime}"])
-    assert isinstance(config.algo, BCell)
+    assert isinstance(config.algo, BCellConfig)
     assert (config.algo.alpha_init, config.algo.cql.alpha) == (alpha_init, cql_alpha)
     assert (config.reward.lambda_cvar, config.reward.lambda_turn) == (lambda_cvar, lambda_turn)
     assert config.market_regime.name == regime
@@ -65,7 +65,7 @@ def test_a_typed_value_wins_over_the_regime_and_the_preset(order: int) -> None:
         "budget.episodes=7",
     ]
     config = load("finetune", typed[::order])
-    assert isinstance(config.algo, BCell)
+    assert isinstance(config.algo, BCellConfig)
     assert config.algo.cql.alpha == 3.0
     assert config.algo.alpha_init == 1.0
     assert config.reward.lambda_turn == 0.7

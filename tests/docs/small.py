@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from finflow.refusals import parse_override
+from finflow.config_errors import parse_override
 from finflow.schema import READS
 
 from .pages import stage_of

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 
 from finflow.artifacts.commands import leaves
 from finflow.config import compose_stage, plain
-from finflow.refusals import CONF_DIR
+from finflow.config_errors import CONF_DIR
 from finflow.schema import STAGES
 from finflow.schema.fields import Count, Day, Fraction, Schedule, Schema, Text
 

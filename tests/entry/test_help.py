@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finflow.config import load
-from finflow.refusals import group_choices
+from finflow.config_errors import group_choices
 from finflow.schema import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 from entry import into
 from finflow.config import load
 from finflow.errors import ConfigError
-from finflow.stages.processes import joined
+from finflow.stages.torchrun import joined
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [

@@ -18,9 +18,9 @@ from finflow.errors import ConfigError, ParentError
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.evaluation.stitching import join
-from finflow.stages.pinning import pin
-from finflow.stages.study import AveragedPolicy
-from finflow.stages.trained import Trained, load_trained
+from finflow.stages.loaded_run import Trained, load_trained
+from finflow.stages.pin_parents import pin
+from finflow.stages.run_groups import AveragedPolicy
 from finflow.sweeps.plan import plan_of
 
 from .test_make import ROOT

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import norm
 
 from finflow.evaluation.power import detectable_difference, sharpe_difference_error
-from finflow.evaluation.statistics import sharpe_difference
+from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.seeding import numpy_stream
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from arch.covariance.kernel import QuadraticSpectral
 
-from finflow.evaluation.longrun import kernel_variance, long_run_variance
+from finflow.evaluation.hac import kernel_variance, long_run_variance
 from finflow.evaluation.metrics import sharpe_ratio
-from finflow.evaluation.statistics import difference_and_gradient, sharpe_difference, studentised_distances
+from finflow.evaluation.sharpe_test import difference_and_gradient, sharpe_difference, studentised_distances
 from finflow.seeding import numpy_stream
 
 

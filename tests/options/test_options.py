@@ -12,8 +12,8 @@ import torch
 
 import finflow
 from finflow.config import load
+from finflow.config_errors import group_choices
 from finflow.errors import ConfigError
-from finflow.refusals import group_choices
 from tests.sweeps.tiny import SMALL, TUNE
 from tests.yahoo.conftest import LoopbackYahoo, market
 

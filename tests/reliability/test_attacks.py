@@ -1,6 +1,6 @@
 """Hostile files and command lines: nothing in them is executed, nothing leaves the run folder, nothing secret is told.
 
-Names of tickers as markup: `tests/report`, `tests/explain/test_card.py` and, in a whole run, `test_evaluation.py`.
+Names of tickers as markup: `tests/report`, `tests/explanations/test_card.py` and, in a whole run, `test_evaluation.py`.
 """
 
 import io

@@ -12,7 +12,7 @@ import pytest
 
 import finflow
 from finflow.artifacts.names import SUMMARY
-from finflow.evaluation.openings import verify_openings
+from finflow.evaluation.test_window_log import verify_openings
 from finflow.schema import Config
 
 from .conftest import PRETRAIN, TINY, forked

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from finflow.artifacts.checkpoints import Checkpoints
-from finflow.stages.tuning import Tuning
+from finflow.stages.finetune_session import Tuning
 
 from .conftest import Tiny, forked, killed_after
 

@@ -15,9 +15,9 @@ from finflow.artifacts.checkpoints import FOLDER, MANIFEST
 from finflow.artifacts.provenance import Stopwatch
 from finflow.errors import ConfigError
 from finflow.schema import Checkpoint, Config
-from finflow.stages.place import placed, resumed_folder
+from finflow.stages.run_directory import placed, resumed_folder
 from finflow.training.checkpointing import Checkpointer
-from finflow.training.stopping import Stop
+from finflow.training.interrupts import Stop
 
 from .conftest import Tiny, at_pause, forked, tree_hash
 

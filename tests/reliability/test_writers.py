@@ -16,7 +16,7 @@ from finflow.stages import run
 from finflow.tracking import tracker
 from finflow.tracking.jsonl import JsonlTracker
 from finflow.tracking.sink import Sink
-from finflow.training.stopping import end_at_once
+from finflow.training.interrupts import end_at_once
 
 from .conftest import Tiny, at_pause, forked, tree_hash
 

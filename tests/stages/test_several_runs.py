@@ -9,9 +9,9 @@ import pytest
 import finflow
 from finflow.errors import ConfigError
 from finflow.evaluation.metrics import sharpe_ratio
+from finflow.stages.loaded_run import load_trained
 from finflow.stages.results import EvaluateResult
-from finflow.stages.study import AveragedPolicy
-from finflow.stages.trained import load_trained
+from finflow.stages.run_groups import AveragedPolicy
 
 from .conftest import TINY, TUNE
 

@@ -16,12 +16,12 @@ from finflow.artifacts.weights import load_weights
 from finflow.data.market import REGIMES
 from finflow.envs.episodes import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError
-from finflow.replay import Replay
-from finflow.stages import tuning
+from finflow.stages import finetune_session
 from finflow.stages.explain import explain
+from finflow.stages.loaded_run import load_trained
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import FinetuneResult, PretrainResult
-from finflow.stages.trained import load_trained
+from finflow.training.replay_buffer import ReplayBuffer
 
 from .conftest import TINY, TUNE
 
@@ -88,7 +88,7 @@ def handed_over(line: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, t
         seen.update({name: tensor.clone() for name, tensor in agent.networks.state_dict().items()})
         raise Stop
 
-    monkeypatch.setattr(tuning, "train_online", capture)
+    monkeypatch.setattr(finetune_session, "train_online", capture)
     with pytest.raises(Stop):
         finflow.finetune(finflow.load("finetune", line))
     return seen
@@ -127,14 +127,14 @@ def test_days_trained_on_carry_the_label(
 ) -> None:
     """Counts the labels of every row that an update sampled, offline and online."""
     sampled: list[np.ndarray] = []
-    original = Replay.sample
+    original = ReplayBuffer.sample
 
-    def spy(self: Replay, count: int, generator: torch.Generator) -> object:
+    def spy(self: ReplayBuffer, count: int, generator: torch.Generator) -> object:
         logged = original(self, count, generator)
         sampled.append(logged.row.numpy())
         return logged
 
-    monkeypatch.setattr(Replay, "sample", spy)
+    monkeypatch.setattr(ReplayBuffer, "sample", spy)
     config = finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", f"market_regime={regime}"])
     finflow.finetune(config)
     market = prepare(config, use_hardware(config.hardware)).market

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import finflow.config
-import finflow.refusals
+import finflow.config_errors
 from finflow.artifacts.commands import leaves, under
 from finflow.config import load
 from finflow.errors import ConfigError
@@ -49,7 +49,7 @@ def test_copied_into_conf_it_is_a_preset_like_others(tmp_path: Path, monkeypatch
     conf = tmp_path / "conf"
     shutil.copytree(finflow.config.CONF_DIR, conf)
     write_preset(conf / "experiment" / "best.yaml", preset_of(config, TRIED), [])
-    for module in (finflow.config, finflow.refusals):
+    for module in (finflow.config, finflow.config_errors):
         monkeypatch.setattr(module, "CONF_DIR", conf)
     assert read(load("finetune", ["experiment=best"])) == read(config)
 

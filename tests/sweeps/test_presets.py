@@ -11,8 +11,8 @@ import pytest
 import entry
 import finflow
 from finflow.config import load
+from finflow.config_errors import group_choices
 from finflow.errors import ConfigError
-from finflow.refusals import group_choices
 from finflow.stages.sweep import SweepResult, collect_sweep
 from finflow.sweeps.folder import SweepFolder
 

@@ -11,7 +11,7 @@ import pytest
 from finflow.allocators.priors import EXPERTS
 from finflow.config import load
 from finflow.errors import ConfigError
-from finflow.schema.algo import BCell
+from finflow.schema.algo import BCellConfig
 from finflow.stages import dashboard as stage
 from finflow.tracking.dashboard import TUNED, Place, as_json, build
 
@@ -75,7 +75,7 @@ def logged(trained: dict[str, Path]) -> dict[str, set[str]]:
 
 def test_it_compares_settings_that_there_are() -> None:
     algo = load("finetune", []).algo
-    assert isinstance(algo, BCell)
+    assert isinstance(algo, BCellConfig)
     leaves = algo.model_dump() | {f"cql.{key}": value for key, value in algo.cql.model_dump().items()}
     assert {key.removeprefix("algo.") for key in TUNED} <= leaves.keys()
 

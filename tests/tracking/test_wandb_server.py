@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finflow.config import load
-from finflow.stages.tracked import start_of
+from finflow.stages.tracking_events import start_of
 from finflow.sweeps.folder import Manifest, SweepFolder
 
 from .conftest import KEY, ROOT, SMALL, TUNE, Client, offline_runs, rows_of, truth
@@ -196,7 +196,7 @@ tracker.close()
 print(json.dumps({"loop": loop - begin, "end": time.monotonic() - loop}))
 leave(0)
 """
-LEAVE = "import time\nfrom finflow.tracking.aside import leave\n"
+LEAVE = "import time\nfrom finflow.tracking.background_sink import leave\n"
 
 
 def check_unharmed(done: "subprocess.CompletedProcess[str]", folder: Path, patience: float) -> str:

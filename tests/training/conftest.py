@@ -15,15 +15,13 @@ from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.envs.collect import Dataset
 from finflow.nn.networks import build_networks
-from finflow.replay import Replay
 from finflow.schema import Config
-from finflow.schema.algo import IQL as IQLConfig
-from finflow.schema.algo import TD3BC as TD3BCConfig
-from finflow.schema.algo import BCell as BCellConfig
+from finflow.schema.algo import BCellConfig, IQLConfig, TD3BCConfig
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import Prepared, prepare
 from finflow.tracking.tracker import Row
 from finflow.training.monitor import Monitor
+from finflow.training.replay_buffer import ReplayBuffer
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -78,8 +76,8 @@ def dataset(config: Config, prepared: Prepared) -> Dataset:
 
 
 @pytest.fixture
-def memory(dataset: Dataset) -> Replay:
-    return Replay.of(dataset, CPU)
+def memory(dataset: Dataset) -> ReplayBuffer:
+    return ReplayBuffer.of(dataset, CPU)
 
 
 @pytest.fixture(scope="session")

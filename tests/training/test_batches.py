@@ -9,10 +9,10 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.collect import Dataset
 from finflow.envs.world import PATH_SCALARS, State
-from finflow.nn.policy import Decision
-from finflow.replay import Logged, Replay
+from finflow.nn.logistic_normal import Decision
 from finflow.stages.prepare import Prepared
 from finflow.training.batches import Batcher
+from finflow.training.replay_buffer import ReplayBuffer, Transitions
 
 GAMMA = 0.9
 
@@ -26,12 +26,12 @@ def _batcher(prepared: Prepared, relabel: float, noise: float = 0.0, **more: obj
 
 
 @pytest.fixture
-def logged(memory: Replay) -> Logged:
+def logged(memory: ReplayBuffer) -> Transitions:
     return memory.sample(200, _generator())
 
 
 @pytest.mark.parametrize("relabel", [0.0, 0.5, 1.0])
-def test_rewards_and_next_states_are_the_ledgers(prepared: Prepared, logged: Logged, relabel: float) -> None:
+def test_rewards_and_next_states_are_the_ledgers(prepared: Prepared, logged: Transitions, relabel: float) -> None:
     """Every row booked again in numpy: cost on two-way turnover, drift, benchmark, tail."""
     batch = _batcher(prepared, relabel).complete(logged)
     market, reward, rate = prepared.market, prepared.world.reward, prepared.accounting.cost_rate
@@ -54,7 +54,7 @@ def test_rewards_and_next_states_are_the_ledgers(prepared: Prepared, logged: Log
 
 
 def test_with_several_actors_nothing_may_be_relabelled(
-    prepared: Prepared, logged: Logged, make_bcell: Callable[..., BCell]
+    prepared: Prepared, logged: Transitions, make_bcell: Callable[..., BCell]
 ) -> None:
     agent = make_bcell()
     assert agent.networks.actor.actors > 1
@@ -62,7 +62,7 @@ def test_with_several_actors_nothing_may_be_relabelled(
     assert torch.equal(batch.weights, logged.executed.float())
 
 
-def test_without_relabelling_logged_rows_come_back(prepared: Prepared, logged: Logged, dataset: Dataset) -> None:
+def test_without_relabelling_logged_rows_come_back(prepared: Prepared, logged: Transitions, dataset: Dataset) -> None:
     batch = _batcher(prepared, 0.0).complete(logged)
     assert torch.equal(batch.weights, logged.executed.float())
     assert torch.equal(batch.state.drifted, logged.drifted)
@@ -73,11 +73,11 @@ def test_without_relabelling_logged_rows_come_back(prepared: Prepared, logged: L
 
 def test_next_state_is_the_one_that_was_lived(prepared: Prepared, dataset: Dataset) -> None:
     """What the ledger recomputes from a transition is what its successor had stored."""
-    memory = Replay.of(dataset, torch.device("cpu"))
+    memory = ReplayBuffer.of(dataset, torch.device("cpu"))
     after = np.flatnonzero(dataset.previous >= 0)
     before = dataset.previous[after]
     index = torch.from_numpy(before)
-    logged = Logged(
+    logged = Transitions(
         memory.row[index].long(), memory.next_row[index].long(), memory.drifted[index].double(),
         memory.executed[index].double(), memory.drawdown[index].double(), memory.executed[index].double(),
         torch.ones(len(index), dtype=torch.bool),
@@ -88,7 +88,7 @@ def test_next_state_is_the_one_that_was_lived(prepared: Prepared, dataset: Datas
     np.testing.assert_allclose(batch.next_state.drawdown.numpy(), dataset.drawdown[after], atol=1e-5)
 
 
-def test_share_of_relabelled_rows(prepared: Prepared, memory: Replay) -> None:
+def test_share_of_relabelled_rows(prepared: Prepared, memory: ReplayBuffer) -> None:
     logged = memory.sample(2000, _generator())
     batch = _batcher(prepared, 0.3).complete(logged)
     kept = (batch.weights == logged.executed.float()).all(-1)
@@ -99,7 +99,7 @@ def test_share_of_relabelled_rows(prepared: Prepared, memory: Replay) -> None:
     assert everywhere.has_next.all()
 
 
-def test_executed_weights_obey_the_rules_of_the_desk(prepared: Prepared, logged: Logged) -> None:
+def test_executed_weights_obey_the_rules_of_the_desk(prepared: Prepared, logged: Transitions) -> None:
     capped = replace(prepared.world, accounting=replace(prepared.accounting, max_weight=0.3, min_cash=0.1))
     batch = Batcher(capped, 1.0, 0.0, GAMMA, _generator()).complete(logged)
     for weights in (batch.weights, batch.next_weights):
@@ -108,9 +108,9 @@ def test_executed_weights_obey_the_rules_of_the_desk(prepared: Prepared, logged:
         torch.testing.assert_close(weights.sum(-1), torch.ones(200))
 
 
-def test_time_limit_keeps_the_discount_and_ruin_ends_it(prepared: Prepared, memory: Replay) -> None:
+def test_time_limit_keeps_the_discount_and_ruin_ends_it(prepared: Prepared, memory: ReplayBuffer) -> None:
     drawn = memory.sample(3000, _generator())
-    last = Logged(*(part[~drawn.has_next] for part in drawn))
+    last = Transitions(*(part[~drawn.has_next] for part in drawn))
     assert len(last.row) > 0
     lost = prepared.world.returns.clone()
     ruined = last.row[: len(last.row) // 2]
@@ -123,7 +123,7 @@ def test_time_limit_keeps_the_discount_and_ruin_ends_it(prepared: Prepared, memo
 
 
 def test_phase_one_never_calls_the_policy(
-    prepared: Prepared, logged: Logged, iql: IQL, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, logged: Transitions, iql: IQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Decision:
         raise AssertionError("asked the policy")
@@ -135,7 +135,7 @@ def test_phase_one_never_calls_the_policy(
 
 
 def test_phase_two_mixes_behaviours_samples_and_noise_around_them(
-    prepared: Prepared, memory: Replay, make_bcell: Callable[..., BCell]
+    prepared: Prepared, memory: ReplayBuffer, make_bcell: Callable[..., BCell]
 ) -> None:
     """A third each: the policy here always says cash, its noisy neighbours are cash too, behaviours are not."""
     logged = memory.sample(3000, _generator())
@@ -155,7 +155,9 @@ def test_phase_two_mixes_behaviours_samples_and_noise_around_them(
     assert float(near) > 0.62
 
 
-def test_state_noise_blurs_features_of_names_and_market_and_nothing_else(prepared: Prepared, logged: Logged) -> None:
+def test_state_noise_blurs_features_of_names_and_market_and_nothing_else(
+    prepared: Prepared, logged: Transitions
+) -> None:
     clean = _batcher(prepared, 0.0).complete(logged)
     noisy = _batcher(prepared, 0.0, noise=0.01).complete(logged)
     for before, after in ((clean.state, noisy.state), (clean.next_state, noisy.next_state)):
@@ -171,7 +173,7 @@ def test_state_noise_blurs_features_of_names_and_market_and_nothing_else(prepare
     assert not torch.equal(noisy.state.assets[:, 0], noisy.next_state.assets[:, 0])
 
 
-def test_same_generator_same_batch(prepared: Prepared, logged: Logged) -> None:
+def test_same_generator_same_batch(prepared: Prepared, logged: Transitions) -> None:
     first, second = (_batcher(prepared, 0.5).complete(logged) for _ in range(2))
     assert torch.equal(first.weights, second.weights)
     assert torch.equal(first.next_weights, second.next_weights)

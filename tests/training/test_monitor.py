@@ -16,14 +16,13 @@ from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.errors import DataError, DivergedError
-from finflow.nn.policy import Decision
-from finflow.replay import Replay
-from finflow.schema.monitor import Act
-from finflow.schema.monitor import Monitor as MonitorConfig
+from finflow.nn.logistic_normal import Decision
+from finflow.schema.monitor import Act, MonitorConfig
 from finflow.stages.prepare import Prepared
 from finflow.training import rules
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
+from finflow.training.replay_buffer import ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
 MakeMonitor = Callable[..., Monitor]
@@ -41,7 +40,7 @@ def _feed(monitor: Monitor, updates: int, **figures: float) -> list[bool]:
 
 
 @pytest.fixture
-def batch(prepared: Prepared, memory: Replay) -> Batch:
+def batch(prepared: Prepared, memory: ReplayBuffer) -> Batch:
     generator = torch.Generator().manual_seed(5)
     return Batcher(prepared.world, 0.5, 0.0, 0.99, generator).complete(memory.sample(64, generator))
 

@@ -5,12 +5,12 @@ import torch
 
 from finflow.agents.iql import IQL
 from finflow.errors import DivergedError
-from finflow.replay import Replay
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
+from finflow.training.replay_buffer import ReplayBuffer
 from finflow.training.schedules import cosine
 
 EPOCHS, UPDATES = 5, 4
@@ -18,13 +18,13 @@ EPOCHS, UPDATES = 5, 4
 
 @pytest.fixture
 def train(
-    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, make_monitor: Callable[..., Monitor]
+    iql: IQL, prepared: Prepared, memory: ReplayBuffer, recorder: object, make_monitor: Callable[..., Monitor]
 ) -> Callable[[object], object]:
     return lambda evaluate: _train(iql, prepared, memory, recorder, make_monitor(iql, step_name="epoch"), evaluate)
 
 
 def _train(
-    agent: IQL, prepared: Prepared, memory: Replay, recorder: object, monitor: Monitor, evaluate: object
+    agent: IQL, prepared: Prepared, memory: ReplayBuffer, recorder: object, monitor: Monitor, evaluate: object
 ) -> object:
     generator = torch_stream(0, "test")
     batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator)
@@ -48,7 +48,7 @@ def test_one_row_an_epoch_and_validation_when_due(
 
 @pytest.mark.parametrize("factor", [1.0, 0.25])
 def test_learning_rate_follows_the_cosine_and_the_monitor(
-    iql: IQL, prepared: Prepared, memory: Replay, recorder: object, figures: Mapping[str, float],
+    iql: IQL, prepared: Prepared, memory: ReplayBuffer, recorder: object, figures: Mapping[str, float],
     make_monitor: Callable[..., Monitor], factor: float,
 ) -> None:  # fmt: skip
     rates: list[float] = []

@@ -15,12 +15,12 @@ from finflow.data.market import REGIMES
 from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DivergedError
-from finflow.replay import Replay
 from finflow.stages.prepare import Prepared
 from finflow.stages.validation import summarise_episode
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
 from finflow.training.online import Episode, OnlinePlan, OnlineState, share_out, train_online
+from finflow.training.replay_buffer import ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
 Rows = list[NDArray[np.int64]]
@@ -53,7 +53,7 @@ def rows(prepared: Prepared) -> Rows:
 @pytest.fixture
 def train(
     prepared: Prepared,
-    memory: Replay,
+    memory: ReplayBuffer,
     recorder: Any,
     figures: Mapping[str, float | None],
     make_monitor: Callable[..., Monitor],
@@ -64,7 +64,7 @@ def train(
         simulator = Watched(prepared.market, prepared.accounting, prepared.world.reward)
         generator = torch.Generator().manual_seed(3)
         batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator, lambda state: agent.act(state, agent.generator))
-        lived = Replay(agent.config.memory_capacity, prepared.market.n, prepared.world.device)
+        lived = ReplayBuffer(agent.config.memory_capacity, prepared.market.n, prepared.world.device)
         state = OnlineState.start(simulator, lived, plan)
         train_online(
             agent, prepared.world, plan, state, memory, batcher, None, recorder, monitor or make_monitor(agent),
@@ -213,7 +213,7 @@ def test_the_monitors_factors_reach_every_update(
 
 
 def test_offline_share_of_a_batch_is_annealed(
-    make_bcell: MakeBCell, prepared: Prepared, rows: Rows, train: Train, memory: Replay
+    make_bcell: MakeBCell, prepared: Prepared, rows: Rows, train: Train, memory: ReplayBuffer
 ) -> None:
     """From a half to a quarter; offline rows stand first in the batch, what was lived online after them."""
     drawn: list[Tensor] = []

@@ -3,14 +3,14 @@ from collections.abc import Callable
 import torch
 
 from finflow.agents.bcell import BCell
-from finflow.replay import Replay
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared
 from finflow.training.refit import RefitState, refit
+from finflow.training.replay_buffer import ReplayBuffer
 
 
 def test_refit_changes_values_alone_and_says_so(
-    make_bcell: Callable[..., BCell], prepared: Prepared, memory: Replay, recorder: object
+    make_bcell: Callable[..., BCell], prepared: Prepared, memory: ReplayBuffer, recorder: object
 ) -> None:
     agent = make_bcell()
     before = {name: tensor.clone() for name, tensor in agent.networks.state_dict().items()}

@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from finflow.config import load
-from finflow.schema.monitor import Monitor
+from finflow.schema.monitor import MonitorConfig
 from finflow.training.rules import (
     MIN_EPISODES,
     MIN_REWARDS,
@@ -159,5 +159,5 @@ def _rule(finding: Finding | None) -> str | None:
     return None if finding is None else finding.rule
 
 
-def _without(rule: str) -> Monitor:
+def _without(rule: str) -> MonitorConfig:
     return LIMITS.model_copy(update={rule: None})

@@ -12,9 +12,9 @@ from finflow.data import signals, sources
 from finflow.data.csv_table import CsvTable
 from finflow.data.layouts import read_sheet
 from finflow.data.prices import Prices
-from finflow.evaluation.audit.changes import JITTER
 from finflow.evaluation.audit.findings import Findings, Watched
-from finflow.evaluation.audit.future import Rows
+from finflow.evaluation.audit.lookahead import Rows
+from finflow.evaluation.audit.perturbations import JITTER
 from finflow.schema.env import PLAIN, Env
 
 CHECK, SIGNALS = "prices file", "signals files"

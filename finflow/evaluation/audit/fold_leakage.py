@@ -1,0 +1,97 @@
+"""Train-only: what a fold fits is byte-identical when everything after its train window is noise."""
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finflow.data.market import NO_LABEL, REGIMES, Fold, Market
+from finflow.data.scaling import FeatureScaling
+from finflow.envs.collect import collect
+from finflow.envs.episodes import MEAN_BLOCK, bootstrapped, historical, in_regime, padded, starting_portfolios
+from finflow.envs.reward import fit_reward
+from finflow.envs.world import World
+from finflow.errors import DataError
+from finflow.evaluation.audit.findings import Difference, Findings
+from finflow.evaluation.audit.lookahead import Subject
+from finflow.evaluation.audit.perturbations import noise_after
+from finflow.schema import Config
+from finflow.seeding import numpy_stream
+
+EPISODES = 32
+"""Offline and training episodes drawn by the audit: enough to visit most train days."""
+
+Artefacts = dict[str, dict[str, NDArray[Any]]]
+"""Row of the table -> name of a thing -> its array."""
+
+
+def compare_artefacts(findings: Findings, subject: Subject, config: Config, fold: Fold, seed: int) -> None:
+    """Fit everything of `fold` twice, on the prices as they are and with noise after the last train day."""
+    last = fold.train.stop - 1
+    rng = numpy_stream(seed, "audit/noise")
+    ours = fold_artefacts(subject, config, subject.market(subject.prices), fold)
+    theirs = fold_artefacts(subject, config, subject.market(noise_after(subject.prices, last, rng)), fold)
+    day = str(subject.prices.dates[last])
+    cause = f"all prices after {day}, the end of train, are noise"
+    for check, arrays in ours.items():
+        for name, array in arrays.items():
+            findings.count(check)
+            if name not in theirs[check] or not _same(array, theirs[check][name]):
+                findings.add(check, Difference(name, day, cause))
+
+
+def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Same to the byte."""
+    return (first.dtype, first.shape, first.tobytes()) == (second.dtype, second.shape, second.tobytes())
+
+
+def fold_artefacts(subject: Subject, config: Config, market: Market, fold: Fold) -> Artefacts:
+    """Everything that is fitted on, or drawn from, the train rows of `fold`."""
+    priors = subject.priors(market)
+    scaling = FeatureScaling.fit(market, fold)
+    reward = fit_reward(market, priors, fold.train, config.reward)
+    world = World.of(market, scaling.apply, priors, subject.accounting, reward, torch.device("cpu"))
+    days, fraction, seed = config.env.episode_days, config.offline.bootstrap_fraction, config.seed
+    dataset = collect(market, world, fold.train, EPISODES, days, fraction, seed, facts={})
+    return {
+        "fitted scaling": _scaling(scaling, market),
+        "reward scale, VaR": {
+            "reward scale c": np.array(reward.scale),
+            "VaR threshold of the reward": np.array(reward.tail_threshold),
+        },
+        "offline data": {f"offline data, {name}": array for name, array in dataset.arrays().items()},
+        "episodes": _episodes(config, market, fold, priors),
+    }
+
+
+def _scaling(scaling: FeatureScaling, market: Market) -> dict[str, NDArray[Any]]:
+    """Mean and deviation of each feature, as one pair a feature."""
+    named = {
+        "feature": (market.feature_names, scaling.mean, scaling.std),
+        "market feature": (market.market_feature_names, scaling.market_mean, scaling.market_std),
+    }
+    return {
+        f"scaling of {noun} {name}": np.array([mean, std])
+        for noun, (names, means, stds) in named.items()
+        for name, mean, std in zip(names, means, stds, strict=True)
+    }
+
+
+def _episodes(config: Config, market: Market, fold: Fold, priors: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Days that episodes live through, of history, of the bootstrap and of each regime that train has enough of."""
+    rng = numpy_stream(config.seed, "audit/episodes")
+    days, block = market.calendar.rows(config.env.episode_days), market.calendar.rows(MEAN_BLOCK)
+    drawn = {
+        "historical episodes": historical(fold.train, days, EPISODES, rng),
+        "bootstrapped episodes": bootstrapped(fold.train, days, EPISODES, rng, block),
+    }
+    for regime in REGIMES:
+        with suppress(DataError):  # too few days of it
+            drawn[f"{regime} episodes"] = in_regime(market, fold.train, regime, days, EPISODES, rng)
+    starts = starting_portfolios(market, priors, drawn["historical episodes"], rng)
+    train = slice(fold.train.decisions.start, fold.train.decisions.stop)
+    labels = np.bincount(market.regime[train] - NO_LABEL, minlength=len(REGIMES) + 1)
+    arrays: dict[str, NDArray[Any]] = {name: padded(rows) for name, rows in drawn.items()}
+    return arrays | {"starting portfolios": starts, "train days by regime": labels}

@@ -1,0 +1,168 @@
+"""Future perturbation: whatever is known at the close of t stays the same, to the bit, when prices after t do not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finflow.agents.greedy import GreedyPolicy
+from finflow.allocators import priors as prior_room
+from finflow.data import build
+from finflow.data.market import NO_LABEL, REGIMES, Market, Window
+from finflow.data.prices import Prices
+from finflow.data.scaling import FeatureScaling
+from finflow.envs.ledger import Accounting
+from finflow.envs.reward import RewardModel
+from finflow.envs.world import World
+from finflow.evaluation.audit.findings import Difference, Findings, Watched
+from finflow.evaluation.audit.perturbations import CHANGES, changed
+from finflow.evaluation.backtest import backtest
+from finflow.evaluation.baselines import equal_weight_plan
+from finflow.nn.actor import Actor
+from finflow.schema.env import Env
+
+Rows = NDArray[np.int64]
+
+FIRST, LAST = 21, 22
+"""No row before FIRST, and none of the last LAST: a future has to have days to be changed."""
+EARLIER = (0, 1, 5, 21)
+"""Rows before t at which the policy is asked, beside t itself."""
+DRAWDOWN = 0.1
+LEDGER_DAYS = 5
+"""Decisions up to t of the small backtest."""
+ACCOUNTING = "accounting"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited: a trained actor, and all that its market is made of."""
+
+    prices: Prices
+    env: Env
+    actor: Actor
+    scaling: FeatureScaling
+    accounting: Accounting
+    reward: RewardModel
+    device: torch.device
+
+    def market(self, prices: Prices) -> Market:
+        """The market of `prices`, never from a cache."""
+        return build.market_of(prices, self.env)
+
+    def priors(self, market: Market) -> NDArray[np.float64]:
+        """Prior portfolios [T, K, n] of `market`, never from a cache."""
+        return prior_room.prior_portfolios(market)
+
+    def policy(self, market: Market, priors: NDArray[np.float64]) -> GreedyPolicy:
+        """The trained actor in another market."""
+        world = World.of(market, self.scaling.apply, priors, self.accounting, self.reward, self.device)
+        return GreedyPolicy(self.actor, world)
+
+
+def spread_rows(days: int, count: int, rng: np.random.Generator) -> Rows:
+    """`count` increasing rows of `days`, one drawn from each of as many equal stretches."""
+    edges = np.linspace(FIRST, days - LAST, count + 1)
+    return np.unique((edges[:-1] + rng.random(count) * np.diff(edges)).astype(np.int64))
+
+
+def perturb_futures(findings: Findings, subject: Subject, rows: Rows, deep: int, rng: np.random.Generator) -> None:
+    """Compare the past of each of `rows` under every change of its future.
+
+    Parameters
+    ----------
+    deep : number of `rows`, spread over them, at which priors and the policy's weights are computed as well, under
+        one change each in turn: they cost ten times what the market does.
+    """
+    market = subject.market(subject.prices)
+    scaled = subject.scaling.apply(market)
+    priors = subject.priors(market)
+    policy = subject.policy(market, priors)
+    watched = market_arrays(market) | scaled_arrays(market, *scaled)
+    labelled = np.flatnonzero(market.regime != NO_LABEL)
+    least = int(labelled[0]) + 1 if len(labelled) else 0  # how long the history is decides when labels begin
+    deepened = {int(t): i for i, t in enumerate(rows[np.linspace(0, len(rows) - 1, min(deep, len(rows))).astype(int)])}
+    for t in rows.tolist():
+        names = [name for name in CHANGES if name != "cut" or t + 1 >= least]
+        for name in names:
+            cause = f"prices after {market.dates[t]} are {name}"
+            other = subject.market(changed(subject.prices, t, name, rng, least))
+            arrays = market_arrays(other) | scaled_arrays(other, *subject.scaling.apply(other))
+            for key, before in watched.items():
+                # Whether the last row of a cut is a month's last day is the calendar's to say, not the prices'.
+                stop = t if name == "cut" and key == "decision" else t + 1
+                findings.compare(before, arrays[key].values, stop, market.dates, cause)
+            if name in ("scaled", "shuffled"):
+                check_ledger(findings, subject.accounting, market, other, t, cause)
+            if t in deepened and name == names[deepened[t] % len(names)]:
+                _compare_policies(findings, subject, policy, priors, market, other, t, cause)
+
+
+def market_arrays(market: Market) -> dict[str, Watched]:
+    """Every causal array of a market, by the name of its field."""
+    return {
+        "close": Watched("prices", market.close, "price of", market.assets[:-1]),
+        "features": Watched("features", market.features, "feature", market.feature_names),
+        "market_features": Watched(
+            "market features", market.market_features, "market feature", market.market_feature_names
+        ),
+        "regime": Watched("regime labels", market.regime, f"regime label ({', '.join(REGIMES)})"),
+        "status": Watched("status", market.status, "status of", market.assets),
+        "returns": Watched("returns", market.returns, "return of", market.assets),
+        "benchmark": Watched("benchmark", market.benchmark, "benchmark"),
+        "decision": Watched("decision days", market.decision, "decision day"),
+    }
+
+
+def scaled_arrays(
+    market: Market, features: NDArray[np.float32], market_features: NDArray[np.float32]
+) -> dict[str, Watched]:
+    """What the networks see of a market: features under a scaling that is given."""
+    return {
+        "scaled": Watched("scaled features", features, "scaled feature", market.feature_names),
+        "scaled_market": Watched(
+            "scaled features", market_features, "scaled market feature", market.market_feature_names
+        ),
+    }
+
+
+def check_ledger(findings: Findings, accounting: Accounting, market: Market, other: Market, t: int, cause: str) -> None:
+    """1/N through the ledger up to the decision of row t: its past stands, and what it earns was not known at t.
+
+    A ledger that pays the return of the day of the decision passes every other check: here the return of the last
+    decision has to move with the prices of the day after.
+    """
+    window = Window(max(1, t + 1 - LEDGER_DAYS), t + 2)
+    ours, theirs = (
+        backtest(m, window, accounting, {ACCOUNTING: equal_weight_plan(m)})[ACCOUNTING] for m in (market, other)
+    )
+    days = len(window)
+    dates = market.dates[window.start :]
+    for name, stop in (("weights", days), ("turnover", days), ("net", days - 1)):
+        noun = f"1/N's {'net return' if name == 'net' else name}"
+        findings.compare(Watched(ACCOUNTING, getattr(ours, name), noun), getattr(theirs, name), stop, dates, cause)
+    due = ours.weights[-1] @ (other.returns[t + 1] - market.returns[t + 1])
+    if abs(due) > 1e-12 and ours.net[-1] == theirs.net[-1]:
+        told = f"{cause} should move it and does not: it was known at the decision"
+        findings.add(ACCOUNTING, Difference("return earned by the decision", str(market.dates[t]), told))
+
+
+def _compare_policies(
+    findings: Findings,
+    subject: Subject,
+    policy: GreedyPolicy,
+    priors: NDArray[np.float64],
+    market: Market,
+    other: Market,
+    t: int,
+    cause: str,
+) -> None:
+    theirs = subject.priors(other)
+    before = Watched("priors", priors, "prior", prior_room.EXPERTS, axis=1)
+    findings.compare(before, theirs, t + 1, market.dates, cause)
+    rows = np.array(sorted({max(t - back, 0) for back in EARLIER}), dtype=np.int64)
+    held = equal_weight_plan(market).targets[rows]
+    drawdown = np.where(np.arange(len(rows)) % 2 == 0, 0.0, DRAWDOWN)
+    ours = Watched("policy's weights", policy.act(rows, held, drawdown), "policy's weight of", market.assets)
+    moved = subject.policy(other, theirs).act(rows, held, drawdown)
+    findings.compare(ours, moved, len(rows), market.dates[rows], cause)

@@ -1,0 +1,129 @@
+"""Difference of two Sharpe ratios with a studentised circular block bootstrap (Ledoit & Wolf 2008).
+
+"Robust performance hypothesis testing with the Sharpe ratio", J. Empirical Finance 15: the difference is a smooth
+function of the moments v = (mu1, mu2, gamma1, gamma2), gamma the uncentred second moment; the delta method gives
+its standard error, with a long-run covariance on the data and the natural block one inside the bootstrap.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from finflow.data.calendar import TRADING_YEAR
+from finflow.evaluation.hac import long_run_variance
+from finflow.evaluation.metrics import FLAT
+from finflow.evaluation.result import Floats
+
+CHUNK = 500  # bootstrap samples held in memory at once
+EQUAL = 1e-10
+"""A daily standard error below this is rounding: the two series have one and the same Sharpe ratio by
+construction (equal, or one a multiple of the other), since real ones differ by sqrt(2 (1 - correlation) / R)."""
+
+
+@dataclass(frozen=True)
+class SharpeDifference:
+    """Annualised difference, its symmetric studentised 95 % interval, and the p-value of no difference.
+
+    All are nan where a series has no volatility. `block_days` is what was used.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    standard_error: float
+    samples: int
+    block_days: int
+
+
+def sharpe_difference(
+    first: Floats,
+    second: Floats,
+    *,
+    samples: int,
+    block_days: int,
+    rng: np.random.Generator,
+    year: int = TRADING_YEAR,
+) -> SharpeDifference:
+    """Test whether two paired series of returns have different Sharpe ratios.
+
+    Parameters
+    ----------
+    first, second : [R] daily returns of the same days; their Sharpe ratios use ddof 1, as `metrics` does.
+    samples : bootstrap samples.
+    block_days : length of the circular blocks; at most a fifth of R is used, so that five blocks make a sample.
+    rng : the named stream of the draw.
+    year : rows a year.
+
+    Returns
+    -------
+    SharpeDifference
+        Series whose influence on the difference vanishes (equal, or multiples of each other) give exactly 0 with
+        the interval [0, 0] and p 1.
+    """
+    days = len(first)
+    block = max(1, min(block_days, days // 5))
+    if days < 5 or np.ptp(first) < FLAT or np.ptp(second) < FLAT:
+        nan = math.nan
+        return SharpeDifference(nan, nan, nan, nan, nan, samples, block)
+    pair = np.stack([first, second], axis=1)
+    data = np.concatenate([pair, pair**2], axis=1)
+    moments = data.mean(0)
+    estimate, gradient = difference_and_gradient(moments)
+    error = math.sqrt(max(long_run_variance(data - moments, gradient), 0.0) / days)
+    annual = math.sqrt(year * (days - 1) / days)  # from moments with ddof 0 to the annualised ratio with ddof 1
+    if error < EQUAL:
+        return SharpeDifference(0.0, 0.0, 0.0, 1.0, 0.0, samples, block)
+    spread = studentised_distances(data, float(estimate), samples, block, rng)
+    rank = min(math.ceil(0.95 * (samples + 1)), samples) - 1
+    half = float(np.partition(spread, rank)[rank]) * error
+    p_value = (1 + int(np.sum(spread >= abs(float(estimate)) / error))) / (samples + 1)
+    low, high = (annual * (float(estimate) + side * half) for side in (-1, 1))
+    return SharpeDifference(annual * float(estimate), low, high, p_value, annual * error, samples, block)
+
+
+def difference_and_gradient(moments: Floats) -> tuple[Floats, Floats]:
+    """Daily Sharpe difference mu1 / s1 - mu2 / s2 [...] and its gradient [..., 4] at v = (mu1, mu2, gamma1, gamma2).
+
+    s^2 = gamma - mu^2; nan where that is not positive.
+    """
+    mean, second = moments[..., :2], moments[..., 2:]
+    variance = second - mean**2
+    # Rounding of gamma - mu^2 is about 1e-16 gamma; a resample of one repeated day must not look risky.
+    variance = np.where(variance > 1e-13 * second, variance, np.nan)
+    ratio = mean / np.sqrt(variance)
+    sign = np.array([1.0, -1.0])
+    gradient = np.concatenate([sign * second / variance**1.5, -0.5 * sign * mean / variance**1.5], axis=-1)
+    return ratio[..., 0] - ratio[..., 1], gradient
+
+
+def studentised_distances(data: Floats, estimate: float, samples: int, block: int, rng: np.random.Generator) -> Floats:
+    """Bootstrap |D* - D| / s(D*) of [R, 4] rows (r1, r2, r1^2, r2^2); [samples], inf where s(D*) is undefined.
+
+    A sample is floor(R / block) circular blocks and a shorter one for the rest. s(D*) is the delta method over
+    the natural covariance of the full blocks, Psi* = mean_j zeta_j zeta_j', zeta_j = block^-1/2 sum of centred rows.
+    Only sums of blocks enter, so each is summed once for all samples.
+    """
+    days = len(data)
+    count, rest = divmod(days, block)
+    full, short = circular_sums(data, block), circular_sums(data, rest)
+    distances = np.empty(samples)
+    for start in range(0, samples, CHUNK):
+        size = min(CHUNK, samples - start)
+        picked = rng.integers(days, size=(size, count + 1))
+        sums = full[picked[:, :-1]]  # [size, count, 4]
+        moments = (sums.sum(1) + short[picked[:, -1]]) / days
+        drawn, gradient = difference_and_gradient(moments)
+        influence = np.einsum("sbm,sm->sb", sums, gradient) - block * np.einsum("sm,sm->s", moments, gradient)[:, None]
+        error = np.sqrt(np.mean(influence**2, axis=1) / block / days)
+        usable = error > EQUAL  # False for nan
+        ratio = np.abs(drawn - estimate) / np.where(usable, error, 1.0)
+        distances[start : start + size] = np.where(usable, ratio, np.inf)
+    return distances
+
+
+def circular_sums(data: Floats, length: int) -> Floats:
+    """Sum of `length` rows from each row on, wrapping round: [R, M] -> [R, M]."""
+    wrapped = np.concatenate([np.zeros((1, data.shape[1])), data, data[: max(length - 1, 0)]]).cumsum(0)
+    return wrapped[length : length + len(data)] - wrapped[: len(data)]

@@ -1,0 +1,313 @@
+"""A decision card: everything that can be said about one decision, as plain records.
+
+The same run, window and day give the same card, to the bit: nothing in it depends on the clock, the place or the order
+in which cards are made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import NO_LABEL, REGIMES
+from finflow.data.regimes import Gauges
+from finflow.evaluation.files import plain
+from finflow.evaluation.result import Floats
+from finflow.explanations.alternatives import Alternative, alternatives, held_return
+from finflow.explanations.calibration import HORIZON, Calibration, calibrate
+from finflow.explanations.counterfactual import Flip, Search, leader_margin, leaders_by_regime, trade_margin
+from finflow.explanations.decision_trace import DecisionTrace
+from finflow.explanations.gradients import Attribution, Target, integrated_gradients
+from finflow.explanations.novelty import Familiarity, TrainDays
+from finflow.explanations.tail import Tail, tail
+from finflow.explanations.trade import TradeParts, trade_parts
+from finflow.explanations.value_distribution import Outlook, outlook
+from finflow.seeding import numpy_stream
+
+REASONS = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """One asset: weights before (drifted), asked for, and after; the trade, its cost, and who asked for it.
+
+    experts [K] and execution sum to the trade; marginal and tail part: see `Tail`. Fractions of net asset value.
+    """
+
+    asset: str
+    before: float
+    target: float
+    after: float
+    trade: float
+    cost: float
+    experts: tuple[float, ...]
+    execution: float
+    marginal: float
+    tail: float
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Share of one input in a target; `value` in train standard deviations, None where it is no single number."""
+
+    label: str
+    share: float
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why a weight is what it is: `value` = `average` (average day) + shares of all inputs + `residual`."""
+
+    subject: str
+    value: float
+    average: float
+    top: tuple[Reason, ...]
+    rest: float
+    residual: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class RegimeReading:
+    """Label and the gauges behind it; volatilities a year, losses as fractions of the peak; None before they exist.
+
+    distance : threshold -> volatility, or loss, minus it; of thresholds that exist.
+    """
+
+    label: str
+    volatility: float | None
+    stable: float | None
+    leaves_volatile: float | None
+    enters_volatile: float | None
+    loss: float
+    enters_crisis: float
+    leaves_crisis: float
+    distance: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened next; nothing of it was known.
+
+    net, benchmark : of the next day. days : trading days that `later` covers. next, later [n] : returns of each name
+    over one day and over `days`. alternatives : name -> return over one day and over `days` of its weights left alone.
+    """
+
+    date: str
+    net: float
+    benchmark: float
+    days: int
+    next: tuple[float, ...]
+    later: tuple[float, ...]
+    alternatives: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One decision; `focus` is the name of its largest trade, `calibration_window` what the critic was judged on."""
+
+    date: str
+    window: str
+    provenance: Mapping[str, Any]
+    entered: bool
+    turnover: float
+    cost: float
+    rate: float
+    gate: dict[str, float]
+    focus: str
+    lines: tuple[Line, ...]
+    regime: RegimeReading
+    why_trade: Reasons
+    why_aim: Reasons
+    flips: tuple[Flip, ...]
+    leaders: dict[str, str]
+    outlook: Outlook
+    calibration: Calibration | None
+    calibration_window: str
+    tail: Tail
+    familiarity: Familiarity
+    alternatives: tuple[Alternative, ...]
+    outcome: Outcome
+
+    @property
+    def leader(self) -> str:
+        """Expert with the largest share of the gate."""
+        return max(self.gate, key=lambda name: self.gate[name])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is undefined is None."""
+        return plain(asdict(self))
+
+
+class Explainer:
+    """Makes the cards of one scene; what they share is computed once.
+
+    Parameters
+    ----------
+    name : of the window: train, validation or test.
+    gauges : by which the market's regimes were labelled.
+    provenance : plain facts that identify data, configuration and weights.
+    judge : window by which the critic is judged, its name and scene; null the scene's own. A critic is not judged by
+        days that it was fitted on where there are others.
+    """
+
+    def __init__(
+        self,
+        scene: DecisionTrace,
+        name: str,
+        gauges: Gauges,
+        provenance: Mapping[str, Any],
+        seed: int,
+        judge: tuple[str, DecisionTrace] | None = None,
+    ) -> None:
+        self.scene, self.name, self.gauges, self.provenance, self.seed = scene, name, gauges, provenance, seed
+        self.judge = judge or (name, scene)
+
+    @cached_property
+    def parts(self) -> TradeParts:
+        """Exact parts of all trades."""
+        return trade_parts(self.scene)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Of the critic over the whole window that judges it."""
+        return calibrate(self.judge[1], numpy_stream(self.seed, "explain/calibration"))
+
+    @cached_property
+    def train_days(self) -> TrainDays:
+        """Points that familiarity is measured against."""
+        return TrainDays(self.scene.subject)
+
+    def largest(self, count: int, places: range | None = None) -> list[int]:
+        """Places of the largest turnovers, the largest first; the first purchase of the window is left out."""
+        turnover = np.where(self.scene.decided, self.scene.track.turnover, -1.0)
+        turnover[0] = -1.0
+        order = [int(p) for p in np.argsort(-turnover, kind="stable") if turnover[p] >= 0]
+        return [p for p in order if places is None or p in places][:count]
+
+    def card(self, place: int) -> Card:
+        """The card of one decision of the scene."""
+        scene, subject = self.scene, self.scene.subject
+        track, row = scene.track, int(scene.rows[place])
+        change = scene.target[place, :-1] - track.drifted[place, :-1]
+        focus = int(np.abs(change).argmax())
+        state, entered = scene.state_at(place), bool(scene.rate[place] == 1.0)
+        wanted: Target = (lambda d: d.aim[:, focus]) if entered else (lambda d: d.mean[:, focus])
+        actor, name = subject.networks.actor, subject.assets[focus]
+        tailed = tail(subject.market, row, track.weights[place], track.drifted[place])
+        search = Search(subject, state)
+        leader = int(scene.gate[place].argmax())
+        direction = "sold" if change[focus] > 0 else "bought"
+        flips = [
+            search.flip(
+                f"{name} is {direction} instead",
+                trade_margin(focus, float(track.drifted[place, focus]), bool(change[focus] > 0)),
+            ),
+        ]
+        if len(subject.spec.experts) > 1:
+            question = f"another expert than {subject.spec.experts[leader]} leads the gate"
+            flips.insert(0, search.flip(question, leader_margin(leader)))
+        return Card(
+            date=str(subject.market.dates[row]),
+            window=self.name,
+            provenance=self.provenance,
+            entered=entered,
+            turnover=float(track.turnover[place]),
+            cost=float(track.cost[place]),
+            rate=float(scene.rate[place]),
+            gate=dict(zip(subject.spec.experts, scene.gate[place].tolist(), strict=True)),
+            focus=name,
+            lines=self._lines(place, tailed),
+            regime=reading(self.gauges, int(subject.market.regime[row]), row, subject.market.calendar.year),
+            why_trade=reasons(f"weight asked for {name}", integrated_gradients(actor, subject, state, wanted), state),
+            why_aim=reasons(
+                f"{name} in the aim", integrated_gradients(actor, subject, state, lambda d: d.aim[:, focus]), state
+            ),
+            flips=tuple(flips),
+            leaders=leaders_by_regime(subject, state),
+            outlook=outlook(scene, place),
+            calibration=self.calibration,
+            calibration_window=self.judge[0],
+            tail=tailed,
+            familiarity=self.train_days.judge(row),
+            alternatives=(others := alternatives(scene, place)),
+            outcome=outcome(scene, place, others),
+        )
+
+    def _lines(self, place: int, tailed: Tail) -> tuple[Line, ...]:
+        scene, track, parts = self.scene, self.scene.track, self.parts
+        trade = track.weights[place] - track.drifted[place]
+        rate = track.cost[place] / track.turnover[place] if track.turnover[place] > 0 else 0.0
+        cost = rate * np.abs(trade)
+        cost[-1] = 0.0  # cash is what pays, not what is traded
+        return tuple(
+            Line(
+                asset,
+                float(track.drifted[place, i]),
+                float(scene.target[place, i]),
+                float(track.weights[place, i]),
+                float(trade[i]),
+                float(cost[i]),
+                tuple(parts.experts[place, :, i].tolist()),
+                float(parts.execution[place, i]),
+                tailed.marginal[i],
+                tailed.parts[i],
+            )
+            for i, asset in enumerate(scene.subject.assets)
+        )
+
+
+def reasons(subject: str, found: Attribution, state: Any) -> Reasons:
+    """The largest shares of an attribution, the others summed."""
+    top = found.top(REASONS)
+    listed = tuple(Reason(found.inputs[p].label, float(found.shares[p]), found.inputs[p].value(state)) for p in top)
+    rest = float(found.shares.sum() - sum(one.share for one in listed))
+    return Reasons(subject, found.value, found.average, listed, rest, found.residual, found.steps)
+
+
+def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -> RegimeReading:
+    """Regime of one row, with what its label was judged by; `periods` rows are a year."""
+    volatility, stable, enter, leave, loss, enter_crisis, leave_crisis = (float(gauge[row]) for gauge in gauges)
+    year = periods**0.5
+    levels = {"stable": stable, "leaves_volatile": leave, "enters_volatile": enter}
+    distance = {name: _known((volatility - level) * year) for name, level in levels.items()}
+    distance |= {"leaves_crisis": loss - leave_crisis, "enters_crisis": loss - enter_crisis}
+    return RegimeReading(
+        label="normal (no label yet)" if label == NO_LABEL else REGIMES[label],
+        volatility=_known(volatility * year),
+        stable=_known(stable * year),
+        leaves_volatile=_known(leave * year),
+        enters_volatile=_known(enter * year),
+        loss=loss,
+        enters_crisis=enter_crisis,
+        leaves_crisis=leave_crisis,
+        distance={name: value for name, value in distance.items() if value is not None},
+    )
+
+
+def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> Outcome:
+    """What the days after a decision brought, as far as the window goes."""
+    market, row = scene.subject.market, int(scene.rows[place])
+    days = min(scene.subject.market.calendar.rows(HORIZON), len(scene.rows) - place)
+    following = market.returns[row + 1 : row + 1 + days]
+    later: Floats = np.prod(1.0 + following, axis=0) - 1.0
+    return Outcome(
+        date=str(scene.track.dates[place]),
+        net=float(scene.track.net[place]),
+        benchmark=float(market.benchmark[row + 1]),
+        days=days,
+        next=tuple(following[0].tolist()),
+        later=tuple(later.tolist()),
+        alternatives={
+            one.name: tuple(held_return(scene, place, np.array(one.weights), span) for span in (1, days))  # pyright: ignore[reportArgumentType]
+            for one in others
+        },
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,147 @@
+"""What a policy saw, decided and earned on every day of one window: the ground that all explanations stand on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finflow.agents.greedy import GreedyPolicy
+from finflow.data.market import Fold, Market, Window
+from finflow.envs.world import State, World
+from finflow.errors import StorageError
+from finflow.evaluation.result import Floats, Track
+from finflow.nn.logistic_normal import Decision
+from finflow.nn.networks import Networks, ObservationSpec
+
+REPRODUCED = 1e-4
+"""Largest difference between a stored weight and the same decision taken again; float32 leaves about 1e-7."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One trained policy on its market.
+
+    gamma : discount of the critic's return.
+    """
+
+    market: Market
+    fold: Fold
+    world: World
+    spec: ObservationSpec
+    networks: Networks
+    policy: GreedyPolicy
+    gamma: float
+
+    @cached_property
+    def average_market(self) -> Tensor:
+        """Mean scaled market features over the decisions of the train window, [M]."""
+        return self.world.market[self._train].mean(0)
+
+    @cached_property
+    def average_priors(self) -> Tensor:
+        """Mean prior portfolios over the decisions of the train window, [K, n]."""
+        return self.world.priors[self._train].mean(0)
+
+    @property
+    def _train(self) -> slice:
+        return slice(self.fold.train.start - 1, self.fold.train.stop - 1)
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Names of the n assets, cash last."""
+        return self.market.assets
+
+
+@dataclass(frozen=True)
+class DecisionTrace:
+    """One window as a policy lived it; row r is the decision behind the return of `track.dates[r]`.
+
+    Attributes
+    ----------
+    rows : [R] market rows of the decisions.
+    state, decision : R states and what the actor says in them.
+    rate : [R] part of the way to the aim that was asked for; 1 where the window was entered from cash.
+    decided : [R] bool, whether the portfolio could be changed.
+    """
+
+    subject: Subject
+    window: Window
+    track: Track
+    rows: NDArray[np.int64]
+    state: State
+    decision: Decision
+    rate: Floats
+    decided: NDArray[np.bool_]
+
+    @property
+    def gate(self) -> Floats:
+        """Share of each expert in the aim, [R, K]."""
+        return _array(self.decision.gate)
+
+    @property
+    def experts(self) -> Floats:
+        """Experts' portfolios, [R, K, n]."""
+        return _array(self.decision.experts)
+
+    @property
+    def aim(self) -> Floats:
+        """Portfolio that the gate mixes, [R, n]."""
+        return _array(self.decision.aim)
+
+    @property
+    def target(self) -> Floats:
+        """What was asked for before the desk's rules, [R, n]."""
+        entered = self.rate[:, None] == 1.0
+        return np.where(entered, self.aim, _array(self.decision.mean))
+
+    def state_at(self, place: int) -> State:
+        """State of one decision, B = 1."""
+        return State(*(part[place : place + 1] for part in self.state))
+
+
+def make_scene(subject: Subject, window: Window, track: Track, *, check: bool = True) -> DecisionTrace:
+    """Take every decision of `track` again.
+
+    Parameters
+    ----------
+    check : whether the track must be this policy's own; an average of several runs is nobody's.
+
+    Raises
+    ------
+    StorageError
+        If the track is not what this policy does in this window.
+    """
+    policy, market = subject.policy, subject.market
+    rows = np.asarray(window.decisions, dtype=np.int64)
+    if not np.array_equal(track.dates, market.dates[rows + 1]):
+        raise StorageError(f"weights.csv: its days are not those of the {subject.fold.name} window; evaluate again")
+    state = policy.observe(rows, track.drifted, track.drawdown_before)
+    decision = policy.decide(rows, track.drifted, track.drawdown_before)
+    entered = np.array([int(row) in policy.entries for row in rows]) & (track.drifted[:, -1] >= 1.0)
+    decided = market.decision[rows].copy()
+    decided[0] = True
+    scene = DecisionTrace(
+        subject, window, track, rows, state, decision, np.where(entered, 1.0, _array(decision.rate)), decided
+    )
+    if check:
+        _check(scene)
+    return scene
+
+
+def _check(scene: DecisionTrace) -> None:
+    """Refuse a track that other weights, or other settings, have made."""
+    again = scene.subject.market.decision[scene.rows]  # on the first day too the ledger trades; the mask differs
+    world, state = scene.subject.world, scene.state
+    executed = world.execute(scene.decision.mean.new_tensor(scene.target), state).cpu().numpy()
+    distance = np.abs(executed - scene.track.weights).max(1)[again]
+    if len(distance) and distance.max() > REPRODUCED:
+        day = scene.subject.market.dates[scene.rows[again][int(distance.argmax())]]
+        raise StorageError(
+            f"weights.csv: the decision of {day} comes out {distance.max():.1e} from the stored one; evaluate again"
+        )
+
+
+def _array(part: object) -> Floats:
+    return part.double().cpu().numpy()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]

@@ -1,0 +1,130 @@
+"""A finished run, loaded again: its configuration, its policy, and the market as it is now."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finflow.agents.greedy import GreedyPolicy
+from finflow.artifacts.commands import stored_config
+from finflow.artifacts.files import read_json
+from finflow.artifacts.names import RUN, WEIGHTS
+from finflow.artifacts.policy_file import StoredPolicy, read_policy
+from finflow.artifacts.provenance import read_summary
+from finflow.artifacts.runs import resolve_run
+from finflow.artifacts.weights import load_weights
+from finflow.data.calendar import CALENDAR, NOMINAL, TRADING_YEAR
+from finflow.errors import ConfigError, DataError, StorageError
+from finflow.evaluation.confidence import Confidence
+from finflow.nn.networks import Networks
+from finflow.schema import Config
+from finflow.stages.data_lineage import Past, compare_past
+from finflow.stages.prepare import Prepared, prepare, use_hardware
+from finflow.tracking.console import warn
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One run: `config` is the run's own, with the hardware and output root of the stage that loads it.
+
+    `past` compares the data that `prepared` holds with those of training.
+    """
+
+    folder: Path
+    config: Config
+    record: dict[str, Any]
+    summary: dict[str, Any]
+    stored: StoredPolicy
+    prepared: Prepared
+    networks: Networks
+    policy: GreedyPolicy
+    past: Past
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """Evidence behind the part of the tilt that is deployed; None for weights that are deployed whole."""
+        return None if self.stored.confidence is None else Confidence.from_dict(dict(self.stored.confidence))
+
+
+def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
+    """Load one run (`latest` or a run folder), checking the hash of its weights; `config` is the loading stage's.
+
+    Parameters
+    ----------
+    end : last day of the data; None for the run's own `env.end`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such finished run.
+    DataError
+        If it was trained on other features than there are now.
+    StorageError
+        If its files are damaged.
+    """
+    folder = resolve_run(config.output_root, run)
+    own = stored_config(folder).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
+    record, summary = read_json(folder / RUN), read_summary(folder)
+    own = _on_its_calendar(own, record)
+    if end is not None:
+        own = own.model_copy(update={"env": own.env.model_copy(update={"end": end})})
+    stored = read_policy(*load_weights(folder / WEIGHTS, summary.get("weights_sha256")))
+    dates = record.get("fold")
+    if not isinstance(dates, dict):
+        raise StorageError(f"{folder / RUN}: damaged (no fold in it); train the run again")
+    device = use_hardware(config.hardware)
+    prepared = prepare(own, device, dates=dates, scaling=stored.scaling, reward=stored.reward)  # pyright: ignore[reportArgumentType]
+    networks = stored.build(device)
+    for what in ("features", "assets"):
+        if getattr(stored.spec, what) != getattr(prepared.spec, what):
+            raise DataError(f"run={folder}: trained on other {what} than the data have now; train again")
+    policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
+    if run == "latest" and own.stage == "pretrain":
+        warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")
+    past = compare_past(record, prepared.market, prepared.cache)
+    if past.readjusted is not None:
+        warn(f"run={folder}: closes were re-adjusted since training ({past.readjusted}); returns are unchanged")
+    return Trained(folder, own, record, summary, stored, prepared, networks, policy, past)
+
+
+def _on_its_calendar(own: Config, record: dict[str, Any]) -> Config:
+    """A run keeps the rows a year that it was trained with, where they were counted: more rows may count otherwise."""
+    noted = record.get(CALENDAR)
+    year = int(noted["rows_a_year"]) if isinstance(noted, dict) else TRADING_YEAR
+    if own.env.periods_per_year != "auto" or year in NOMINAL:
+        return own
+    return own.model_copy(update={"env": own.env.model_copy(update={"periods_per_year": year})})
+
+
+def require_same_past(trained: Trained) -> None:
+    """Refuse data that are no longer those of training; they may have grown.
+
+    Raises
+    ------
+    DataError
+        Saying what changed.
+    """
+    if trained.past.changed is not None:
+        raise DataError(
+            f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since;"
+            " restore them, or train again"
+        )
+
+
+def judging(config: Config, first: Trained) -> Config:
+    """Configuration of a stage that judges runs, under the name and seed of the first: its draws use that seed."""
+    return config.model_copy(update={"name": first.config.name, "seed": first.config.seed})
+
+
+def single_run(config: Config) -> str:
+    """The one run that `config.run` names.
+
+    Raises
+    ------
+    ConfigError
+        If it names several.
+    """
+    if isinstance(config.run, str):
+        return config.run
+    if len(config.run) != 1:
+        raise ConfigError(f"run={config.run}: {config.stage} takes one run; name one")
+    return config.run[0]

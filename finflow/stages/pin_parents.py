@@ -1,0 +1,140 @@
+"""What every job of a sweep starts from, settled once: a pretraining that ends meanwhile changes no job."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finflow.artifacts.commands import command_for, command_line, leaves, under
+from finflow.artifacts.names import CONFIG, SUMMARY
+from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
+from finflow.config import compose_stage, digest, from_yaml, load
+from finflow.errors import ParentError
+from finflow.schema import Config
+from finflow.stages.prepare import Prepared, prepare
+from finflow.sweeps.folder import Pin, SweepFolder
+from finflow.sweeps.plan import Job, Plan
+
+SHAPING = (
+    "algo.network", "budget.collect_episodes", "budget.epochs", "budget.updates_per_epoch", "env", "fold", "seed",
+)  # fmt: skip
+"""Keys by which pretrained weights are told apart."""
+_DECIDING = (*SHAPING, "ablation", "algo", "init", "offline")
+"""Keys on which it hangs what a job starts from."""
+_ALIKE = ("algo.", "offline.")
+
+
+def pin(stage: str, plan: Plan) -> dict[str, Pin]:
+    """Settle, for each job by name, the weights that it starts from, or that its own are not published.
+
+    Trials of one pretraining that differ in more than its key would replace each other as `latest`, so that phase 2
+    would start from whichever ended last; they publish nothing.
+
+    Raises
+    ------
+    ParentError
+        If a job's weights are not there; where the sweep itself asks for several parents, with the command that
+        makes them all.
+    """
+    if stage == "pretrain":
+        trials = any(not under(key, SHAPING) for key in plan.swept)
+        typed = any(text.startswith("init.publish=") for text in plan.fixed) or "init.publish" in plan.swept
+        return {job.name: Pin({"init.publish": False}) for job in plan.jobs} if trials and not typed else {}
+    found: dict[str, Pin | None] = {}
+    markets: dict[str, Prepared] = {}
+    for job in plan.jobs:
+        key = _deciding(job)
+        if key not in found:
+            found[key] = _pin_one(load(stage, job.overrides), markets, plan)
+    pins = {job.name: found[_deciding(job)] for job in plan.jobs}
+    return {name: one for name, one in pins.items() if one is not None}
+
+
+def _deciding(job: Job) -> str:
+    """Values of a job's keys on which its parent hangs."""
+    return digest({k: v for k, v in job.values.items() if under(k, _DECIDING) and not _is_alike(k)})
+
+
+def _is_alike(key: str) -> bool:
+    return key.startswith(_ALIKE) and not under(key, SHAPING)
+
+
+def _pin_one(config: Config, markets: dict[str, Prepared], plan: Plan) -> Pin | None:
+    if config.init.weights is None:
+        return None
+    market = digest([config.env.model_dump(), config.fold, config.output_root])
+    if market not in markets:
+        markets[market] = prepare(config, torch.device("cpu"))
+    prepared = markets[market]
+    source = _of_sweep(config) or config.init.weights
+    wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
+    try:
+        parent = find_parent(config.output_root, source, wanted, lambda: command_for("pretrain", config))
+    except ParentError as error:
+        raise ParentError(_advice(str(error), plan)) from None
+    return Pin(
+        {"init.weights": str(_place(parent))}, parent.sha256, parent.facts.get("seed"), wanted["data_fingerprint"]
+    )
+
+
+def _of_sweep(config: Config) -> str | None:
+    """Run folder of the one job of the sweep that `init.weights` names which has this run's values; None of no sweep.
+
+    Raises
+    ------
+    ParentError
+        If there is no such job, or it is not finished.
+    """
+    folder = SweepFolder(Path(str(config.init.weights)))
+    if not folder.exists:
+        return None
+    manifest, mine = folder.manifest(), leaves(config.model_dump())
+    found = [job.name for job in manifest.jobs if _agrees(folder, job, manifest.swept, mine)]
+    if len(found) != 1:
+        wanted = ", ".join(f"{key}={mine.get(key, mine.get(f'{key}.name'))}" for key in manifest.swept)
+        raise ParentError(
+            f"init.weights={folder.path}: {len(found)} of its finished jobs have {wanted}; name a sweep that has one"
+        )
+    return str(folder.run_dir(found[0]))
+
+
+def _agrees(folder: SweepFolder, job: Job, swept: Iterable[str], mine: Mapping[str, Any]) -> bool:
+    """Whether a job is finished, and has the values of `mine` for all keys that its sweep sweeps over."""
+    if not (folder.run_dir(job.name) / SUMMARY).exists():
+        return False
+    theirs = leaves(from_yaml(folder.run_dir(job.name) / CONFIG).model_dump())
+    return all(_below(theirs, key) == _below(mine, key) for key in swept)
+
+
+def _below(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The value of a key, or all values of a group."""
+    return {name: value for name, value in values.items() if under(name, (key,))}
+
+
+def _place(parent: Parent) -> Path:
+    """The run folder, whose summary holds the hash of the weights, or the file where it lies alone."""
+    folder = parent.weights.parent
+    return folder if (folder / SUMMARY).exists() else parent.weights
+
+
+def _advice(reason: str, plan: Plan) -> str:
+    """The refusal of one job, with the command that pretrains what the whole sweep needs."""
+    parents = [key for key in plan.swept if under(key, SHAPING) and key != "seed"]
+    if not parents:
+        return reason
+    read = [word for text in plan.fixed for word in _for_pretrain(text)]
+    swept = [f"{key}={','.join(plan.swept[key])}" for key in parents]
+    command = command_line("pretrain", ["-m", *read, *swept])
+    return f"{reason.split('; run: ')[0]}; {', '.join(parents)} is the parent's, so pretrain sweeps it first: {command}"
+
+
+def _for_pretrain(text: str) -> list[str]:
+    """What of an override shapes a parent; of presets those that do not sweep themselves."""
+    key, _, value = text.partition("=")
+    if key != "experiment":
+        return [text] if under(key, (*SHAPING, "output_root", "offline", "hardware")) else []
+    presets = [
+        text for text in (f"experiment={name}" for name in value.strip("[]").split(",")) if text != "experiment=null"
+    ]
+    return [text for text in presets if compose_stage("pretrain", [text], with_hydra=True).hydra.mode is None]

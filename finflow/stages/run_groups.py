@@ -1,0 +1,127 @@
+"""Several runs at once: averaged where only the seed differs, stitched where only the fold does, averaged and then
+stitched where both do, else compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finflow.agents.greedy import Floats, GreedyPolicy
+from finflow.errors import ConfigError
+from finflow.stages.loaded_run import Trained
+
+Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
+"""How runs belong together; an ensemble is folds of which each has several seeds."""
+_PLACE = {"output_root", "run", "name", "out", "episodes", "init.weights"}
+_HOST = ("hardware.", "tracking.", "evaluation.")
+
+
+class AveragedPolicy:
+    """Several runs as one strategy: each decides for the common portfolio, and the targets are averaged."""
+
+    def __init__(self, policies: Sequence[GreedyPolicy]) -> None:
+        self.policies = policies
+
+    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        """Mean target weights [E, n]."""
+        return np.mean([policy.act(rows, drifted, drawdown) for policy in self.policies], axis=0)
+
+    def explain(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Mean gate [E, K] and trading rate [E]."""
+        parts = [policy.explain(rows, drifted, drawdown) for policy in self.policies]
+        return np.mean([gate for gate, _ in parts], axis=0), np.mean([rate for _, rate in parts], axis=0)
+
+
+def kind_of(runs: Sequence[Trained]) -> Kind:
+    """How several runs belong together.
+
+    Raises
+    ------
+    ConfigError
+        If the same run is named twice, folds have different seeds, or runs to compare were not judged on the same data
+        and test window.
+    """
+    if len(runs) == 1:
+        return "single"
+    folders = [run.folder.resolve() for run in runs]
+    if len(set(folders)) < len(folders):
+        raise ConfigError(f"run: {runs[0].folder.name} and others: the same run is named twice; name each once")
+    differing = _differing([_leaves(run.config.model_dump()) for run in runs])
+    prints = {run.prepared.market.fingerprint for run in runs}
+    if len(prints) > 1:
+        raise ConfigError("run: these runs were trained on different data; evaluate them one by one")
+    if differing == {"fold"}:
+        return "folds"
+    if differing == {"fold", "seed"}:
+        _require_same_seeds(runs)
+        return "ensemble"
+    if len({run.prepared.fold.test for run in runs}) > 1:
+        raise ConfigError(
+            f"run: these differ by {', '.join(sorted(differing))} and have different test windows; name one fold's"
+        )
+    return "seeds" if differing == {"seed"} else "comparison"
+
+
+def by_fold(runs: Sequence[Trained]) -> dict[str, list[Trained]]:
+    """Runs of each fold, seeds in rising order, folds in the order of their test windows."""
+    found: dict[str, list[Trained]] = {}
+    for run in sorted(runs, key=lambda run: (run.prepared.fold.test.start, run.config.seed)):
+        found.setdefault(run.prepared.fold.name, []).append(run)
+    return found
+
+
+def _require_same_seeds(runs: Sequence[Trained]) -> None:
+    """Refuse folds that differ by their seeds: whose average stands in which window would be a choice."""
+    seeds = {fold: [run.config.seed for run in group] for fold, group in by_fold(runs).items()}
+    (first, wanted), *others = seeds.items()
+    for fold, found in others:
+        if found != wanted:
+            raise ConfigError(
+                f"run: fold {first} has seeds {wanted}, fold {fold} has {found}; name runs of the same seeds in each"
+            )
+
+
+def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
+    """A short name for each run: its seed, or what sets it apart; of folds, for each in the order of `by_fold`."""
+    if kind in ("single", "seeds"):
+        return [f"seed {run.config.seed}" for run in runs]
+    if kind in ("folds", "ensemble"):
+        return [f"fold {name}" for name in by_fold(runs)]
+    leaves = [_leaves(run.config.model_dump()) for run in runs]
+    keys = sorted(_differing(leaves))
+    names = [", ".join(f"{key}={leaf.get(key)}" for key in keys)[:80] for leaf in leaves]
+    folders = [run.folder.name for run in runs]
+    unique = [name and names.count(name) == 1 for name in names]
+    return [name if one else f"{name} {place}".strip() for name, one, place in zip(names, unique, folders, strict=True)]
+
+
+def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
+    """How much of its tilt each run is deployed with, by a name that sets the runs apart; "" of a single one."""
+    if kind == "single":
+        names = [""]
+    elif kind == "ensemble":
+        names = [f"fold {run.prepared.fold.name}, seed {run.config.seed}" for run in runs]
+    elif kind == "folds":
+        names = [f"fold {run.prepared.fold.name}" for run in runs]
+    else:
+        names = labels(runs, kind)
+    known = zip(names, (run.confidence for run in runs), strict=True)
+    return {name: one.line() for name, one in known if one is not None}
+
+
+def _differing(leaves: Sequence[Mapping[str, Any]]) -> set[str]:
+    keys = {key for leaf in leaves for key in leaf}
+    return {key for key in keys if len({repr(leaf.get(key)) for leaf in leaves}) > 1}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{key}.")
+        elif key not in _PLACE and not key.startswith(_HOST):
+            found[key] = value
+    return found

@@ -1,0 +1,85 @@
+"""One training run in several processes, started by torchrun with `hardware=multi_gpu`.
+
+All of them run the same command. The first one's run folder is the run's; the others work in folders of their own,
+which are thrown away, and say nothing: no sink, no line, no published weights.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from finflow.agents.distributed import rank
+from finflow.errors import ConfigError
+from finflow.schema import ALGORITHMS, Config
+from finflow.schema.algo import DirectConfig
+from finflow.schema.tracking import Tracking
+
+LAUNCH = "torchrun --standalone --nproc_per_node=2 experiments/{}.py hardware=multi_gpu"
+
+
+@contextlib.contextmanager
+def joined(config: Config, folder: Path | None) -> Generator[Path | None]:
+    """Join the other processes; gives the folder to write to, where it is not the one that was asked for.
+
+    Parameters
+    ----------
+    folder : of a run that is resumed, else None.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration and the way that the process was started do not agree.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    _check(config, count)
+    if count == 1:
+        yield None
+        return
+    cuda = torch.cuda.is_available() and config.hardware.device != "cpu"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        with contextlib.ExitStack() as held:
+            own = _own_folder(folder, held) if rank() > 0 else None
+            dist.barrier()  # the first changes nothing before the others have copied
+            yield own
+    finally:
+        dist.destroy_process_group()
+
+
+def quiet(config: Config) -> Config:
+    """The configuration as this process follows it: all but the first have no sinks."""
+    if rank() == 0:
+        return config
+    return config.model_copy(update={"tracking": Tracking(tensorboard=False, wandb=None, patience=1.0)})
+
+
+def _own_folder(folder: Path | None, held: contextlib.ExitStack) -> Path:
+    own = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="finflow-"))) / "run"
+    if folder is not None and folder.exists():
+        shutil.copytree(folder, own)
+    nothing = held.enter_context(open(os.devnull, "w"))  # noqa: SIM115
+    held.enter_context(contextlib.redirect_stdout(nothing))
+    held.enter_context(contextlib.redirect_stderr(nothing))
+    return own
+
+
+def _check(config: Config, count: int) -> None:
+    launch = LAUNCH.format(config.stage if config.stage in ALGORITHMS else "pretrain")
+    if config.stage not in ALGORITHMS:
+        if count > 1:
+            raise ConfigError(f"WORLD_SIZE={count}: {config.stage} runs in one process; start it by python")
+        return
+    if count > 1 and not config.hardware.distributed:
+        raise ConfigError(f"WORLD_SIZE={count}: {count} processes of one run need hardware=multi_gpu: {launch}")
+    if count == 1 and config.hardware.distributed and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(f"hardware.distributed=true: needs several processes: {launch}")
+    if not isinstance(config.algo, DirectConfig) and config.algo.batch_size % count:
+        raise ConfigError(f"algo.batch_size={config.algo.batch_size}: should be a multiple of the {count} processes")
