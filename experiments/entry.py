@@ -243,8 +243,8 @@ def figures(values: Mapping[str, float | None]) -> str:
 
 def timing(folder: Path) -> str:
     """Wall-clock seconds of a run by phase, from its `run.json`, in one line."""
-    from finflow.artifacts.files import read_json
     from finflow.artifacts.names import RUN
+    from finflow.io.files import read_json
 
     record = read_json(folder / RUN)
     begin, end = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))

@@ -20,10 +20,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.commands import leaves, override
+from finflow.artifacts.commands import override
 from finflow.config import compose_stage, parse
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
+from finflow.io.flatten import flatten
 from finflow.schema import Config
 from finflow.sweeps.cost import told, work
 from finflow.sweeps.folder import Manifest, Status, SweepFolder
@@ -160,7 +161,7 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
     found = folder.manifest()
     if found.id != plan.id:
         raise ConfigError(f"{folder.path}: holds the sweep of another command line; name another hydra.sweep.dir")
-    before, now = leaves(dict(found.settings)), leaves(first.model_dump())
+    before, now = flatten(dict(found.settings)), flatten(first.model_dump())
     for key in {**before, **now}:
         if before.get(key) != now.get(key) and key.split(".")[0] not in ("output_root", "sweep"):
             was = f"{key}={before.get(key)}, now {now.get(key)}"

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from finflow.artifacts.commands import leaves
 from finflow.config import compose_stage
 from finflow.config_errors import CONF_DIR, PRESETS, group_choices
+from finflow.io.flatten import flatten
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
 from finflow.schema.fields import Day, Schema
 
@@ -50,7 +50,7 @@ def raw(stage: str, *overrides: str) -> dict[str, Any]:
     """Values of a stage by their dotted keys, interpolations as they are written."""
     found = OmegaConf.to_container(compose_stage(stage, overrides), resolve=False)
     assert isinstance(found, dict)
-    return leaves({str(key): value for key, value in found.items()})
+    return flatten({str(key): value for key, value in found.items()})
 
 
 def readers(key: str) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def presets() -> Iterator[tuple[str, ...]]:
             set_here = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
             assert isinstance(set_here, dict)
             params = set_here.pop("hydra", {}).get("sweeper", {}).get("params", {})
-            fixed = leaves({str(key): value for key, value in set_here.items()})
+            fixed = flatten({str(key): value for key, value in set_here.items()})
             shown = [*(f"`{k}={v}`" for k, v in params.items()), *(f"`{k}={typed(v)}`" for k, v in fixed.items())]
             yield f"`{group}={path.stem}`", comment(path), ", ".join(shown) or "nothing"
 

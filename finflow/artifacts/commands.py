@@ -10,6 +10,7 @@ from finflow.artifacts.names import CONFIG
 from finflow.config import from_yaml, load, plain_yaml
 from finflow.config_errors import MISSING
 from finflow.errors import ConfigError
+from finflow.io.flatten import flatten
 from finflow.schema import READS, Config
 
 _DATA = ("env", "fold", "seed", "output_root")
@@ -45,7 +46,7 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     -------
     For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`.
     """
-    wanted = leaves(config.model_dump())
+    wanted = flatten(config.model_dump())
     bases = [[*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)]
     shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
     return command_line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
@@ -74,7 +75,7 @@ def _again(path: Path) -> str | None:
     try:
         stage, source = stored["stage"], stored["env"]["source"]
         base = [f"env={_OPTIONS.get(source, (source,))[0]}"]
-        wanted = {key: value for key, value in leaves(stored).items() if under(key, _DATA)}
+        wanted = {key: value for key, value in flatten(stored).items() if under(key, _DATA)}
         return command_for(stage, load(stage, [*base, *_missing(stage, base, wanted)]))
     except (KeyError, TypeError, ConfigError):
         return None
@@ -109,7 +110,7 @@ def command_line(stage: str, overrides: list[str]) -> str:
 
 def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str]:
     """Overrides that take the stage's own values, with `base`, to those wanted, as far as the stage reads them."""
-    own = leaves(load(stage, base).model_dump())
+    own = flatten(load(stage, base).model_dump())
     return [
         f"{key}={_hydra(wanted[key])}"
         for key in own
@@ -120,14 +121,6 @@ def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str
 def under(key: str, prefixes: tuple[str, ...]) -> bool:
     """Whether `key` is one of `prefixes` or lies below one."""
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of nested plain data by dotted key."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
 
 
 def _hydra(value: Any) -> str:

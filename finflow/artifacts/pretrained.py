@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
-from finflow.artifacts.files import atomic_json, read_json, sha256_of
 from finflow.artifacts.names import SUMMARY, WEIGHTS
 from finflow.artifacts.provenance import now, read_summary
-from finflow.artifacts.weights import load_weights
 from finflow.config import digest
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.errors import ParentError, StorageError
+from finflow.io.files import atomic_json, read_json
+from finflow.io.flatten import flatten
+from finflow.io.hashing import sha256_of
+from finflow.io.weights import load_weights
 from finflow.schema import Config
 from finflow.schema.env import Env
 
@@ -264,22 +266,12 @@ def _chosen(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Dotted name and both values of every leaf that differs; None where one side lacks it."""
-    left, right = _leaves("", ours), _leaves("", theirs)
+    left, right = flatten(ours, lists=True), flatten(theirs, lists=True)
     names = [*left, *(name for name in right if name not in left)]
     found = [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
     if any(name == "network.kind" for name, _, _ in found):  # one kind knows its assets by name, the other does not
         found = [one for one in found if not one[0].startswith("feature_spec.assets.")]
     return found
-
-
-def _leaves(prefix: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        parts = [(str(name), part) for name, part in value.items()]
-    elif isinstance(value, list | tuple):
-        parts = [(str(i), part) for i, part in enumerate(value)]
-    else:
-        return {prefix: value}
-    return {k: v for name, part in parts for k, v in _leaves(f"{prefix}.{name}" if prefix else name, part).items()}
 
 
 def _listing(items: Iterable[str]) -> str:

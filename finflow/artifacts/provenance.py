@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from finflow.artifacts.files import atomic_json, atomic_write, read_json
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY
 from finflow.config import to_yaml
 from finflow.data.market import Fold, Market, Window
+from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.schema import Config
 
 _PACKAGES = ("finflow", "torch", "numpy", "safetensors", "pandas", "skfolio", "hydra-core", "gymnasium")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from finflow.artifacts.commands import command_under, stored_config
-from finflow.artifacts.files import read_json
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY, SWEEP
 from finflow.config import run_folder
 from finflow.errors import ConfigError, StorageError
+from finflow.io.files import read_json
 
 HEAD, JUDGED = "test_ledger_head", "weights_judged"
 TRAINED = ("finetune", "pretrain")

@@ -22,7 +22,7 @@ from finflow.data.benchmark import (
     read_series,
     series_files,
 )
-from finflow.data.cache import Arrays, cached_arrays, content_hash
+from finflow.data.cache import Arrays, cached_arrays
 from finflow.data.calendar import TRADING_YEAR, Calendar, calendar_of
 from finflow.data.decisions import decision_days
 from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names
@@ -34,6 +34,7 @@ from finflow.data.prices import Prices
 from finflow.data.regimes import label_regimes
 from finflow.data.sources import load_prices
 from finflow.data.status import Trading, simple_returns, trading
+from finflow.io.hashing import content_hash
 from finflow.schema.env import Env
 
 FEATURE_VERSION = 1

@@ -1,11 +1,8 @@
 """Arrays kept between runs under a hash of all that shaped them; a damaged file is never believed."""
 
-import hashlib
 import json
-import os
-import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from finflow.errors import StorageError
+from finflow.io.files import atomic_write
+from finflow.io.hashing import content_hash
 
 Arrays = dict[str, NDArray[Any]]
 _METADATA = "finflow"
@@ -44,23 +42,13 @@ def cached_arrays(folder: Path | None, key: str, build: Callable[[], Arrays]) ->
             return found
         warnings.warn(f"{path}: damaged, its content does not match its hash; built anew", stacklevel=2)
     arrays = {name: np.ascontiguousarray(array) for name, array in build().items()}
-    write_whole(path, save(arrays, {_METADATA: _seal(key, arrays)}))
+    atomic_write(path, save(arrays, {_METADATA: _seal(key, arrays)}))
     return arrays
 
 
 def read_cached(path: Path) -> Arrays | None:
     """Arrays of a file that `cached_arrays` wrote, its name unchanged; None where it is damaged."""
     return _read(path, path.stem)
-
-
-def content_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _read(path: Path, key: str) -> Arrays | None:
@@ -76,34 +64,3 @@ def _read(path: Path, key: str) -> Arrays | None:
 
 def _seal(key: str, arrays: Arrays) -> str:
     return json.dumps({"key": key, "sha256": content_hash(arrays)})
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path` at once: no reader ever sees half of it, no failure leaves a file behind.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would shut out other users of a shared folder
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(
-            f"{path}: cannot be written ({error.strerror}); free space, or choose another output_root"
-        ) from error

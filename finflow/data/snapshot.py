@@ -16,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from finflow.data.benchmark import EQUAL_WEIGHT
-from finflow.data.cache import Arrays, content_hash, write_whole
+from finflow.data.cache import Arrays
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError, StorageError
+from finflow.io.files import atomic_write
+from finflow.io.hashing import content_hash
 from finflow.schema.env import Env
 
 FORMAT = 1
@@ -74,7 +76,7 @@ def freeze(path: Path, prices: Prices, env: Env) -> str:
         "warnings": list(prices.warnings),
     }
     sha256 = _hash(facts, arrays)
-    write_whole(path, save(arrays, {_HEAD: json.dumps({**facts, "sha256": sha256})}))
+    atomic_write(path, save(arrays, {_HEAD: json.dumps({**facts, "sha256": sha256})}))
     return sha256
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.config import check_day, digest
-from finflow.data.cache import Arrays, cached_arrays, read_cached, write_whole
+from finflow.data.cache import Arrays, cached_arrays, read_cached
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
 from finflow.data.yahoo_client import Bars, Unreachable, client_version, yahoo
 from finflow.errors import ConfigError, DataError
+from finflow.io.files import atomic_write
 from finflow.schema.env import Env
 
 SOURCE = "yahoo"
@@ -122,7 +123,7 @@ def _download(request: Request, cache_dir: Path | None) -> Arrays:
     arrays = _table(request.tickers, found)
     if cache_dir is not None:
         record = _record(request, found, arrays)
-        write_whole(cache_dir / f"{request.name}.json", (json.dumps(record, indent=2) + "\n").encode())
+        atomic_write(cache_dir / f"{request.name}.json", (json.dumps(record, indent=2) + "\n").encode())
     return arrays
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.artifacts.files import atomic_json, atomic_write, storage_errors
 from finflow.data.market import ABSENT, Market, Window
 from finflow.errors import StorageError
 from finflow.evaluation.result import Evaluation, Floats, Track
+from finflow.io.files import atomic_json, atomic_write, storage_errors
 
 SMALLEST_TRADE = 1e-12
 TRADE, CLOSED = "trade", "closed: price ended"

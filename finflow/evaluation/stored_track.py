@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.artifacts.files import storage_errors
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import book
 from finflow.errors import StorageError
 from finflow.evaluation.result import Floats, Track
+from finflow.io.files import storage_errors
 
 POLICY = "policy"
 SAME = 1e-9

@@ -5,18 +5,18 @@ previous (hash of the line before, zeros for the first), hash (SHA-256 of all of
 reordered line breaks the chain; a cut-off tail shows where a run's copy of the head hash is no longer found.
 """
 
-import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.files import storage_errors, write_all
 from finflow.errors import AuditError
+from finflow.io.files import storage_errors, write_all
+from finflow.io.lock import file_lock
 
 FILE_NAME = "test_ledger.jsonl"
 START = "0" * 64
@@ -51,7 +51,7 @@ def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, whe
         If the log cannot be written.
     """
     path = Path(output_root) / FILE_NAME
-    with storage_errors(path, "written"), _locked(path) as descriptor:
+    with storage_errors(path, "written"), file_lock(path, math.inf) as (descriptor, _):
         text = _read(descriptor)
         whole = text[: text.rfind(b"\n") + 1]
         entries = _verified(path, whole)
@@ -126,17 +126,6 @@ def _parsed(line: bytes) -> dict[str, Any]:
 def _hash(entry: dict[str, Any]) -> str:
     content = {name: entry[name] for name in FIELDS[:-1]}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Generator[int]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # freed when the descriptor closes, by a kill too
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _read(descriptor: int) -> bytes:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.files import atomic_write
 from finflow.explanations.card import Card, Reason, Reasons
+from finflow.io.files import atomic_write
 from finflow.report.card_tables import (
     alternatives_table,
     outcome_names_table,

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from finflow.artifacts.files import atomic_write
+from finflow.io.files import atomic_write
 from finflow.report.theme import Chart
 
 _HERE = Path(__file__).resolve().parent

@@ -1,12 +1,13 @@
 """Tables of the report: cells hold the text to show and the number to sort by; no number is computed here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from finflow.data.calendar import unit_of
 from finflow.evaluation.diagnostics import readings
 from finflow.evaluation.result import Evaluation, Metrics
+from finflow.io.flatten import flatten
 from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
 
@@ -216,8 +217,14 @@ def diagnostics_table(evaluation: Evaluation) -> Table:
 
 def fact_table(key: str, facts: Mapping[str, Any]) -> Table:
     """Names and values of plain facts; nested ones with dotted names."""
-    rows = tuple(Row((Cell(name), Cell(value))) for name, value in _flat(facts))
+    rows = tuple(Row((Cell(name), Cell(_text(value)))) for name, value in flatten(facts).items())
     return Table(key, (Column("Fact", numeric=False), Column("Value", numeric=False)), rows)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return DASH if value is None else str(value)
 
 
 def mark(name: str, evaluation: Evaluation) -> str:
@@ -225,15 +232,3 @@ def mark(name: str, evaluation: Evaluation) -> str:
     if name == evaluation.policy.name:
         return "policy"
     return "opponent" if name == opponent_name(evaluation) else ""
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            found.append((prefix + name, ", ".join(str(item) for item in value)))
-        else:
-            found.append((prefix + name, DASH if value is None else str(value)))
-    return found

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import atomic_json
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
 from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
@@ -19,6 +18,7 @@ from finflow.evaluation.audit.findings import Check, Findings
 from finflow.evaluation.audit.fold_leakage import compare_artefacts
 from finflow.evaluation.audit.lookahead import Rows, Subject, perturb_futures, spread_rows
 from finflow.evaluation.audit.signal_leakage import compare_foresight
+from finflow.io.files import atomic_json
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, judging, load_trained, single_run

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import atomic_write, storage_errors
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
 from finflow.envs.collect import dataset_bytes
 from finflow.errors import ConfigError
+from finflow.io.files import atomic_write, storage_errors
 from finflow.schema import Config
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.prepare import prepare, use_hardware

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.files import atomic_json, read_json
 from finflow.errors import ConfigError
+from finflow.io.files import atomic_json, read_json
 from finflow.schema import Config
 from finflow.schema.tracking import Wandb
 from finflow.tracking.dashboard import Place, as_json, build, require_key, save

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import atomic_write, read_json
 from finflow.artifacts.names import SUMMARY
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.artifacts.runs import opened_by
@@ -23,6 +22,7 @@ from finflow.envs.ledger import book, execute
 from finflow.errors import ConfigError
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.result import Floats
+from finflow.io.files import atomic_write, read_json
 from finflow.schema import Config
 from finflow.stages.loaded_run import Trained, judging, load_trained, single_run
 from finflow.stages.results import DecideResult, Trade

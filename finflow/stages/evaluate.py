@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import atomic_json
 from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
 from finflow.artifacts.runs import HEAD, JUDGED, named_runs, noted_openings
@@ -18,6 +17,7 @@ from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
 from finflow.evaluation.test_window_log import verify_openings
+from finflow.io.files import atomic_json
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
 from finflow.stages.explaining import explain_judged

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.files import atomic_json
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
 from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.explanations.card import Card, Explainer
+from finflow.io.files import atomic_json
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track

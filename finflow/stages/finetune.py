@@ -15,11 +15,11 @@ from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.pretrained import Parent, find_parent, parent_facts, weights_of
 from finflow.artifacts.provenance import Stopwatch, write_summary
-from finflow.data.cache import content_hash
 from finflow.data.market import REGIMES
 from finflow.envs.collect import Dataset
 from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
+from finflow.io.hashing import content_hash
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import OnlineAlgorithm

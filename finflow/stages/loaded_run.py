@@ -6,15 +6,15 @@ from typing import Any
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import stored_config
-from finflow.artifacts.files import read_json
 from finflow.artifacts.names import RUN, WEIGHTS
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import read_summary
 from finflow.artifacts.runs import resolve_run
-from finflow.artifacts.weights import load_weights
 from finflow.data.calendar import CALENDAR, NOMINAL, TRADING_YEAR
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.evaluation.confidence import Confidence
+from finflow.io.files import read_json
+from finflow.io.weights import load_weights
 from finflow.nn.networks import Networks
 from finflow.schema import Config
 from finflow.stages.data_lineage import Past, compare_past

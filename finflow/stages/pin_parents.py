@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from finflow.artifacts.commands import command_for, command_line, leaves, under
+from finflow.artifacts.commands import command_for, command_line, under
 from finflow.artifacts.names import CONFIG, SUMMARY
 from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
 from finflow.config import compose_stage, digest, from_yaml, load
 from finflow.errors import ParentError
+from finflow.io.flatten import flatten
 from finflow.schema import Config
 from finflow.stages.prepare import Prepared, prepare
 from finflow.sweeps.folder import Pin, SweepFolder
@@ -89,7 +90,7 @@ def _of_sweep(config: Config) -> str | None:
     folder = SweepFolder(Path(str(config.init.weights)))
     if not folder.exists:
         return None
-    manifest, mine = folder.manifest(), leaves(config.model_dump())
+    manifest, mine = folder.manifest(), flatten(config.model_dump())
     found = [job.name for job in manifest.jobs if _agrees(folder, job, manifest.swept, mine)]
     if len(found) != 1:
         wanted = ", ".join(f"{key}={mine.get(key, mine.get(f'{key}.name'))}" for key in manifest.swept)
@@ -103,7 +104,7 @@ def _agrees(folder: SweepFolder, job: Job, swept: Iterable[str], mine: Mapping[s
     """Whether a job is finished, and has the values of `mine` for all keys that its sweep sweeps over."""
     if not (folder.run_dir(job.name) / SUMMARY).exists():
         return False
-    theirs = leaves(from_yaml(folder.run_dir(job.name) / CONFIG).model_dump())
+    theirs = flatten(from_yaml(folder.run_dir(job.name) / CONFIG).model_dump())
     return all(_below(theirs, key) == _below(mine, key) for key in swept)
 
 

@@ -13,8 +13,8 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.pretrained import publish_parent
 from finflow.artifacts.provenance import Stopwatch, write_summary
-from finflow.data.cache import content_hash
 from finflow.errors import ConfigError
+from finflow.io.hashing import content_hash
 from finflow.nn.networks import build_networks
 from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic

@@ -16,12 +16,12 @@ from finflow.artifacts.names import VALIDATION, WEIGHTS
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.pretrained import FACTS, Parent, parent_facts
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
-from finflow.artifacts.weights import save_weights
 from finflow.data.calendar import CALENDAR
 from finflow.envs.episodes import Rows, training_paths
 from finflow.errors import Interrupted
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.files import write_validation
+from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
 from finflow.schema import Config
 from finflow.schema.algo import OnlineAlgorithm, ValueGradients

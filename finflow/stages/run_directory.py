@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints, Found
-from finflow.artifacts.commands import leaves, stored_config, under
-from finflow.artifacts.files import read_json, remove_leftovers, storage_errors
-from finflow.artifacts.lock import LOCK, locked
+from finflow.artifacts.commands import stored_config, under
 from finflow.artifacts.provenance import CONFIG, RUN, SUMMARY
 from finflow.artifacts.runs import run_files, state_of
 from finflow.config import from_yaml, run_folder
 from finflow.errors import ConfigError, DataError, StorageError
+from finflow.io.files import read_json, remove_leftovers, storage_errors
+from finflow.io.flatten import flatten
+from finflow.io.lock import LOCK, locked
 from finflow.schema import READS, Config
 from finflow.tracking.console import warn
 from finflow.tracking.jsonl import Mark, Position, differs
@@ -229,7 +230,7 @@ def _allowed_changes(folder: Path, stored: Config, config: Config) -> dict[str, 
 
 def _changes(stored: Config, config: Config) -> dict[str, list[Any]]:
     """Keys that the stage reads and whose values differ: the stored one, and this one."""
-    then, now = leaves(stored.model_dump()), leaves(config.model_dump())
+    then, now = flatten(stored.model_dump()), flatten(config.model_dump())
     keys = [key for key in {**then, **now} if under(key, READS[config.stage]) and not under(key, ("resume",))]
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 

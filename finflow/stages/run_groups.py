@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from finflow.agents.greedy import Floats, GreedyPolicy
 from finflow.errors import ConfigError
+from finflow.io.flatten import flatten
+from finflow.schema import Config
 from finflow.stages.loaded_run import Trained
 
 Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
@@ -48,7 +50,7 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
     folders = [run.folder.resolve() for run in runs]
     if len(set(folders)) < len(folders):
         raise ConfigError(f"run: {runs[0].folder.name} and others: the same run is named twice; name each once")
-    differing = _differing([_leaves(run.config.model_dump()) for run in runs])
+    differing = _differing([_method(run.config) for run in runs])
     prints = {run.prepared.market.fingerprint for run in runs}
     if len(prints) > 1:
         raise ConfigError("run: these runs were trained on different data; evaluate them one by one")
@@ -89,7 +91,7 @@ def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
         return [f"seed {run.config.seed}" for run in runs]
     if kind in ("folds", "ensemble"):
         return [f"fold {name}" for name in by_fold(runs)]
-    leaves = [_leaves(run.config.model_dump()) for run in runs]
+    leaves = [_method(run.config) for run in runs]
     keys = sorted(_differing(leaves))
     names = [", ".join(f"{key}={leaf.get(key)}" for key in keys)[:80] for leaf in leaves]
     folders = [run.folder.name for run in runs]
@@ -111,17 +113,11 @@ def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
     return {name: one.line() for name, one in known if one is not None}
 
 
+def _method(config: Config) -> dict[str, Any]:
+    """Settings by key that set runs apart: not where a run lies, nor the machine and judging that it had."""
+    return {k: v for k, v in flatten(config.model_dump()).items() if k not in _PLACE and not k.startswith(_HOST)}
+
+
 def _differing(leaves: Sequence[Mapping[str, Any]]) -> set[str]:
     keys = {key for leaf in leaves for key in leaf}
     return {key for key in keys if len({repr(leaf.get(key)) for leaf in leaves}) > 1}
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{key}.")
-        elif key not in _PLACE and not key.startswith(_HOST):
-            found[key] = value
-    return found

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from finflow.artifacts.files import read_json
 from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
 from finflow.artifacts.runs import newest_run
 from finflow.config import from_yaml
 from finflow.data.market import BLOCKS
 from finflow.errors import ConfigError, StorageError
+from finflow.io.files import read_json
 from finflow.schema import Config
 from finflow.schema.algo import Algorithm, DirectConfig, IQLConfig, OnlineAlgorithm, ValueGradients
 

@@ -6,22 +6,18 @@
 """
 
 import contextlib
-import fcntl
-import os
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from finflow.artifacts.files import atomic_json, read_json, storage_errors
 from finflow.artifacts.names import SUMMARY, SWEEP
 from finflow.errors import ConfigError, StorageError
+from finflow.io.files import atomic_json, read_json
+from finflow.io.lock import file_lock
 from finflow.sweeps.plan import Job
 
 MANIFEST = SWEEP
-LOOK = 0.02
-"""Seconds between two tries for a lock."""
 State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]
 
 
@@ -157,14 +153,8 @@ class SweepFolder:
 
         patience : seconds to wait for one that only looks whether the job still runs, as `status` does.
         """
-        path = self.path / "status" / f"{job}.lock"
-        with storage_errors(path, "written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield descriptor if _locked(path, descriptor, patience) else None
-        finally:
-            os.close(descriptor)  # frees it once no child holds it either
+        with file_lock(self.path / "status" / f"{job}.lock", patience) as (descriptor, held):
+            yield descriptor if held else None
 
 
 def _read_status(path: Path) -> Status:
@@ -175,17 +165,3 @@ def _read_status(path: Path) -> Status:
         return Status(**found)
     except TypeError as error:
         raise StorageError(f"{path}: damaged ({error}); {remedy}") from error
-
-
-def _locked(path: Path, descriptor: int, patience: float) -> bool:
-    """Lock an open file, as soon as it is free; False where it is not within `patience` seconds."""
-    end = time.monotonic() + patience
-    with storage_errors(path, "locked"):
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    return False
-                time.sleep(LOOK)

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import FrameType
 
 from finflow.artifacts.commands import override
-from finflow.artifacts.files import storage_errors
 from finflow.artifacts.names import CHECKPOINTS, SUMMARY
 from finflow.errors import DivergedError, FinFlowError
+from finflow.io.files import storage_errors
 from finflow.sweeps.folder import State, Status, SweepFolder
 
 PARENT = "FINFLOW_SWEEP_PARENT"

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from finflow.artifacts.commands import leaves, override, under
-from finflow.artifacts.files import atomic_write
+from finflow.artifacts.commands import override, under
 from finflow.config import compose_stage, plain
 from finflow.config_errors import PRESETS, group_choices, parse_override
 from finflow.errors import ConfigError
+from finflow.io.files import atomic_write
+from finflow.io.flatten import flatten
 from finflow.schema import READS, Config
 
 _ASIDE = ("stage", "output_root", "sweep", "resume", "init.publish")
@@ -35,7 +36,7 @@ def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     stage = config.stage
     typed = {o.key_or_group: str(o.value()) for o in map(parse_override, overrides)}
     groups = {key: typed[key] for key in group_choices(stage) if key in typed and key not in PRESETS}
-    wanted = {k: v for k, v in leaves(config.model_dump()).items() if under(k, READS[stage]) and not under(k, _ASIDE)}
+    wanted = {k: v for k, v in flatten(config.model_dump()).items() if under(k, READS[stage]) and not under(k, _ASIDE)}
     lines = [f"{key}={option}" for key, option in groups.items()]
     differ = _differing(stage, lines, wanted)
     first = {key: value for key, value in differ.items() if key in typed}
@@ -52,7 +53,7 @@ def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _differing(stage: str, overrides: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What of `wanted` the command line does not give."""
-    own = leaves(plain(compose_stage(stage, overrides)))
+    own = flatten(plain(compose_stage(stage, overrides)))
     return {key: value for key, value in wanted.items() if key not in own or own[key] != value}
 
 
@@ -98,4 +99,4 @@ def _read(text: str, path: Path) -> list[str]:
         if not isinstance(entry, dict) or not all(str(key).startswith("override /") for key in entry):
             raise ConfigError(f"{text}: defaults: {entry}: write '- override /GROUP: OPTION'")
         groups += [f"{key.removeprefix('override /')}={option}" for key, option in entry.items()]
-    return [*groups, *(override(key, value) for key, value in leaves(content).items())]
+    return [*groups, *(override(key, value) for key, value in flatten(content).items())]

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.artifacts.files import storage_errors, write_all
 from finflow.errors import StorageError
+from finflow.io.files import storage_errors, write_all
 
 METRICS, ALERTS = "metrics.jsonl", "alerts.jsonl"
 

@@ -99,11 +99,3 @@ class Sink:
     def remains(self) -> str:
         """What a user can do with what is left of a sink that was given up, for the warning; called as `abandon` is."""
         return ""
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings by their dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

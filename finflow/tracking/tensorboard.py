@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.io.flatten import flatten
 from finflow.tracking.charts import SECTIONS, title
-from finflow.tracking.sink import Outcome, Sink, Start, flat
+from finflow.tracking.sink import Outcome, Sink, Start
 
 
 class TensorBoardSink(Sink):
@@ -42,7 +43,7 @@ class TensorBoardSink(Sink):
         self._writer.add_custom_scalars(layout)
         self._settings = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
-            for key, value in flat(start.settings).items()
+            for key, value in flatten(start.settings).items()
         }
 
     def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
@@ -65,7 +66,7 @@ class TensorBoardSink(Sink):
         """Add the row of hyperparameters: settings, and every number of the summary as `result/...`."""
         figures = {
             f"result/{key}": float(value)
-            for key, value in flat(outcome.summary).items()
+            for key, value in flatten(outcome.summary).items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
         # Its own folder would make it a run of its own, without the curves.

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.artifacts.files import atomic_json, read_json, sha256_of
+from finflow.io.files import atomic_json, read_json
+from finflow.io.flatten import flatten
+from finflow.io.hashing import sha256_of
 from finflow.schema.tracking import Wandb
 from finflow.tracking import wandb_client
 from finflow.tracking.console import warn
 from finflow.tracking.jsonl import ALERTS, METRICS
-from finflow.tracking.sink import Outcome, Sink, Start, flat
+from finflow.tracking.sink import Outcome, Sink, Start
 
 IDENTITY = "wandb.json"
 """In the run folder: under which id, project and entity W&B knows the run. A resumed run goes on under the same id."""
@@ -124,7 +126,7 @@ class WandbSink(Sink):
             for name, (columns, rows) in tables.items()
         }
         self._put(self._last, {**shown, **{name: wandb.Plotly(made) for name, made in outcome.figures().items()}})
-        self._run.summary.update({f"result.{key}": value for key, value in flat(outcome.summary).items()})
+        self._run.summary.update({f"result.{key}": value for key, value in flatten(outcome.summary).items()})
         for kind, path in outcome.files.items():
             sha256 = sha256_of(path)
             artifact = wandb.Artifact(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from finflow.artifacts.files import atomic_json
 from finflow.artifacts.runs import JUDGED, judged_folder, named_runs, newest_run, noted_openings, opened_by, resolve_run
 from finflow.config import load, to_yaml
 from finflow.errors import ConfigError
+from finflow.io.files import atomic_json
 
 
 def make_run(root: Path, place: str, finished: str | None, done: bool = True) -> Path:

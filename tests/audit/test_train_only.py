@@ -9,11 +9,11 @@ from torch import Tensor
 
 import finflow
 from finflow.artifacts.policy_file import read_policy
-from finflow.artifacts.weights import load_weights
 from finflow.config import from_yaml
 from finflow.data.build import build_market
 from finflow.data.folds import make_fold
 from finflow.data.market import Fold
+from finflow.io.weights import load_weights
 from finflow.stages.results import FinetuneResult
 
 from .conftest import TINY, TUNE, random_close, write_prices

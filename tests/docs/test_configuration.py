@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, create_model
 
-from finflow.artifacts.commands import leaves
 from finflow.config import compose_stage, plain
 from finflow.config_errors import CONF_DIR
+from finflow.io.flatten import flatten
 from finflow.schema import STAGES
 from finflow.schema.fields import Count, Day, Fraction, Schedule, Schema, Text
 
@@ -36,7 +36,7 @@ def test_the_page_is_not_stale(made: ModuleType) -> None:
 def test_every_key_of_every_stage_is_listed_with_the_value_that_it_has() -> None:
     listed = dict(re.findall(r"^\| `([\w.]+)` \| ([^\n]+) \|$", PAGE, flags=re.MULTILINE))
     for stage in STAGES:
-        for key, value in leaves(plain(compose_stage(stage))).items():
+        for key, value in flatten(plain(compose_stage(stage))).items():
             if key in ("stage", "env.synthetic", "tracking.wandb"):
                 continue
             default = re.search(r"\| `([^`]*)` \|", f"| {listed[key]}")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from finflow.artifacts.policy_file import read_policy, to_metadata, to_tensors
-from finflow.artifacts.weights import load_weights, save_weights
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.world import State
+from finflow.io.weights import load_weights, save_weights
 from finflow.nn.networks import Networks, ObservationSpec
 from tests.shapes import small_network
 

@@ -14,7 +14,7 @@ import pytest
 
 import entry
 import finflow
-from finflow.artifacts.lock import LOCK
+from finflow.io.lock import LOCK
 from finflow.schema import Config
 from finflow.stages import finetune as finetune_stage
 from finflow.stages import pretrain as pretrain_stage

@@ -23,9 +23,9 @@ from safetensors.numpy import save
 import entry
 import finflow
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST
-from finflow.artifacts.files import sha256_of
-from finflow.artifacts.weights import save_weights
 from finflow.config import digest
+from finflow.io.hashing import sha256_of
+from finflow.io.weights import save_weights
 
 from .conftest import STAGES, Tiny, tree_hash
 from .test_resuming import changed

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import finflow
-from finflow.artifacts.weights import load_weights
+from finflow.io.weights import load_weights
 
 TINY = [
     "env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=3", "env.episode_days=21", "env.parallel=4",

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import finflow
-from finflow.artifacts.weights import load_weights
 from finflow.errors import DivergedError
+from finflow.io.weights import load_weights
 from finflow.stages.results import PretrainResult
 
 from .conftest import TINY, TUNE

@@ -12,10 +12,10 @@ import torch
 import finflow
 from finflow.agents.bcell import BCell
 from finflow.artifacts.policy_file import read_policy
-from finflow.artifacts.weights import load_weights
 from finflow.data.market import REGIMES
 from finflow.envs.episodes import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError
+from finflow.io.weights import load_weights
 from finflow.stages import finetune_session
 from finflow.stages.explain import explain
 from finflow.stages.loaded_run import load_trained

@@ -7,9 +7,10 @@ import pytest
 
 import finflow.config
 import finflow.config_errors
-from finflow.artifacts.commands import leaves, under
+from finflow.artifacts.commands import under
 from finflow.config import load
 from finflow.errors import ConfigError
+from finflow.io.flatten import flatten
 from finflow.schema import READS, Config
 from finflow.sweeps.preset import expanded, preset_of, write_preset
 
@@ -29,7 +30,7 @@ TRIED = [
 
 def read(config: Config) -> dict[str, object]:
     """What finetune reads of a configuration."""
-    return {key: value for key, value in leaves(config.model_dump()).items() if under(key, READS["finetune"])}
+    return {key: value for key, value in flatten(config.model_dump()).items() if under(key, READS["finetune"])}
 
 
 def test_a_preset_gives_the_configuration_it_was_made_from(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from finflow.allocators.priors import PRIORS
-from finflow.artifacts.weights import load_weights
+from finflow.io.weights import load_weights
 from finflow.tracking.charts import SECTIONS, STEPS
 
 from .conftest import truth

@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from finflow.artifacts.files import atomic_write, storage_errors
 from finflow.errors import StorageError
+from finflow.io.files import atomic_write, storage_errors
+from finflow.io.hashing import content_hash
 
 _KEY = "finflow"
 _FORMAT = 1
@@ -96,16 +97,6 @@ def load_weights(path: Path, expected_sha256: str | None = None) -> tuple[dict[s
     if content_hash(tensors) != tensors_sha256:
         _refuse(path, "damaged: the tensors do not match the hash saved with them")
     return tensors, metadata
-
-
-def content_hash(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, whatever the order, device and metadata."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _read_header(path: Path, file: BinaryIO) -> _Header:

@@ -1,8 +1,7 @@
-"""Files that are either whole or not there: atomic writes, hashes, and storage failures in one line."""
+"""Files that are either whole or not there: atomic writes, and storage failures in one line."""
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import secrets
@@ -125,18 +124,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StorageError(f"{path}: damaged (no JSON object); remove it or restore it from a copy")
     return value
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    """
-    with storage_errors(path, "read"), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.artifacts.files import atomic_json, atomic_write, read_json, sha256_of
 from finflow.errors import StorageError
+from finflow.io.files import atomic_json, atomic_write, read_json
+from finflow.io.hashing import sha256_of
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_killed_before_the_rename_leaves_the_old_file(
 
 def test_sigkill_before_the_rename_leaves_the_old_file(target: Path) -> None:
     code = (
-        "import os, pathlib, signal, sys; from finflow.artifacts import files\n"
+        "import os, pathlib, signal, sys; from finflow.io import files\n"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.atomic_write(pathlib.Path(sys.argv[1]), b'new')"
     )
@@ -143,7 +144,7 @@ def test_read_only_folder_for_real(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     code = (
-        "import os, pathlib, sys; from finflow.artifacts import files\n"
+        "import os, pathlib, sys; from finflow.io import files\n"
         "os.chdir(sys.argv[1])\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: files.atomic_write(pathlib.Path('x'), b'new')\n"
