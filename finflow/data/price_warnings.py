@@ -174,7 +174,7 @@ def _stale_stretches(run: NDArray[np.int64], stale_run: int) -> list[tuple[int, 
 
 def _stale_text(prices: Prices, stretches: list[tuple[int, int]], stale_run: int) -> str:
     first, last = max(stretches, key=lambda s: s[1] - s[0])
-    longest = f"{prices.dates[first]} to {prices.dates[last]} ({last - first + 1} days)"
+    longest = f"{prices.dates[first]} to {prices.dates[last]} ({last - first + 1} rows)"
     if len(stretches) == 1:
         return f"equal closes from {longest}; masked as untradable"
     begin, end = prices.dates[stretches[0][0]], prices.dates[stretches[-1][1]]

@@ -302,3 +302,60 @@ def test_keys(name: str, tmp_path: Path) -> None:
 
     assert remedy in refusal(lambda: read(placed(words)))
     assert read(placed(mended)) > 240
+
+
+def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    return 1 + frame.pct_change().iloc[1:]
+
+
+def _split(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(BB=frame.BB.where(frame.index < "2013-09-02", frame.BB / 2))
+
+
+def _weekends(frame: pd.DataFrame) -> pd.DataFrame:
+    """A coin of seven days beside stocks whose weekends are filled in."""
+    stocks = frame[["AA", "BB"]].asfreq("D").ffill()
+    steps = np.random.default_rng(1).normal(0, 0.01, len(stocks))
+    return stocks.assign(CC=50 * np.exp(steps.cumsum()))
+
+
+def _unquoted(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(BB=frame.BB.where(frame.index < frame.index[-1]))
+
+
+Frames = Callable[[pd.DataFrame], pd.DataFrame]
+WARNED: dict[str, tuple[Frames, str, Frames, list[str]]] = {
+    "returns and 1": (_ratios, "frame.cumprod()", lambda frame: frame.cumprod(), []),
+    "an unadjusted split": (
+        _split, "check that prices are adjusted",
+        lambda frame: frame.assign(BB=frame.BB.where(frame.index >= "2013-09-02", frame.BB / 2)), [],
+    ),
+    "filled-in weekends": (
+        _weekends, "leave such cells blank and add env.calendar=common",
+        lambda frame: frame.assign(**{x: frame[x].where(frame.index.dayofweek < 5) for x in ("AA", "BB")}),
+        ["env.calendar=common", "env.lost_rows=0.3"],
+    ),
+    "no quote yet": (_unquoted, "env.end=2014-09-04 leaves the row out", lambda frame: frame, ["env.end=2014-09-04"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_what_was_warned_of_is_gone_after_the_remedy(name: str, tmp_path: Path) -> None:
+    spoil, remedy, mend, words = WARNED[name]
+    path = tmp_path / "p.csv"
+    csv = ["env=csv", f"env.path='{path}'"]
+    spoilt = spoil(pd.DataFrame(CLOSES, pd.DatetimeIndex(DAYS, name="Date"), ["AA", "BB", "CC"]))
+    spoilt.to_csv(path)
+    assert any(remedy in line for line in build_market(load("pretrain", csv).env).warnings)
+    mend(spoilt).to_csv(path)
+    assert not [x for x in build_market(load("pretrain", [*csv, *words]).env).warnings if remedy in x]
+
+
+def test_percents_are_warned_of_until_they_are_divided(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(text(PRICES))
+    path = tmp_path / "r.csv"
+    words = ["env=csv", f"env.path='{tmp_path / 'p.csv'}'", f"env.cash_yield='{path}'"]
+    path.write_bytes(text(column(1, "0.12")(RATES)))
+    assert any("divide them by 100" in line for line in build_market(load("pretrain", words).env).warnings)
+    path.write_bytes(text(column(1, "0.0012")(RATES)))
+    assert not [line for line in build_market(load("pretrain", words).env).warnings if "divide" in line]

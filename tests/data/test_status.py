@@ -73,7 +73,7 @@ def test_delisting_return_is_booked_once(loss: float, listing_prices: Prices, sm
 def test_warnings_name_listing_delisting_and_stale_stretch(listing: Market) -> None:
     dates = listing.dates
     assert listing.warnings[0] == (
-        f"FLAT: equal closes from {dates[0]} to {dates[500]} (501 days); masked as untradable"
+        f"FLAT: equal closes from {dates[0]} to {dates[500]} (501 rows); masked as untradable"
     )
     assert listing.warnings[1] == (
         f"GONE: last price on {dates[1100]}, blank to the end; treated as delisted at a return of 0"
