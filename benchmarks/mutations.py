@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benchmarks/mutations.yaml"
-COPIED = ("finflow", "conf", "experiments", "tests", "pyproject.toml")
+COPIED = ("finflow", "experiments", "tests", "pyproject.toml")
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         If one is missing or cannot be resolved.
     """
     try:
-        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(resolve_message(error)) from error
     assert isinstance(values, dict)
-    values.pop("hydra", None)
     return {str(key): value for key, value in values.items()}
 
 

@@ -17,7 +17,7 @@ from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, IDLE, READS, STAGES, Config
 from finflow.schema.fields import Schema
 
-CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+CONF_DIR = Path(__file__).resolve().parent / "conf"
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose", "hydra.mode")
 """Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from finflow.agents.distributed import rank
+from finflow.artifacts.checkpoints import FOLDER
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import DirectConfig
@@ -54,11 +55,14 @@ def joined(config: Config, folder: Path | None) -> Generator[Path | None]:
         dist.destroy_process_group()
 
 
-def quiet(config: Config) -> Config:
-    """The configuration as this process follows it: all but the first have no sinks."""
-    if rank() == 0:
-        return config
-    return config.model_copy(update={"tracking": Tracking(tensorboard=False, wandb=None, patience=1.0)})
+def follow(config: Config, own: Path) -> Config:
+    """The configuration of a process but the first: no sinks, and it resumes from the copy `own` of the run folder."""
+    resume = config.resume
+    if isinstance(resume, str):
+        path = Path(resume)
+        resume = str(own if path.is_dir() else own / FOLDER / path.name)
+    quiet = Tracking(tensorboard=False, wandb=None, patience=1.0)
+    return config.model_copy(update={"tracking": quiet, "resume": resume})
 
 
 def _own_folder(folder: Path | None, held: contextlib.ExitStack) -> Path:

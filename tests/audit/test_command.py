@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import entry
-import evaluate as evaluate_script
 import finflow
+from finflow.cli.errors import exit_code
+from finflow.cli.main import launch
 from finflow.data import sources
 from finflow.data.history import History
 from finflow.data.market_features import MARKET_FEATURES
@@ -84,7 +84,7 @@ def test_the_entry_point_prints_a_row_a_check_and_the_verdict(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
     line = ["audit=true", f"output_root={honest}"]
-    assert entry.guarded(lambda: entry.launch("evaluate", line, evaluate_script.run)) == 0
+    assert launch("evaluate", line) == 0
     *lines, verdict, folder, following = capsys.readouterr().out.splitlines()
     assert sum("same" in text for text in lines) == CHECKS
     assert verdict.startswith("Audit: PASSED (")
@@ -104,9 +104,10 @@ def test_a_feature_that_knows_tomorrow_is_named_with_its_date(
     with plug_in("tomorrow", tomorrow):
         run_on(own_csv, tmp_path)
         line = ["audit=true", f"output_root={tmp_path}"]
-        code = entry.guarded(lambda: entry.launch("evaluate", line, evaluate_script.run))
+        with pytest.raises(AuditError) as caught:
+            launch("evaluate", line)
+    assert exit_code(caught.value) == AuditError.exit_code == 6
     printed = capsys.readouterr()
-    assert code == AuditError.exit_code == 6
     (record,) = tmp_path.glob("evaluate/*/*/audit.json")
     dates = json.loads(record.read_text())["dates"]
     told = re.search(

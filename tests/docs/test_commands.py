@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from finflow.cli.sweep import params_of
 from finflow.config import load
 from finflow.errors import ConfigError
 from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import expanded
-from multirun import params_of
 
 from .pages import LANGUAGES, REFUSED, ROOT, WALKED, Block, all_blocks, stage_of
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from multirun import params_of
 
 from finflow.schema import READS
 from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import expanded
-from multirun import params_of
 
 from .conftest import Shell, prices, python_of
 from .pages import ROOT, stage_of, typed
@@ -80,7 +80,7 @@ def cases() -> list[object]:
 def shell(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Shell:
     """A copy of the checkout with prices beside it, in which both phases are trained, phase 2 as a small sweep too."""
     place = tmp_path_factory.mktemp("reader")
-    for name in ("benchmarks", "conf", "docs", "experiments"):
+    for name in ("benchmarks", "docs", "experiments"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, place)

@@ -36,8 +36,9 @@ def put(checkout: Path, block: Block) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path, bare: Path) -> Path:
     """A copy of the checkout with prices beside it."""
-    for name in ("conf", "experiments", "finflow"):
+    for name in ("experiments", "finflow"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "conf").symlink_to("finflow/conf")
     for name in ("pyproject.toml", "tests/conftest.py", "tests/agents/conftest.py", "tests/agents/test_contract.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -30,16 +30,16 @@ def stage(command: Command) -> Command:
 
 @pytest.fixture
 def stub(command: Command, tmp_path: Path) -> Command:
-    """Run the door of pretrain around a stage of a few lines; `body` sees `config` and `folder`."""
+    """Run pretrain with a stage of a few lines in its place; `body` sees `config` and `folder`."""
 
     def call(body: str, *args: str) -> "subprocess.CompletedProcess[str]":
         lines = "\n    ".join(body.splitlines())
         program = (
-            f"import sys; sys.path.insert(0, {str(ROOT / 'experiments')!r})\n"
-            "import entry\nfrom finflow.errors import *\nfrom types import SimpleNamespace\n"
+            "from finflow.cli.commands import COMMANDS, Command\nfrom finflow.cli.main import main\n"
+            "from finflow.errors import *\nfrom types import SimpleNamespace\n"
             f"def run(config, folder):\n    {lines}\n"
             "    return SimpleNamespace(run_dir=folder, next_command='python next.py')\n"
-            "entry.main('pretrain', 'a stub', {}, run)\n"
+            "COMMANDS['pretrain'] = Command('a stub', run, {})\nmain('pretrain')\n"
         )
         path = tmp_path.with_name(f"{tmp_path.name}-stub.py")  # the jobs of a sweep start it again
         path.write_text(program)

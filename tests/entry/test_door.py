@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import entry
+from finflow.cli.errors import exit_code
 from finflow.errors import DataError, DivergedError, ParentError, StorageError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+TOUCH = "folder.mkdir(parents=True, exist_ok=True); (folder / 'x').touch()"
 
 
 def one_line(stderr: str) -> str:
@@ -50,7 +51,7 @@ def test_a_wrong_command_line_is_one_line_and_leaves_nothing(
 
 
 def test_closing_lines_are_the_last_and_name_the_folder(stub: Command, tmp_path: Path) -> None:
-    done = stub("(folder / 'x').touch(); print('work')", "output_root=here", "seed=4")
+    done = stub(f"{TOUCH}; print('work')", "output_root=here", "seed=4")
     assert (done.returncode, done.stderr) == (0, "")
     first, folder, command = done.stdout.splitlines()
     assert (first, command) == ("work", "Next: python next.py")
@@ -63,7 +64,7 @@ def test_closing_lines_are_the_last_and_name_the_folder(stub: Command, tmp_path:
 def test_run_dir_is_taken_as_given_when_new_or_empty(stub: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("new/er", "empty", "a (b)=c"):
-        done = stub("(folder / 'x').touch()", f'hydra.run.dir="{name}"')
+        done = stub(TOUCH, f'hydra.run.dir="{name}"')
         assert f"Run folder: {name}\n" in done.stdout, done.stderr
         assert (tmp_path / name / "x").exists()
     assert not (tmp_path / "outputs").exists()
@@ -72,7 +73,7 @@ def test_run_dir_is_taken_as_given_when_new_or_empty(stub: Command, tmp_path: Pa
 def test_run_dir_with_anything_in_it_is_refused(stub: Command, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "weights").write_text("precious")
-    assert "hydra.run.dir=full: not empty" in one_line(stub("(folder / 'x').touch()", "hydra.run.dir=full").stderr)
+    assert "hydra.run.dir=full: not empty" in one_line(stub(TOUCH, "hydra.run.dir=full").stderr)
     assert "a file" in one_line(stub("pass", "hydra.run.dir=full/weights").stderr)
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["weights"]
 
@@ -93,23 +94,19 @@ def test_run_dir_with_anything_in_it_is_refused(stub: Command, tmp_path: Path) -
 def test_failures_end_in_their_exit_code(
     error: BaseException, code: int, fragment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def work() -> int:
-        raise error
-
-    assert entry.guarded(work) == code
+    assert exit_code(error) == code
     assert fragment in one_line(capsys.readouterr().err)
 
 
 def test_torch_asked_for_more_memory_than_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    def work() -> int:
-        return len(torch.empty(1 << 50))
-
-    assert entry.guarded(work) == 2
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert exit_code(caught.value) == 2
     assert "out of memory" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("body", "code"), [("raise ConfigError('a: b')", 2), ("raise KeyboardInterrupt", 130)])
-def test_the_empty_folder_of_a_failed_run_is_taken_back(stub: Command, tmp_path: Path, body: str, code: int) -> None:
+def test_a_run_that_fails_before_it_writes_leaves_nothing(stub: Command, tmp_path: Path, body: str, code: int) -> None:
     done = stub(body)
     assert done.returncode == code
     one_line(done.stderr)
@@ -117,7 +114,7 @@ def test_the_empty_folder_of_a_failed_run_is_taken_back(stub: Command, tmp_path:
 
 
 def test_a_failed_run_keeps_what_it_wrote(stub: Command, tmp_path: Path) -> None:
-    assert stub("(folder / 'x').touch()\nraise DivergedError('nan')").returncode == 5
+    assert stub(f"{TOUCH}\nraise DivergedError('nan')").returncode == 5
     assert len(list(tmp_path.glob("outputs/pretrain/*/*/x"))) == 1
 
 
@@ -131,6 +128,6 @@ def test_a_fault_of_ours_has_a_traceback_and_says_so(stub: Command, body: str) -
 
 def test_a_place_that_cannot_be_written_is_a_storage_error(stub: Command, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = stub("pass", "output_root=file/below")
+    done = stub(TOUCH, "output_root=file/below")
     assert done.returncode == 3
     assert "output_root" in one_line(done.stderr)

@@ -1,11 +1,11 @@
-"""What `evaluate.py` prints, in the units of the report."""
+"""What `evaluate` prints, in the units of the report."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-import tables
+from finflow.cli import tables
 from finflow.evaluation.metrics import measure
 
 

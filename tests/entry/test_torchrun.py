@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from entry import into
 from finflow.config import load
 from finflow.errors import ConfigError
-from finflow.stages.torchrun import joined
+from finflow.stages.torchrun import follow, joined
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -70,8 +69,7 @@ def test_however_a_run_is_named_the_others_go_on_in_their_copy(
     checkpoints = tmp_path / "run" / "checkpoints"
     checkpoints.mkdir(parents=True)
     monkeypatch.chdir(checkpoints if "/" not in typed and typed != "." else checkpoints.parent)
-    overrides, folder = into(["seed=1", f"resume={typed}", "hydra.run.dir=."], Path("own"), typed)
-    assert (overrides, folder) == (["seed=1", "hydra.run.dir=own", f"resume={copy}"], Path("own"))
+    assert follow(load("pretrain", [f"resume={typed}"]), Path("own")).resume == copy
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, subprocess.Co
     (folder / ".venv" / "bin").mkdir(parents=True)
     for name in ("pyproject.toml", "constraints.txt", "Makefile"):
         shutil.copy(ROOT / name, folder)
-    for name in ("experiments", "conf"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "experiments").symlink_to(ROOT / "experiments")
     python = folder / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)

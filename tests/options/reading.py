@@ -16,7 +16,7 @@ from finflow.config_errors import CONF_DIR
 from finflow.schema import Config
 from finflow.schema.fields import Schema
 
-ROOT = CONF_DIR.parent
+ROOT = CONF_DIR.parents[1]
 ALL = "*"
 Read = tuple[str, str]
 """Name of a schema's class, and of one of its fields, or `ALL` of them."""
@@ -50,7 +50,7 @@ def unread(root: type[Schema] = Config) -> set[str]:
     """`Class.field` of every field that nothing reads, neither the program nor another key of `conf/`."""
     classes = tree_of(root)
     names = {cls.__name__: own for cls, own in classes.items()}
-    files = [*(ROOT / "finflow").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    files = (ROOT / "finflow").rglob("*.py")
     trees = {path: ast.parse(path.read_text()) for path in files}
     called = {path: _called(tree, names) for path, tree in trees.items()}
     kept: dict[str, set[str]] = defaultdict(set)

@@ -6,14 +6,17 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 
-import entry
 import finflow
+from finflow.cli.commands import COMMANDS
+from finflow.cli.errors import exit_code
+from finflow.cli.main import launch
 from finflow.io.lock import LOCK
 from finflow.schema import Config
 from finflow.stages import finetune as finetune_stage
@@ -47,6 +50,25 @@ class Ended(NamedTuple):
     said: str
 
 
+def code_of(work: Callable[[], object]) -> int:
+    """Exit code of a command that does `work`."""
+    try:
+        work()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (whatever a command ends with)
+        return exit_code(error)
+    return 0
+
+
+def launched(stage: str, *words: str) -> None:
+    """A command line, up to where its stage would begin."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("reached the stage")
+
+    with patch.dict(COMMANDS, {stage: replace(COMMANDS[stage], run=never)}):
+        launch(stage, words)
+
+
 def forked(work: Callable[[], object], *, wait: Callable[[int], None] = lambda _: None) -> Ended:
     """Do `work` in a fork, behind the entry points' own handling of failures; `wait` gets the child's pid meanwhile."""
     with tempfile.TemporaryFile("w+") as heard:
@@ -56,7 +78,7 @@ def forked(work: Callable[[], object], *, wait: Callable[[int], None] = lambda _
             try:
                 os.dup2(heard.fileno(), 2)
                 sys.stderr = os.fdopen(2, "w", closefd=False)
-                code = entry.guarded(lambda: (work(), 0)[1])
+                code = code_of(work)
                 sys.stderr.flush()
             finally:
                 os._exit(code)

@@ -20,14 +20,13 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-import entry
 import finflow
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST
 from finflow.config import digest
 from finflow.io.hashing import sha256_of
 from finflow.io.weights import save_weights
 
-from .conftest import STAGES, Tiny, tree_hash
+from .conftest import STAGES, Tiny, code_of, launched, tree_hash
 from .test_resuming import changed
 
 SECRET = "hunter2-key-of-a-user"
@@ -83,10 +82,7 @@ class Ground:
         return self.stage("finetune", resume=str(path or self.run))
 
     def typed(self, *words: str, stage: str = "pretrain") -> Work:
-        def never(*_: object) -> entry.Result:
-            raise AssertionError("reached the stage")
-
-        return lambda: entry.launch(stage, [*words, f"output_root={self.folder / 'out'}"], never)
+        return lambda: launched(stage, *words, f"output_root={self.folder / 'out'}")
 
     def config(self, change: Callable[[str], str]) -> Work:
         """The configuration of a finished run, changed; then that run is judged."""
@@ -325,7 +321,7 @@ def test_nothing_is_executed_written_outside_or_told(
     work = ATTACKS[name](ground)
     capfd.readouterr()
     before, elsewhere = tree_hash(ground.outside), tree_hash(ground.tiny.root)
-    code = entry.guarded(lambda: (work(), 0)[1])
+    code = code_of(work)
     heard = capfd.readouterr()
     assert code in (2, 3), heard.err
     assert "Traceback" not in heard.err

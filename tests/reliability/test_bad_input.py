@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import entry
 import finflow
 from finflow.config import to_yaml
 from finflow.schema import Config
 
-from .conftest import STAGES, TINY, Tiny, tree_hash
+from .conftest import STAGES, TINY, Tiny, code_of, launched, tree_hash
 from .test_resuming import changed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,10 +88,7 @@ class Bench:
     def typed(self, stage: str, *words: str) -> Callable[[], object]:
         """A command line, up to where the stage would begin."""
 
-        def never(*_: object) -> entry.Result:
-            raise AssertionError("reached the stage")
-
-        return lambda: entry.launch(stage, [*words, f"output_root={self.folder / 'out'}"], never)
+        return lambda: launched(stage, *words, f"output_root={self.folder / 'out'}")
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +326,7 @@ def test_malformed_input_is_refused_in_one_line(
     work = make(bench)
     capsys.readouterr()
     before = tree_hash(bench.folder, bench.tiny.root)
-    assert entry.guarded(lambda: (work(), 0)[1]) == 2
+    assert code_of(work) == 2
     heard = capsys.readouterr()
     *warnings, said = heard.err.splitlines()
     assert all(text.startswith("warning: ") for text in warnings), heard.err

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+import look as command
 import numpy as np
 import pandas as pd
 import pytest
 
 import finflow
-import look as command
 from finflow.errors import ConfigError
 from finflow.stages.look import LookResult
 

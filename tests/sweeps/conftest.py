@@ -1,4 +1,4 @@
-"""Sweeps as a user runs them; most of their jobs are the door of pretrain around a stage of a few lines."""
+"""Sweeps as a user runs them; most of their jobs are pretrain with a stage of a few lines in its place."""
 
 import subprocess
 import sys
@@ -26,11 +26,12 @@ def write_stub(path: Path, body: str) -> Path:
     """A program whose stage is `body`, which sees `config` and `folder`."""
     lines = "\n    ".join(body.splitlines())
     path.write_text(
-        f"import os, signal, sys, time; sys.path.insert(0, {str(ROOT / 'experiments')!r})\n"
-        "import entry\nfrom pathlib import Path\nfrom finflow.errors import *\nfrom types import SimpleNamespace\n"
-        f"def run(config, folder):\n    {lines}\n"
+        "import os, signal, sys, time\nfrom pathlib import Path\nfrom types import SimpleNamespace\n"
+        "from finflow.cli.commands import COMMANDS, Command\nfrom finflow.cli.main import main\n"
+        "from finflow.errors import *\n"
+        f"def run(config, folder):\n    folder.mkdir(parents=True, exist_ok=True)\n    {lines}\n"
         "    return SimpleNamespace(run_dir=folder, next_command='python next.py')\n"
-        "if __name__ == '__main__':\n    entry.main('pretrain', 'a stub', {}, run)\n"
+        "COMMANDS['pretrain'] = Command('a stub', run, {})\nif __name__ == '__main__':\n    main('pretrain')\n"
     )
     return path
 

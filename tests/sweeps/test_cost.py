@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from finflow.cli.sweep import near, weighed
 from finflow.config import load, to_yaml
 from finflow.sweeps.cost import ESTIMATE, TRANSITION, measured, told, work
 from finflow.sweeps.plan import plan_of
-from multirun import near, weighed
 
 
 def earlier_run(root: Path, *overrides: str) -> None:

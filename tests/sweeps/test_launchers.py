@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import multirun
+from finflow.cli.sweep import sweep
 from finflow.config import load
 from finflow.errors import ConfigError
 from finflow.stages.sweep import collect_sweep
@@ -67,7 +67,7 @@ def test_a_launcher_that_is_not_installed_is_refused(missing: str, monkeypatch: 
     monkeypatch.delitem(sys.modules, "hydra_plugins.hydra_joblib_launcher", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=r"joblib: not installed; python -m pip install -e '\.\[joblib\]'"):
-        multirun.sweep("pretrain", ["seed=0,1", "hydra/launcher=joblib"], {})
+        sweep("pretrain", ["seed=0,1", "hydra/launcher=joblib"], {})
 
 
 def test_a_worker_that_is_gone_is_told_and_its_job_runs_again(stub: Command, tmp_path: Path) -> None:

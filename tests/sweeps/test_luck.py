@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-import swept
+from finflow.cli import tables
 from finflow.evaluation.deflated import deflated_sharpe
 from finflow.sweeps.folder import SweepFolder
 from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
@@ -89,7 +89,7 @@ def test_what_seeds_of_one_setting_leave_undefined_is_said_in_words(
     folder = made_sweep(tmp_path, ["seed=0,1,2"])
     for job in folder.manifest().jobs:
         finish(folder, job, 0.5)
-    swept.show(leaderboard_of(folder, None))
+    tables.show_leaderboard(leaderboard_of(folder, None))
     said = capsys.readouterr().out
     assert "undefined with 3 trials" in said
     assert "overfitting undefined" in said

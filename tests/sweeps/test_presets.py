@@ -3,13 +3,12 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import entry
 import finflow
+from finflow.cli.main import launch
 from finflow.config import load
 from finflow.config_errors import group_choices
 from finflow.errors import ConfigError
@@ -122,9 +121,8 @@ def test_the_whole_preset_is_planned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     stage, jobs = JOBS[preset]
-    launched: Callable[..., entry.Result] = pytest.fail
     several = NARROW[preset] if preset == "demo" else []
-    assert entry.launch(stage, [f"experiment={preset}", "sweep.dry_run=true", *several], launched) == 0
+    assert launch(stage, [f"experiment={preset}", "sweep.dry_run=true", *several]) == 0
     said = capsys.readouterr().out
     assert f"Sweep of {jobs} jobs, 0 finished before" in said
     time, size = re.findall(r"about (\d+\.\d) (?:hours|min) of one core and (\d+\.\d+) [MGT]B", said)[0]
@@ -136,7 +134,7 @@ def test_the_whole_preset_is_planned(
 @pytest.mark.parametrize(("stage", "preset"), [("finetune", "tune_iql"), ("pretrain", "tune_bcell")])
 def test_a_preset_of_the_other_stage_is_sent_there(stage: str, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match=rf"no such key .*; it is a sweep of {JOBS[preset][0]}: python experiments/"):
-        entry.launch(stage, [f"experiment={preset}", "sweep.dry_run=true"], pytest.fail)
+        launch(stage, [f"experiment={preset}", "sweep.dry_run=true"])
     assert capsys.readouterr().out == ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import swept
+from finflow.cli import tables
 from finflow.config import load
 from finflow.errors import ConfigError, StorageError
 from finflow.stages.sweep import collect_sweep
@@ -143,7 +143,7 @@ def test_code_that_changed_between_jobs_is_told(tmp_path: Path, capsys: pytest.C
     result = collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
     told = f"The code changed while the sweep ran (2 by {'c' * 12}, 1 by {'e' * 12}+; +: with changes not committed)"
     assert told in result.page.read_text()
-    swept.show(result.leaderboard)
+    tables.show_leaderboard(result.leaderboard)
     assert f"Warning: {told}" in capsys.readouterr().out
 
 

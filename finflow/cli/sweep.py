@@ -201,7 +201,7 @@ def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[st
     program = (sys.executable, str(Path(sys.argv[0]).resolve()))
     place = str(path)
 
-    def job(cfg: DictConfig) -> None:  # within a function, so that workers need no module of experiments/
+    def job(cfg: DictConfig) -> None:
         with contextlib.suppress(JobError):  # its status says so; raised, Hydra would print its own word about it
             run_job(Path(place), cfg.job, program)
 

@@ -1,4 +1,4 @@
-"""Folder of a stage that judges a run, for Hydra: `conf/evaluate.yaml` and `conf/decide.yaml` name it."""
+"""Run folders that depend on what is on disk, as resolvers for `conf/`: of a judged run, and of a sweep."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +20,15 @@ def judged(output_root: str, stage: str, run: str | int | Sequence[Any]) -> str:
         return run_folder(output_root, stage, "unknown", 0)
 
 
-def register() -> None:
-    """Let Hydra know of it."""
-    OmegaConf.register_new_resolver("finflow_judged", judged, replace=True, use_cache=True)
+def swept(output_root: str, named: str | int) -> str:
+    """The folder that `dir` names."""
+    from finflow.stages.sweep import sweep_folder
+
+    try:
+        return str(sweep_folder(output_root, str(named)))
+    except FinFlowError:  # the stage itself says, in its own words, what is wrong with `dir`
+        return run_folder(output_root, "sweep", "unknown", 0)
+
+
+OmegaConf.register_new_resolver("finflow_judged", judged, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("finflow_swept", swept, replace=True, use_cache=True)

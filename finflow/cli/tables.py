@@ -1,16 +1,22 @@
-"""Tables that `evaluate.py` and `explain.py` print."""
+"""Tables that commands print."""
 
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
     from finflow.evaluation.result import Evaluation, Metrics
     from finflow.explanations.card import Card
+    from finflow.stages.results import Trade
     from finflow.stages.ticket import Ticket
+    from finflow.sweeps.leaderboard import Leaderboard
+    from finflow.sweeps.table import Row
 
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
+SHOWN = 10
+"""Settings of a leaderboard, at most."""
 
 
 def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
@@ -35,6 +41,17 @@ def show_parts(evaluation: "Evaluation") -> None:
     show_table("The policy with one part taken away, on validation rows", [c.label for c in table.columns], rows)
     for sentence in reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate):
         print(sentence)
+
+
+def show_trades(title: str, trades: "Sequence[Trade]") -> None:
+    """Print a row an asset; a positive trade buys."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("asset", "held", "target", "trade", "", title=title)
+    for row in trades:
+        table.add_row(row.asset, f"{row.held:.4f}", f"{row.target:.4f}", f"{row.trade:+z.4f}", row.note)
+    Console(width=100).print(table)
 
 
 def show_ticket(ticket: "Ticket") -> None:
@@ -89,6 +106,28 @@ def show_checks(checks: "Iterable[Check]") -> None:
     show_table("Leak audit", ["what", "compared", "found"], rows)
 
 
+def show_leaderboard(board: "Leaderboard") -> None:
+    """Print the best settings, what they are worth, and the jobs that are not finished."""
+    keys = list(board.settings[0].values) if board.settings else []
+    rows: list[list[str]] = []
+    for rank, setting in enumerate(board.settings[:SHOWN], 1):
+        score = "" if setting.score is None else f"{setting.score:.3f}"
+        rows.append([str(rank), *setting.values.values(), score, _jobs(setting.rows)])
+    show_table("Best settings on validation days", ["", *keys, board.objective.replace("_", " "), "jobs"], rows)
+    if board.luck is not None:
+        found, over = board.luck.deflated, board.luck.overfitting.probability
+        few = f"{_figure(found.deflated_effective, 3)} with {_figure(found.effective_trials, 1)} effective ones"
+        print(
+            f"Deflated Sharpe: {_figure(found.deflated, 3)} with {found.trials} trials, {few};"
+            f" overfitting {_figure(over, 2)}"
+        )
+    if board.mixed_code:
+        print(f"Warning: {board.mixed_code}")
+    for row in board.rows:
+        if row.state != "finished":
+            print(f"Not finished: {row.job} {row.state}{': ' if row.reason else ''}{row.reason}")
+
+
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; its first column is never broken into lines."""
     from rich.console import Console
@@ -100,3 +139,12 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _figure(value: float, digits: int) -> str:
+    """What one setting alone leaves undefined is no number."""
+    return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _jobs(rows: "tuple[Row, ...]") -> str:
+    return rows[0].job if len(rows) == 1 else f"{sum(row.state == 'finished' for row in rows)} of {len(rows)} finished"

@@ -1,0 +1,142 @@
+"""The commands: of each what `--help` says, and the function that runs it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from finflow.cli import stages
+from finflow.schema import Config
+
+Run = Callable[[Config, Path], stages.Result | None]
+"""Runs a stage in a folder, which the stage makes; None where it writes none."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes
+    ----------
+    about : what it does, in a line.
+    run : does the work and prints its result.
+    examples : overrides worth knowing, and what each is for.
+    """
+
+    about: str
+    run: Run
+    examples: Mapping[str, str]
+
+
+_WRITTEN = {"output_root=DIR": "where everything is written (default outputs)"}
+_LOOKED_FOR = {"output_root=DIR": "where runs are looked for and written (default outputs)"}
+COMMANDS: dict[str, Command] = {
+    "pretrain": Command(
+        "Learn values and a policy offline (IQL) from collected episodes.",
+        stages.pretrain,
+        {
+            "experiment=demo": "small budgets: a result in a minute",
+            "seed=1": "another seed",
+            "env=csv env.path=prices.csv": "your own daily prices",
+            "market_regime=volatile": "the training guide's values for volatile markets",
+            "fold=2008": "another test window (2000, 2008, 2013, 2018)",
+            "budget.epochs=20": "passes over the offline data",
+            "budget.collect_episodes=1000": "episodes of offline data",
+            "offline.dataset=dataset.npz": "offline data from collect.py",
+            "algo.lr=1e-4": "learning rate",
+            "algo.expectile=0.8": "expectile of the value loss",
+            **_WRITTEN,
+        },
+    ),
+    "finetune": Command(
+        "Fine-tune five experts under a gate online (distributional SAC with CQL).",
+        stages.finetune,
+        {
+            "experiment=demo": "small budgets: a result in a minute",
+            "seed=1": "another seed",
+            "market_regime=volatile": "train on days with that label, with the guide's values for them",
+            "env=csv env.path=prices.csv": "your own daily prices",
+            "init.weights=null": "from scratch: the ablation",
+            "init.weights=DIR": "from one pretraining run (default: the newest that fits)",
+            "budget.episodes=200": "episodes to train on",
+            "algo.cql.alpha=10": "how conservative the critic is",
+            "algo.alpha_init=0.5": "first entropy coefficient",
+            "algo.lr=1e-4": "learning rate",
+            "env.limits.max_weight=0.2": "most that one name may hold",
+            **_WRITTEN,
+        },
+    ),
+    "evaluate": Command(
+        "Open the test window: net of costs, against simple portfolios, with statistics and a report.",
+        stages.evaluate,
+        {
+            "run=DIR": "a run folder (default: the newest finished one)",
+            "audit=true": "look for leaks in data, features and fold; the test window stays shut",
+            "evaluation.bootstrap_samples=10000": "a finer interval",
+            **_LOOKED_FOR,
+        },
+    ),
+    "decide": Command(
+        "Print the portfolio to hold after the last date in the data, and the trades.",
+        stages.decide,
+        {
+            "run=DIR": "a fine-tuning run (default: the newest finished one)",
+            "holdings=FILE": "a CSV ticker,shares or ticker,weight of what is held, with a row CASH",
+            "capital=100000": "money to invest, or what holdings in weights are worth",
+            "min_trade=0.005 lot=100": (
+                "smallest trade that is ordered, a fraction of net asset value; shares traded together"
+            ),
+            "env.end=2024-12-30": "last day of the data to use, where the newest row is not complete",
+            **_LOOKED_FOR,
+        },
+    ),
+    "explain": Command(
+        "Decision cards: what was traded, who asked for it, why, and what came of it.",
+        stages.explain,
+        {
+            "run=DIR": "a run that evaluate.py has judged (default: the newest finished one)",
+            "date=2020-03-16": "the decision at the close of this day",
+            "date=[2020-03-01,2020-03-31]": "every decision of these days",
+            "top=10": "the ten largest trades, of the test window or of `date`; neither: the largest",
+            **_LOOKED_FOR,
+        },
+    ),
+    "collect": Command(
+        "Collect offline data with priors, mixtures, noisy and random portfolios.",
+        stages.collect,
+        {
+            "episodes=1000 out=dataset.npz": "how many, and the file that pretrain reads by offline.dataset=",
+            "seed=1": "another seed",
+            "env=csv env.path=prices.csv": "your own daily prices",
+            "offline.bootstrap_fraction=0.25": "share of episodes from resampled history",
+            "output_root=DIR": "where the run folder goes (default outputs)",
+        },
+    ),
+    "look": Command(
+        "Look at the data: names, calendar, windows of the fold, masks, warnings. Trains nothing, writes nothing.",
+        stages.look,
+        {
+            "env=csv env.path=prices.csv": "your own prices: a file or a folder, see docs/data.md",
+            "env=csv env.path=p.csv env.rebalance=weekly": "whether the newest row is a decision day",
+            "fold=2008": "another test window of the embedded prices",
+        },
+    ),
+    "sweep": Command(
+        "Collect a sweep: leaderboard, deflated Sharpe, effects, best.yaml, sweep.html.",
+        stages.sweep,
+        {
+            "dir=DIR": "the folder of a sweep (default: the newest), also while its jobs run",
+            "sweep.objective=active_ir": "sort by the information ratio against 1/N (default: as the jobs selected)",
+            "output_root=DIR": "where sweeps are looked for (default outputs)",
+        },
+    ),
+    "dashboard": Command(
+        "Build the W&B workspace; written as JSON, and saved where tracking is online.",
+        stages.dashboard,
+        {
+            "tracking.wandb.mode=online": "save it on the server; needs a key: wandb login, or WANDB_API_KEY",
+            "tracking.wandb.project=desk": "for the runs of that project (default finflow)",
+            "tracking.wandb.entity=team": "of that account or team (default: the account's own)",
+            "output_root=DIR": "where the JSON is written (default outputs)",
+        },
+    ),
+}

@@ -1,0 +1,51 @@
+"""How a failure ends: one line on stderr and the exit code of `finflow/errors.py`."""
+
+import errno
+import sys
+import traceback
+
+from hydra.errors import HydraException
+
+from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
+
+STORAGE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.EPIPE,
+}  # fmt: skip
+"""Errors of the machine's storage; any other OSError is a fault of the program."""
+
+
+def exit_code(error: BaseException) -> int:
+    """Print `error` as one line, with a traceback where the fault is FinFlow's, and return the exit code for it."""
+    if isinstance(error, FinFlowError):
+        tell(str(error))
+        return error.exit_code
+    if isinstance(error, HydraException):
+        tell(str(error))
+        return ConfigError.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        tell(str(error) or "interrupted")
+        return error.exit_code if isinstance(error, Interrupted) else 130
+    if out_of_memory(error):
+        remedy = "lower algo.batch_size or algo.network.hidden_dim, or take hardware=low_memory"
+        tell(f"out of memory ({error}); {remedy}")
+        return ConfigError.exit_code
+    if isinstance(error, OSError) and error.errno in STORAGE:
+        tell(f"{error.filename or 'output'}: {error.strerror}; free the place or choose another output_root")
+        return StorageError.exit_code
+    traceback.print_exception(error)
+    tell("this is a bug of FinFlow; please report it with the lines above and the command that you ran")
+    return 70
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether more memory was asked for than there is: Python's own error, or torch's on either device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
+    )
+
+
+def tell(message: str) -> None:
+    """Say on stderr, in one line, what went wrong; a name out of a file cannot steer the terminal."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
+    print(f"error: {line}", file=sys.stderr, flush=True)

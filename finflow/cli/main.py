@@ -1,0 +1,125 @@
+"""From a command line to a stage: composed and parsed once, then run; the stage itself makes its folder.
+
+Whatever a user can mend ends in one line on stderr and the exit code of `finflow/errors.py`.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.core.utils import configure_log
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from finflow.cli import folders as folders  # registers the resolvers of run folders
+from finflow.cli.commands import COMMANDS
+from finflow.cli.errors import exit_code
+from finflow.cli.help import usage
+from finflow.cli.stages import shown
+from finflow.cli.sweep import params_of, sweep
+from finflow.config import compose_stage, parse
+from finflow.config_errors import parse_override, resolve_message
+from finflow.errors import ConfigError
+from finflow.schema import Config
+from finflow.sweeps.jobs import follow_parent
+from finflow.sweeps.preset import expanded
+from finflow.tracking.background_sink import leave
+from finflow.training.interrupts import end_at_once
+
+
+def main(stage: str) -> NoReturn:
+    """Run one stage, one of `finflow.schema.STAGES`, from the command line, and end the process."""
+    end_at_once()
+    if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
+        print(usage(stage))
+        sys.exit(0)
+    try:
+        code = launch(stage, sys.argv[1:])
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every failure ends in its exit code)
+        code = exit_code(error)
+    leave(code)
+
+
+def launch(stage: str, argv: Sequence[str]) -> int:
+    """Run a stage once, or with `-m` or a preset that sweeps several times; returns the exit code."""
+    follow_parent()
+    several, overrides = read_line(argv)
+    overrides = expanded(overrides)
+    if several or any(parse_override(text).is_sweep_override() for text in overrides):
+        params = params_of(stage, overrides, several)
+        if params is not None:
+            return _sweep(stage, overrides, params)
+    cfg = compose_stage(stage, overrides, with_hydra=True)
+    if cfg.hydra.mode is RunMode.MULTIRUN and stage != "look":
+        return _sweep(stage, overrides, params_of(stage, overrides, several) or {})
+    config = parse(cfg)
+    if config.sweep.dry_run:
+        raise ConfigError("sweep.dry_run=true: read by a sweep alone; add -m, or leave it out")
+    with _placed(cfg, config, overrides) as (config, folder):
+        result = COMMANDS[stage].run(config, Path(shown(folder)))
+        if result is not None:
+            print(f"Run folder: {shown(result.run_dir)}\nNext: {result.next_command}", flush=True)
+    return 0
+
+
+def _sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
+    if stage == "look":
+        raise ConfigError("-m: a look takes one market; leave it out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("WORLD_SIZE: torchrun starts one run, not several; leave out -m")
+    return sweep(stage, overrides, params)
+
+
+@contextlib.contextmanager
+def _placed(cfg: DictConfig, config: Config, overrides: Sequence[str]) -> Generator[tuple[Config, Path]]:
+    """What a process runs, and the folder for it: of several processes of one run, each but the first has its own."""
+    typed = check_folder(cfg, overrides, resume=config.resume is not None)
+    folder = typed
+    if config.resume is not None:
+        from finflow.stages.run_directory import resumed_folder
+
+        folder = resumed_folder(config, typed)
+    configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
+    if "WORLD_SIZE" in os.environ or config.hardware.distributed:
+        from finflow.stages.torchrun import follow, joined
+
+        with joined(config, folder if config.resume is not None else None) as own:
+            if own is not None:
+                config, folder = follow(config, own), own
+            yield config, folder or Path(str(cfg.hydra.run.dir))
+    else:
+        yield config, folder or Path(str(cfg.hydra.run.dir))
+
+
+def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """Split a command line into its one flag and its overrides."""
+    flags = {arg for arg in argv if arg.startswith("-")}
+    unknown = sorted(flags - {"-m", "--multirun"})
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such flag; write key=value, -m for several runs, or --help")
+    return bool(flags), [arg for arg in argv if arg not in flags]
+
+
+def check_folder(cfg: DictConfig, overrides: Sequence[str], *, resume: bool) -> Path | None:
+    """Folder asked for by `hydra.run.dir`; refused where it holds anything, unless a run is to go on there."""
+    for text in overrides:
+        if text.startswith("hydra.sweep."):
+            raise ConfigError(f"{text}: read with -m alone; write hydra.run.dir=DIR")
+    if not any(text.startswith("hydra.run.dir=") for text in overrides):
+        return None
+    try:
+        typed = str(cfg.hydra.run.dir)
+    except OmegaConfBaseException as error:
+        raise ConfigError(resolve_message(error)) from error
+    folder = Path(typed)
+    if not typed.strip():
+        raise ConfigError("hydra.run.dir='': should not be empty; name a new folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"hydra.run.dir={typed}: a file; name a new folder")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"hydra.run.dir={typed}: not empty; name a new folder, or add resume=true to go on in it")
+    return folder
