@@ -18,13 +18,14 @@ from finflow.evaluation.baselines import (
     equal_weight_track,
     frequent_tracks,
 )
+from finflow.evaluation.benchmark import BENCHMARK, benchmark_track
 from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
 from finflow.evaluation.robustness import POLICY, lag_flags, scrutinise
-from finflow.evaluation.verdict import judge, scaled_track, volatility_scale
+from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track, volatility_scale
 
 COLLAPSED = 0.005  # tracking error a year under which a policy is a copy
 SUSPICIOUS_SHARPE = 2.0
@@ -59,6 +60,7 @@ def evaluate_policy(
     warnings: Sequence[str] = (),
     variants: Mapping[str, Strategy] | None = None,
     others: Mapping[str, Track] | None = None,
+    own_benchmark: bool = False,
 ) -> Evaluation:
     """Evaluate a policy on the fold's test window. The only function that looks at test returns.
 
@@ -72,6 +74,7 @@ def evaluate_policy(
     diagnostics, warnings : handed through; what looks wrong here is appended to the warnings.
     variants : the policy with one part taken away, for the reality checks.
     others : tracks of other policies over the same window, shown and tested beside the baselines.
+    own_benchmark : whether `market.benchmark` is the user's own, not 1/N: it is then a rival with a verdict of its own.
     """
     window = fold.test
     track = backtest(market, window, accounting, {POLICY: policy.act})[POLICY]
@@ -85,6 +88,8 @@ def evaluate_policy(
     scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
     linear = fit_linear_tilt(market, fold, accounting, frequency, scaling)
     baselines |= backtest(market, window, accounting, {LINEAR: linear.strategy(market)})
+    if own_benchmark:
+        baselines |= {BENCHMARK: benchmark_track(market, window)}
     rivals = {**baselines, **frequent_tracks(market, window, accounting, frequency), **(others or {})}
     tracks = {POLICY: track, **rivals}
     metrics = {name: track_metrics(t) for name, t in tracks.items()}
@@ -128,6 +133,8 @@ def evaluate_policy(
         diagnostics=dict(diagnostics or {}),
         warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged), *_not_simultaneous(market, fold)),
         window_opened=window_opened,
+        cash=market.returns[window.start : window.stop, -1],
+        benchmark=benchmark_verdict(track, rivals, samples=samples, block_days=block_days, seed=seed),
     )
 
 

@@ -1,7 +1,7 @@
 """The files an evaluation leaves, plain enough to recompute every figure from.
 
-`returns.csv`  date, then the net return of the policy and of each baseline on that date; the product of
-    1 + return is the final NAV.
+`returns.csv`  date, then the net return of the policy and of each baseline on that date, and that of cash; the
+    product of 1 + return is the final NAV.
 `weights.csv`  date, then the policy's executed weights that earned that date's return; they were decided at the
     close of the trading day before.
 `ledger.csv`   date of the decision, ticker, weight_before, weight_after, trade = after - before, cost as a
@@ -48,9 +48,11 @@ def write_evaluation(folder: Path, evaluation: Evaluation, market: Market, windo
 def write_returns(path: Path, evaluation: Evaluation) -> None:
     """`returns.csv`: one row a day, one column a strategy."""
     tracks = {"policy": evaluation.policy, **evaluation.baselines}
-    columns = np.stack([track.net for track in tracks.values()], axis=1)
+    columns = np.stack([*(track.net for track in tracks.values()), evaluation.cash], axis=1)
     dates = evaluation.policy.dates
-    _write_csv(path, ("date", *tracks), ((str(d), *row.tolist()) for d, row in zip(dates, columns, strict=True)))
+    _write_csv(
+        path, ("date", *tracks, "cash"), ((str(d), *row.tolist()) for d, row in zip(dates, columns, strict=True))
+    )
 
 
 def write_weights(path: Path, track: Track, assets: Sequence[str]) -> None:
@@ -117,10 +119,12 @@ def trades(track: Track, market: Market, window: Window) -> list[tuple[str, str,
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
     """All numbers of an evaluation as plain data; how often the window was opened is left out, since it varies."""
+    benchmark = evaluation.benchmark
     return plain(
         {
             "verdict": {"line": evaluation.verdict.line(), **asdict(evaluation.verdict)},
             "scaled_verdict": {**asdict(evaluation.scaled_verdict), "leveraged": evaluation.scaled_verdict.leveraged},
+            "benchmark_verdict": benchmark and {"line": benchmark.line(), **asdict(benchmark)},
             "metrics": {name: asdict(m) for name, m in evaluation.metrics.items()},
             "by_regime": {r: {k: asdict(m) for k, m in table.items()} for r, table in evaluation.by_regime.items()},
             "regime_days": evaluation.regime_days,

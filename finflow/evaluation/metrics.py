@@ -20,7 +20,7 @@ def measure(
     ----------
     net : [R] daily net returns, fractions.
     turnover : [R] two-way traded notional, fractions of NAV.
-    weights : [R, n] executed weights, cash last.
+    weights : [R, n] executed weights, cash last; n is 0 where they are not known.
     opening : whether row 0 holds the first purchase out of cash. Its cost is in `net`, as everyone's is, but it
         is no rebalancing, so the yearly turnover leaves that row out: buy and hold shows 0.
     year : rows a year, see `Calendar`.
@@ -62,7 +62,7 @@ def measure(
         max_drawdown=depth,
         drawdown_days=float(length),
         turnover=float(rebalanced.mean()) * year if len(rebalanced) else None,
-        effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))),
+        effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))) if weights.shape[1] else None,
         hit_rate=float(np.mean(net > 0)),
         tail_ratio=float(high / -low) if low < 0 else None,
         final_nav=final_nav,

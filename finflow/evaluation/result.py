@@ -82,7 +82,7 @@ class Verdict:
     Attributes
     ----------
     difference, low, high : nan where a Sharpe ratio is undefined; then nothing can be told apart.
-    opponent : the 1/N that was compared with, e.g. "1/N monthly".
+    opponent : the track that was compared with, e.g. "1/N monthly".
     samples, block_days : of the bootstrap, as used (a short window shortens the blocks).
     p_value : of equal Sharpe ratios, from the same bootstrap; None where undefined.
     scale : factor on the policy's risky weights, 1 for the policy as it is.
@@ -106,7 +106,8 @@ class Verdict:
     def line(self) -> str:
         """The first line of a report."""
         figures = [f"{round(x, 2) + 0.0:.2f}" for x in (self.difference, self.low, self.high)]
-        return f"Verdict: {self.outcome} 1/N (difference {figures[0]}, 95 % [{figures[1]}, {figures[2]}])"
+        against = "1/N" if self.opponent.startswith("1/N") else self.opponent
+        return f"Verdict: {self.outcome} {against} (difference {figures[0]}, 95 % [{figures[1]}, {figures[2]}])"
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,8 @@ class Scrutiny:
 
     Attributes
     ----------
-    comparisons : against 1/N, against `best_baseline`, the baseline with the best Sharpe ratio on validation rows, and
-        against the linear tilt.
+    comparisons : against 1/N, `best_baseline` (the baseline with the best Sharpe ratio on validation rows), the linear
+        tilt, the user's own benchmark, and 1/N again with the cash yield taken off both, where there are these.
     spa_p : Hansen's consistent p-value that no strategy here beats 1/N; None where undefined.
     lagged : the policy trading one close later than it decides.
     stress : known crises that the window holds.
@@ -234,6 +235,8 @@ class Evaluation:
     by_regime : regime -> strategy -> metrics of the days decided under that causal label; regimes without a
         day are left out.
     break_even_bps : cost at which policy and opponent have the same Sharpe ratio; None if there is none.
+    cash : [R] return of cash.
+    benchmark : verdict against the user's own benchmark, which is then one of `baselines`; None where 1/N is it.
     gate, rate, regime : [R, K], [R], [R] int8 at the decision behind each return; regime indexes `REGIMES`.
     """
 
@@ -255,6 +258,8 @@ class Evaluation:
     diagnostics: dict[str, float]
     warnings: tuple[str, ...]
     window_opened: int
+    cash: Floats
+    benchmark: Verdict | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from finflow.data.market import Fold, Market
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import baseline_tracks, equal_weight_track
+from finflow.evaluation.benchmark import BENCHMARK
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.lag import lagged
 from finflow.evaluation.linear_tilt import LINEAR
@@ -70,11 +72,11 @@ def scrutinise(
     validated = backtest(market, fold.validation, accounting, {POLICY: act, **variants})
     benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
     delayed = backtest(market, fold.test, accounting, {POLICY: lagged(act)})[POLICY]
-    rivals = (opponent, best, LINEAR)
+    rivals = (baselines[opponent], baselines[best], baselines[LINEAR], *own(baselines))
+    cash = market.returns[fold.test.start : fold.test.stop, -1]
+    pairs = [*((track, rival) for rival in rivals), *over_cash(track, rivals[0], cash)]
     return Scrutiny(
-        comparisons=tuple(
-            compare(track, baselines[name], samples=samples, block_days=block_days, seed=seed) for name in rivals
-        ),
+        comparisons=tuple(compare(*pair, samples=samples, block_days=block_days, seed=seed) for pair in pairs),
         best_baseline=best,
         spa_p=spa(track, baselines, opponent, samples, block_days, seed),
         lagged=track_metrics(delayed),
@@ -117,6 +119,19 @@ def gate_on_validation(market: Market, fold: Fold, explain: Explain, track: Trac
     return follows_regime(gate, decision_regimes(market, fold.validation))
 
 
+def own(baselines: Mapping[str, Track]) -> tuple[Track, ...]:
+    """The user's own benchmark, where it is among the baselines."""
+    return (baselines[BENCHMARK],) if BENCHMARK in baselines else ()
+
+
+def over_cash(track: Track, opponent: Track, cash: Floats) -> list[tuple[Track, Track]]:
+    """Both tracks with the return of cash [R] taken off; nothing where cash earns nothing."""
+    if not cash.any():
+        return []
+    name = f"{opponent.name}, both over cash"
+    return [(replace(track, net=track.net - cash), replace(opponent, name=name, net=opponent.net - cash))]
+
+
 def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
     """A red flag where more than half of a positive Sharpe ratio is gone one close later."""
     if metrics.sharpe is None or delayed.sharpe is None or metrics.sharpe <= 0:
@@ -157,8 +172,9 @@ def detectable(policy: Track, opponent: Track) -> float | None:
 def spa(
     policy: Track, baselines: Mapping[str, Track], opponent: str, samples: int, block_days: int, seed: int
 ) -> float | None:
-    """Hansen's consistent p-value that neither policy nor any baseline beats the opponent's Sharpe ratio."""
-    strategies = [policy.net, *(t.net for name, t in baselines.items() if not name.startswith("1/N"))]
+    """Hansen's consistent p-value that neither policy nor any simple portfolio beats the opponent's Sharpe ratio."""
+    rivals = {name: t for name, t in baselines.items() if not name.startswith("1/N") and name != BENCHMARK}
+    strategies = [policy.net, *(t.net for t in rivals.values())]
     moving = [net for net in strategies if sharpe_ratio(net) is not None]
     benchmark = baselines[opponent].net
     if not moving or sharpe_ratio(benchmark) is None or len(benchmark) < 10:

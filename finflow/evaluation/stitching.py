@@ -17,9 +17,9 @@ from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime
 from finflow.evaluation.result import Evaluation, Scrutiny, Track
-from finflow.evaluation.robustness import POLICY, compare, detectable, spa
+from finflow.evaluation.robustness import POLICY, compare, detectable, over_cash, own, spa
 from finflow.evaluation.stress import stress_table
-from finflow.evaluation.verdict import judge, scaled_track
+from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track
 
 BEST = "best baseline of each fold's validation"
 
@@ -81,6 +81,8 @@ def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -
         diagnostics={},
         warnings=tuple(dict.fromkeys(line for e in evaluations for line in e.warnings)),
         window_opened=max(e.window_opened for e in evaluations),
+        cash=np.concatenate([e.cash for e in evaluations]),
+        benchmark=benchmark_verdict(policy, baselines, samples=samples, block_days=block_days, seed=seed),
     )
 
 
@@ -112,9 +114,11 @@ def _scrutiny(
 ) -> Scrutiny:
     best = replace(join([p.evaluation.baselines[p.evaluation.scrutiny.best_baseline] for p in parts]), name=BEST)
     delayed = join([backtest(p.market, p.fold.test, p.accounting, {POLICY: lagged(p.act)})[POLICY] for p in parts])
-    rivals = (baselines[opponent], best, baselines[LINEAR])
+    rivals = (baselines[opponent], best, baselines[LINEAR], *own(baselines))
+    cash = np.concatenate([part.evaluation.cash for part in parts])
+    pairs = [*((policy, rival) for rival in rivals), *over_cash(policy, rivals[0], cash)]
     return Scrutiny(
-        comparisons=tuple(compare(policy, t, samples=samples, block_days=block_days, seed=seed) for t in rivals),
+        comparisons=tuple(compare(*pair, samples=samples, block_days=block_days, seed=seed) for pair in pairs),
         best_baseline=BEST,
         spa_p=spa(policy, baselines, opponent, samples, block_days, seed),
         lagged=track_metrics(delayed),

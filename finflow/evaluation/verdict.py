@@ -8,6 +8,7 @@ import numpy as np
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
+from finflow.evaluation.benchmark import BENCHMARK
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Outcome, Track, Verdict
 from finflow.evaluation.sharpe_test import sharpe_difference
@@ -67,6 +68,14 @@ def judge(
         p_value=None if math.isnan(result.p_value) else result.p_value,
         scale=scale,
     )
+
+
+def benchmark_verdict(
+    policy: Track, baselines: Mapping[str, Track], *, samples: int, block_days: int, seed: int
+) -> Verdict | None:
+    """The verdict against the user's own benchmark; None where it is not among the baselines."""
+    own = {BENCHMARK: baselines[BENCHMARK]} if BENCHMARK in baselines else None
+    return None if own is None else judge(policy, own, samples=samples, block_days=block_days, seed=seed)
 
 
 def volatility_scale(policy_train: Track, benchmark_train: Track) -> float:

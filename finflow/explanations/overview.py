@@ -36,7 +36,8 @@ class Overview:
     """Everything that the report explains of one or several windows.
 
     net, volatility : of the whole, which experts and names each sum to. calibration : by run, where a run's own
-    portfolio was judged. sectors : where they are given. cards : of chosen days; empty for averaged runs, which have
+    portfolio was judged. sectors, sector_of
+    (risky name -> sector) : where they are given. cards : of chosen days; empty for averaged runs, which have
     no one decision.
     """
 
@@ -49,6 +50,7 @@ class Overview:
     volatility: float
     calibration: dict[str, Calibration]
     sectors: ActiveParts | None
+    sector_of: dict[str, str]
     cards: tuple[Card, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def overview(
         volatility=float(np.std(net, ddof=1)) * first[0].track.year ** 0.5 if len(net) > 1 else 0.0,
         calibration={label: one for label, one in found.items() if one is not None},
         sectors=None if sectors is None else active_parts(first, sectors),
+        sector_of={} if sectors is None else dict(zip(first[0].subject.assets[:-1], sectors, strict=True)),
         cards=tuple(one.card(place) for one in explainers.values() for place in chosen_days(one, largest)),
     )
 

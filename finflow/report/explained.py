@@ -49,7 +49,7 @@ def explained_view(overview: Overview) -> ExplainedView:
         calibration_says=tuple(calibration_says(label, one) for label, one in overview.calibration.items()),
         experts=expert_table(overview.contributions, overview),
         names=name_table(overview.names, overview),
-        sectors=sector_table(overview.sectors) if overview.sectors else None,
+        sectors=sector_table(overview.sectors, overview) if overview.sectors else None,
         says=_says(overview),
         cards=tuple(card_view(card) for card in overview.cards),
     )
@@ -230,8 +230,11 @@ def name_table(parts: Sequence[NamePart], overview: Overview) -> Table:
     return Table("name-parts-table", columns, tuple(rows))
 
 
-def sector_table(found: ActiveParts) -> Table:
-    """Allocation and selection by sector, cost, and the active return that they sum to."""
+def sector_table(found: ActiveParts, overview: Overview) -> Table:
+    """Allocation and selection by sector, cost, the active return that they sum to, and the risk that each carries."""
+    risk = dict.fromkeys((part.sector for part in found.sectors), 0.0)
+    for one in overview.names:
+        risk[overview.sector_of.get(one.name, one.name)] += one.risk
     rows = [
         Row(
             (
@@ -241,14 +244,16 @@ def sector_table(found: ActiveParts) -> Table:
                 signed(one.allocation, 2, 100),
                 signed(one.selection, 2, 100),
                 signed(one.total, 2, 100),
+                signed(risk[one.sector], 2, 100),
             )
         )
         for one in sorted(found.sectors, key=lambda one: -one.total)
     ]
     blank = Cell("")
-    rows.append(Row((Cell("cost"), blank, blank, blank, blank, signed(-found.cost, 2, 100))))
+    rows.append(Row((Cell("cost"), blank, blank, blank, blank, signed(-found.cost, 2, 100), blank)))
     sums = (sum(getattr(one, field) for one in found.sectors) for field in ("allocation", "selection"))
-    whole = (Cell("against 1/N"), blank, blank, *(signed(part, 2, 100) for part in (*sums, found.active)))
+    ends = (*sums, found.active, overview.volatility)
+    whole = (Cell("against 1/N"), blank, blank, *(signed(part, 2, 100) for part in ends))
     rows.append(Row(whole, "policy", group=True))
     columns = (
         Column("Sector", numeric=False),
@@ -257,6 +262,7 @@ def sector_table(found: ActiveParts) -> Table:
         Column("Allocation", "points"),
         Column("Selection", "points"),
         Column("Active return", "points"),
+        Column("Risk", "% a year"),
     )
     return Table("sector-parts-table", columns, tuple(rows))
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from finflow.data.calendar import unit_of
+from finflow.evaluation.drawdowns import underwater
+from finflow.evaluation.periods import period_sums
 from finflow.evaluation.result import Evaluation, Track
 from finflow.report.theme import (
     EXPERTS,
@@ -19,6 +21,7 @@ from finflow.report.theme import (
     OPPONENT,
     OTHERS,
     POLICY,
+    PURPLE,
     REGIME_COLOURS,
     Chart,
     blank,
@@ -48,21 +51,33 @@ def opponent_name(evaluation: Evaluation) -> str:
     return named if named in evaluation.baselines else next(iter(evaluation.baselines))
 
 
+def rivals_shown(evaluation: Evaluation) -> tuple[Track, ...]:
+    """The 1/N of the verdict, and the user's own benchmark where there is one: they stand beside the policy."""
+    own = () if evaluation.benchmark is None else (evaluation.baselines[evaluation.benchmark.opponent],)
+    return (evaluation.baselines[opponent_name(evaluation)], *own)
+
+
 def equity_chart(evaluation: Evaluation) -> Chart:
     """Growth of 1, drawdown, and the policy's wealth relative to 1/N, over one time axis."""
     name = opponent_name(evaluation)
     opponent = evaluation.baselines[name]
-    worst = [int(np.argmin(_drawdown(track))) for track in (evaluation.policy, opponent)]
+    worst = [int(np.argmin(underwater(track))) for track in (evaluation.policy, opponent)]
     rows = shown_rows(len(evaluation.policy.dates), worst)
     x = days(evaluation.policy.dates[rows])
     figure = make_subplots(
         rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.56, 0.24, 0.2], figure=blank()
     )
     # The tables hold the baselines at the policy's frequency too; as lines they would only cover the monthly ones.
-    others = [t for key, t in evaluation.baselines.items() if key != name and not key.endswith((", daily", ", weekly"))]
+    benchmark = rivals_shown(evaluation)[1:]
+    shown = {name, *(track.name for track in benchmark)}
+    others = [
+        t for key, t in evaluation.baselines.items() if key not in shown and not key.endswith((", daily", ", weekly"))
+    ]
     for i, track in enumerate(others):
         line = {"width": 1.2, "color": OTHERS[i % len(OTHERS)], "dash": DASHES[i % len(DASHES)]}
-        _add_track(figure, track, x, rows, line, rank=3 + i)
+        _add_track(figure, track, x, rows, line, rank=4 + i)
+    for track in benchmark:
+        _add_track(figure, track, x, rows, {"width": 2.2, "color": PURPLE, "dash": "4px,2px"}, rank=3)
     _add_track(figure, opponent, x, rows, {"width": 2.2, "color": OPPONENT, "dash": "10px,2px"}, rank=2)
     _add_track(figure, evaluation.policy, x, rows, {"width": 2.6, "color": POLICY}, rank=1)
     relative = evaluation.policy.nav / opponent.nav
@@ -91,10 +106,10 @@ def _add_track(
     """Draw last what ranks first, so that it lies on top; the legend lists it first."""
     shared = {
         "x": x, "name": text(track.name), "legendgroup": text(track.name), "legendrank": rank, "line": line,
-        "opacity": 1.0 if rank <= 2 else 0.7,
+        "opacity": 1.0 if rank <= 3 else 0.7,
     }  # fmt: skip
     figure.add_trace(go.Scatter(**shared, y=numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}"), row=1, col=1)
-    below = go.Scatter(**shared, y=numbers(_drawdown(track)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
+    below = go.Scatter(**shared, y=numbers(underwater(track)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
     figure.add_trace(below, row=2, col=1)
 
 
@@ -214,7 +229,7 @@ def _add_regimes(figure: go.Figure, dates: NDArray[np.datetime64], regime: NDArr
 
 
 def trading_chart(evaluation: Evaluation) -> Chart:
-    """Turnover by month and cost so far, of the policy and of 1/N."""
+    """Turnover and cost by month, of the policy and of 1/N."""
     name = opponent_name(evaluation)
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.58, 0.42], figure=blank()
@@ -222,41 +237,27 @@ def trading_chart(evaluation: Evaluation) -> Chart:
     strategies = ((evaluation.policy, POLICY), (evaluation.baselines[name], OPPONENT))
     for track, colour in strategies:
         label = text(track.name)
-        months, total = _by_month(track.dates, track.turnover)
+        months, total = period_sums(track.dates, track.turnover, "M")
+        _, cost = period_sums(track.dates, track.cost, "M")
         figure.add_trace(
             go.Bar(
                 x=days(months), y=numbers(total, 4), name=label, legendgroup=label,
                 marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1%}",
             ), row=1, col=1,
         )  # fmt: skip
-        rows = shown_rows(len(track.cost))
         figure.add_trace(
-            go.Scatter(
-                x=days(track.dates[rows]), y=numbers(np.cumsum(track.cost)[rows], 6), name=label, showlegend=False,
-                legendgroup=label, line={"width": 1.8, "color": colour}, hovertemplate="%{y:.2%}",
+            go.Bar(
+                x=days(months), y=numbers(1e4 * cost, 2), name=label, showlegend=False, legendgroup=label,
+                marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1f} bp",
             ), row=2, col=1,
         )  # fmt: skip
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="turnover a month", tickformat=".0%", row=1, col=1)
-    figure.update_yaxes(title="cost so far", tickformat=".2~%", rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(title="cost a month, bp", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(type="date")
     figure.update_layout(legend={"traceorder": "normal"}, barmode="group")
     note = (
         "Top: notional bought and sold each month, as a share of wealth (the first purchase included). "
-        "Bottom: sum of the costs charged so far, as a share of wealth on the day."
+        "Bottom: costs charged each month, in basis points of wealth."
     )
-    return Chart("trading", "Turnover and cost over time", note, figure, 460)
-
-
-def _by_month(
-    dates: NDArray[np.datetime64], values: NDArray[np.float64]
-) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-    months, inverse = np.unique(dates.astype("datetime64[M]"), return_inverse=True)
-    total = np.zeros(len(months))
-    np.add.at(total, inverse, values)
-    return months, total
-
-
-def _drawdown(track: Track) -> NDArray[np.float64]:
-    """Loss from the last peak, at most 0; the starting wealth of 1 is a peak as well."""
-    return track.nav / np.maximum(np.maximum.accumulate(track.nav), 1.0) - 1
+    return Chart("trading", "Turnover and cost by month", note, figure, 460)

@@ -8,8 +8,11 @@ from typing import Any
 from finflow.data.calendar import BUSINESS, Calendar
 from finflow.evaluation.result import Evaluation, Study
 from finflow.explanations.overview import Overview
+from finflow.report.behaviour import drawdown_table, relative_table, rolling_chart
+from finflow.report.calendar_tables import month_says, month_table, year_table
 from finflow.report.explained import explained_view
-from finflow.report.figures import equity_chart, gate_chart, opponent_name, trading_chart, weights_chart
+from finflow.report.figures import equity_chart, gate_chart, opponent_name, rivals_shown, trading_chart, weights_chart
+from finflow.report.holdings import holding_tables, holdings_says, risk_chart
 from finflow.report.html import asset, render_page, write_page
 from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
 from finflow.report.scrutiny import scrutiny_view
@@ -25,6 +28,7 @@ from finflow.report.tables import (
     number,
     regime_sharpe_table,
     regime_table,
+    total_return,
 )
 from finflow.report.theme import seams
 from finflow.report.verdict import scaling, verdict_views
@@ -63,12 +67,12 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure of the strip: the policy's and the opponent's."""
+    """A figure of the strip: the policy's, and those of 1/N and of the user's own benchmark by name."""
 
     label: str
     unit: str
     policy: Cell
-    opponent: Cell
+    rivals: tuple[tuple[str, Cell], ...]
 
 
 def write_report(
@@ -89,13 +93,16 @@ def write_report(
 
 def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, overview: Overview | None = None) -> str:
     """The page as HTML text."""
-    main, scaled = verdict_views(evaluation)
+    main, scaled, benchmark = verdict_views(evaluation)
+    sectors = overview.sector_of if overview else {}
     runs = None if study is None else study_view(study, evaluation)
     explained = None if overview is None else explained_view(overview)
     charts = {
         "explained": explained.charts if explained else [],
         "study": [runs.chart] if runs and runs.chart else [],
         "equity": [equity_chart(evaluation)],
+        "rolling": [chart for chart in [rolling_chart(evaluation)] if chart],
+        "risk": [risk_chart(overview.names, sectors)] if overview else [],
         "weights": [weights_chart(evaluation)],
         "gate": [gate_chart(evaluation)],
         "trading": [trading_chart(evaluation)],
@@ -104,6 +111,7 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         "experts": curves(run.finetune, "episode", EXPERTS, "experts"),
     }
     dates = evaluation.policy.dates
+    largest, active = holding_tables(evaluation, sectors)
     return render_page(
         "page.html.j2",
         [chart for group in charts.values() for chart in group],
@@ -112,18 +120,27 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         period=(str(dates[0]), str(dates[-1]), len(dates)),
         verdict=main,
         scaled=scaled,
+        benchmark=benchmark,
         study=runs,
         explained=explained,
-        card_css=asset("card.css") if explained else "",
+        card_css=asset("card.css"),
         stitched=bool(seams(dates)),
         scrutiny=scrutiny_view(evaluation),
         scaling=scaling(evaluation.scaled_verdict),
         opponent=opponent_name(evaluation),
         figures=_key_figures(evaluation),
         charts=charts,
+        month_says=month_says(evaluation),
+        holdings_says=holdings_says(evaluation),
         break_even=number(evaluation.break_even_bps, 1),
         tables={
             "metrics": metric_table(evaluation),
+            "years": year_table(evaluation),
+            "months": month_table(evaluation),
+            "drawdowns": drawdown_table(evaluation),
+            "relative": relative_table(evaluation),
+            "holdings": largest,
+            "active": active,
             "regimes": regime_table(evaluation),
             "regime_sharpe": regime_sharpe_table(evaluation),
             "costs": cost_table(evaluation),
@@ -147,6 +164,12 @@ def _facts(evaluation: Evaluation, run: RunFacts) -> dict[str, Any]:
 
 def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
     policy = evaluation.metrics[evaluation.policy.name]
-    opponent = evaluation.metrics[opponent_name(evaluation)]
-    measures = [BY_FIELD[field] for field in KEY_FIGURES]
-    return [KeyFigure(m.label, m.unit_in(evaluation.policy.year), m.cell(policy), m.cell(opponent)) for m in measures]
+    rivals = [(rival.name, evaluation.metrics[rival.name]) for rival in rivals_shown(evaluation)]
+    found: list[KeyFigure] = []
+    for field in KEY_FIGURES:
+        measure = BY_FIELD[field]
+        unit, cell = measure.unit_in(evaluation.policy.year), measure.cell
+        if field == "annual_return" and policy.annual_return is None:  # too short to be made a year of
+            unit, cell = "% in all", total_return
+        found.append(KeyFigure(measure.label, unit, cell(policy), tuple((name, cell(own)) for name, own in rivals)))
+    return found

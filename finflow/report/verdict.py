@@ -55,13 +55,16 @@ def tone(estimate: Estimate) -> str:
     return "beats" if estimate.low > 0 else "worse" if estimate.high < 0 else "level"
 
 
-def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView]:
-    """The verdict and that of the policy scaled to the opponent's volatility, drawn on one axis."""
-    pair = (evaluation.verdict, evaluation.scaled_verdict)
-    reach = common_reach(pair)
+def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView, VerdictView | None]:
+    """The verdict, that of the policy scaled to the opponent's volatility, and that against the user's own benchmark.
+
+    All on one axis; the last is None where 1/N is the benchmark.
+    """
+    verdicts = [v for v in (evaluation.verdict, evaluation.scaled_verdict, evaluation.benchmark) if v is not None]
+    reach = common_reach(verdicts)
     unit = unit_of(evaluation.policy.year)
-    views = [_view(verdict, reach, f"{len(evaluation.policy.dates):,} {unit}s", unit) for verdict in pair]
-    return views[0], views[1]
+    views = [_view(verdict, reach, f"{len(evaluation.policy.dates):,} {unit}s", unit) for verdict in verdicts]
+    return views[0], views[1], views[2] if len(views) > 2 else None
 
 
 def scaling(verdict: Verdict) -> str:

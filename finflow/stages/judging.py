@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from finflow.agents.policy_ablations import BLOCK, variants
+from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.market import Market
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.choosing import selection_of
@@ -122,6 +123,7 @@ def _part(
         warnings=(*prepared.market.warnings, *((SURVIVORS,) if own.env.source == "sp500" else ())),
         variants=taken if policy is run.policy else {},  # an average has no one gate to take a part from
         others=others,
+        own_benchmark=own.env.benchmark != EQUAL_WEIGHT,
     )
     return Part(evaluation, prepared.market, prepared.fold, prepared.accounting, policy.act)
 

@@ -124,7 +124,7 @@ def test_files_let_anyone_recompute(case, tmp_path: Path) -> None:
     market, e, _ = case
     write_evaluation(tmp_path, e, market, FOLD.test)
     returns = list(csv.DictReader((tmp_path / "returns.csv").open()))
-    assert list(returns[0]) == ["date", "policy", *e.baselines]
+    assert list(returns[0]) == ["date", "policy", *e.baselines, "cash"]
     assert returns[0]["date"] == str(market.dates[600])
     for name in ("policy", *e.baselines):
         final = math.prod(1 + float(row[name]) for row in returns)

@@ -201,6 +201,7 @@ def make_evaluation(days: int = 1260, names: tuple[str, ...] = NAMES) -> Evaluat
         },
         warnings=WARNINGS,
         window_opened=3,
+        cash=np.full(days, 0.00004),
     )  # fmt: skip
 
 

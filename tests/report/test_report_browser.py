@@ -59,7 +59,7 @@ UNDRAWN = """() => [...document.querySelectorAll('.plot')].filter((plot) => {
 
 def test_every_chart_is_drawn(desktop: Visit) -> None:
     assert desktop.page.evaluate(UNDRAWN) == []
-    assert desktop.page.locator(".plot").count() == 18
+    assert desktop.page.locator(".plot").count() == 19
     assert desktop.page.locator("#equity .scatterlayer .trace").count() == 2 * 11 + 1
 
 
