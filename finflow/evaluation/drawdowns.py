@@ -6,6 +6,9 @@ import numpy as np
 
 from finflow.evaluation.result import Floats, Track
 
+ROUNDING = 1e-12
+"""A NAV under its peak by less than this stands at it."""
+
 
 @dataclass(frozen=True)
 class Drawdown:
@@ -30,7 +33,7 @@ class Drawdown:
 def deepest_drawdowns(track: Track, count: int = 5) -> list[Drawdown]:
     """The `count` deepest drawdowns, the deepest first; fewer where there are not so many."""
     under = underwater(track)
-    edges = np.diff(np.r_[0, (under < 0).astype(np.int8), 0])
+    edges = np.diff(np.r_[0, (under < -ROUNDING).astype(np.int8), 0])
     starts, stops = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
     found = [
         Drawdown(start, start + int(np.argmin(under[start:stop])), stop - 1, -float(under[start:stop].min()),

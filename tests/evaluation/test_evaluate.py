@@ -48,7 +48,7 @@ def market_with_a_delisting(make_market) -> Market:
     return market
 
 
-def evaluated(market: Market, policy: Tilted) -> Evaluation:
+def evaluated(market: Market, policy: Tilted, own_benchmark: bool = False) -> Evaluation:
     return evaluate_policy(
         market,
         FOLD,
@@ -63,6 +63,7 @@ def evaluated(market: Market, policy: Tilted) -> Evaluation:
         window_opened=3,
         diagnostics={"gate_entropy": 0.5},
         warnings=("given",),
+        own_benchmark=own_benchmark,
     )
 
 
@@ -96,6 +97,36 @@ def test_one_pair_of_tracks_has_one_interval_and_one_p_value(case) -> None:
     (same,) = [c for c in e.scrutiny.comparisons if c.opponent == e.verdict.opponent]
     for field in ("difference", "low", "high", "p_value"):
         assert getattr(same, field) == getattr(e.verdict, field)
+
+
+def test_a_benchmark_of_ones_own_and_cash_are_compared_with(make_market, tmp_path: Path) -> None:
+    market = market_with_a_delisting(make_market)
+    rng = numpy_stream(2, "evaluate test")
+    market.returns[:, -1] = 0.0001
+    market.benchmark[:] = rng.normal(2e-4, 0.008, 700)
+    policy = Tilted([0.6, 0.1, 0.1, 0.2])
+    e = evaluated(market, policy, own_benchmark=True)
+    own = market.benchmark[600:700]
+    np.testing.assert_array_equal(e.baselines["benchmark"].net, own)
+    assert e.benchmark is not None
+    ours, theirs = (x.mean() / x.std(ddof=1) * 252**0.5 for x in (e.policy.net, own))
+    assert e.benchmark.difference == pytest.approx(ours - theirs, abs=1e-9)
+    assert e.benchmark.line().startswith(f"Verdict: {e.benchmark.outcome} benchmark (difference")
+    compared = {c.opponent: c for c in e.scrutiny.comparisons}
+    assert compared["benchmark"].p_value == e.benchmark.p_value
+    over = compared[f"{e.verdict.opponent}, both over cash"]
+    rival = e.baselines[e.verdict.opponent].net
+    one, two = (x.mean() / x.std(ddof=1) * 252**0.5 for x in (e.policy.net - 1e-4, rival - 1e-4))
+    assert over.difference == pytest.approx(one - two, abs=1e-9)
+    plain = evaluated(market, policy)
+    assert plain.benchmark is None
+    assert "benchmark" not in plain.baselines
+    assert plain.scrutiny.spa_p == e.scrutiny.spa_p  # nobody can hold it: it is no strategy of the test
+    write_evaluation(tmp_path, e, market, FOLD.test)
+    rows = list(csv.DictReader((tmp_path / "returns.csv").open()))
+    np.testing.assert_array_equal([float(row["benchmark"]) for row in rows], own)
+    assert {row["cash"] for row in rows} == {"0.0001"}
+    assert json.loads((tmp_path / "metrics.json").read_text())["benchmark_verdict"]["opponent"] == "benchmark"
 
 
 def test_test_returns_do_not_touch_the_scale(make_market) -> None:
