@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from finflow.allocators.covariance import rolling_covariance, rolling_volatility
 from finflow.allocators.momentum import momentum_top
-from finflow.allocators.optimisers import inverse_volatility, maximum_diversification, minimum_variance, normalise
+from finflow.allocators.optimisers import inverse_volatility, maximum_diversification, minimum_variance
 from finflow.allocators.risk_parity import equal_risk_contribution, hierarchical_risk_parity
+from finflow.allocators.signals import equal_weights
 from finflow.data.market import TRADABLE, Market
 
 EQUAL, HOLD, INVERSE, MOMENTUM = "1/N", "buy and hold", "inverse volatility", "momentum 12-1 top 5"
@@ -41,9 +42,8 @@ def baseline_targets(market: Market, rows: NDArray[np.intp]) -> dict[str, NDArra
     Buy and hold is 1/N on the first of `rows` and NaN on all later ones: it is bought once and drifts.
     """
     rows = np.asarray(rows, dtype=np.intp)
-    d = market.close.shape[1]
     covariance, mask = rolling_covariance(market, rows)
-    equal = normalise((market.status[rows, :d] == TRADABLE).astype(np.float64))
+    equal = equal_weights(market.status[rows, :-1] == TRADABLE)[:, :-1]
     risky = {name: allocate(covariance, mask) for name, allocate in _OF_COVARIANCE.items()}
     risky |= {
         EQUAL: equal,

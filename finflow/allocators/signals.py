@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.benchmark import equal_weight
 from finflow.data.market import FROZEN, TRADABLE, Market
 
 
@@ -37,11 +38,8 @@ def ewma_volatility(market: Market, decay: float) -> NDArray[np.float64]:
 
 def equal_weight_returns(market: Market) -> NDArray[np.float64]:
     """[T] return from t-1 to t of 1/N over the names tradable at t-1, rebalanced daily, gross; 0 without names."""
-    risky = market.close.shape[1]
-    held = np.zeros((len(market.dates), risky))
-    held[1:] = market.status[:-1, :risky] == TRADABLE
-    total = (held * market.returns[:, :risky]).sum(axis=1)
-    return total / np.maximum(held.sum(axis=1), 1)
+    held = market.status[:, :-1] == TRADABLE
+    return equal_weight(market.returns[:, :-1], held, np.zeros(len(held)))
 
 
 def equal_weights(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -75,7 +75,7 @@ def parent_facts(
     Parameters
     ----------
     feature_spec : what the networks' inputs mean, for example the names of all features.
-    dates : of the fold, as `provenance.fold_dates` gives them.
+    dates : of the fold, as `data.folds.fold_dates` gives them.
     """
     budget = config.budget
     return {

@@ -19,7 +19,6 @@ import torch
 
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY
 from finflow.config import to_yaml
-from finflow.data.market import Fold, Market, Window
 from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.schema import Config
 
@@ -62,20 +61,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def fold_dates(market: Market, fold: Fold) -> dict[str, Any]:
-    """Name of a fold, and for each window the dates of its first and last return, both included.
-
-    Returns
-    -------
-    `{"name": "2018", "train": ["1996-01-04", "2014-11-28"], "validation": [...], "test": [...]}`
-    """
-
-    def span(window: Window) -> list[str]:
-        return [str(market.dates[window.start]), str(market.dates[window.stop - 1])]
-
-    return {"name": fold.name, **{key: span(getattr(fold, key)) for key in ("train", "validation", "test")}}
-
-
 def run_record(
     config: Config,
     market_fingerprint: str,
@@ -91,7 +76,7 @@ def run_record(
 
     Parameters
     ----------
-    dates : of the fold, as `fold_dates` gives them.
+    dates : of the fold, as `data.folds.fold_dates` gives them.
     parent : `Parent.record()` of the weights that the run started from, or None.
     finished : whether the run has ended; until then `finished` is null.
     facts : more plain data of the stage, for example how often the test window was opened.

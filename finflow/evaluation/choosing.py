@@ -9,8 +9,6 @@ from finflow.evaluation.deflated import deflated_sharpe
 from finflow.evaluation.overfitting import backtest_overfitting
 from finflow.evaluation.result import Selection, Track
 
-BLOCKS = 16
-
 
 def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:
     """Deflate the best of `tracks` (label -> track, the same days) by how many there are.
@@ -23,7 +21,6 @@ def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:
     ratios = np.where(spread > 0, active.mean(0) / np.where(spread > 0, spread, 1.0), -np.inf)
     best = int(np.argmax(ratios))
     found = deflated_sharpe(active, best, len(labels), benchmark.year)
-    overfitted = backtest_overfitting(active, BLOCKS).probability if len(active) >= 2 * BLOCKS else math.nan
     return Selection(
         best=labels[best],
         probabilistic=_defined(found.probabilistic),
@@ -31,7 +28,7 @@ def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:
         deflated_effective=_defined(found.deflated_effective),
         trials=found.trials,
         effective_trials=_defined(found.effective_trials),
-        overfitting=_defined(overfitted),
+        overfitting=_defined(backtest_overfitting(active).probability),
     )
 
 

@@ -32,7 +32,7 @@ class Drawdown:
 
 def deepest_drawdowns(track: Track, count: int = 5) -> list[Drawdown]:
     """The `count` deepest drawdowns, the deepest first; fewer where there are not so many."""
-    under = underwater(track)
+    under = underwater(track.nav)
     edges = np.diff(np.r_[0, (under < -ROUNDING).astype(np.int8), 0])
     starts, stops = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
     found = [
@@ -43,7 +43,6 @@ def deepest_drawdowns(track: Track, count: int = 5) -> list[Drawdown]:
     return sorted(found, key=lambda one: -one.depth)[:count]
 
 
-def underwater(track: Track) -> Floats:
+def underwater(nav: Floats) -> Floats:
     """[R] NAV / highest NAV so far - 1, at most 0; the start at 1 counts."""
-    nav = track.nav
     return nav / np.maximum(np.maximum.accumulate(nav), 1.0) - 1.0

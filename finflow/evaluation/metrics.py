@@ -3,10 +3,14 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finflow.data.calendar import TRADING_YEAR
+from finflow.evaluation.drawdowns import underwater
 from finflow.evaluation.result import Floats, Metrics, Track
 
+OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
+"""Figure of a training run that each choice of `evaluation.objective` maximises."""
 FLAT = 1e-14
 """A range of daily returns below this is rounding: volatility is zero, and ratios over it are undefined."""
 
@@ -49,7 +53,8 @@ def measure(
         return Metrics(*(None,) * 12, final_nav=final_nav)
     annual_return = final_nav ** (year / days) - 1.0 if final_nav > 0 and 4 * days >= year else None
     downside = math.sqrt(float(np.mean(np.minimum(net, 0.0) ** 2)))
-    depth, length = _drawdown(nav)
+    under = underwater(nav)
+    depth = abs(float(under.min()))
     low, high = np.quantile(net, [0.05, 0.95])
     rebalanced = turnover[1:] if opening else turnover
     return Metrics(
@@ -60,7 +65,7 @@ def measure(
         calmar=None if annual_return is None or depth == 0 else annual_return / depth,
         cvar95=cvar(net, 0.05),
         max_drawdown=depth,
-        drawdown_days=float(length),
+        drawdown_days=float(_longest(np.flatnonzero(under == 0), days)),
         turnover=float(rebalanced.mean()) * year if len(rebalanced) else None,
         effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))) if weights.shape[1] else None,
         hit_rate=float(np.mean(net > 0)),
@@ -104,11 +109,7 @@ def validation_score(track: Track, benchmark: Track) -> dict[str, float | None]:
     }
 
 
-def _drawdown(nav: Floats) -> tuple[float, int]:
-    """Deepest fall from a peak, and longest way from a peak to its recovery, of [R + 1] values from the start at 1."""
-    peak = np.maximum.accumulate(nav)
-    at_peak = np.flatnonzero(nav >= peak)
-    closed = np.diff(at_peak)
-    still_open = len(nav) - 1 - int(at_peak[-1])
-    longest = max(int(closed[closed > 1].max(initial=0)), still_open)
-    return float(np.max(1.0 - nav / peak)), longest
+def _longest(peaks: NDArray[np.intp], last: int) -> int:
+    """Longest way from a peak, on day 0 for one, to its recovery, or to the `last` day where there is none."""
+    apart = np.diff(peaks)
+    return max(int(apart[apart > 1].max(initial=0)), last - int(peaks[-1]))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.calendar import SPREAD, Calendar
+from finflow.evaluation.drawdowns import underwater
 from finflow.evaluation.result import Stress, Track
 
 CRISES = (
@@ -34,5 +35,5 @@ def stress_table(tracks: Mapping[str, Track]) -> tuple[Stress, ...]:
 
 
 def _fall(track: Track, days: NDArray[np.bool_]) -> tuple[float, float]:
-    nav = np.concatenate([[1.0], np.cumprod(1.0 + track.net[days])])
-    return float(nav[-1] - 1.0), float(np.max(1.0 - nav / np.maximum.accumulate(nav)))
+    nav = np.cumprod(1.0 + track.net[days], dtype=np.float64)
+    return float(nav[-1] - 1.0), abs(float(underwater(nav).min()))

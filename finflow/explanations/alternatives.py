@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finflow.allocators.signals import equal_weights
 from finflow.data.market import TRADABLE
 from finflow.envs.ledger import execute, traded
 from finflow.evaluation.result import Floats
@@ -33,11 +34,9 @@ def alternatives(scene: DecisionTrace, place: int) -> tuple[Alternative, ...]:
     """What was done, then each expert alone at the same trading rate, 1/N at once, and hold."""
     subject, market, row = scene.subject, scene.subject.market, int(scene.rows[place])
     held, rate = scene.track.drifted[place], scene.rate[place]
-    free = market.status[row] == TRADABLE
-    free[-1] = not free[:-1].any()
     targets = {
         **{name: held + rate * (e - held) for name, e in zip(subject.spec.experts, scene.experts[place], strict=True)},
-        EQUAL: free / free.sum(),
+        EQUAL: equal_weights(market.status[row, :-1] == TRADABLE),
     }
     accounting = subject.world.accounting
     wanted = np.stack(list(targets.values()))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finflow.allocators.signals import equal_weights
 from finflow.data.market import CASH, TRADABLE
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace
@@ -68,9 +69,7 @@ def _daily(scene: DecisionTrace, member: Floats) -> tuple[Floats, Floats, Floats
     """Weights of portfolio and of 1/N [R, S], allocation and selection [R, S], and the return of 1/N [R]."""
     market = scene.subject.market
     returns, weights = market.returns[scene.rows + 1], scene.track.weights
-    equal = (market.status[scene.rows] == TRADABLE).astype(np.float64)
-    equal[:, -1] = ~equal[:, :-1].any(1)
-    equal /= equal.sum(1, keepdims=True)
+    equal = equal_weights(market.status[scene.rows, :-1] == TRADABLE)
     whole = (equal * returns).sum(1)
     weight, held = weights @ member.T, equal @ member.T
     theirs = np.where(held > 0, (equal * returns) @ member.T / np.where(held > 0, held, 1.0), whole[:, None])

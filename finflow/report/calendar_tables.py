@@ -20,7 +20,7 @@ def year_table(evaluation: Evaluation) -> Table:
     policy, rivals = evaluation.policy, rivals_shown(evaluation)
     years, ours = period_returns(policy.dates, policy.net, "Y")
     theirs = [period_returns(rival.dates, rival.net, "Y")[1] for rival in rivals]
-    fall = np.array([-underwater(policy)[policy.dates.astype("datetime64[Y]") == year].min() for year in years])
+    fall = np.array([-underwater(policy.nav)[policy.dates.astype("datetime64[Y]") == year].min() for year in years])
     _, turnover = period_sums(policy.dates, policy.turnover, "Y")
     _, cost = period_sums(policy.dates, policy.cost, "Y")
     rows = [

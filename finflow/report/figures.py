@@ -61,7 +61,7 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     """Growth of 1, drawdown, and the policy's wealth relative to 1/N, over one time axis."""
     name = opponent_name(evaluation)
     opponent = evaluation.baselines[name]
-    worst = [int(np.argmin(underwater(track))) for track in (evaluation.policy, opponent)]
+    worst = [int(np.argmin(underwater(track.nav))) for track in (evaluation.policy, opponent)]
     rows = shown_rows(len(evaluation.policy.dates), worst)
     x = days(evaluation.policy.dates[rows])
     figure = make_subplots(
@@ -109,7 +109,7 @@ def _add_track(
         "opacity": 1.0 if rank <= 3 else 0.7,
     }  # fmt: skip
     figure.add_trace(go.Scatter(**shared, y=numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}"), row=1, col=1)
-    below = go.Scatter(**shared, y=numbers(underwater(track)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
+    below = go.Scatter(**shared, y=numbers(underwater(track.nav)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
     figure.add_trace(below, row=2, col=1)
 
 

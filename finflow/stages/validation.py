@@ -15,12 +15,11 @@ from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.confidence import paired_gain
 from finflow.evaluation.gate import gate_information
-from finflow.evaluation.metrics import cvar, sharpe_ratio, validation_score
+from finflow.evaluation.metrics import OBJECTIVES, cvar, sharpe_ratio, validation_score
 from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Track
 from finflow.nn.networks import Networks
 
-OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
 _POLICY = "policy"
 
 

@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from finflow.evaluation.metrics import OBJECTIVES
 from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
 from finflow.sweeps.folder import Manifest, SweepFolder
 from finflow.sweeps.luck import Luck, luck_of
-from finflow.sweeps.table import OBJECTIVES, Row, Setting, read_rows, settings_of
+from finflow.sweeps.table import Row, Setting, read_rows, settings_of
 
 CROSSED = 4
 """Parameters, those with the largest shares, whose pairs are looked at."""

@@ -15,11 +15,11 @@ from finflow.artifacts.names import RUN, SUMMARY, VALIDATION
 from finflow.data.calendar import CALENDAR, TRADING_YEAR
 from finflow.errors import ConfigError, StorageError
 from finflow.evaluation.files import read_validation
+from finflow.evaluation.metrics import OBJECTIVES
 from finflow.evaluation.result import Floats
 from finflow.io.files import atomic_write, read_json
 from finflow.sweeps.folder import Manifest, State, SweepFolder
 
-OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
 FIGURES = (
     *OBJECTIVES.values(), "validation_cvar95", "validation_turnover", "validation_effective_assets",
     "selected_episode", "dip",

@@ -3,16 +3,13 @@ import os
 import subprocess
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import pytest
 
 from finflow.artifacts import provenance
 from finflow.artifacts.provenance import (
     Stopwatch,
-    fold_dates,
     git_state,
     read_summary,
     run_record,
@@ -21,7 +18,6 @@ from finflow.artifacts.provenance import (
     write_summary,
 )
 from finflow.config import from_yaml, load
-from finflow.data.market import Fold, Market, Window
 from finflow.errors import StorageError
 
 DATES = {"name": "2018", "train": ["1996-01-04", "2014-11-28"], "validation": ["a", "b"], "test": ["c", "d"]}
@@ -109,18 +105,6 @@ def test_a_phase_within_another_stops_it(monkeypatch: pytest.MonkeyPatch) -> Non
     with watch.phase("updates"):
         pass
     assert watch.rounded() == {"updates": 6.5, "validation": 3.0}
-
-
-def test_fold_dates_are_of_the_first_and_last_return() -> None:
-    dates = np.arange("2020-01-01", "2020-02-01", dtype="datetime64[D]")
-    market = cast(Market, SimpleNamespace(dates=dates))
-    fold = Fold("auto", Window(1, 10), Window(12, 20), Window(22, 31))
-    assert fold_dates(market, fold) == {
-        "name": "auto",
-        "train": ["2020-01-02", "2020-01-10"],
-        "validation": ["2020-01-13", "2020-01-20"],
-        "test": ["2020-01-23", "2020-01-31"],
-    }
 
 
 def test_config_is_written_once_and_reads_back(tmp_path: Path) -> None:

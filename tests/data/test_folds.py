@@ -1,6 +1,8 @@
 """Folds: exact rows and dates on real prices, proportions elsewhere, and their way through a file."""
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -33,6 +35,18 @@ def test_rows_and_dates_of_the_real_market(name: str, sp500: Market, sp500_env: 
     assert sp500.dates[fold.validation.start].astype("datetime64[Y]").astype(int) + 1970 == int(name) - 3
     assert fold.validation.start - fold.train.stop == PURGE
     assert fold.test.start - fold.validation.stop == PURGE
+
+
+def test_fold_dates_are_of_the_first_and_last_return() -> None:
+    dates = np.arange("2020-01-01", "2020-02-01", dtype="datetime64[D]")
+    market = cast(Market, SimpleNamespace(dates=dates))
+    fold = Fold("auto", Window(1, 10), Window(12, 20), Window(22, 31))
+    assert fold_dates(market, fold) == {
+        "name": "auto",
+        "train": ["2020-01-02", "2020-01-10"],
+        "validation": ["2020-01-13", "2020-01-20"],
+        "test": ["2020-01-23", "2020-01-31"],
+    }
 
 
 def test_auto_is_the_last_fold(sp500: Market, sp500_env: Env) -> None:

@@ -66,7 +66,7 @@ def test_drawdowns_are_those_of_a_running_maximum() -> None:
     track, _, series, _ = pair("B")
     nav = pd.concat([pd.Series([1.0]), (1 + series).cumprod()], ignore_index=True)
     under = (nav / nav.cummax() - 1).iloc[1:].to_numpy()
-    np.testing.assert_allclose(underwater(track), under, atol=1e-12)
+    np.testing.assert_allclose(underwater(track.nav), under, atol=1e-12)
     spells = pd.Series(under).groupby((under >= -1e-15).cumsum()).min().nsmallest(5)
     assert [-d.depth for d in deepest_drawdowns(track)] == pytest.approx(spells.tolist(), abs=1e-12)
 

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.iql import IQL
+from finflow.evaluation.metrics import OBJECTIVES
 from finflow.stages.prepare import Prepared
-from finflow.stages.validation import OBJECTIVES, Selection, Validator, summarise_episode
+from finflow.stages.validation import Selection, Validator, summarise_episode
 
 
 def _score(value: float | None) -> dict[str, float | None]:
