@@ -194,7 +194,7 @@ def oracle_on(config: Config, prepared: Prepared) -> StrategyOn:
 
     market, window, accounting = prepared.market, prepared.fold.validation, prepared.accounting
     true = scores(market)
-    best = fit_oracle(market, window, accounting, config.env.rebalance, signal=true)
+    best = fit_oracle(market, window, accounting, signal=true)
     both = {"tilt": best.act, "none": tilt(market, true, 0.0, best.rate)}
     earned = {name: track.net.mean() for name, track in backtest(market, window, accounting, both).items()}
     if earned["tilt"] <= earned["none"]:
@@ -202,11 +202,9 @@ def oracle_on(config: Config, prepared: Prepared) -> StrategyOn:
     return lambda paths: tilt(paths.joined, scores(paths.joined), best.strength, best.rate)
 
 
-def ols_on(config: Config, prepared: Prepared) -> StrategyOn:
+def ols_on(prepared: Prepared) -> StrategyOn:
     """The sceptic's regression on the same features, fitted on train rows."""
-    fitted = fit_linear_tilt(
-        prepared.market, prepared.fold, prepared.accounting, config.env.rebalance, prepared.scaling
-    )
+    fitted = fit_linear_tilt(prepared, prepared.scaling)
     return lambda paths: fitted.strategy(paths.joined)
 
 
@@ -267,7 +265,7 @@ def on_fresh_paths(
     lived = live(paths, prepared.accounting, on(paths))
     window = Window(WARM_UP, len(paths.apart[0].dates))
     found = [
-        figures(mine, equal_weight_track(market, window, prepared.accounting, config.env.rebalance))
+        figures(mine, equal_weight_track(market, window, prepared.accounting))
         for mine, market in zip(map(Lived, *lived), paths.apart, strict=True)
     ]
     apart = {name: [each[name] for each in found] for name in found[0]}
@@ -299,7 +297,7 @@ def row_of(case: Case, learner: str, oracle: float | None, out: Path, changes: l
     if stage is None:
         config = finflow.load("pretrain", line)
         prepared = prepare(config, use_hardware(config.hardware))
-        on = oracle_on(config, prepared) if learner == ORACLE else ols_on(config, prepared)
+        on = oracle_on(config, prepared) if learner == ORACLE else ols_on(prepared)
         facts["train_seconds"] = _cpu() - began
     else:
         folder = root / stage / learner

@@ -95,6 +95,7 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
             *cash_warnings(cash, calendar),
         ),
         calendar=calendar,
+        rebalance=env.rebalance,
     )
 
 

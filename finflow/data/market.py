@@ -36,12 +36,13 @@ class Market:
     features : [T, d, F] float32, unscaled, 0 where not yet available.
     market_features : [T, M] float32, unscaled.
     regime : [T] int8, index into `REGIMES`, `NO_LABEL` before the first label.
-    decision : [T] bool, days at whose close the portfolio may be changed (`env.rebalance`).
+    decision : [T] bool, days at whose close the portfolio may be changed.
     benchmark : [T] float64, simple return of the benchmark from t-1 to t (1/N over the names tradable at
         t-1, gross, or the user's own).
     fingerprint : hash of all that shaped the arrays.
     warnings : one line each, for the console and the report.
     calendar : of `dates`; windows of time are turned into rows by it, figures annualised.
+    rebalance : "daily", "weekly" or "monthly": what `decision` follows (`env.rebalance`).
     """
 
     dates: NDArray[np.datetime64]
@@ -59,6 +60,7 @@ class Market:
     fingerprint: str
     warnings: tuple[str, ...]
     calendar: Calendar = BUSINESS
+    rebalance: str = "daily"
 
     @property
     def n(self) -> int:

@@ -23,13 +23,13 @@ def equal_weight_plan(market: Market) -> Plan:
     return Plan(equal_weights(market.status[:, :-1] == TRADABLE), market.decision)
 
 
-def equal_weight_track(market: Market, window: Window, accounting: Accounting, frequency: str) -> Track:
+def equal_weight_track(market: Market, window: Window, accounting: Accounting) -> Track:
     """1/N at the policy's frequency alone: what a validation score is measured against."""
-    name = equal_weight_name(frequency)
+    name = equal_weight_name(market.rebalance)
     return backtest(market, window, accounting, {name: equal_weight_plan(market)})[name]
 
 
-def baseline_tracks(market: Market, window: Window, accounting: Accounting, frequency: str) -> dict[str, Track]:
+def baseline_tracks(market: Market, window: Window, accounting: Accounting) -> dict[str, Track]:
     """Every baseline over `window`, through the same ledger: 1/N at the policy's frequency, then all monthly.
 
     Monthly means month-end closes, and the first day of the window, at which all of them are bought. Buy and hold
@@ -38,25 +38,25 @@ def baseline_tracks(market: Market, window: Window, accounting: Accounting, freq
     monthly = decision_days(market.dates, "monthly", market.calendar)
     decisions = np.asarray(window.decisions, dtype=np.intp)
     rows = decisions[monthly[decisions] | (decisions == decisions[0])]
-    plans = {equal_weight_name(frequency): equal_weight_plan(market)}
+    plans = {equal_weight_name(market.rebalance): equal_weight_plan(market)}
     always = np.ones(len(market.dates), dtype=np.bool_)
     for name, targets in baseline_targets(market, rows).items():
         plans[MONTHLY if name == EQUAL else name] = Plan(targets, always)
     return backtest(market, window, accounting, plans)
 
 
-def frequent_tracks(market: Market, window: Window, accounting: Accounting, frequency: str) -> dict[str, Track]:
+def frequent_tracks(market: Market, window: Window, accounting: Accounting) -> dict[str, Track]:
     """The baselines of `baseline_tracks` once more, rebalanced as often as the policy: "minimum variance, daily".
 
     1/N is there already, buy and hold never rebalances. Nothing where the policy itself is monthly.
     """
-    if frequency == "monthly":
+    if market.rebalance == "monthly":
         return {}
     decisions = np.asarray(window.decisions, dtype=np.intp)
     rows = decisions[market.decision[decisions] | (decisions == decisions[0])]
     always = np.ones(len(market.dates), dtype=np.bool_)
     plans = {
-        f"{name}, {frequency}": Plan(targets, always)
+        f"{name}, {market.rebalance}": Plan(targets, always)
         for name, targets in baseline_targets(market, rows).items()
         if name not in (EQUAL, HOLD)
     }

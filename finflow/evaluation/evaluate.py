@@ -1,16 +1,11 @@
 """One policy judged on one test window: tracks, metrics, verdicts, regimes, costs, and what looks wrong."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from finflow.allocators.baselines import HOLD
-from finflow.data.market import Fold, Market
-from finflow.data.scaling import FeatureScaling
 from finflow.data.simultaneity import faded_signal
-from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import Rows, Strategy, backtest
 from finflow.evaluation.baselines import (
     MONTHLY,
     baseline_tracks,
@@ -23,42 +18,22 @@ from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime, decision_regimes
-from finflow.evaluation.result import Evaluation, Floats, Metrics, Track
-from finflow.evaluation.robustness import POLICY, lag_flags, scrutinise
+from finflow.evaluation.result import Evaluation, Metrics, Track
+from finflow.evaluation.robustness import lag_flags, scrutinise
+from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task
 from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track, volatility_scale
 
 COLLAPSED = 0.005  # tracking error a year under which a policy is a copy
 SUSPICIOUS_SHARPE = 2.0
 
 
-class Policy(Protocol):
-    """What is judged: it acts, and says how each decision came about."""
-
-    def act(self, rows: Rows, drifted: Floats, drawdown: Floats) -> Floats:
-        """Target weights [E, n] at rows [E], weights before the decision [E, n], ln(peak / NAV) [E]."""
-        ...
-
-    def explain(self, rows: Rows, drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
-        """Gate [E, K] over the experts and trading rate [E] of the same decisions."""
-        ...
-
-
 def evaluate_policy(
-    market: Market,
-    fold: Fold,
-    accounting: Accounting,
-    policy: Policy,
+    task: Task,
+    candidate: Candidate,
+    bootstrap: Bootstrap,
     *,
-    scaling: FeatureScaling,
-    frequency: str,
-    samples: int,
-    block_days: int,
-    seed: int,
-    expert_names: Sequence[str],
     window_opened: int,
-    diagnostics: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
-    variants: Mapping[str, Strategy] | None = None,
     others: Mapping[str, Track] | None = None,
     own_benchmark: bool = False,
 ) -> Evaluation:
@@ -66,57 +41,36 @@ def evaluate_policy(
 
     Parameters
     ----------
-    scaling : of the features, the policy's: the linear tilt sees what the policy sees.
-    frequency : `env.rebalance`, how often the policy decides; names the 1/N beside the monthly one.
-    samples, block_days, seed : of the verdict's bootstrap.
-    expert_names : K names of the gate's columns.
+    bootstrap : of the verdict and every comparison.
     window_opened : how often this window has been opened, from `openings.record_opening`.
-    diagnostics, warnings : handed through; what looks wrong here is appended to the warnings.
-    variants : the policy with one part taken away, for the reality checks.
+    warnings : handed through; what looks wrong here is appended to them.
     others : tracks of other policies over the same window, shown and tested beside the baselines.
     own_benchmark : whether `market.benchmark` is the user's own, not 1/N: it is then a rival with a verdict of its own.
     """
+    market, fold, accounting, policy = task.market, task.fold, task.accounting, candidate.policy
     window = fold.test
-    track = backtest(market, window, accounting, {POLICY: policy.act})[POLICY]
-    baselines = baseline_tracks(market, window, accounting, frequency)
-    opponents = {name: baselines[name] for name in dict.fromkeys((equal_weight_name(frequency), MONTHLY))}
-    verdict = judge(track, opponents, samples=samples, block_days=block_days, seed=seed)
-    scale = volatility_scale(
-        backtest(market, fold.train, accounting, {POLICY: policy.act})[POLICY],
-        equal_weight_track(market, fold.train, accounting, frequency),
-    )
+    track = task.track(window, policy.act)
+    baselines = baseline_tracks(market, window, accounting)
+    opponents = {name: baselines[name] for name in dict.fromkeys((equal_weight_name(market.rebalance), MONTHLY))}
+    verdict = judge(track, opponents, bootstrap)
+    scale = volatility_scale(task.track(fold.train, policy.act), equal_weight_track(market, fold.train, accounting))
     scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
-    linear = fit_linear_tilt(market, fold, accounting, frequency, scaling)
-    baselines |= backtest(market, window, accounting, {LINEAR: linear.strategy(market)})
+    linear = fit_linear_tilt(task, candidate.scaling)
+    baselines[LINEAR] = task.track(window, linear.strategy(market), LINEAR)
     if own_benchmark:
-        baselines |= {BENCHMARK: benchmark_track(market, window)}
-    rivals = {**baselines, **frequent_tracks(market, window, accounting, frequency), **(others or {})}
+        baselines[BENCHMARK] = benchmark_track(market, window)
+    rivals = {**baselines, **frequent_tracks(market, window, accounting), **(others or {})}
     tracks = {POLICY: track, **rivals}
     metrics = {name: track_metrics(t) for name, t in tracks.items()}
     regime = decision_regimes(market, window)
     tables, days = by_regime(regime, tracks)
     gate, rate = policy.explain(np.asarray(window.decisions, dtype=np.int64), track.drifted, track.drawdown_before)
     opponent = opponents[verdict.opponent]
-    scrutiny = scrutinise(
-        market,
-        fold,
-        accounting,
-        policy.act,
-        policy.explain,
-        variants or {},
-        track,
-        rivals,
-        verdict.opponent,
-        linear.facts(),
-        frequency=frequency,
-        samples=samples,
-        block_days=block_days,
-        seed=seed,
-    )
+    scrutiny = scrutinise(task, candidate, bootstrap, tracks, verdict.opponent, linear.facts())
     flags = red_flags(track, metrics[POLICY], opponents, baselines[HOLD])
     return Evaluation(
         verdict=verdict,
-        scaled_verdict=judge(scaled, opponents, samples=samples, block_days=block_days, seed=seed, scale=scale),
+        scaled_verdict=judge(scaled, opponents, bootstrap, scale),
         policy=track,
         baselines=rivals,
         metrics=metrics,
@@ -126,21 +80,21 @@ def evaluate_policy(
         costs=cost_table(track, opponent, market, window),
         break_even_bps=break_even_bps(track, opponent, market, window),
         assets=market.assets,
-        expert_names=tuple(expert_names),
+        expert_names=tuple(candidate.experts),
         gate=gate,
         rate=rate,
         regime=regime,
-        diagnostics=dict(diagnostics or {}),
-        warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged), *_not_simultaneous(market, fold)),
+        diagnostics=dict(candidate.diagnostics),
+        warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged), *_not_simultaneous(task)),
         window_opened=window_opened,
         cash=market.returns[window.start : window.stop, -1],
-        benchmark=benchmark_verdict(track, rivals, samples=samples, block_days=block_days, seed=seed),
+        benchmark=benchmark_verdict(track, rivals, bootstrap),
     )
 
 
-def _not_simultaneous(market: Market, fold: Fold) -> tuple[str, ...]:
+def _not_simultaneous(task: Task) -> tuple[str, ...]:
     """A red flag where a feature tells the next return of train rows, and nothing of the one after."""
-    faded = faded_signal(market, fold.train)
+    faded = faded_signal(task.market, task.fold.train)
     return () if faded is None else (faded.line(),)
 
 

@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from finflow.data.market import ABSENT, Market, Window
 from finflow.errors import StorageError
 from finflow.evaluation.result import Evaluation, Floats, Track
+from finflow.evaluation.task import Task
 from finflow.io.files import atomic_json, atomic_write, storage_errors
 
 SMALLEST_TRADE = 1e-12
 TRADE, CLOSED = "trade", "closed: price ended"
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, market: Market, window: Window) -> None:
+def write_evaluation(folder: Path, evaluation: Evaluation, task: Task) -> None:
     """Write the four files of an evaluation into `folder`, each whole or not at all.
 
     Raises
@@ -41,7 +42,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, market: Market, windo
     """
     write_returns(folder / "returns.csv", evaluation)
     write_weights(folder / "weights.csv", evaluation.policy, evaluation.assets)
-    write_ledger(folder / "ledger.csv", evaluation.policy, market, window)
+    write_ledger(folder / "ledger.csv", evaluation.policy, task.market, task.fold.test)
     atomic_json(folder / "metrics.json", figures(evaluation))
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from finflow.data.market import TRADABLE, Fold, Market, Window
+from finflow.data.market import TRADABLE, Market, Window
 from finflow.data.scaling import FeatureScaling
-from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import Strategy, backtest
+from finflow.evaluation.backtest import Strategy
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, tilt
 from finflow.evaluation.result import Floats, Regression
+from finflow.evaluation.task import Task
 
 LINEAR = "linear tilt"
 HORIZON = 5
@@ -66,13 +66,7 @@ class LinearTilt:
         return tilt(market, self.signal(market), self.strength, self.rate)
 
 
-def fit_linear_tilt(
-    market: Market,
-    fold: Fold,
-    accounting: Accounting,
-    frequency: str,
-    scaling: FeatureScaling,
-) -> LinearTilt:
+def fit_linear_tilt(task: Task, scaling: FeatureScaling) -> LinearTilt:
     """Fit on train rows, then choose strength and rate by the net active information ratio on validation rows.
 
     Where the prediction was not worth its costs on the validation rows, 1/N is held: where the tilt earned no more
@@ -81,15 +75,14 @@ def fit_linear_tilt(
 
     Parameters
     ----------
-    frequency : `env.rebalance`.
     scaling : the policy's.
     """
+    market, fold, accounting = task.market, task.fold, task.accounting
     features = scaling.apply(market)[0]
     coefficients = regress(market, features, fold.train)
     signal = _predict(features, coefficients, market)
-    chosen = fit_oracle(market, fold.validation, accounting, frequency, signal=signal)
-    untilted = {"untilted": tilt(market, signal, 0.0, chosen.rate)}
-    slow = backtest(market, fold.validation, accounting, untilted)["untilted"]
+    chosen = fit_oracle(market, fold.validation, accounting, signal=signal)
+    slow = task.track(fold.validation, tilt(market, signal, 0.0, chosen.rate), "untilted")
     gain = active_information_ratio(chosen.track(market, fold.validation, accounting).net, slow.net)
     pays = chosen.information_ratio > 0 and gain is not None and gain > 0
     picked = (chosen.strength, chosen.rate, chosen.information_ratio) if pays else (0.0, 1.0, 0.0)

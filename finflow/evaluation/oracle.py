@@ -40,11 +40,9 @@ class Oracle:
         """The oracle over another window, from cash."""
         return backtest(market, window, accounting, {"oracle": self.act})["oracle"]
 
-    def net_active_information_ratio(
-        self, market: Market, window: Window, accounting: Accounting, frequency: str
-    ) -> float:
+    def net_active_information_ratio(self, market: Market, window: Window, accounting: Accounting) -> float:
         """Net active information ratio against 1/N over `window`: an agent is asked for a share of it."""
-        equal = equal_weight_track(market, window, accounting, frequency)
+        equal = equal_weight_track(market, window, accounting)
         return active_information_ratio(self.track(market, window, accounting).net, equal.net, equal.year) or 0.0
 
 
@@ -68,7 +66,6 @@ def fit_oracle(
     market: Market,
     window: Window,
     accounting: Accounting,
-    frequency: str,
     *,
     signal: NDArray[np.float64] | None = None,
     strengths: Sequence[float] = STRENGTHS,
@@ -78,7 +75,6 @@ def fit_oracle(
 
     Parameters
     ----------
-    frequency : `env.rebalance`.
     signal : [T, d], known at the close of t; by default the one that env=synthetic plants.
 
     Raises
@@ -88,7 +84,7 @@ def fit_oracle(
     """
     true = planted_signal(market) if signal is None else signal
     tilts = {f"{k} {rate}": (k, rate, tilt(market, true, k, rate)) for k in strengths for rate in rates}
-    equal = equal_weight_track(market, window, accounting, frequency)
+    equal = equal_weight_track(market, window, accounting)
     tracks = backtest(market, window, accounting, {name: act for name, (_, _, act) in tilts.items()})
     ratios = {name: active_information_ratio(track.net, equal.net, equal.year) or 0.0 for name, track in tracks.items()}
     best = max(ratios, key=lambda name: ratios[name])

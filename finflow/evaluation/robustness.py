@@ -1,14 +1,12 @@
 """What a sceptic asks beyond the verdict, computed for every evaluation."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from finflow.data.market import Fold, Market
-from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import Rows, Strategy, backtest
+from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import baseline_tracks, equal_weight_track
 from finflow.evaluation.benchmark import BENCHMARK
 from finflow.evaluation.gate import follows_regime
@@ -17,106 +15,77 @@ from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import active_information_ratio, sharpe_ratio, track_metrics
 from finflow.evaluation.power import detectable_difference
 from finflow.evaluation.regimes import decision_regimes
-from finflow.evaluation.result import (
-    Comparison,
-    Floats,
-    GateInformation,
-    Metrics,
-    Reality,
-    Regression,
-    Scrutiny,
-    Track,
-)
+from finflow.evaluation.result import Comparison, Floats, GateInformation, Metrics, Reality, Regression, Scrutiny, Track
 from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.evaluation.spa import superior_predictive_ability
 from finflow.evaluation.stress import stress_table
+from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Policy, Task
 from finflow.evaluation.verdict import VERDICT
-from finflow.seeding import numpy_stream
 
-Explain = Callable[[Rows, Floats, Floats], tuple[Floats, Floats]]
-"""Gate [E, K] and trading rate [E] of decisions at rows [E], holding [E, n], in a drawdown of [E]."""
-
-POLICY = "policy"
 LOST = 0.5  # share of the Sharpe ratio that one day of lag may take before it is a red flag
 
 
 def scrutinise(
-    market: Market,
-    fold: Fold,
-    accounting: Accounting,
-    act: Strategy,
-    explain: Explain,
-    variants: Mapping[str, Strategy],
-    track: Track,
-    baselines: Mapping[str, Track],
+    task: Task,
+    candidate: Candidate,
+    bootstrap: Bootstrap,
+    tracks: Mapping[str, Track],
     opponent: str,
     regression: Regression,
-    *,
-    frequency: str,
-    samples: int,
-    block_days: int,
-    seed: int,
 ) -> Scrutiny:
-    """Scrutinise a policy on the fold's test window; `variants` and the best baseline are judged on validation rows.
+    """Scrutinise a policy on the fold's test window; its variants and the best baseline are judged on validation rows.
 
     Parameters
     ----------
-    act, variants : the policy, and what it is with one part taken away; a variant named `POLICY` is the policy that
-        the others are compared with.
-    explain : the policy's gate and rate.
-    track, baselines : of the test window.
-    opponent : the 1/N of the verdict, one of `baselines`.
+    tracks : of the test window: `POLICY`'s, and those of all baselines.
+    opponent : the 1/N of the verdict, one of the baselines.
     regression : behind the linear tilt, another of them.
     """
-    best = best_on_validation(market, fold, accounting, frequency)
-    validated = backtest(market, fold.validation, accounting, {POLICY: act, **variants})
-    benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
-    delayed = backtest(market, fold.test, accounting, {POLICY: lagged(act)})[POLICY]
-    rivals = (baselines[opponent], baselines[best], baselines[LINEAR], *own(baselines))
+    market, fold, accounting, policy = task.market, task.fold, task.accounting, candidate.policy
+    track = tracks[POLICY]
+    best = best_on_validation(task)
+    validated = backtest(market, fold.validation, accounting, {POLICY: policy.act, **candidate.variants})
+    benchmark = equal_weight_track(market, fold.validation, accounting)
+    rivals = (tracks[opponent], tracks[best], tracks[LINEAR], *own(tracks))
     cash = market.returns[fold.test.start : fold.test.stop, -1]
     pairs = [*((track, rival) for rival in rivals), *over_cash(track, rivals[0], cash)]
     return Scrutiny(
-        comparisons=tuple(compare(*pair, samples=samples, block_days=block_days, seed=seed) for pair in pairs),
+        comparisons=tuple(compare(*pair, bootstrap) for pair in pairs),
         best_baseline=best,
-        spa_p=spa(track, baselines, opponent, samples, block_days, seed),
-        lagged=track_metrics(delayed),
-        stress=stress_table({POLICY: track, **baselines}),
-        reality=tuple(
-            reality_row(name, t, validated[POLICY], benchmark, samples=samples, block_days=block_days, seed=seed)
-            for name, t in validated.items()
-        ),
-        gate=gate_on_validation(market, fold, explain, validated[POLICY]),
-        detectable=detectable(track, baselines[opponent]),
+        spa_p=spa(tracks, opponent, bootstrap),
+        lagged=track_metrics(task.track(fold.test, lagged(policy.act))),
+        stress=stress_table(tracks),
+        reality=tuple(reality_row(t, validated[POLICY], benchmark, bootstrap) for t in validated.values()),
+        gate=gate_on_validation(task, policy, validated[POLICY]),
+        detectable=detectable(track, tracks[opponent]),
         regression=regression,
     )
 
 
-def best_on_validation(market: Market, fold: Fold, accounting: Accounting, frequency: str) -> str:
+def best_on_validation(task: Task) -> str:
     """Name of the baseline, 1/N apart, with the best Sharpe ratio on validation rows: chosen before the test."""
-    tracks = baseline_tracks(market, fold.validation, accounting, frequency)
+    tracks = baseline_tracks(task.market, task.fold.validation, task.accounting)
     ratios = {name: sharpe_ratio(t.net, t.year) for name, t in tracks.items() if not name.startswith("1/N")}
     return max(ratios, key=lambda name: -math.inf if ratios[name] is None else float(ratios[name] or 0.0))
 
 
-def reality_row(
-    name: str, variant: Track, policy: Track, benchmark: Track, *, samples: int, block_days: int, seed: int
-) -> Reality:
+def reality_row(variant: Track, policy: Track, benchmark: Track, bootstrap: Bootstrap) -> Reality:
     """The policy or one of its variants on validation rows, and what the part that it lacks is worth there."""
-    worth = None if variant is policy else compare(policy, variant, samples=samples, block_days=block_days, seed=seed)
     return Reality(
-        name,
+        variant.name,
         sharpe_ratio(variant.net, variant.year),
         active_information_ratio(variant.net, benchmark.net, variant.year),
         float(0.5 * np.abs(variant.weights - policy.weights).sum(1).mean()),
-        worth,
+        None if variant is policy else compare(policy, variant, bootstrap),
     )
 
 
-def gate_on_validation(market: Market, fold: Fold, explain: Explain, track: Track) -> GateInformation | None:
+def gate_on_validation(task: Task, policy: Policy, track: Track) -> GateInformation | None:
     """Whether the gate follows the regime along the policy's own track of the validation rows."""
-    rows = np.asarray(fold.validation.decisions, dtype=np.int64)
-    gate, _ = explain(rows, track.drifted, track.drawdown_before)
-    return follows_regime(gate, decision_regimes(market, fold.validation))
+    window = task.fold.validation
+    rows = np.asarray(window.decisions, dtype=np.int64)
+    gate, _ = policy.explain(rows, track.drifted, track.drawdown_before)
+    return follows_regime(gate, decision_regimes(task.market, window))
 
 
 def own(baselines: Mapping[str, Track]) -> tuple[Track, ...]:
@@ -143,12 +112,13 @@ def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
     return [f"{share} of the Sharpe ratio is lost one close later: look at what the policy knows at the close"]
 
 
-def compare(policy: Track, opponent: Track, *, samples: int, block_days: int, seed: int) -> Comparison:
+def compare(policy: Track, opponent: Track, bootstrap: Bootstrap) -> Comparison:
     """Active information ratio and Sharpe difference of two tracks of the same days."""
-    rng = numpy_stream(seed, VERDICT)  # the verdict's draw: one pair of tracks has one p-value
     result = sharpe_difference(
-        policy.net, opponent.net, samples=samples, block_days=block_days, rng=rng, year=policy.year
-    )
+        policy.net, opponent.net, samples=bootstrap.samples, block_days=bootstrap.block_days,
+        rng=bootstrap.rng(VERDICT),  # the verdict's draw: one pair of tracks has one p-value
+        year=policy.year,
+    )  # fmt: skip
     return Comparison(
         opponent.name,
         active_information_ratio(policy.net, opponent.net, policy.year),
@@ -169,16 +139,15 @@ def detectable(policy: Track, opponent: Track) -> float | None:
     return gain if math.isfinite(gain) else None
 
 
-def spa(
-    policy: Track, baselines: Mapping[str, Track], opponent: str, samples: int, block_days: int, seed: int
-) -> float | None:
+def spa(tracks: Mapping[str, Track], opponent: str, bootstrap: Bootstrap) -> float | None:
     """Hansen's consistent p-value that neither policy nor any simple portfolio beats the opponent's Sharpe ratio."""
-    rivals = {name: t for name, t in baselines.items() if not name.startswith("1/N") and name != BENCHMARK}
-    strategies = [policy.net, *(t.net for t in rivals.values())]
+    strategies = [track.net for name, track in tracks.items() if not name.startswith("1/N") and name != BENCHMARK]
     moving = [net for net in strategies if sharpe_ratio(net) is not None]
-    benchmark = baselines[opponent].net
+    benchmark = tracks[opponent].net
     if not moving or sharpe_ratio(benchmark) is None or len(benchmark) < 10:
         return None
-    rng = numpy_stream(seed, "spa")
-    found = superior_predictive_ability(np.stack(moving, 1), benchmark, samples=samples, block_days=block_days, rng=rng)
+    found = superior_predictive_ability(
+        np.stack(moving, 1), benchmark, samples=bootstrap.samples, block_days=bootstrap.block_days,
+        rng=bootstrap.rng("spa"),
+    )  # fmt: skip
     return None if math.isnan(found.consistent) else found.consistent

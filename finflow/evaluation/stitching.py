@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.market import Fold, Market
-from finflow.envs.ledger import Accounting
 from finflow.errors import ConfigError
-from finflow.evaluation.backtest import Strategy, backtest
+from finflow.evaluation.backtest import Strategy
 from finflow.evaluation.lag import lagged
 from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime
 from finflow.evaluation.result import Evaluation, Scrutiny, Track
-from finflow.evaluation.robustness import POLICY, compare, detectable, over_cash, own, spa
+from finflow.evaluation.robustness import compare, detectable, over_cash, own, spa
 from finflow.evaluation.stress import stress_table
+from finflow.evaluation.task import POLICY, Bootstrap, Task
 from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track
 
 BEST = "best baseline of each fold's validation"
@@ -29,13 +28,11 @@ class Part:
     """One fold of a walk-forward: its evaluation, and what made it."""
 
     evaluation: Evaluation
-    market: Market
-    fold: Fold
-    accounting: Accounting
+    task: Task
     act: Strategy
 
 
-def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -> Evaluation:
+def stitch(parts: Sequence[Part], bootstrap: Bootstrap) -> Evaluation:
     """Join folds whose test windows follow each other; every fold starts from cash and pays its own entry.
 
     Costs and reality checks belong to single folds and are left empty.
@@ -45,18 +42,17 @@ def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -
     ConfigError
         If two test windows overlap.
     """
-    parts = sorted(parts, key=lambda part: part.fold.test.start)
+    parts = sorted(parts, key=lambda part: part.task.fold.test.start)
     for one, two in pairwise(parts):
-        if two.fold.test.start < one.fold.test.stop:
-            raise ConfigError(
-                f"run: the test windows of folds {one.fold.name} and {two.fold.name} overlap; name others"
-            )
+        first, second = one.task.fold, two.task.fold
+        if second.test.start < first.test.stop:
+            raise ConfigError(f"run: the test windows of folds {first.name} and {second.name} overlap; name others")
     evaluations = [part.evaluation for part in parts]
     policy = join([e.policy for e in evaluations])
     names = [name for name in evaluations[0].baselines if all(name in e.baselines for e in evaluations)]
     baselines = {name: join([e.baselines[name] for e in evaluations]) for name in names}
     opponents = {name: baselines[name] for name in names if name.startswith("1/N")}
-    verdict = judge(policy, opponents, samples=samples, block_days=block_days, seed=seed)
+    verdict = judge(policy, opponents, bootstrap)
     scaled = join([_scaled(part) for part in parts])
     scale = float(np.mean([e.scaled_verdict.scale for e in evaluations]))
     regime = np.concatenate([e.regime for e in evaluations])
@@ -64,13 +60,13 @@ def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -
     tables, days = by_regime(regime, tracks)
     return Evaluation(
         verdict=verdict,
-        scaled_verdict=judge(scaled, opponents, samples=samples, block_days=block_days, seed=seed, scale=scale),
+        scaled_verdict=judge(scaled, opponents, bootstrap, scale),
         policy=policy,
         baselines=baselines,
         metrics={name: track_metrics(t) for name, t in tracks.items()},
         by_regime=tables,
         regime_days=days,
-        scrutiny=_scrutiny(parts, policy, baselines, verdict.opponent, samples, block_days, seed),
+        scrutiny=_scrutiny(parts, tracks, verdict.opponent, bootstrap),
         costs=[],
         break_even_bps=None,
         assets=evaluations[0].assets,
@@ -82,7 +78,7 @@ def stitch(parts: Sequence[Part], *, samples: int, block_days: int, seed: int) -
         warnings=tuple(dict.fromkeys(line for e in evaluations for line in e.warnings)),
         window_opened=max(e.window_opened for e in evaluations),
         cash=np.concatenate([e.cash for e in evaluations]),
-        benchmark=benchmark_verdict(policy, baselines, samples=samples, block_days=block_days, seed=seed),
+        benchmark=benchmark_verdict(policy, baselines, bootstrap),
     )
 
 
@@ -99,32 +95,25 @@ def join(tracks: Sequence[Track]) -> Track:
 
 def _scaled(part: Part) -> Track:
     evaluation = part.evaluation
-    scale = evaluation.scaled_verdict.scale
-    return scaled_track(evaluation.policy, part.market, part.fold.test, part.accounting.cost_rate, scale)
+    scale, task = evaluation.scaled_verdict.scale, part.task
+    return scaled_track(evaluation.policy, task.market, task.fold.test, task.accounting.cost_rate, scale)
 
 
-def _scrutiny(
-    parts: Sequence[Part],
-    policy: Track,
-    baselines: Mapping[str, Track],
-    opponent: str,
-    samples: int,
-    block_days: int,
-    seed: int,
-) -> Scrutiny:
+def _scrutiny(parts: Sequence[Part], tracks: Mapping[str, Track], opponent: str, bootstrap: Bootstrap) -> Scrutiny:
     best = replace(join([p.evaluation.baselines[p.evaluation.scrutiny.best_baseline] for p in parts]), name=BEST)
-    delayed = join([backtest(p.market, p.fold.test, p.accounting, {POLICY: lagged(p.act)})[POLICY] for p in parts])
-    rivals = (baselines[opponent], best, baselines[LINEAR], *own(baselines))
+    policy = tracks[POLICY]
+    delayed = join([p.task.track(p.task.fold.test, lagged(p.act)) for p in parts])
+    rivals = (tracks[opponent], best, tracks[LINEAR], *own(tracks))
     cash = np.concatenate([part.evaluation.cash for part in parts])
     pairs = [*((policy, rival) for rival in rivals), *over_cash(policy, rivals[0], cash)]
     return Scrutiny(
-        comparisons=tuple(compare(*pair, samples=samples, block_days=block_days, seed=seed) for pair in pairs),
+        comparisons=tuple(compare(*pair, bootstrap) for pair in pairs),
         best_baseline=BEST,
-        spa_p=spa(policy, baselines, opponent, samples, block_days, seed),
+        spa_p=spa(tracks, opponent, bootstrap),
         lagged=track_metrics(delayed),
-        stress=stress_table({POLICY: policy, **baselines}),
+        stress=stress_table(tracks),
         reality=(),
         gate=None,
-        detectable=detectable(policy, baselines[opponent]),
+        detectable=detectable(policy, tracks[opponent]),
         regression=None,
     )

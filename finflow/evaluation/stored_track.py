@@ -10,9 +10,9 @@ from finflow.data.market import Market, Window
 from finflow.envs.ledger import book
 from finflow.errors import StorageError
 from finflow.evaluation.result import Floats, Track
+from finflow.evaluation.task import POLICY
 from finflow.io.files import storage_errors
 
-POLICY = "policy"
 SAME = 1e-9
 
 

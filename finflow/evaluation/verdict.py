@@ -12,7 +12,7 @@ from finflow.evaluation.benchmark import BENCHMARK
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Outcome, Track, Verdict
 from finflow.evaluation.sharpe_test import sharpe_difference
-from finflow.seeding import numpy_stream
+from finflow.evaluation.task import Bootstrap
 
 VERDICT = "verdict"
 """Stream of the bootstrap behind every difference of Sharpe ratios."""
@@ -23,15 +23,7 @@ def strongest(opponents: Mapping[str, Track]) -> str:
     return max(opponents, key=lambda name: _or_lowest(sharpe_ratio(opponents[name].net, opponents[name].year)))
 
 
-def judge(
-    policy: Track,
-    opponents: Mapping[str, Track],
-    *,
-    samples: int,
-    block_days: int,
-    seed: int,
-    scale: float = 1.0,
-) -> Verdict:
+def judge(policy: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap, scale: float = 1.0) -> Verdict:
     """Compare a policy with whichever opponent has the higher Sharpe ratio over the same days.
 
     BEATS only where the lower bound of the studentised 95 % interval of the Sharpe difference is above 0,
@@ -40,16 +32,16 @@ def judge(
     Parameters
     ----------
     opponents : 1/N at the policy's frequency and monthly, by name.
-    seed : of the run; the draw comes from its stream `VERDICT`, as every comparison's does.
+    bootstrap : the draw comes from its stream `VERDICT`, as every comparison's does.
     scale : noted in the verdict when `policy` is a scaled one.
     """
     name = strongest(opponents)
     result = sharpe_difference(
         policy.net,
         opponents[name].net,
-        samples=samples,
-        block_days=block_days,
-        rng=numpy_stream(seed, VERDICT),
+        samples=bootstrap.samples,
+        block_days=bootstrap.block_days,
+        rng=bootstrap.rng(VERDICT),
         year=policy.year,
     )
     outcome: Outcome = "INDISTINGUISHABLE FROM"
@@ -63,19 +55,16 @@ def judge(
         low=result.low,
         high=result.high,
         opponent=name,
-        samples=samples,
+        samples=bootstrap.samples,
         block_days=result.block_days,
         p_value=None if math.isnan(result.p_value) else result.p_value,
         scale=scale,
     )
 
 
-def benchmark_verdict(
-    policy: Track, baselines: Mapping[str, Track], *, samples: int, block_days: int, seed: int
-) -> Verdict | None:
+def benchmark_verdict(policy: Track, baselines: Mapping[str, Track], bootstrap: Bootstrap) -> Verdict | None:
     """The verdict against the user's own benchmark; None where it is not among the baselines."""
-    own = {BENCHMARK: baselines[BENCHMARK]} if BENCHMARK in baselines else None
-    return None if own is None else judge(policy, own, samples=samples, block_days=block_days, seed=seed)
+    return judge(policy, {BENCHMARK: baselines[BENCHMARK]}, bootstrap) if BENCHMARK in baselines else None
 
 
 def volatility_scale(policy_train: Track, benchmark_train: Track) -> float:

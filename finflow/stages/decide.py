@@ -20,7 +20,6 @@ from finflow.data.csv_table import read_as
 from finflow.data.market import FROZEN, Market, Window
 from finflow.envs.ledger import book, execute
 from finflow.errors import ConfigError
-from finflow.evaluation.backtest import backtest
 from finflow.evaluation.result import Floats
 from finflow.io.files import atomic_write, read_json
 from finflow.schema import Config
@@ -138,7 +137,7 @@ def latest_decision(trained: Trained, owned: Floats | None = None) -> tuple[str,
     prepared, policy = trained.prepared, trained.policy
     market, accounting = prepared.market, prepared.accounting
     last = len(market.dates) - 1
-    track = backtest(market, Window(prepared.fold.test.start, last + 1), accounting, {"policy": policy.act})["policy"]
+    track = prepared.track(Window(prepared.fold.test.start, last + 1), policy.act)
     pending = unquoted(market)
     returns = np.where(pending, 0.0, market.returns[last])
     booked = book(track.weights[-1], track.drifted[-1], returns, accounting.cost_rate)

@@ -114,12 +114,12 @@ def _write_tables(folder: Path, judged: Judged) -> None:
     """All tables of one window; a walk-forward has each fold's own in a folder of its name."""
     if len(judged.parts) == 1:
         part = judged.parts[0]
-        write_evaluation(folder, judged.evaluation, part.market, part.fold.test)
+        write_evaluation(folder, judged.evaluation, part.task)
         return
     for part in judged.parts:
-        place = folder / f"fold-{part.fold.name}"
+        place = folder / f"fold-{part.task.fold.name}"
         place.mkdir(exist_ok=True)
-        write_evaluation(place, part.evaluation, part.market, part.fold.test)
+        write_evaluation(place, part.evaluation, part.task)
     write_returns(folder / "returns.csv", judged.evaluation)
     write_weights(folder / "weights.csv", judged.evaluation.policy, judged.evaluation.assets)
     atomic_json(folder / "metrics.json", figures(judged.evaluation))

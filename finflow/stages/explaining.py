@@ -10,9 +10,8 @@ from finflow.data.build import market_index
 from finflow.data.market import Window
 from finflow.data.regimes import Gauges, regime_gauges
 from finflow.data.sources import load_prices
-from finflow.evaluation.backtest import backtest
 from finflow.evaluation.result import Track
-from finflow.evaluation.stored_track import POLICY, read_track
+from finflow.evaluation.stored_track import read_track
 from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.explanations.overview import Overview, overview
@@ -61,7 +60,7 @@ def window_track(trained: Trained, name: str) -> Track | None:
     prepared = trained.prepared
     window: Window = getattr(prepared.fold, name)
     if name != "test":
-        return backtest(prepared.market, window, prepared.accounting, {POLICY: trained.policy.act})[POLICY]
+        return prepared.track(window, trained.policy.act)
     digest_of = str(trained.summary.get("weights_sha256"))
     folder = opened_by(trained.config.output_root, digest_of, prepared.fold.name, list(prepared.dates["test"]))
     return None if folder is None else read_track(folder, prepared.market, window, prepared.accounting.cost_rate)

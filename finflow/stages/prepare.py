@@ -13,12 +13,12 @@ from finflow.allocators.priors import EXPERTS, prior_portfolios
 from finflow.data.build import build_market
 from finflow.data.features import group_of
 from finflow.data.folds import FoldDates, fold_dates, fold_from_dates, make_fold
-from finflow.data.market import Fold, Market
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel, fit_reward
 from finflow.envs.world import World
 from finflow.errors import ConfigError
+from finflow.evaluation.task import Task
 from finflow.malloc import keep_freed_memory
 from finflow.nn.networks import SINGLE, ObservationSpec
 from finflow.nn.precision import Computing
@@ -30,16 +30,13 @@ Update = TypeVar("Update", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(Task):
     """One market, split and scaled, on one device; priors [T, K, n]."""
 
-    market: Market
-    fold: Fold
     dates: FoldDates
     priors: NDArray[np.float64]
     scaling: FeatureScaling
     spec: ObservationSpec
-    accounting: Accounting
     world: World
     cache: Path
 
@@ -115,7 +112,7 @@ def prepare(
         assets=market.assets if config.algo.network.kind == "mlp" else (),
     )
     world = World.of(market, scaling.apply, priors, accounting, reward, device)
-    return Prepared(market, fold, fold_dates(market, fold), priors, scaling, spec, accounting, world, cache)
+    return Prepared(market, fold, accounting, fold_dates(market, fold), priors, scaling, spec, world, cache)
 
 
 def reward_facts(config: Config, prepared: Prepared) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Run:
         """Validation of the greedy policy of `networks`."""
         prepared = self.prepared
         policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
-        return Validator(policy, prepared.market, prepared.fold, prepared.accounting, self.config.env.rebalance)
+        return Validator(policy, prepared)
 
     def gate(self, validator: Validator) -> dict[str, NDArray[np.float64]]:
         """By expert, its share on validation days when they were last looked at."""

@@ -9,18 +9,14 @@ from torch import Tensor
 
 from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.data.calendar import TRADING_YEAR
-from finflow.data.market import Fold, Market
-from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.confidence import paired_gain
 from finflow.evaluation.gate import gate_information
 from finflow.evaluation.metrics import OBJECTIVES, cvar, sharpe_ratio, validation_score
 from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Track
+from finflow.evaluation.task import Task
 from finflow.nn.networks import Networks
-
-_POLICY = "policy"
 
 
 class Validator:
@@ -34,11 +30,10 @@ class Validator:
 
     latest: Track
 
-    def __init__(
-        self, policy: GreedyPolicy, market: Market, fold: Fold, accounting: Accounting, frequency: str
-    ) -> None:
-        self.policy, self.market, self.fold, self.accounting = policy, market, fold, accounting
-        self.benchmark = equal_weight_track(market, fold.validation, accounting, frequency)
+    def __init__(self, policy: GreedyPolicy, task: Task) -> None:
+        self.policy, self.task = policy, task
+        market, fold = task.market, task.fold
+        self.benchmark = equal_weight_track(market, fold.validation, task.accounting)
         rows = np.asarray(fold.validation.decisions, dtype=np.int64)
         self._regime = decision_regimes(market, fold.validation)
         self.gate = np.empty((0, 0))
@@ -56,7 +51,7 @@ class Validator:
 
     def track(self) -> Track:
         """The policy as it stands over the validation rows."""
-        return backtest(self.market, self.fold.validation, self.accounting, {_POLICY: self.policy.act})[_POLICY]
+        return self.task.track(self.task.fold.validation, self.policy.act)
 
     def diagnose(self) -> dict[str, float | None]:
         """`agents.greedy.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""

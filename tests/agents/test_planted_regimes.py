@@ -15,7 +15,8 @@ from finflow.agents.policy_ablations import variants
 from finflow.envs.world import World
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.result import Reality, Track
-from finflow.evaluation.robustness import POLICY, reality_row
+from finflow.evaluation.robustness import reality_row
+from finflow.evaluation.task import POLICY, Bootstrap
 from finflow.nn.networks import EXPERT_GROUPS
 from finflow.report.policy_ablations import FROZEN, UNMOVED, reality_says
 from finflow.schema.algo import BCellConfig
@@ -91,10 +92,8 @@ def test_gate_follows_the_regime_and_the_right_experts_are_missed(
     acts = {POLICY: policy.act, **variants(policy, NAMES, rows.tolist(), np.random.default_rng(0))}
     tracks = {name: track(name, act(rows, held, drawdown)) for name, act in acts.items()}
     whole, benchmark = tracks[POLICY], track("1/N", held)
-    settings = {"samples": 300, "block_days": 10, "seed": 0}
-    table: dict[str, Reality] = {
-        name: reality_row(name, one, whole, benchmark, **settings) for name, one in tracks.items()
-    }
+    draws = Bootstrap(300, 10, 0)
+    table: dict[str, Reality] = {name: reality_row(one, whole, benchmark, draws) for name, one in tracks.items()}
     worth = {name: row.worth for name, row in table.items() if row.worth is not None}
     for missed in ("without volatility", "without correlation", "shuffled gate"):
         assert worth[missed].low > 0, missed
@@ -102,7 +101,7 @@ def test_gate_follows_the_regime_and_the_right_experts_are_missed(
         assert abs(worth[idle].difference) < 0.5, idle
     assert table[FROZEN].distance > 10 * UNMOVED
     said = " ".join(reality_says(list(table.values()), NAMES, found))
-    assert "Leaving out volatility or correlation lowers the Sharpe ratio by more than chance explains." in said
+    assert "Leaving out volatility or correlation lowers the Sharpe ratio by more than luck could." in said
     assert "Taken away at a loss that chance does not explain: the gate's timing (shuffled gate)" in said
     assert "of wealth away from their priors" in said
     assert "The gate follows the market regime" in said

@@ -19,6 +19,7 @@ from finflow.evaluation.audit.null_market import gross_active_t, null_prices
 from finflow.evaluation.backtest import Plan, Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.oracle import tilt
+from finflow.evaluation.task import Bootstrap
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
@@ -59,7 +60,7 @@ def verdicts(markets: list[Market], strategy: Callable[[Market], Strategy]) -> l
         plans = {"policy": strategy(market), "daily": equal, "monthly": monthly}
         tracks = backtest(market, WINDOW, COSTS, plans)
         opponents = {name: tracks[name] for name in ("daily", "monthly")}
-        outcomes.append(judge(tracks["policy"], opponents, samples=200, block_days=21, seed=seed).outcome)
+        outcomes.append(judge(tracks["policy"], opponents, Bootstrap(200, 21, seed)).outcome)
     return outcomes
 
 
@@ -149,7 +150,7 @@ def test_a_policy_trained_on_a_null_market_has_no_edge_on_others(
     prepared = trained.prepared
     test = prepared.fold.test
     own = backtest(prepared.market, test, FREE, {"policy": trained.policy.act})["policy"]
-    ratios = [gross_active_t(own, equal_weight_track(prepared.market, test, FREE, "daily"))]
+    ratios = [gross_active_t(own, equal_weight_track(prepared.market, test, FREE))]
     subject = Subject(
         prices=load_prices(config.env), env=config.env, actor=trained.policy.actor, scaling=prepared.scaling,
         accounting=FREE, reward=prepared.world.reward, device=prepared.world.device,

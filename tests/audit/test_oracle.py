@@ -11,6 +11,7 @@ from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name
 from finflow.evaluation.oracle import Oracle, fit_oracle, planted_signal, tilt
+from finflow.evaluation.task import Bootstrap
 from finflow.evaluation.verdict import judge
 from finflow.schema.env import Env
 
@@ -24,32 +25,32 @@ def env() -> Env:
 def case(env: Env) -> tuple[Market, Fold, Accounting, Oracle]:
     market = build_market(env)
     fold, accounting = make_fold(market, env, "auto"), Accounting.of(env)
-    return market, fold, accounting, fit_oracle(market, fold.validation, accounting, env.rebalance)
+    return market, fold, accounting, fit_oracle(market, fold.validation, accounting)
 
 
 def test_the_oracle_beats_equal_weight_on_the_test_window(case: tuple[Market, Fold, Accounting, Oracle]) -> None:
     market, fold, accounting, oracle = case
     track = oracle.track(market, fold.test, accounting)
-    baselines = baseline_tracks(market, fold.test, accounting, "daily")
+    baselines = baseline_tracks(market, fold.test, accounting)
     opponents = {name: baselines[name] for name in (equal_weight_name("daily"), MONTHLY)}
-    verdict = judge(track, opponents, samples=500, block_days=21, seed=0)
+    verdict = judge(track, opponents, Bootstrap(500, 21, 0))
     assert verdict.outcome == "BEATS"
     assert track.cost.sum() > 0.01, "net of what it trades"
-    ratio = oracle.net_active_information_ratio(market, fold.test, accounting, "daily")
+    ratio = oracle.net_active_information_ratio(market, fold.test, accounting)
     assert 1.5 < ratio < 8
 
 
 def test_it_is_the_best_of_its_grid_on_validation_alone(case: tuple[Market, Fold, Accounting, Oracle]) -> None:
     market, fold, accounting, oracle = case
-    own = oracle.net_active_information_ratio(market, fold.validation, accounting, "daily")
+    own = oracle.net_active_information_ratio(market, fold.validation, accounting)
     assert own == pytest.approx(oracle.information_ratio, rel=1e-12)
-    one = fit_oracle(market, fold.validation, accounting, "daily", strengths=(0.25,), rates=(1.0,))
+    one = fit_oracle(market, fold.validation, accounting, strengths=(0.25,), rates=(1.0,))
     assert (one.strength, one.rate) == (0.25, 1.0)
     assert one.information_ratio < oracle.information_ratio
     blind = market.returns.copy()
     blind[fold.validation.stop :] = 0.0
     unseen = Market(**{**vars(market), "returns": blind})
-    again = fit_oracle(unseen, fold.validation, accounting, "daily")
+    again = fit_oracle(unseen, fold.validation, accounting)
     assert (again.strength, again.rate, again.information_ratio) == (
         oracle.strength, oracle.rate, oracle.information_ratio
     )  # fmt: skip
@@ -59,7 +60,7 @@ def test_the_same_tilt_by_a_wrong_signal_beats_nothing(case: tuple[Market, Fold,
     market, fold, accounting, oracle = case
     wrong = tilt(market, np.roll(planted_signal(market), 1, axis=1), oracle.strength, oracle.rate)
     other = Oracle(oracle.strength, oracle.rate, 0.0, wrong)
-    assert other.net_active_information_ratio(market, fold.test, accounting, "daily") < 0.5
+    assert other.net_active_information_ratio(market, fold.test, accounting) < 0.5
 
 
 def test_a_tilt_by_hand(case: tuple[Market, Fold, Accounting, Oracle]) -> None:

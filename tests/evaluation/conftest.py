@@ -40,6 +40,7 @@ def make_market() -> MakeMarket:
             benchmark=returns[:, :-1].mean(1),
             fingerprint="0123456789abcdef",
             warnings=(),
+            rebalance=rebalance,
         )
 
     return make

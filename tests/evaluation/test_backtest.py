@@ -16,6 +16,7 @@ from finflow.evaluation.costs import BPS, break_even_bps, cost_table, recost
 from finflow.evaluation.metrics import measure, sharpe_ratio
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Track
+from finflow.evaluation.task import Bootstrap
 from finflow.evaluation.verdict import judge, scaled_track, strongest, volatility_scale
 from finflow.seeding import numpy_stream
 
@@ -113,7 +114,7 @@ def delisting(make_market):
 
 def test_a_delisted_name_is_closed_with_cost_and_counted(make_market) -> None:
     market = delisting(make_market)
-    tracks = baseline_tracks(market, Window(5, 50), Accounting(0.01), "daily")
+    tracks = baseline_tracks(market, Window(5, 50), Accounting(0.01))
     hold = tracks["buy and hold"]
     assert hold.closures == 1
     assert hold.gross[30 - 5] < -0.1  # the fall is earned
@@ -129,17 +130,17 @@ def test_a_delisted_name_is_closed_with_cost_and_counted(make_market) -> None:
 
 def test_baselines_carry_their_frequencies(make_market) -> None:
     market = make_market(random_returns(400, 3))
-    tracks = baseline_tracks(market, Window(300, 400), Accounting(0.001), "daily")
+    tracks = baseline_tracks(market, Window(300, 400), Accounting(0.001))
     assert next(iter(tracks)) == equal_weight_name("daily") == "1/N daily"
     assert (tracks["1/N daily"].turnover > 0).all()
     traded = np.flatnonzero(tracks[MONTHLY].turnover)
     months = market.dates.astype("datetime64[M]")
     assert traded[0] == 0
     assert all(months[299 + t] != months[300 + t] for t in traded[1:])
-    alone = equal_weight_track(market, Window(300, 400), Accounting(0.001), "daily")
+    alone = equal_weight_track(market, Window(300, 400), Accounting(0.001))
     np.testing.assert_array_equal(alone.net, tracks["1/N daily"].net)
     monthly = make_market(random_returns(400, 3), rebalance="monthly")
-    tracks = baseline_tracks(monthly, Window(300, 400), Accounting(0.001), "monthly")
+    tracks = baseline_tracks(monthly, Window(300, 400), Accounting(0.001))
     assert sum(name.startswith("1/N") for name in tracks) == 1
 
 
@@ -207,7 +208,7 @@ def test_verdict_in_words() -> None:
     like = made("policy", noise[:, 0] + 0.1 * noise[:, 1] + 3e-4)
     found = {}
     for key, policy in (("better", better), ("worse", worse), ("like", like), ("same", monthly)):
-        v = judge(policy, opponents, samples=500, block_days=21, seed=0)
+        v = judge(policy, opponents, Bootstrap(500, 21, 0))
         found[key] = v
         assert v.opponent == "1/N monthly"
         assert (v.samples, v.block_days, v.scale, v.leveraged) == (500, 21, 1.0, False)
@@ -218,7 +219,7 @@ def test_verdict_in_words() -> None:
     assert found["same"].line() == "Verdict: INDISTINGUISHABLE FROM 1/N (difference 0.00, 95 % [0.00, 0.00])"
     v = found["better"]
     assert v.line() == f"Verdict: BEATS 1/N (difference {v.difference:.2f}, 95 % [{v.low:.2f}, {v.high:.2f}])"
-    cash = judge(made("policy", np.zeros(1000)), opponents, samples=100, block_days=21, seed=0)
+    cash = judge(made("policy", np.zeros(1000)), opponents, Bootstrap(100, 21, 0))
     assert (cash.outcome, cash.p_value) == ("INDISTINGUISHABLE FROM", None)
     assert math.isnan(cash.difference)
 
@@ -239,7 +240,7 @@ def test_scaling_uses_train_volatility_cash_and_marked_leverage(make_market) -> 
     np.testing.assert_allclose(thirds.weights[:, -1], -2.0, atol=1e-12)
     np.testing.assert_allclose(thirds.gross, 3 * test["full"].gross, atol=1e-12)
     assert thirds.cost[0] == pytest.approx(0.003)
-    verdict = judge(thirds, {"1/N monthly": test["full"]}, samples=100, block_days=5, seed=0, scale=3.0)
+    verdict = judge(thirds, {"1/N monthly": test["full"]}, Bootstrap(100, 5, 0), scale=3.0)
     assert verdict.leveraged
     assert volatility_scale(made("cash", np.zeros(50)), train["full"]) == 1.0
 

@@ -79,7 +79,7 @@ def cells(name: str, column: int) -> list[tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def tracks(market: Market) -> dict[str, dict[str, Track]]:
-    return {w: baseline_tracks(market, window(market, *years), TEN_BP, "daily") for w, years in WINDOWS.items()}
+    return {w: baseline_tracks(market, window(market, *years), TEN_BP) for w, years in WINDOWS.items()}
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -14,8 +14,10 @@ from finflow.envs.ledger import Accounting
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import CLOSED, TRADE, figures, trades, write_evaluation
 from finflow.evaluation.result import Evaluation
+from finflow.evaluation.task import Bootstrap, Candidate, Task
 from finflow.seeding import numpy_stream
 
+COSTS = Accounting(0.0015)
 FOLD = Fold("auto", Window(260, 500), Window(520, 580), Window(600, 700))
 DELISTED = 650  # A0 has no price from this row on
 
@@ -49,19 +51,13 @@ def market_with_a_delisting(make_market) -> Market:
 
 
 def evaluated(market: Market, policy: Tilted, own_benchmark: bool = False) -> Evaluation:
+    scaling = FeatureScaling.fit(market, FOLD)
+    candidate = Candidate(policy, scaling, ("volatility", "growth"), diagnostics={"gate_entropy": 0.5})
     return evaluate_policy(
-        market,
-        FOLD,
-        Accounting(0.0015),
-        policy,
-        scaling=FeatureScaling.fit(market, FOLD),
-        frequency="daily",
-        samples=200,
-        block_days=21,
-        seed=0,
-        expert_names=("volatility", "growth"),
+        Task(market, FOLD, COSTS),
+        candidate,
+        Bootstrap(200, 21, 0),
         window_opened=3,
-        diagnostics={"gate_entropy": 0.5},
         warnings=("given",),
         own_benchmark=own_benchmark,
     )
@@ -122,7 +118,7 @@ def test_a_benchmark_of_ones_own_and_cash_are_compared_with(make_market, tmp_pat
     assert plain.benchmark is None
     assert "benchmark" not in plain.baselines
     assert plain.scrutiny.spa_p == e.scrutiny.spa_p  # nobody can hold it: it is no strategy of the test
-    write_evaluation(tmp_path, e, market, FOLD.test)
+    write_evaluation(tmp_path, e, Task(market, FOLD, COSTS))
     rows = list(csv.DictReader((tmp_path / "returns.csv").open()))
     np.testing.assert_array_equal([float(row["benchmark"]) for row in rows], own)
     assert {row["cash"] for row in rows} == {"0.0001"}
@@ -153,7 +149,7 @@ def test_an_incredible_sharpe_ratio_is_questioned(make_market) -> None:
 
 def test_files_let_anyone_recompute(case, tmp_path: Path) -> None:
     market, e, _ = case
-    write_evaluation(tmp_path, e, market, FOLD.test)
+    write_evaluation(tmp_path, e, Task(market, FOLD, COSTS))
     returns = list(csv.DictReader((tmp_path / "returns.csv").open()))
     assert list(returns[0]) == ["date", "policy", *e.baselines, "cash"]
     assert returns[0]["date"] == str(market.dates[600])

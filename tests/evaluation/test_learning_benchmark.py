@@ -59,7 +59,7 @@ def alone(market: Market) -> FreshPaths:
 def over_equal_weight(config: Config, prepared: Prepared, on: learning.StrategyOn) -> dict[str, float]:
     """Figures over ten years, most of which nothing was chosen on."""
     track = backtest(prepared.market, DAYS, prepared.accounting, {"one": on(alone(prepared.market))})["one"]
-    return figures(track, equal_weight_track(prepared.market, DAYS, prepared.accounting, config.env.rebalance))
+    return figures(track, equal_weight_track(prepared.market, DAYS, prepared.accounting))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_oracle_earns_after_costs_and_a_regression_where_it_can(
     oracle = over_equal_weight(config, prepared, oracle_on(config, prepared))
     assert oracle["policy"] > 2
     assert oracle["te"] > 0.01
-    assert least < over_equal_weight(config, prepared, ols_on(config, prepared))["policy"] / oracle["policy"] < most
+    assert least < over_equal_weight(config, prepared, ols_on(prepared))["policy"] / oracle["policy"] < most
 
 
 @pytest.mark.parametrize("frequency", ["daily", "monthly"])
@@ -84,7 +84,7 @@ def test_paths_side_by_side_are_those_of_a_backtest_each(start: Any, frequency: 
         build_market(env.model_copy(update={"synthetic": synthetic.model_copy(update={"seed": seed})}))
         for seed in (4, 5)
     ]
-    on, paths = ols_on(config, prepared), FreshPaths.of(markets)
+    on, paths = ols_on(prepared), FreshPaths.of(markets)
     together = live(paths, prepared.accounting, on(paths))
     for number, market in enumerate(markets):
         window = Window(WARM_UP, len(market.dates))

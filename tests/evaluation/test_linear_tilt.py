@@ -21,6 +21,7 @@ from finflow.evaluation.linear_tilt import HORIZON, PENALTY, LinearTilt, fit_lin
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
+from finflow.evaluation.task import Bootstrap, Task
 from finflow.evaluation.verdict import judge
 from finflow.schema.env import Env
 from finflow.seeding import numpy_stream
@@ -35,7 +36,7 @@ def settings(*changes: str) -> Env:
 
 
 def fitted(market: Market, fold: Fold, accounting: Accounting = COSTS) -> LinearTilt:
-    return fit_linear_tilt(market, fold, accounting, "daily", FeatureScaling.fit(market, fold))
+    return fit_linear_tilt(Task(market, fold, accounting), FeatureScaling.fit(market, fold))
 
 
 def followed(market: Market, window: Window, tilted: LinearTilt, accounting: Accounting = COSTS) -> Track:
@@ -57,12 +58,12 @@ def test_it_earns_four_fifths_of_the_oracle_on_a_fresh_path(seed: int) -> None:
     market, accounting = build_market(env), Accounting.of(env)
     fold = make_fold(market, env, "auto")
     learnt = fitted(market, fold, accounting)
-    oracle = fit_oracle(market, fold.validation, accounting, "daily")
+    oracle = fit_oracle(market, fold.validation, accounting)
     assert env.synthetic is not None
     other = env.synthetic.model_copy(update={"seed": seed + 1000, "days": 2780})
     fresh = build_market(env.model_copy(update={"synthetic": other}))
     window = Window(260, len(fresh.dates))
-    equal = equal_weight_track(fresh, window, accounting, "daily")
+    equal = equal_weight_track(fresh, window, accounting)
     known = tilt(fresh, planted_signal(fresh), oracle.strength, oracle.rate)
     best = backtest(fresh, window, accounting, {"oracle": known})["oracle"]
     ours = active_information_ratio(followed(fresh, window, learnt, accounting).net, equal.net) or 0.0
@@ -105,12 +106,12 @@ def test_nothing_is_found_on_a_null_market() -> None:
         market = market_of(null_prices(home, train, 2000, numpy_stream(seed, "linear tilt/null")), env)
         fold = make_fold(market, env, "auto")
         fold = replace(fold, test=Window(fold.test.start, len(market.dates)))
-        chosen, baselines = fitted(market, fold), baseline_tracks(market, fold.test, COSTS, "daily")
+        chosen, baselines = fitted(market, fold), baseline_tracks(market, fold.test, COSTS)
         eager = replace(chosen, strength=0.5, rate=0.2)
         equal = {name: baselines[name] for name in (equal_weight_name("daily"), MONTHLY)}
         found.append(gross_active_t(followed(market, fold.test, eager), equal[equal_weight_name("daily")]))
         own = followed(market, fold.test, chosen)
-        outcomes.append(judge(own, equal, samples=200, block_days=21, seed=seed).outcome)
+        outcomes.append(judge(own, equal, Bootstrap(200, 21, seed)).outcome)
     assert max(abs(t) for t in found) < 3
     assert abs(sum(found)) / len(found) ** 0.5 < 3
     assert outcomes.count("BEATS") <= 1
@@ -159,13 +160,13 @@ def test_where_no_tilt_pays_it_holds_what_equal_weight_holds(planted: tuple[Mark
     market, fold, _ = planted
     dear = Accounting(0.1)
     signal = np.zeros((len(market.dates), market.n - 1))
-    assert fit_oracle(market, fold.validation, dear, "daily", signal=signal).information_ratio > 1
+    assert fit_oracle(market, fold.validation, dear, signal=signal).information_ratio > 1
     flat = replace(market, features=np.zeros_like(market.features))
     for given in (market, flat):
         learnt = fitted(given, fold, dear)
         assert (learnt.strength, learnt.rate, learnt.information_ratio) == (0.0, 1.0, 0.0)
         assert learnt.coefficients.any() == (given is market)
-        equal = equal_weight_track(given, fold.test, dear, "daily")
+        equal = equal_weight_track(given, fold.test, dear)
         np.testing.assert_array_equal(followed(given, fold.test, learnt, dear).weights, equal.weights)
 
 

@@ -1,15 +1,19 @@
 """Lag, crises, the best baseline of the validation rows, reality checks: each against a hand computation."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
 from finflow.data.market import Fold, Window
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.lag import lagged
 from finflow.evaluation.metrics import measure, sharpe_ratio
 from finflow.evaluation.result import Metrics, Track
 from finflow.evaluation.robustness import compare, gate_on_validation, lag_flags, reality_row, spa
 from finflow.evaluation.stress import stress_table
+from finflow.evaluation.task import Bootstrap, Task
 
 
 def track(name: str, net: np.ndarray, first: str = "2020-01-01") -> Track:
@@ -74,7 +78,7 @@ def test_comparison_is_paired_and_signed() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(0.0003, 0.01, 1500)
     better = track("better", base + 0.001 + rng.normal(0, 0.001, 1500))
-    result = compare(better, track("1/N", base), samples=500, block_days=10, seed=0)
+    result = compare(better, track("1/N", base), Bootstrap(500, 10, 0))
     active = better.net - base
     assert result.active_ratio == pytest.approx(active.mean() / active.std(ddof=1) * np.sqrt(252))
     assert result.low > 0
@@ -89,8 +93,11 @@ def test_spa_finds_a_better_strategy_and_none_among_noise() -> None:
     base = rng.normal(0.0003, 0.01, 1000)
     noise = {f"n{k}": track(f"n{k}", base + rng.normal(0, 0.002, 1000)) for k in range(5)}
     everyone = {"1/N monthly": track("1/N monthly", base), **noise}
-    lucky = spa(track("policy", base + rng.normal(0, 0.002, 1000)), everyone, "1/N monthly", 500, 10, 0)
-    able = spa(track("policy", base + 0.0008 + rng.normal(0, 0.002, 1000)), everyone, "1/N monthly", 500, 10, 0)
+    draws = Bootstrap(500, 10, 0)
+    policy = track("policy", base + rng.normal(0, 0.002, 1000))
+    lucky = spa({"policy": policy, **everyone}, "1/N monthly", draws)
+    policy = track("policy", base + 0.0008 + rng.normal(0, 0.002, 1000))
+    able = spa({"policy": policy, **everyone}, "1/N monthly", draws)
     assert lucky is not None
     assert able is not None
     assert lucky > 0.05
@@ -101,16 +108,16 @@ def test_a_part_is_worth_what_the_policy_loses_without_it() -> None:
     rng = np.random.default_rng(0)
     net = rng.normal(0.0006, 0.01, 700)
     whole, worse = track("policy", net), track("without a", net - 0.0008)
-    settings = {"samples": 300, "block_days": 10, "seed": 0}
-    row = reality_row("without a", worse, whole, track("1/N", net - 0.0004), **settings)
+    draws = Bootstrap(300, 10, 0)
+    row = reality_row(worse, whole, track("1/N", net - 0.0004), draws)
     assert row.worth is not None
     ours, theirs = (float(sharpe_ratio(t.net) or 0) for t in (whole, worse))
     assert row.sharpe == pytest.approx(theirs)
     assert row.worth.difference == pytest.approx(ours - theirs)
     assert row.worth.low > 0
     assert row.distance == 0.0
-    assert reality_row("policy", whole, whole, worse, **settings).worth is None
-    same = reality_row("without b", track("without b", net.copy()), whole, worse, **settings)
+    assert reality_row(whole, whole, worse, draws).worth is None
+    same = reality_row(track("without b", net.copy()), whole, worse, draws)
     assert same.worth is not None
     assert (same.worth.difference, same.worth.low, same.worth.high) == (0.0, 0.0, 0.0)
 
@@ -130,7 +137,7 @@ def test_the_gate_is_asked_along_the_policys_own_validation_track(make_market) -
         np.testing.assert_array_equal(drawdown, own.drawdown_before)
         return np.eye(3)[regime[rows]], np.ones(len(rows))
 
-    found = gate_on_validation(market, fold, explain, own)
+    found = gate_on_validation(Task(market, fold, Accounting(0.0)), Mock(explain=explain), own)
     assert found is not None
     assert found.found
     assert found == follows_regime(np.eye(3)[regime[319:619]], regime[319:619])

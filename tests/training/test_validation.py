@@ -66,7 +66,7 @@ def test_selection_goes_on_from_where_it_was(iql: IQL) -> None:
 @pytest.mark.parametrize("objective", ["sharpe", "active_ir"])
 def test_the_series_is_that_of_the_objective(iql: IQL, prepared: Prepared, objective: str) -> None:
     policy = GreedyPolicy(iql.networks.actor, prepared.world)
-    validate = Validator(policy, prepared.market, prepared.fold, prepared.accounting, "daily")
+    validate = Validator(policy, prepared)
     score, series = validate(), validate.series(objective)
     assert score[OBJECTIVES[objective]] == pytest.approx(series.mean() / series.std(ddof=1) * 252**0.5)
 
@@ -74,7 +74,7 @@ def test_the_series_is_that_of_the_objective(iql: IQL, prepared: Prepared, objec
 def test_validation_says_how_alive_gate_and_experts_are(iql: IQL, prepared: Prepared) -> None:
     """A fresh gate is the same on every day, so it says nothing of the regime; one that reads it does."""
     policy = GreedyPolicy(iql.networks.actor, prepared.world)
-    validate = Validator(policy, prepared.market, prepared.fold, prepared.accounting, "daily")
+    validate = Validator(policy, prepared)
     fresh = validate()
     assert {"validation_gate_entropy", "validation_expert_distance"} <= set(fresh)
     assert fresh["validation_gate_regime_information"] == pytest.approx(0.0, abs=1e-9)
@@ -94,13 +94,13 @@ def test_validation_looks_at_validation_rows_alone(iql: IQL, prepared: Prepared)
 
     fold, market = prepared.fold, prepared.market
     policy = Spy(iql.networks.actor, prepared.world)
-    first = Validator(policy, market, fold, prepared.accounting, "monthly")()
+    first = Validator(policy, prepared)()
     rows = np.unique(np.concatenate(asked))
     assert set(rows.tolist()) <= set(fold.validation.decisions)
     assert len(rows) == len(fold.validation)
     wild = market.returns.copy()
     wild[fold.test.start :] = 0.5
-    other = Validator(policy, replace(market, returns=wild), fold, prepared.accounting, "monthly")()
+    other = Validator(policy, replace(prepared, market=replace(market, returns=wild)))()
     assert other == first
     assert first["validation_sharpe"] is not None
     assert first["validation_gate_entropy"] == pytest.approx(np.log(6), rel=1e-5)

@@ -1,0 +1,74 @@
+"""What is judged, where, and with what certainty: a candidate, a task, and the bootstrap of its intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from finflow.data.market import Fold, Market, Window
+from finflow.data.scaling import FeatureScaling
+from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import Plan, Rows, Strategy, backtest
+from finflow.evaluation.result import Floats, Track
+from finflow.seeding import numpy_stream
+
+POLICY = "policy"
+
+
+class Policy(Protocol):
+    """What is judged: it acts, and says how each decision came about."""
+
+    def act(self, rows: Rows, drifted: Floats, drawdown: Floats) -> Floats:
+        """Target weights [E, n] at rows [E], weights before the decision [E, n], ln(peak / NAV) [E]."""
+        ...
+
+    def explain(self, rows: Rows, drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Gate [E, K] over the experts and trading rate [E] of the same decisions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy to judge, and what it is made of.
+
+    Attributes
+    ----------
+    scaling : of the features, the policy's: the linear tilt sees what the policy sees.
+    experts : K names of the gate's columns.
+    variants : the policy with one part taken away, for the reality checks; one named `POLICY` is the policy that the
+        others are compared with.
+    diagnostics : figures of its training, handed through.
+    """
+
+    policy: Policy
+    scaling: FeatureScaling
+    experts: Sequence[str]
+    variants: Mapping[str, Strategy] = field(default_factory=dict[str, Strategy])
+    diagnostics: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A market with its fold, and the costs and rules of trading there."""
+
+    market: Market
+    fold: Fold
+    accounting: Accounting
+
+    def track(self, window: Window, strategy: Strategy | Plan, name: str = POLICY) -> Track:
+        """One strategy over a window, see `backtest`."""
+        return backtest(self.market, window, self.accounting, {name: strategy})[name]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: bootstrap samples, length of the circular blocks in rows, and the seed of all draws."""
+
+    samples: int
+    block_days: int
+    seed: int
+
+    def rng(self, stream: str) -> np.random.Generator:
+        """The named stream of one draw."""
+        return numpy_stream(self.seed, stream)
