@@ -5,7 +5,7 @@ The path scalars and the weights held are not among them, own drawdown apart: an
 shares they have on train rows, no own drawdown, and each prior portfolio at its mean over train rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,19 +78,6 @@ def average_day(subject: Subject, state: State) -> State:
             market[:, m] = subject.average_market[m]
     priors = subject.average_priors * state.tradable[:, None]
     return state._replace(assets=assets, market=market, priors=priors / priors.sum(-1, keepdim=True))
-
-
-def at_average(state: State, average: State, inputs: Iterable[Input]) -> State:
-    """`state` with these inputs set to those of `average`."""
-    assets, market, priors = state.assets.clone(), state.market.clone(), state.priors.clone()
-    for one in inputs:
-        if one.is_prior:
-            priors[:, one.place] = average.priors[:, one.place]
-        elif one.asset is None:
-            market[:, list(one.columns)] = average.market[:, list(one.columns)]
-        else:
-            assets[:, one.place, one.columns[0]] = average.assets[:, one.place, one.columns[0]]
-    return state._replace(assets=assets, market=market, priors=priors)
 
 
 def gather(inputs: Sequence[Input], assets: Tensor, market: Tensor, priors: Tensor) -> Tensor:

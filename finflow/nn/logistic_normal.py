@@ -40,13 +40,6 @@ def from_logits(y: Tensor, tradable: Tensor) -> Tensor:
     return torch.softmax(full.masked_fill(~tradable, -torch.inf), -1)
 
 
-def gaussian_log_prob(y: Tensor, mean: Tensor, log_sigma: Tensor, tradable: Tensor) -> Tensor:
-    """ln pi_y summed over tradable risky names, [..., d] each -> [...]."""
-    z = (y - mean) * torch.exp(-log_sigma)
-    density = -0.5 * z.square() - log_sigma - 0.5 * math.log(2 * math.pi)
-    return (density * tradable[..., :-1]).sum(-1)
-
-
 def sample(decision: Decision, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Reparameterised portfolios [B, A, n] and their ln pi_y [B, A], A = `count`."""
     mean = logits(decision.mean)[:, None]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from finflow.envs.world import PATH_SCALARS
-from finflow.errors import DivergedError
 from finflow.nn.actor import Actor, PortfolioActor
 from finflow.nn.critic import Critic, PortfolioCritic
 from finflow.nn.mlp import MlpActor, MlpCritic
@@ -71,17 +70,6 @@ class Networks(Computed):
         self.actor = actor
         self.critic = critic
         self.target = copy.deepcopy(critic).requires_grad_(False)
-
-    def check_finite(self, where: str) -> None:
-        """Look at every weight, before a policy is judged or kept.
-
-        Raises
-        ------
-        DivergedError
-            Naming the first tensor that holds a NaN or infinity.
-        """
-        if (name := self.unsound()) is not None:
-            raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
 
     def unsound(self) -> str | None:
         """Name of the first tensor that holds a NaN or infinity."""

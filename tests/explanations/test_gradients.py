@@ -1,6 +1,6 @@
 """Integrated gradients: known answers, completeness, and that they describe the network that decided."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from finflow.envs.world import State
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.explanations.gradients import Attribution, integrated_gradients
-from finflow.explanations.inputs import REGIME, at_average, average_day, named_inputs
+from finflow.explanations.inputs import REGIME, Input, average_day, named_inputs
 
 from .conftest import Linear, MakeSubject, spread_places
 
@@ -85,6 +85,19 @@ def moved(scene: DecisionTrace, state: State, other: State) -> float:
     with torch.no_grad():
         actor = scene.subject.networks.actor.eval()
         return float((actor(state).mean - actor(other).mean).abs().sum())
+
+
+def at_average(state: State, average: State, inputs: Iterable[Input]) -> State:
+    """`state` with these inputs set to those of `average`."""
+    assets, market, priors = state.assets.clone(), state.market.clone(), state.priors.clone()
+    for one in inputs:
+        if one.is_prior:
+            priors[:, one.place] = average.priors[:, one.place]
+        elif one.asset is None:
+            market[:, list(one.columns)] = average.market[:, list(one.columns)]
+        else:
+            assets[:, one.place, one.columns[0]] = average.assets[:, one.place, one.columns[0]]
+    return state._replace(assets=assets, market=market, priors=priors)
 
 
 def test_deleting_the_top_five_moves_the_weights_more_than_five_at_random(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from finflow.nn.logistic_normal import Decision, dimensions, entropy, from_logits, gaussian_log_prob, logits, sample
+from finflow.nn.logistic_normal import Decision, dimensions, entropy, from_logits, logits, sample
 
 ALL = torch.ones(3, dtype=torch.bool)
 
@@ -31,25 +31,6 @@ def test_logits_invert_the_softmax_with_cash_as_reference() -> None:
     assert torch.isfinite(logits(torch.tensor([0.0, 1.0, 0.0]))).all()
 
 
-@pytest.mark.parametrize("tradable", [[True, True, True], [True, False, True, True], [False, True, True, True]])
-def test_density_on_the_simplex_integrates_to_one(tradable: list[bool]) -> None:
-    """n = 3, alone or beside a masked name: ln pi_y plus the Jacobian -sum ln w over the free 2-simplex."""
-    mask = torch.tensor(tradable)
-    free = torch.zeros(len(tradable), dtype=torch.float64)
-    free[mask] = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-    log_sigma = torch.linspace(-0.9, -0.4, len(tradable) - 1, dtype=torch.float64)
-    cells = 500
-    line = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
-    first, second = torch.meshgrid(line, line, indexing="ij")
-    inside = first + second < 1
-    points = torch.stack([first[inside], second[inside], 1 - first[inside] - second[inside]], -1)
-    weights = torch.zeros(len(points), len(tradable), dtype=torch.float64)
-    weights[:, mask] = points
-    log_y = gaussian_log_prob(logits(weights), logits(free), log_sigma, mask)
-    density = torch.exp(log_y - torch.log(points).sum(-1))
-    assert float(density.sum()) / cells**2 == pytest.approx(1.0, abs=2e-3)
-
-
 def test_log_prob_is_the_sum_of_normal_log_probs(masked: Decision) -> None:
     weights, log_prob = sample(masked, 7, torch.Generator().manual_seed(0))
     assert weights.shape == (2, 7, 5)
@@ -58,10 +39,6 @@ def test_log_prob_is_the_sum_of_normal_log_probs(masked: Decision) -> None:
     each = normal.log_prob(logits(weights))
     torch.testing.assert_close(log_prob[1], each[1].sum(-1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(log_prob[0], each[0][:, [0, 3]].sum(-1), rtol=1e-4, atol=1e-4)
-    again = gaussian_log_prob(
-        logits(weights), logits(masked.mean)[:, None], masked.log_sigma[:, None], masked.tradable[:, None]
-    )
-    torch.testing.assert_close(again, log_prob, rtol=1e-4, atol=1e-4)
 
 
 def test_masked_names_have_no_dimension(masked: Decision) -> None:
