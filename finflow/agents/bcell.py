@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from finflow.agents.batch import Batch, OnlineCoefficients
-from finflow.agents.distributed import all_reduce_mean, own_stream, rank
+from finflow.agents.distributed import all_reduce_mean, own_stream
 from finflow.agents.iql import implicit_losses
 from finflow.agents.optimizer_step import Descent
+from finflow.agents.stateful import Stateful
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
 from finflow.losses.cql import cql_penalty, scaled_alpha
@@ -32,7 +33,7 @@ from finflow.schema.algo import BCellConfig
 ADVANTAGE_FLOOR = 0.1  # of s_A, in units of the reward: a critic that has learnt nothing must not be amplified
 
 
-class BCell:
+class BCell(Stateful):
     """Distributional SAC + CQL on the B-Cell: `act`, `update`, `refit`, state.
 
     Parameters
@@ -44,6 +45,18 @@ class BCell:
     reference : phase 1's critic as it was handed over, whose V bounds CQL below; None from scratch.
     reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.
     """
+
+    STATE = (
+        "networks",
+        "critic_optimiser",
+        "actor_optimiser",
+        "log_alpha",
+        "scales",
+        "reference",
+        "descent",
+        "generator",
+        "acting",
+    )
 
     def __init__(self, networks: Networks, config: BCellConfig, world: World, generator: torch.Generator) -> None:
         self.networks, self.config, self.world = networks, config, world
@@ -262,33 +275,8 @@ class BCell:
         self.networks.polyak(self.config.tau)
         return {"v_loss": losses.v_loss.detach(), "q_loss": losses.q_loss.detach() / self.config.network.n_quantiles}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs, the generator included."""
-        return {
-            "networks": self.networks.state_dict(),
-            "critic_optimiser": self.critic_optimiser.state_dict(),
-            "actor_optimiser": self.actor_optimiser.state_dict(),
-            "log_alpha": self.log_alpha.detach().clone(),
-            "scales": self.scales,
-            "reference": None if self.reference is None else self.reference.state_dict(),
-            "descent": self.descent.state_dict(),
-            "generator": self.generator.get_state(),
-            "acting": self.acting.get_state(),
-        }
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.networks.load_state_dict(state["networks"], strict=True)
-        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
-        self.actor_optimiser.load_state_dict(state["actor_optimiser"])
-        with torch.no_grad():
-            self.log_alpha.copy_(state["log_alpha"])
-        self.scales = state["scales"]
         if state["reference"] is not None:
             self.hand_over()
-            assert self.reference is not None
-            self.reference.load_state_dict(state["reference"], strict=True)
-        self.descent.load_state_dict(state["descent"])
-        if rank() == 0:
-            self.generator.set_state(state["generator"])
-        self.acting.set_state(state["acting"])
+        super().load_state_dict(state)

@@ -1,20 +1,19 @@
 """Direct reinforcement (Moody & Saffell 2001): the policy alone, by value gradients along known paths, no critic."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import own_stream, rank
+from finflow.agents.distributed import own_stream
 from finflow.agents.optimizer_step import Descent
+from finflow.agents.stateful import Stateful
 from finflow.agents.value_gradient import walk
 from finflow.envs.world import World
 from finflow.nn.networks import Networks
 from finflow.schema.algo import DirectConfig
 
 
-class Direct:
+class Direct(Stateful):
     """`update`, state; its critic stays as it starts.
 
     Parameters
@@ -22,6 +21,8 @@ class Direct:
     generator : of the noise on features.
     reached : drifted weights and drawdowns at the end of the last update's paths.
     """
+
+    STATE = ("networks", "optimiser", "descent", "generator")
 
     def __init__(self, networks: Networks, config: DirectConfig, world: World, generator: torch.Generator) -> None:
         self.networks, self.config, self.world, self.generator = networks, config, world, own_stream(generator)
@@ -51,20 +52,3 @@ class Direct:
         rate = gone.last.rate.mean()
         metrics = {"policy_loss": policy, "anchor_kl": gone.anchor, "rate": rate, "path_reward": gone.rewards.mean()}
         return policy + config.anchor * gone.anchor, metrics
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs, the generator included."""
-        return {
-            "networks": self.networks.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "descent": self.descent.state_dict(),
-            "generator": self.generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.networks.load_state_dict(state["networks"], strict=True)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.descent.load_state_dict(state["descent"])
-        if rank() == 0:
-            self.generator.set_state(state["generator"])

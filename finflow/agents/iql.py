@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import all_gather, all_reduce_mean, own_stream, rank
+from finflow.agents.distributed import all_gather, all_reduce_mean, own_stream
 from finflow.agents.optimizer_step import Descent
 from finflow.agents.scales import advantage_spread
+from finflow.agents.stateful import Stateful
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
 from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
@@ -58,7 +59,7 @@ def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> Impli
     return ImplicitLosses(expectile_loss(q - value, expectile), q_loss, q - value.detach(), value.detach(), q)
 
 
-class IQL:
+class IQL(Stateful):
     """Implicit Q-learning: `update`, state; knows neither buffer nor market nor the step count.
 
     Critic and value never ask for an action outside the data. The policy is extracted from them as `extraction` says:
@@ -71,6 +72,8 @@ class IQL:
     generator : of noise along the paths and of the behaviours that the unit of Q is measured on.
     reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.
     """
+
+    STATE = ("networks", "optimiser", "descent", "advantage_scale", "generator")
 
     def __init__(self, networks: Networks, config: IQLConfig, world: World, generator: torch.Generator) -> None:
         self.networks = networks
@@ -177,22 +180,3 @@ class IQL:
         data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)
         loss = weighted_cross_entropy(weight * state.decide, data, decision.mean)
         return loss, {"effective_sample": share, "rate": decision.rate.mean()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs, the generator included."""
-        return {
-            "networks": self.networks.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "descent": self.descent.state_dict(),
-            "advantage_scale": self.advantage_scale,
-            "generator": self.generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.networks.load_state_dict(state["networks"], strict=True)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.descent.load_state_dict(state["descent"])
-        self.advantage_scale = state["advantage_scale"]
-        if rank() == 0:
-            self.generator.set_state(state["generator"])

@@ -6,14 +6,14 @@ phase 2 is handed the same set of networks, whichever algorithm filled it.
 """
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import all_reduce_mean, own_stream, rank
+from finflow.agents.distributed import all_reduce_mean, own_stream
 from finflow.agents.optimizer_step import Descent
+from finflow.agents.stateful import Stateful
 from finflow.envs.world import World
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
@@ -23,7 +23,7 @@ from finflow.nn.networks import Networks
 from finflow.schema.algo import TD3BCConfig
 
 
-class TD3BC:
+class TD3BC(Stateful):
     """TD3+BC: `update`, state; knows neither buffer nor market.
 
     Parameters
@@ -31,6 +31,8 @@ class TD3BC:
     world : executes the policies' portfolios under the desk's rules; never steps an environment here.
     generator : of the noise on the target's portfolios.
     """
+
+    STATE = ("networks", "target_actor", "critic_optimiser", "actor_optimiser", "descent", "updates", "generator")
 
     def __init__(self, networks: Networks, config: TD3BCConfig, world: World, generator: torch.Generator) -> None:
         self.networks, self.config, self.world, self.generator = networks, config, world, own_stream(generator)
@@ -115,26 +117,3 @@ class TD3BC:
         pairs = zip(self.target_actor.parameters(), self.networks.actor.parameters(), strict=True)
         for target, online in pairs:
             target.lerp_(online, self.config.tau)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs, the generator included."""
-        return {
-            "networks": self.networks.state_dict(),
-            "target_actor": self.target_actor.state_dict(),
-            "critic_optimiser": self.critic_optimiser.state_dict(),
-            "actor_optimiser": self.actor_optimiser.state_dict(),
-            "descent": self.descent.state_dict(),
-            "updates": self.updates,
-            "generator": self.generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.networks.load_state_dict(state["networks"], strict=True)
-        self.target_actor.load_state_dict(state["target_actor"], strict=True)
-        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
-        self.actor_optimiser.load_state_dict(state["actor_optimiser"])
-        self.descent.load_state_dict(state["descent"])
-        self.updates = state["updates"]
-        if rank() == 0:
-            self.generator.set_state(state["generator"])

@@ -1,13 +1,13 @@
 """Validation during training: the greedy policy's backtest on validation rows, and the choice of a checkpoint."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from finflow.agents.greedy import GreedyPolicy, describe
+from finflow.agents.stateful import Stateful
 from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.confidence import paired_gain
@@ -61,7 +61,7 @@ class Validator:
         return {**describe(decision), "gate_regime_information": shared}
 
 
-class Selection:
+class Selection(Stateful):
     """Keeps the latest weights whose ratio is a standard error above the first's, paired by day; else the first.
 
     The best of many validations would be the luckiest. So nothing is compared with anything but the first candidate,
@@ -76,6 +76,8 @@ class Selection:
     ----------
     networks : whose weights are kept; None keeps the scores alone.
     """
+
+    STATE = ("at", "score", "scores", "weights", "first")
 
     def __init__(self, networks: Networks | None, objective: str) -> None:
         self.networks, self.objective = networks, OBJECTIVES[objective]
@@ -101,18 +103,6 @@ class Selection:
         if self.networks is not None:
             self.weights = {name: tensor.detach().clone() for name, tensor in self.networks.state_dict().items()}
         return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Best so far and every score."""
-        return {"at": self.at, "score": dict(self.score), "scores": self.scores} | {
-            "weights": self.weights,
-            "first": self.first,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.at, self.score, self.scores = state["at"], dict(state["score"]), list(state["scores"])
-        self.weights, self.first = dict(state["weights"]), state["first"]
 
 
 def summarise_episode(

@@ -1,17 +1,18 @@
 """Means of detached metrics, kept on the device until somebody looks."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from finflow.agents.stateful import Stateful
 from finflow.errors import DivergedError
 
 CHECK_EVERY = 50  # updates between looks for a NaN or infinity
 
 
-class Averages:
+class Averages(Stateful):
     """Running means of an agent's metrics; syncs with the device only in `means` and every 50 updates."""
+
+    STATE = ("_sums", "_counts", "_added")
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -52,12 +53,3 @@ class Averages:
         if not bool(finite.all()):
             name = list(self._sums)[int((~finite).nonzero()[0])]
             raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was added so far."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts), "added": self._added}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
-        self._added = state["added"]

@@ -4,17 +4,20 @@ import copy
 from typing import Any
 
 from finflow.agents.learner import Learner
+from finflow.agents.stateful import Stateful
 from finflow.errors import DivergedError
 from finflow.schema.monitor import Act
 from finflow.training.rules import ADVICE, Finding
 
 
-class Measures:
+class Measures(Stateful):
     """Takes measures, at most `act.most` in a run, and holds the factors on the loop's coefficients.
 
     A rule is answered by its own gentle measure `act.patience` times, then by going back. Going back also lowers the
     learning rate: the same steps would lead to the same place.
     """
+
+    STATE = ("lr_factor", "cql_factor", "taken", "_tried", "_last", "_good", "_good_at")
 
     def __init__(self, config: Act, agent: Learner) -> None:
         self.config, self.agent = config, agent
@@ -68,21 +71,3 @@ class Measures:
         # Copied: an optimiser takes over the tensors it is handed, and would write on what is kept.
         self.agent.load_state_dict(copy.deepcopy(self._good))
         return f"back to {self._good_at}, {self._lower_lr()}"
-
-    def state_dict(self) -> dict[str, Any]:
-        """Factors, counts and the state that is gone back to (the agent's own), for a checkpoint."""
-        return {
-            "lr_factor": self.lr_factor,
-            "cql_factor": self.cql_factor,
-            "taken": self.taken,
-            "tried": dict(self._tried),
-            "last": self._last,
-            "good": self._good,
-            "good_at": self._good_at,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.lr_factor, self.cql_factor = state["lr_factor"], state["cql_factor"]
-        self.taken, self._tried, self._last = state["taken"], dict(state["tried"]), state["last"]
-        self._good, self._good_at = state["good"], state["good_at"]

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OfflineLearner
+from finflow.agents.stateful import Stateful
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
@@ -30,21 +30,14 @@ class OfflinePlan:
 
 
 @dataclass
-class OfflineState:
+class OfflineState(Stateful):
     """How far phase 1 has come: updates done, means of the epoch under way, the last epoch's row."""
+
+    STATE = ("updates", "averages", "row")
 
     updates: int = 0
     averages: Averages = field(default_factory=Averages)
     row: dict[str, float | None] = field(default_factory=dict)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs beside the agent and the generators."""
-        return {"updates": self.updates, "averages": self.averages.state_dict(), "row": dict(self.row)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.updates, self.row = state["updates"], dict(state["row"])
-        self.averages.load_state_dict(state["averages"])
 
 
 def train_offline(

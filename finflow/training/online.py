@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from finflow.agents.batch import OnlineCoefficients
 from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OnlineLearner
+from finflow.agents.stateful import Stateful
 from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
 from finflow.schema.algo import OnlineAlgorithm
@@ -94,12 +95,14 @@ class Slots:
 
 
 @dataclass
-class OnlineState:
+class OnlineState(Stateful):
     """How far phase 2 has come, with all that an exact continuation needs beside the agent and the generators.
 
     step : vector steps taken; finished : episodes; updates : of the agent; means : of the last period's metrics;
     row : of the last episode.
     """
+
+    STATE = ("simulator", "memory", "slots", "averages", "means", "row", "step", "finished", "updates")
 
     simulator: Simulator
     memory: ReplayBuffer
@@ -122,28 +125,6 @@ class OnlineState:
         lap, previous = np.zeros(count, dtype=np.int64), np.full(count, -1, dtype=np.int64)
         slots = Slots(lap, previous, np.zeros(count), [[] for _ in plan.slots], [[] for _ in plan.slots])
         return cls(simulator, memory, slots)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data, arrays and tensors, nested."""
-        counters = {name: getattr(self, name) for name in ("step", "finished", "updates")}
-        return {
-            "simulator": self.simulator.state_dict(),
-            "memory": self.memory.state_dict(),
-            "slots": self.slots.state_dict(),
-            "averages": self.averages.state_dict(),
-            "means": self.means,
-            "row": self.row,
-            **counters,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.simulator.load_state_dict(state["simulator"])
-        self.memory.load_state_dict(state["memory"])
-        self.averages.load_state_dict(state["averages"])
-        self.slots.load_state_dict(state["slots"])
-        self.means, self.row = dict(state["means"]), dict(state["row"])
-        self.step, self.finished, self.updates = state["step"], state["finished"], state["updates"]
 
 
 def train_online(

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OnlineLearner
+from finflow.agents.stateful import Stateful
 from finflow.envs.world import World
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
@@ -17,20 +17,13 @@ from finflow.training.replay_buffer import ReplayBuffer
 
 
 @dataclass
-class RefitState:
+class RefitState(Stateful):
     """How far the refit has come."""
+
+    STATE = ("updates", "averages")
 
     updates: int = 0
     averages: Averages = field(default_factory=Averages)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs beside the agent and the generators."""
-        return {"updates": self.updates, "averages": self.averages.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.updates = state["updates"]
-        self.averages.load_state_dict(state["averages"])
 
 
 def refit(
