@@ -1,4 +1,4 @@
-"""Composing and parsing configurations: with `refusals.py` the only reader of Hydra and OmegaConf.
+"""Composing and parsing configurations with Hydra and OmegaConf.
 
 `parse` turns a composed config into the frozen objects of `schema` and refuses, in one line that names the key, the
 value and the choices, whatever the schema does not know. Nothing after it sees OmegaConf.

@@ -1,4 +1,4 @@
-"""What is wrong with a command line or a configuration, in one line that names key, value and choices."""
+"""Messages about a wrong command line or configuration: one line with key, value and choices."""
 
 import json
 import re

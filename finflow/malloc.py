@@ -1,4 +1,4 @@
-"""How glibc gives memory to tensors."""
+"""Settings of glibc's memory allocator for tensors."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""The Python API, a function a stage; `experiments/` are thin mains over it."""
+"""The Python API, one function per stage; `experiments/` are thin programs over it."""
 
 from finflow.stages.audit import audit
 from finflow.stages.collect import collect

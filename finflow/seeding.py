@@ -1,4 +1,4 @@
-"""Named random streams: every draw in FinFlow says which stream it comes from.
+"""Named random streams: every random draw names the stream that it comes from.
 
 A stream is a function of (seed, name) alone, so adding one never shifts another, and two runs with the same
 seed draw the same numbers.

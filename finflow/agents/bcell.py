@@ -41,6 +41,9 @@ class BCell(Stateful):
     world : executes sampled actions under the desk's rules; never steps an environment here.
     generator : of what is done in episodes, the same in every process that trains this agent, and of updates' draws,
         where each process has a stream of its own.
+
+    Attributes
+    ----------
     scales : s_A and s_Q, the frozen scale of CQL (`measure_scales`), or None until measured.
     reference : phase 1's critic as it was handed over, whose V bounds CQL below; None from scratch.
     reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.

@@ -19,6 +19,9 @@ class Direct(Stateful):
     Parameters
     ----------
     generator : of the noise on features.
+
+    Attributes
+    ----------
     reached : drifted weights and drawdowns at the end of the last update's paths.
     """
 

@@ -70,6 +70,9 @@ class IQL(Stateful):
     ----------
     world : executes the policy's portfolios under the desk's rules, and knows what they earn.
     generator : of noise along the paths and of the behaviours that the unit of Q is measured on.
+
+    Attributes
+    ----------
     reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.
     """
 

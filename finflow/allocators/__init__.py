@@ -1,0 +1,1 @@
+"""Classical portfolios: the experts' priors and the baselines."""

@@ -1,0 +1,1 @@
+"""Files of a run: weights, checkpoints, provenance, and the pretrained weights that phase 2 finds."""

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from finflow.artifacts.names import CONFIG
@@ -106,6 +108,15 @@ def _env_choices(stage: str, config: Config) -> list[list[str]]:
 def command_line(stage: str, overrides: list[str]) -> str:
     """What a user types to run `stage`, its words quoted for the shell."""
     return " ".join([f"python experiments/{stage}.py", *(shlex.quote(word) for word in overrides)])
+
+
+def typable(text: str) -> str:
+    """`text` with commands that work in this shell: where `python` is another Python, they name this one's path."""
+    found, own = which("python"), Path(sys.executable)
+    if found is not None and Path(found).parent.samefile(own.parent):
+        return text
+    place = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
+    return text.replace("python experiments/", f"{shlex.quote(str(place))} experiments/")
 
 
 def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str]:

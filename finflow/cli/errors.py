@@ -6,6 +6,7 @@ import traceback
 
 from hydra.errors import HydraException
 
+from finflow.artifacts.commands import typable
 from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
 
 STORAGE = {
@@ -47,5 +48,5 @@ def out_of_memory(error: BaseException) -> bool:
 
 def tell(message: str) -> None:
     """Say on stderr, in one line, what went wrong; a name out of a file cannot steer the terminal."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(typable(message).split()))
     print(f"error: {line}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from finflow.artifacts.commands import typable
 from finflow.cli import folders as folders  # registers the resolvers of run folders
 from finflow.cli.commands import COMMANDS
 from finflow.cli.errors import exit_code
@@ -62,7 +63,7 @@ def launch(stage: str, argv: Sequence[str]) -> int:
     with _placed(cfg, config, overrides) as (config, folder):
         result = COMMANDS[stage].run(config, Path(shown(folder)))
         if result is not None:
-            print(f"Run folder: {shown(result.run_dir)}\nNext: {result.next_command}", flush=True)
+            print(f"Run folder: {shown(result.run_dir)}\nNext: {typable(result.next_command)}", flush=True)
     return 0
 
 

@@ -7,7 +7,6 @@ only the jobs that are not finished are launched. Each runs in a process of its 
 import contextlib
 import itertools
 import os
-import shlex
 import shutil
 import sys
 import threading
@@ -20,7 +19,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.commands import override
+from finflow.artifacts.commands import command_line, override, typable
 from finflow.config import compose_stage, parse
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
@@ -264,7 +263,7 @@ def _close(folder: SweepFolder, plan: Plan) -> int:
     states = Counter(folder.status(job.name).state for job in plan.jobs)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     print(f"Jobs: {counts}\nRun folder: {folder.path}")
-    print(f"Next: python experiments/sweep.py {shlex.quote(override('dir', folder.path))}", flush=True)
+    print(f"Next: {typable(command_line('sweep', [override('dir', folder.path)]))}", flush=True)
     if states["finished"] == len(plan.jobs):
         return 0
     left = len(plan.jobs) - states["finished"]

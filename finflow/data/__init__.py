@@ -1,0 +1,1 @@
+"""From prices to arrays: sources, checks, causal features, regimes, and train, validation and test windows."""

@@ -1,0 +1,1 @@
+"""Backtests and their statistics: tracks, metrics, intervals, the verdict, and the leak audit."""

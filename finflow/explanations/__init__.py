@@ -1,1 +1,1 @@
-"""Why a policy traded: exact where the method allows it, measured against reality where it does not."""
+"""Why a policy traded: decision cards, attributions of inputs, return and risk, calibration of the critic."""

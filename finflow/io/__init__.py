@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, locked, hashed."""
+"""Files: atomic writes, locks, hashes, and tensors on disk without pickle."""

@@ -1,0 +1,1 @@
+"""Networks: actor with experts and gate, critics, and the policy's distribution over portfolios."""

@@ -1,4 +1,4 @@
-"""What a configuration holds: typed sections without defaults; values live in `conf/`, once."""
+"""The types of the configuration: sections without defaults, since each value stands once, in `conf/`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args

@@ -1,0 +1,1 @@
+"""Where training curves go: `metrics.jsonl`, TensorBoard, Weights & Biases, the terminal."""

@@ -1,9 +1,10 @@
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from finflow.artifacts.commands import command_for, command_under
+from finflow.artifacts.commands import command_for, command_under, typable
 from finflow.config import load
 
 SHORT = [
@@ -63,3 +64,21 @@ def test_paths_are_read_back_as_they_were(path: str) -> None:
 def test_a_plain_command_stays_plain() -> None:
     assert command_for("evaluate", load("finetune"), {"run": "a/b-s0"}) == "python experiments/evaluate.py run=a/b-s0"
     assert command_under("evaluate", "outputs") == "python experiments/evaluate.py"
+
+
+def test_a_command_names_the_python_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python` where PATH leads to it, else the path of the interpreter, as short as it can be typed."""
+    for name in ("my venv", "other"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin/python").symlink_to(sys.executable)  # one file: a venv's python is a link
+    own = tmp_path / "my venv/bin"
+    monkeypatch.setattr(sys, "executable", str(own / "python"))
+    text = "run: python experiments/pretrain.py seed=1"
+    monkeypatch.setenv("PATH", str(own))
+    assert typable(text) == text
+    for elsewhere in (str(tmp_path / "other/bin"), "/nowhere"):
+        monkeypatch.setenv("PATH", elsewhere)
+        monkeypatch.chdir(tmp_path)
+        assert typable(text) == "run: 'my venv/bin/python' experiments/pretrain.py seed=1"
+        monkeypatch.chdir(tmp_path / "other")
+        assert typable(text) == f"run: '{own}/python' experiments/pretrain.py seed=1"

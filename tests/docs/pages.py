@@ -1,4 +1,4 @@
-"""The pages that a user reads: README and docs/, and the blocks in them."""
+"""The pages that a user reads: README, CONTRIBUTING and docs/, and the blocks in them."""
 
 import re
 import shlex
@@ -39,7 +39,7 @@ class Block:
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> list[Block]:

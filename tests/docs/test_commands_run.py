@@ -32,7 +32,7 @@ LEFT: Mapping[str, str] = {
     "torchrun": "starts two whole processes; see tests/entry/test_torchrun.py",
     "tensorboard": "serves until it is stopped; what it reads is tested in tests/tracking",
     "wandb": "a program of W&B; what it reads, and a sync to a loopback server, are in tests/tracking",
-    "pytest": "the long tests of tests/reliability and tests/sweeps: up to hours",
+    "pytest": "tests, some of them hours long; their paths are checked in tests/docs/test_commands.py",
     "benchmarks.learning": "hours; its learners are those of tests/agents",
     "walkforward": "both phases of four folds at full size: an hour; the small one is in tests/entry/test_make.py",
     "setup": "installs from the network; see tests/entry/test_make.py",

@@ -2,6 +2,7 @@
 
 import errno
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_closing_lines_are_the_last_and_name_the_folder(stub: Command, tmp_path:
     assert run.parts[:3] == ("here", "pretrain", "iql-sp500-all")
     assert run.name.endswith("-s4")
     assert [p.name for p in (tmp_path / run).iterdir()] == ["x"]  # nothing of Hydra's own
+
+
+def test_printed_commands_work_where_the_venv_is_not_activated(
+    stage: Command, stub: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where PATH has no Python at all."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    (line,) = stage("evaluate").stderr.splitlines()
+    command = line.partition("; run: ")[2]
+    assert command == f"{sys.executable} experiments/finetune.py"
+    last = stub("pass", "-m", "seed=0,1").stdout.splitlines()[-1]
+    assert last.startswith(f"Next: {sys.executable} experiments/sweep.py dir=")
 
 
 def test_run_dir_is_taken_as_given_when_new_or_empty(stub: Command, tmp_path: Path) -> None:
