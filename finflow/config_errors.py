@@ -4,8 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, IDLE, READS, STAGES, Config
-from finflow.schema.fields import Schema
+from finflow.schema.fields import Schema, schemas_in
 
 CONF_DIR = Path(__file__).resolve().parent / "conf"
 
@@ -221,19 +220,11 @@ def _schemas_at(path: Sequence[str], stage: str | None = None) -> list[type[Sche
     """Schemas found by walking `path` from the root: several where it meets a union, unless `stage` decides."""
     found: list[type[Schema]] = [Config]
     for depth, part in enumerate(path):
-        found = [t for cls in found if part in cls.model_fields for t in _schemas_in(cls.model_fields[part].annotation)]
+        found = [t for cls in found if part in cls.model_fields for t in schemas_in(cls.model_fields[part].annotation)]
         if depth == 0 and part == "algo" and stage is not None and stage in ALGORITHMS:
             names = ALGORITHMS[stage]
             found = [cls for cls in found if get_args(cls.model_fields["name"].annotation)[0] in names]
     return found
-
-
-def _schemas_in(hint: Any) -> list[type[Schema]]:
-    if isinstance(hint, type) and issubclass(hint, Schema):
-        return [hint]
-    if get_origin(hint) in (Annotated, Union, UnionType):
-        return [t for arg in get_args(hint) for t in _schemas_in(arg)]
-    return []
 
 
 def _known_keys(stage: str, key: str) -> list[str]:

@@ -13,18 +13,11 @@ from finflow.config import from_yaml, load, plain_yaml
 from finflow.config_errors import MISSING
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
-from finflow.schema import READS, Config
+from finflow.schema import READS, Config, role_of
+from finflow.schema.roles import CARRIED, Role
 
-_DATA = ("env", "fold", "seed", "output_root")
-_CARRIED = (
-    *_DATA,
-    "budget",
-    "algo.network",
-    "offline",
-    "hardware.device",
-    "hardware.threads",
-)
-"""What one stage hands to the next; the regime and the algorithm are the stage's own."""
+_DATA = {Role.DATA, Role.FILE, Role.MARKET, Role.ENVIRONMENT, Role.OUTPUT}
+"""What of an earlier version's run is trained on again."""
 
 _OPTIONS = {"yahoo": ("dow30", "etf")}
 """Options of the group `env` by their source, where they are not named like it."""
@@ -77,7 +70,7 @@ def _again(path: Path) -> str | None:
     try:
         stage, source = stored["stage"], stored["env"]["source"]
         base = [f"env={_OPTIONS.get(source, (source,))[0]}"]
-        wanted = {key: value for key, value in flatten(stored).items() if under(key, _DATA)}
+        wanted = {key: value for key, value in flatten(stored).items() if role_of(key) in _DATA}
         return command_for(stage, load(stage, [*base, *_missing(stage, base, wanted)]))
     except (KeyError, TypeError, ConfigError):
         return None
@@ -125,7 +118,7 @@ def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str
     return [
         f"{key}={_hydra(wanted[key])}"
         for key in own
-        if key in wanted and wanted[key] != own[key] and under(key, _CARRIED) and under(key, READS[stage])
+        if key in wanted and wanted[key] != own[key] and role_of(key) in CARRIED and under(key, READS[stage])
     ]
 
 

@@ -16,14 +16,15 @@ import torch
 from finflow.artifacts.names import SUMMARY, WEIGHTS
 from finflow.artifacts.provenance import now, read_summary
 from finflow.config import digest
-from finflow.data.benchmark import EQUAL_WEIGHT
+from finflow.data.benchmark import series_files
 from finflow.errors import ParentError, StorageError
 from finflow.io.files import atomic_json, read_json
 from finflow.io.flatten import flatten
 from finflow.io.hashing import sha256_of
 from finflow.io.weights import load_weights
-from finflow.schema import Config
+from finflow.schema import Config, part_of
 from finflow.schema.env import Env
+from finflow.schema.roles import MATCHED, Role
 
 FACTS = "facts"
 KEY = ("data_fingerprint", "feature_spec", "network", "fold", "budget")
@@ -31,11 +32,6 @@ FIT = ("feature_spec", "network")
 """What any parent must share; data, fold and budget may differ where the user names the weights."""
 
 _NEEDED = {*KEY, "train", "validation", "test"}
-_RULES = {
-    "source", "tickers", "start", "end", "signals_lag", "delist_return", "min_history", "stale_run", "rebalance",
-    "regimes", "synthetic",
-}  # fmt: skip
-_SHAPELESS = {"dropout", "state_noise"}
 _PRETRAIN = "python experiments/pretrain.py"
 _SHOWN = 4
 
@@ -77,13 +73,12 @@ def parent_facts(
     feature_spec : what the networks' inputs mean, for example the names of all features.
     dates : of the fold, as `data.folds.fold_dates` gives them.
     """
-    budget = config.budget
     return {
         "data_fingerprint": market_fingerprint,
         "feature_spec": dict(feature_spec),
-        "network": config.algo.network.model_dump(exclude=_SHAPELESS),
+        "network": part_of(config.algo.network.model_dump(), MATCHED, "algo.network"),
         "fold": dates["name"],
-        "budget": budget.model_dump(include={"collect_episodes", "epochs", "updates_per_epoch"}),
+        "budget": part_of(config.budget.model_dump(), MATCHED, "budget"),
         "env": _rules(config.env),
         "algo": config.algo.name,
         "seed": config.seed,
@@ -250,10 +245,8 @@ def _stored(output_root: str | Path, weights: Path) -> str:
 
 def _rules(env: Env) -> dict[str, Any]:
     """What shapes a market beside its files, which have no place in weights: their paths differ between machines."""
-    return env.model_dump(include=_RULES) | {
-        "cash_yield": "file" if isinstance(env.cash_yield, str) else env.cash_yield,
-        "benchmark": EQUAL_WEIGHT if env.benchmark == EQUAL_WEIGHT else "file",
-    }
+    in_files = {key.removeprefix("env."): "file" for key in series_files(env)}
+    return part_of(env.model_dump(), MATCHED - {Role.FILE}, "env") | in_files
 
 
 def _key(facts: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The types of the configuration: sections without defaults, since each value stands once, in `conf/`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,9 +10,14 @@ from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm, Va
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import MonitorConfig
+from finflow.schema.roles import Grows, Marks, NotWith, ReadBy, Role, keys_where, marks_of
 from finflow.schema.tracking import Tracking
 
-STAGES = ("pretrain", "finetune", "evaluate", "collect", "look", "decide", "explain", "sweep", "dashboard")
+Stage = Literal["pretrain", "finetune", "collect", "evaluate", "look", "decide", "explain", "sweep", "dashboard"]
+STAGES: tuple[str, ...] = get_args(Stage)
+
+_TRAINING = ReadBy("pretrain", "finetune")
+_EVERY_STAGE = ReadBy(*STAGES)
 
 
 def _resume(value: Any) -> Any:
@@ -26,21 +31,21 @@ def _resume(value: Any) -> Any:
 class Budget(Schema):
     """How much work a run does; `experiment=demo` shrinks these."""
 
-    collect_episodes: Count
+    collect_episodes: Annotated[Count, Role.PRETRAINED, ReadBy("pretrain", "finetune", "collect")]
     """Episodes of offline data that behaviours live through."""
-    epochs: Count
+    epochs: Annotated[Count, Role.PRETRAINED, Grows("pretrain")]
     """Passes of phase 1."""
-    updates_per_epoch: Count | None
+    updates_per_epoch: Annotated[Count | None, Role.PRETRAINED]
     """Updates of one pass; null: as many as go once over the offline data."""
-    episodes: Count
+    episodes: Annotated[Count, ReadBy("finetune"), Grows("finetune")]
     """Episodes of phase 2."""
-    frozen_episodes: Annotated[int, Field(ge=0)]
+    frozen_episodes: Annotated[int, Field(ge=0), ReadBy("finetune")]
     """Hand-over: episodes that the frozen policy lives through before anything is updated."""
-    critic_updates: Annotated[int, Field(ge=0)]
+    critic_updates: Annotated[int, Field(ge=0), ReadBy("finetune")]
     """Hand-over: updates of the critic alone, before the policy learns."""
     crossfit_updates: Count
     """Updates of the actors that confidence is cross-fitted with."""
-    refit_updates: Annotated[int, Field(ge=0)]
+    refit_updates: Annotated[int, Field(ge=0), ReadBy("finetune")]
     """Updates of critic and value on offline data, where reward, discount or costs differ from the parent's."""
 
 
@@ -75,17 +80,21 @@ class MarketRegime(Schema):
 class Hardware(Schema):
     """Where tensors live and how training computes; the stages that judge compute in float32, as written."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], ReadBy("pretrain", "finetune", "collect", "evaluate", "decide", "explain")
+    ]
     """Where tensors live; auto: CUDA where there is one."""
-    threads: Annotated[int, Field(ge=1, le=1024)]
+    threads: Annotated[
+        int, Field(ge=1, le=1024), ReadBy("pretrain", "finetune", "collect", "evaluate", "decide", "explain")
+    ]
     """Threads of one process; the bits of a result depend on it."""
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Role.PRECISION]
     """What the networks multiply in: bf16 and fp16 are mixed precision, weights and losses stay fp32."""
-    gradient_checkpointing: bool
+    gradient_checkpointing: Annotated[bool, Role.SPEED]
     """Compute what the backward pass needs again instead of keeping it: less memory, more time."""
-    compile: Literal["default", "reduce-overhead"] | None
+    compile: Annotated[Literal["default", "reduce-overhead"] | None, Role.SPEED]
     """`torch.compile` of the whole update in this mode, meant for CUDA: on a CPU it hardly pays."""
-    distributed: bool
+    distributed: Annotated[bool, Role.PRECISION]
     """Whether torchrun starts several processes, which share out each batch and average gradients."""
 
 
@@ -95,9 +104,9 @@ class Init(Schema):
     `publish` says whether `latest` may find what phase 1 trains.
     """
 
-    weights: Text | None
+    weights: Annotated[Text | None, ReadBy("finetune")]
     """What phase 2 starts from: latest, a run's or (in a sweep) a sweep's folder, a weights file, or null: scratch."""
-    publish: bool
+    publish: Annotated[bool, Role.SAVING, ReadBy("pretrain")]
     """Phase 1: whether `latest` may find these weights."""
 
 
@@ -106,7 +115,7 @@ class Offline(Schema):
 
     dataset: Text | None
     """File made by `collect.py`; null: collected as needed, and cached."""
-    bootstrap_fraction: Fraction
+    bootstrap_fraction: Annotated[Fraction, ReadBy("pretrain", "finetune", "collect")]
     """Share of collected episodes that live through resampled history."""
 
 
@@ -126,15 +135,15 @@ class Checkpoint(Schema):
 class Evaluation(Schema):
     """Validation during training, and the verdict's bootstrap."""
 
-    every_epochs: Count
+    every_epochs: Annotated[Count, ReadBy("pretrain")]
     """Epochs of phase 1 from one validation to the next."""
-    every_episodes: Count
+    every_episodes: Annotated[Count, ReadBy("finetune")]
     """Episodes of phase 2 from one validation to the next."""
     objective: Literal["sharpe", "active_ir"]
     """Figure of validation days that selects the weights: Sharpe ratio, or information ratio of the active return."""
-    bootstrap_samples: Annotated[int, Field(ge=100)]
+    bootstrap_samples: Annotated[int, Field(ge=100), ReadBy("evaluate")]
     """Resamples behind each interval."""
-    block_days: Count
+    block_days: Annotated[Count, ReadBy("evaluate")]
     """Mean length of a block of the stationary bootstrap, days."""
 
 
@@ -143,64 +152,74 @@ class Sweep(Schema):
 
     dry_run: bool
     """Say how many jobs, hours and gigabytes a sweep would take, and run nothing."""
-    objective: Literal["sharpe", "active_ir"] | None
+    objective: Annotated[Literal["sharpe", "active_ir"] | None, ReadBy("sweep")]
     """What the table of a sweep is sorted by; null: what its jobs selected by."""
 
 
 class Config(Schema):
     """Root of every stage's configuration."""
 
-    stage: Literal["pretrain", "finetune", "evaluate", "collect", "look", "decide", "explain", "sweep", "dashboard"]
+    stage: Annotated[Stage, Role.METHOD, _EVERY_STAGE]
     """Set by the entry point."""
-    name: Annotated[str, BeforeValidator(number_as_text), Field(pattern=r"^\w[\w.+-]*$", max_length=80)]
+    name: Annotated[
+        str,
+        BeforeValidator(number_as_text),
+        Field(pattern=r"^\w[\w.+-]*$", max_length=80),
+        Role.NAME,
+        ReadBy("pretrain", "finetune", "collect"),
+    ]
     """Name of the run, a part of its folder's."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Annotated[int, Field(ge=0, lt=2**63), Role.DATA, ReadBy("pretrain", "finetune", "collect")]
     """Every random draw follows from it."""
-    fold: Text
+    fold: Annotated[Text, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look")]
     """Which test window; auto is the last there is, and the embedded prices know 2000, 2008, 2013 and 2018."""
-    output_root: Text
+    output_root: Annotated[Text, Role.OUTPUT, _EVERY_STAGE]
     """Folder that everything is written under."""
-    run: Text | Annotated[list[Text], Field(min_length=1)]
+    run: Annotated[
+        Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy("evaluate", "decide", "explain")
+    ]
     """Run to judge: latest, a run folder, several as [DIR,DIR], or a sweep's folder for all of its jobs."""
-    audit: bool
+    audit: Annotated[bool, Role.REQUEST, ReadBy("evaluate")]
     """Look for leaks in data, features and fold; the test window stays shut."""
-    sectors: Text | None
+    sectors: Annotated[Text | None, Role.REQUEST, ReadBy("evaluate"), NotWith("audit")]
     """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
-    holdings: Text | None
+    holdings: Annotated[Text | None, Role.REQUEST, ReadBy("decide")]
     """A CSV `ticker,shares` or `ticker,weight` of what is held, with a row CASH; null: `capital` in cash."""
-    capital: Positive | None
+    capital: Annotated[Positive | None, Role.REQUEST, ReadBy("decide")]
     """Money that weights are turned into shares with; without `holdings` it is cash that is invested."""
-    min_trade: Annotated[float, Field(ge=0, lt=1)]
+    min_trade: Annotated[float, Field(ge=0, lt=1), Role.REQUEST, ReadBy("decide")]
     """Smallest trade that is ordered, a fraction of net asset value."""
-    lot: Positive
+    lot: Annotated[Positive, Role.REQUEST, ReadBy("decide")]
     """Shares that are traded together; 1: whole shares."""
-    date: Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None
+    date: Annotated[
+        Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None, Role.REQUEST, ReadBy("explain")
+    ]
     """A day, or [first,last]; null: the test window."""
-    top: Count | None
+    top: Annotated[Count | None, Role.REQUEST, ReadBy("explain")]
     """As many of the largest trades; null: every day of `date`, or the largest trade."""
-    episodes: Count
+    episodes: Annotated[Count, Role.REQUEST, ReadBy("collect")]
     """Episodes that are collected."""
-    out: Text
+    out: Annotated[Text, Role.REQUEST, ReadBy("collect")]
     """File that collected data is written to."""
-    dir: Text
+    dir: Annotated[Text, Role.COMMAND, ReadBy("sweep")]
     """Sweep to read: latest, or its folder."""
-    confidence: Literal["none", "validation", "crossfit"]
+    confidence: Annotated[Literal["none", "validation", "crossfit"], Role.METHOD, _TRAINING]
     """Evidence that decides how much of a policy's tilt is deployed; none: all of it."""
-    budget: Budget
-    reward: Reward
-    init: Init
-    offline: Offline
-    checkpoint: Checkpoint
-    resume: Annotated[Literal[True] | str | None, BeforeValidator(_resume)]
+    budget: Annotated[Budget, Role.STUDY, _TRAINING]
+    reward: Annotated[Reward, Role.METHOD, _TRAINING]
+    init: Annotated[Init, Role.INIT, _TRAINING]
+    offline: Annotated[Offline, Role.STUDY, _TRAINING]
+    checkpoint: Annotated[Checkpoint, Role.SAVING, _TRAINING]
+    resume: Annotated[Literal[True] | str | None, BeforeValidator(_resume), Role.COMMAND, _TRAINING]
     """Go on with an interrupted run: true for the newest of the same settings, a run folder, or one checkpoint."""
-    evaluation: Evaluation
-    sweep: Sweep
-    market_regime: MarketRegime
-    env: Env
-    hardware: Hardware
-    tracking: Tracking
-    monitor: MonitorConfig
-    algo: Algorithm
+    evaluation: Annotated[Evaluation, Role.METHOD, _TRAINING, NotWith("audit")]
+    sweep: Annotated[Sweep, Role.COMMAND, _TRAINING]
+    market_regime: Annotated[MarketRegime, Role.METHOD, _TRAINING]
+    env: Annotated[Env, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look")]
+    hardware: Annotated[Hardware, Role.HOST, _TRAINING]
+    tracking: Annotated[Tracking, Role.TRACKING, ReadBy("pretrain", "finetune", "dashboard")]
+    monitor: Annotated[MonitorConfig, Role.METHOD, _TRAINING]
+    algo: Annotated[Algorithm, Role.METHOD, _TRAINING]
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -237,35 +256,37 @@ def _named(phase: type[Schema]) -> tuple[str, ...]:
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": _named(OfflineAlgorithm), "finetune": _named(OnlineAlgorithm)}
 """Algorithms of each training stage; the first is the default."""
 
-_SHARED = ("stage", "output_root")
-_HOST = ("hardware.device", "hardware.threads")
-_TRAINING = (*_SHARED, "name", "seed", "fold", "env", "hardware", "offline", "checkpoint", "resume", "sweep.dry_run")
+MARKS: Marks = marks_of(Config)
+"""What each key and section is to a run, and who reads it."""
+
 READS: Mapping[str, tuple[str, ...]] = {
-    "pretrain": (
-        *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "budget.collect_episodes",
-        "budget.epochs", "budget.updates_per_epoch", "budget.crossfit_updates", "confidence",
-        "evaluation.every_epochs", "evaluation.objective",
-        "init.publish",
-    ),
-    "finetune": (
-        *_TRAINING, "tracking", "monitor", "algo", "market_regime", "reward", "init.weights", "budget.collect_episodes",
-        "budget.epochs", "budget.updates_per_epoch",  # of the parent that is looked for
-        "budget.episodes", "budget.frozen_episodes", "budget.critic_updates", "budget.refit_updates",
-        "budget.crossfit_updates", "confidence",
-        "evaluation.every_episodes", "evaluation.objective",
-    ),
-    "collect": (*_SHARED, "name", "seed", "fold", "env", *_HOST, "episodes", "out",
-                "offline.bootstrap_fraction", "budget.collect_episodes"),
-    "evaluate": (
-        *_SHARED, "run", "audit", "sectors", *_HOST, "evaluation.bootstrap_samples", "evaluation.block_days",
-    ),
-    "look": (*_SHARED, "fold", "env"),
-    "decide": (*_SHARED, "run", "env.end", "holdings", "capital", "min_trade", "lot", *_HOST),
-    "explain": (*_SHARED, "run", "date", "top", *_HOST),
-    "sweep": (*_SHARED, "dir", "sweep.objective"),
-    "dashboard": (*_SHARED, "tracking"),
-}  # fmt: skip
+    stage: keys_where(MARKS, lambda mark, stage=stage: stage in mark.read_by) for stage in STAGES
+}
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""
 
-IDLE: Mapping[str, tuple[str, ...]] = {"audit": ("sectors", "evaluation")}
+IDLE: Mapping[str, tuple[str, ...]] = {
+    switch: keys_where(MARKS, lambda mark, switch=switch: mark.not_with == switch)
+    for switch in {mark.not_with for mark in MARKS.values() if mark.not_with is not None}
+}
 """A switch -> what its stage reads only where it is off: typed beside it, these keys are refused."""
+
+GROWS: Mapping[str, str] = {mark.grows: key for key, mark in MARKS.items() if mark.grows is not None}
+"""A training stage -> what a resumed run of it may be given more of."""
+
+
+def part_of(values: Mapping[str, Any], roles: Collection[Role], section: str = "") -> dict[str, Any]:
+    """Those of the nested `values` of a configuration, or of its `section`, that have one of `roles`, nested too."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{section}.{name}" if section else name
+        if isinstance(value, dict):
+            found |= {name: inside} if (inside := part_of(value, roles, key)) else {}
+        elif role_of(key) in roles:
+            found[name] = value
+    return found
+
+
+def role_of(key: str) -> Role | None:
+    """Role of a key or section; None where there is no such key."""
+    mark = MARKS.get(key)
+    return None if mark is None else mark.role

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positive, Schedule, Schema
+from finflow.schema.roles import Role
 
 
 class Network(Schema):
@@ -22,9 +23,9 @@ class Network(Schema):
     """Atoms of the critic's distribution."""
     layer_norm: bool
     """Normalise the first hidden layer (Ba et al. 2016); false is the plain network of most papers and libraries."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1), Role.STUDY]
     """Of the policy's hidden units, in training."""
-    state_noise: NonNegative
+    state_noise: Annotated[NonNegative, Role.STUDY]
     """Standard deviation of noise on the scaled features, in training."""
 
 
@@ -50,7 +51,7 @@ class OfflineAlgorithm(Schema):
     """Discount a day."""
     actors: Count
     """Policies trained side by side in one pass, whose decisions are averaged."""
-    network: Network
+    network: Annotated[Network, Role.PRETRAINED]
 
 
 class DirectConfig(OfflineAlgorithm, ValueGradients):
@@ -196,7 +197,7 @@ class OnlineAlgorithm(ValueGradients):
     entropy: Entropy
     gate: Gate | None
     cql: CQL | None
-    network: Network
+    network: Annotated[Network, Role.PRETRAINED]
 
 
 class BCellConfig(OnlineAlgorithm):

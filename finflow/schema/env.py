@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
 from finflow.schema.fields import Count, Day, Discount, Fraction, NonNegative, Positive, Schema, Text
+from finflow.schema.roles import ReadBy, Role
 
 _FROM_FILES = ("csv",)
 """Sources that read `env.path`."""
@@ -114,56 +115,56 @@ PLAIN = Format(separator="comma", decimal="point", thousands="none", date="YYYY-
 class Env(Schema):
     """Where prices come from, and how a portfolio of them is accounted for."""
 
-    source: Literal["sp500", "yahoo", "csv", "synthetic"]
+    source: Annotated[Literal["sp500", "yahoo", "csv", "synthetic"], Role.DATA]
     """Where prices come from; set by the option of `env`."""
-    path: Text | None
+    path: Annotated[Text | None, Role.FILE]
     """File or folder of prices, of env=csv: see docs/data.md for what is read."""
-    volume: Text | None
+    volume: Annotated[Text | None, Role.FILE]
     """File of volumes laid out as the prices are, of env=csv, where the prices come without."""
-    format: Format
-    calendar: Literal["all", "common"]
+    format: Annotated[Format, Role.FILE]
+    calendar: Annotated[Literal["all", "common"], Role.FILE]
     """Days that are used: all, each of which needs every live name's price, or those that have it."""
-    lost_rows: Fraction
+    lost_rows: Annotated[Fraction, Role.ENVIRONMENT]
     """Share of the rows that env.calendar=common may leave out."""
-    tickers: Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None
+    tickers: Annotated[Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None, Role.DATA]
     """Names to use, in that order; null: all of the source's."""
-    start: Day | None
+    start: Annotated[Day | None, Role.DATA]
     """First day; of Yahoo the first that is asked for."""
-    end: Day | None
+    end: Annotated[Day | None, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "decide")]
     """Last day that is used; null: the last there is, of Yahoo yesterday."""
-    signals: Text | None
+    signals: Annotated[Text | None, Role.FILE]
     """Your own signals: a CSV laid out as prices are, or a folder of them."""
-    signals_lag: Annotated[int, Field(ge=0)]
+    signals_lag: Annotated[int, Field(ge=0), Role.DATA]
     """Days from a signal's date to the close that may use it; 0: known before that day's close."""
-    snapshot: Text | None
+    snapshot: Annotated[Text | None, Role.FILE]
     """File that freezes the data: made where it is missing, read where it is there."""
-    periods_per_year: Literal["auto"] | Annotated[int, Field(ge=12, le=366)]
+    periods_per_year: Annotated[Literal["auto"] | Annotated[int, Field(ge=12, le=366)], Role.FILE]
     """Rows of a year, by which figures are annualised and windows counted; auto: as the dates have it."""
-    delist_return: Annotated[float, Field(ge=-1)]
+    delist_return: Annotated[float, Field(ge=-1), Role.MARKET]
     """Return of the day after a name's last price."""
-    min_history: Annotated[int, Field(ge=LEAST_HISTORY)]
+    min_history: Annotated[int, Field(ge=LEAST_HISTORY), Role.MARKET]
     """Priced trading days that a name needs before it may be traded (252 a year, on any calendar)."""
-    stale_run: Annotated[int, Field(ge=2)]
+    stale_run: Annotated[int, Field(ge=2), Role.MARKET]
     """Equal closes in a row from which a name counts as frozen."""
-    split_jump: Annotated[float, Field(gt=0)]
+    split_jump: Annotated[float, Field(gt=0), Role.ENVIRONMENT]
     """Return of one day, as a fraction, that is warned of whatever the name's volatility."""
-    cost_bps: NonNegative
+    cost_bps: Annotated[NonNegative, Role.ENVIRONMENT]
     """Commission, basis points of what is traded."""
-    slippage_bps: NonNegative
+    slippage_bps: Annotated[NonNegative, Role.ENVIRONMENT]
     """Slippage, basis points of what is traded."""
-    cash_yield: float | Annotated[str, Field(min_length=1)]  # not `Text`: 0 is a number here
+    cash_yield: Annotated[float | Annotated[str, Field(min_length=1)], Role.MARKET]  # not `Text`: 0 is a number here
     """What cash earns: a yearly rate, or the path of a CSV with a yearly rate a date."""
-    benchmark: Annotated[str, BeforeValidator(_benchmark), Field(min_length=1)]
+    benchmark: Annotated[str, BeforeValidator(_benchmark), Field(min_length=1), Role.MARKET]
     """What the reward is measured against: equal_weight, or the path of a CSV with a level a date."""
-    rebalance: Literal["daily", "weekly", "monthly"]
+    rebalance: Annotated[Literal["daily", "weekly", "monthly"], Role.MARKET]
     """How often the policy decides."""
-    episode_days: Annotated[int, Field(ge=21)]
+    episode_days: Annotated[int, Field(ge=21), Role.ENVIRONMENT]
     """Trading days of a training episode (252 a year, on any calendar)."""
-    parallel: Count
+    parallel: Annotated[Count, Role.ENVIRONMENT]
     """Episodes that are lived through side by side."""
-    limits: Limits
-    regimes: Regimes
-    synthetic: Synthetic | None
+    limits: Annotated[Limits, Role.ENVIRONMENT]
+    regimes: Annotated[Regimes, Role.MARKET]
+    synthetic: Annotated[Synthetic | None, Role.DATA]
 
     @model_validator(mode="after")
     def _fits_source(self) -> Self:

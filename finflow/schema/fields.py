@@ -1,7 +1,8 @@
 """What every section is built of: the base of all sections, and the kinds of values."""
 
 from datetime import date
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -12,6 +13,15 @@ class Schema(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def schemas_in(hint: Any) -> list[type[Schema]]:
+    """Sections that an annotation may hold: several of a union."""
+    if isinstance(hint, type) and issubclass(hint, Schema):
+        return [hint]
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        return [found for arg in get_args(hint) for found in schemas_in(arg)]
+    return []
 
 
 def _calendar_day(value: str) -> str:

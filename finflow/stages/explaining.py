@@ -15,14 +15,15 @@ from finflow.evaluation.stored_track import read_track
 from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.explanations.overview import Overview, overview
+from finflow.schema import part_of
+from finflow.schema.roles import Role
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import Kind, by_fold
 
 CARDS = 3
 """Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
-_ELSEWHERE = {"output_root", "hardware", "tracking", "run", "out", "episodes", "audit", "sectors", "date", "top",
-              "holdings", "capital", "min_trade", "lot"}  # fmt: skip
-"""Keys that say where and how a run was made, not what it is."""
+_WHAT_IT_IS = set(Role) - {Role.OUTPUT, Role.HOST, Role.SPEED, Role.PRECISION, Role.TRACKING, Role.REQUEST}
+"""All but where and how a run was made. It could do without commands and names; hashes of earlier cards hold them."""
 
 
 def subject_of(trained: Trained) -> Subject:
@@ -48,7 +49,7 @@ def provenance_of(trained: Trained) -> dict[str, Any]:
         "run": f"{own.stage}/{trained.folder.parent.name}/{trained.folder.name}",
         "data": f"{own.env.source}, {market.dates[0]} to {market.dates[-1]}",
         "data_fingerprint": market.fingerprint,
-        "config_hash": digest(own.model_dump(exclude=_ELSEWHERE)),
+        "config_hash": digest(part_of(own.model_dump(), _WHAT_IT_IS)),
         "weights_sha256": trained.summary.get("weights_sha256"),
         "fold": trained.prepared.fold.name,
         "seed": own.seed,

@@ -10,20 +10,16 @@ from finflow.artifacts.commands import command_for, command_line, under
 from finflow.artifacts.names import CONFIG, SUMMARY
 from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
 from finflow.config import compose_stage, digest, from_yaml, load
+from finflow.config_errors import PRESETS
 from finflow.errors import ParentError
 from finflow.io.flatten import flatten
-from finflow.schema import Config
+from finflow.schema import MARKS, READS, Config, role_of
+from finflow.schema.roles import CARRIED, MATCHED, Role
 from finflow.stages.prepare import Prepared, prepare
 from finflow.sweeps.folder import Pin, SweepFolder
 from finflow.sweeps.plan import Job, Plan
 
-SHAPING = (
-    "algo.network", "budget.collect_episodes", "budget.epochs", "budget.updates_per_epoch", "env", "fold", "seed",
-)  # fmt: skip
-"""Keys by which pretrained weights are told apart."""
-_DECIDING = (*SHAPING, "ablation", "algo", "init", "offline")
-"""Keys on which it hangs what a job starts from."""
-_ALIKE = ("algo.", "offline.")
+_COMPUTING = {Role.HOST, Role.SPEED, Role.PRECISION}
 
 
 def pin(stage: str, plan: Plan) -> dict[str, Pin]:
@@ -39,7 +35,7 @@ def pin(stage: str, plan: Plan) -> dict[str, Pin]:
         makes them all.
     """
     if stage == "pretrain":
-        trials = any(not under(key, SHAPING) for key in plan.swept)
+        trials = any(role_of(key) not in MATCHED for key in plan.swept)
         typed = any(text.startswith("init.publish=") for text in plan.fixed) or "init.publish" in plan.swept
         return {job.name: Pin({"init.publish": False}) for job in plan.jobs} if trials and not typed else {}
     found: dict[str, Pin | None] = {}
@@ -53,12 +49,13 @@ def pin(stage: str, plan: Plan) -> dict[str, Pin]:
 
 
 def _deciding(job: Job) -> str:
-    """Values of a job's keys on which its parent hangs."""
-    return digest({k: v for k, v in job.values.items() if under(k, _DECIDING) and not _is_alike(k)})
+    """Those values of a job that decide which weights it starts from."""
+    return digest({key: value for key, value in job.values.items() if key in PRESETS or _decides(key)})
 
 
-def _is_alike(key: str) -> bool:
-    return key.startswith(_ALIKE) and not under(key, SHAPING)
+def _decides(key: str) -> bool:
+    """Whether a key, or one of its section or group, decides what a job starts from."""
+    return any(mark.role in MATCHED | {Role.INIT} for one, mark in MARKS.items() if under(one, (key,)))
 
 
 def _pin_one(config: Config, markets: dict[str, Prepared], plan: Plan) -> Pin | None:
@@ -121,7 +118,7 @@ def _place(parent: Parent) -> Path:
 
 def _advice(reason: str, plan: Plan) -> str:
     """The refusal of one job, with the command that pretrains what the whole sweep needs."""
-    parents = [key for key in plan.swept if under(key, SHAPING) and key != "seed"]
+    parents = [key for key in plan.swept if role_of(key) in MATCHED and key != "seed"]
     if not parents:
         return reason
     read = [word for text in plan.fixed for word in _for_pretrain(text)]
@@ -134,7 +131,7 @@ def _for_pretrain(text: str) -> list[str]:
     """What of an override shapes a parent; of presets those that do not sweep themselves."""
     key, _, value = text.partition("=")
     if key != "experiment":
-        return [text] if under(key, (*SHAPING, "output_root", "offline", "hardware")) else []
+        return [text] if role_of(key) in CARRIED | _COMPUTING and under(key, READS["pretrain"]) else []
     presets = [
         text for text in (f"experiment={name}" for name in value.strip("[]").split(",")) if text != "experiment=null"
     ]

@@ -15,17 +15,12 @@ from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json, remove_leftovers, storage_errors
 from finflow.io.flatten import flatten
 from finflow.io.lock import LOCK, locked
-from finflow.schema import READS, Config
+from finflow.schema import GROWS, READS, Config, role_of
+from finflow.schema.roles import Role
 from finflow.tracking.console import warn
 from finflow.tracking.jsonl import Mark, Position, differs
 
-GROWS = {"pretrain": "budget.epochs", "finetune": "budget.episodes"}
-"""What a resumed run may be given more of."""
-
-_FREE = (
-    "output_root", "resume", "checkpoint", "tracking", "hardware.device", "hardware.threads", "hardware.compile",
-    "hardware.gradient_checkpointing",
-)  # fmt: skip
+_FREE = {Role.OUTPUT, Role.SAVING, Role.TRACKING, Role.HOST, Role.SPEED}
 """What may change when a run is resumed: none of it changes more than the last bits of a result."""
 
 
@@ -231,7 +226,7 @@ def _allowed_changes(folder: Path, stored: Config, config: Config) -> dict[str, 
 def _changes(stored: Config, config: Config) -> dict[str, list[Any]]:
     """Keys that the stage reads and whose values differ: the stored one, and this one."""
     then, now = flatten(stored.model_dump()), flatten(config.model_dump())
-    keys = [key for key in {**then, **now} if under(key, READS[config.stage]) and not under(key, ("resume",))]
+    keys = [key for key in {**then, **now} if under(key, READS[config.stage]) and role_of(key) is not Role.COMMAND]
     return {key: [then.get(key), now.get(key)] for key in keys if then.get(key) != now.get(key)}
 
 
@@ -240,7 +235,7 @@ def _refused(stage: str, changed: Mapping[str, list[Any]]) -> dict[str, list[Any
     return {
         key: values
         for key, values in changed.items()
-        if not under(key, _FREE) and not (key == GROWS[stage] and values[1] > values[0])
+        if role_of(key) not in _FREE and not (key == GROWS[stage] and values[1] > values[0])
     }
 
 

@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.agents.greedy import Floats, GreedyPolicy
+from finflow.artifacts.commands import under
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
-from finflow.schema import Config
+from finflow.schema import READS, Config, role_of
+from finflow.schema.roles import CARRIED, Role
 from finflow.stages.loaded_run import Trained
 
 Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
 """How runs belong together; an ensemble is folds of which each has several seeds."""
-_PLACE = {"output_root", "run", "name", "out", "episodes", "init.weights"}
-_HOST = ("hardware.", "tracking.", "evaluation.")
+_COMPARED = CARRIED - {Role.HOST, Role.OUTPUT} | {Role.METHOD}
+"""What makes a run another one; the parent's weights differ between seeds anyway."""
 
 
 class AveragedPolicy:
@@ -50,7 +52,7 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
     folders = [run.folder.resolve() for run in runs]
     if len(set(folders)) < len(folders):
         raise ConfigError(f"run: {runs[0].folder.name} and others: the same run is named twice; name each once")
-    differing = _differing([_method(run.config) for run in runs])
+    differing = _differing([_settings(run.config) for run in runs])
     prints = {run.prepared.market.fingerprint for run in runs}
     if len(prints) > 1:
         raise ConfigError("run: these runs were trained on different data; evaluate them one by one")
@@ -91,9 +93,9 @@ def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
         return [f"seed {run.config.seed}" for run in runs]
     if kind in ("folds", "ensemble"):
         return [f"fold {name}" for name in by_fold(runs)]
-    leaves = [_method(run.config) for run in runs]
-    keys = sorted(_differing(leaves))
-    names = [", ".join(f"{key}={leaf.get(key)}" for key in keys)[:80] for leaf in leaves]
+    settings = [_settings(run.config) for run in runs]
+    keys = sorted(_differing(settings))
+    names = [", ".join(f"{key}={one.get(key)}" for key in keys)[:80] for one in settings]
     folders = [run.folder.name for run in runs]
     unique = [name and names.count(name) == 1 for name in names]
     return [name if one else f"{name} {place}".strip() for name, one, place in zip(names, unique, folders, strict=True)]
@@ -113,11 +115,12 @@ def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
     return {name: one.line() for name, one in known if one is not None}
 
 
-def _method(config: Config) -> dict[str, Any]:
-    """Settings by key that set runs apart: not where a run lies, nor the machine and judging that it had."""
-    return {k: v for k, v in flatten(config.model_dump()).items() if k not in _PLACE and not k.startswith(_HOST)}
+def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
+    keys = {key for one in settings for key in one}
+    return {key for key in keys if len({repr(one.get(key)) for one in settings}) > 1}
 
 
-def _differing(leaves: Sequence[Mapping[str, Any]]) -> set[str]:
-    keys = {key for leaf in leaves for key in leaf}
-    return {key for key in keys if len({repr(leaf.get(key)) for leaf in leaves}) > 1}
+def _settings(config: Config) -> dict[str, Any]:
+    """What makes a run what it is, by key."""
+    read = READS[config.stage]
+    return {k: v for k, v in flatten(config.model_dump()).items() if under(k, read) and role_of(k) in _COMPARED}

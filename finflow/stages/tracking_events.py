@@ -11,18 +11,19 @@ from torch import nn
 
 from finflow.artifacts.names import WEIGHTS
 from finflow.nn.networks import Networks
-from finflow.schema import READS, Config
+from finflow.schema import READS, Config, role_of
+from finflow.schema.roles import Role
 from finflow.sweeps.folder import SweepFolder
 from finflow.tracking.jsonl import METRICS
 from finflow.tracking.sink import Outcome, Start
 from finflow.tracking.tracker import CompositeTracker
 
-_UNTOLD = ("stage", "output_root", "tracking")  # they shape no result
+_UNTOLD = {Role.OUTPUT, Role.TRACKING}  # they shape no result
 
 
 def start_of(config: Config, folder: Path, record: Mapping[str, Any]) -> Start:
     """How a run begins: the sections of its configuration that its stage reads, and its `run.json`."""
-    read = {key.split(".")[0] for key in READS[config.stage]} - set(_UNTOLD)
+    read = {key.split(".")[0] for key in READS[config.stage] if role_of(key) not in _UNTOLD} - {"stage"}
     settings = {key: value for key, value in config.model_dump(mode="json").items() if key in read}
     group = folder.resolve().parent
     return Start(config.stage, config.name, settings, record, group.name if SweepFolder(group).exists else None)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from finflow.config import digest
 from finflow.config_errors import parse_override, sweep_values
 from finflow.errors import ConfigError
+from finflow.schema import role_of
+from finflow.schema.roles import Role
 
-ONE_VALUE = ("output_root", "name", "experiment")
-"""One value each for a whole sweep: they say where it lies, or what it is."""
+_SHARED = {Role.OUTPUT, Role.NAME}
+"""What a whole sweep shares, like its preset: where it lies, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | No
         values = sweep_values(stage, text)
         if values is not None:
             swept[key] = values
-            if key in ONE_VALUE:
+            if key == "experiment" or role_of(key) in _SHARED:
                 raise ConfigError(f"{text}: a whole sweep shares one; give it one value")
     fixed = tuple(text for key, text in typed.items() if key not in swept)
     identity = [text for text in fixed if not text.startswith("output_root=")]

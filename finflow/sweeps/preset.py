@@ -15,9 +15,10 @@ from finflow.config_errors import PRESETS, group_choices, parse_override
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.flatten import flatten
-from finflow.schema import READS, Config
+from finflow.schema import READS, Config, role_of
+from finflow.schema.roles import Role
 
-_ASIDE = ("stage", "output_root", "sweep", "resume", "init.publish")
+_ASIDE = {Role.OUTPUT, Role.SAVING, Role.COMMAND}
 """Where results go, and what no preset should decide."""
 
 
@@ -36,7 +37,8 @@ def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     stage = config.stage
     typed = {o.key_or_group: str(o.value()) for o in map(parse_override, overrides)}
     groups = {key: typed[key] for key in group_choices(stage) if key in typed and key not in PRESETS}
-    wanted = {k: v for k, v in flatten(config.model_dump()).items() if under(k, READS[stage]) and not under(k, _ASIDE)}
+    given = flatten(config.model_dump())
+    wanted = {k: v for k, v in given.items() if under(k, READS[stage]) and role_of(k) not in _ASIDE}
     lines = [f"{key}={option}" for key, option in groups.items()]
     differ = _differing(stage, lines, wanted)
     first = {key: value for key, value in differ.items() if key in typed}
