@@ -35,7 +35,9 @@ from finflow.data.regimes import label_regimes
 from finflow.data.sources import load_prices
 from finflow.data.status import Trading, simple_returns, trading
 from finflow.io.hashing import content_hash
+from finflow.schema import part_of
 from finflow.schema.env import Env
+from finflow.schema.roles import Role
 
 FEATURE_VERSION = 1
 """Raised whenever a formula of features or labels changes: weights then know that they were trained on others."""
@@ -147,10 +149,12 @@ def _features(
 
 def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar) -> str:
     """Hash of everything that shapes the arrays of a market."""
-    rules = [env.delist_return, env.min_history, env.stale_run, env.rebalance, env.benchmark == EQUAL_WEIGHT]
-    rules += env.regimes.model_dump().values()
-    if not isinstance(env.cash_yield, str):
-        rules.append(env.cash_yield)
+    market = part_of(env.model_dump(), {Role.MARKET}, "env")
+    benchmark, cash_yield = market.pop("benchmark"), market.pop("cash_yield")  # whose files are among the arrays
+    rules = [rule for rule in market.values() if not isinstance(rule, dict)] + [benchmark == EQUAL_WEIGHT]
+    rules += [rule for section in market.values() if isinstance(section, dict) for rule in section.values()]
+    if not isinstance(cash_yield, str):
+        rules.append(cash_yield)
     if calendar.year != TRADING_YEAR:  # a market of business days keeps the hash that it always had
         rules.append(f"{calendar.year} rows a year")
     shape = [FEATURE_VERSION, *FEATURES, *MARKET_FEATURES, *rules]

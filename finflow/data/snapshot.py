@@ -21,7 +21,9 @@ from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import atomic_write
 from finflow.io.hashing import content_hash
+from finflow.schema import part_of
 from finflow.schema.env import Env
+from finflow.schema.roles import Role
 
 FORMAT = 1
 _HEAD, _SIGNAL, _FILE = "finflow-snapshot", "signal:", "file:"
@@ -104,15 +106,13 @@ def thaw(path: Path, env: Env) -> Prices:
 
 def settings_of(env: Env) -> dict[str, Any]:
     """What a data set depends on beside the files it was read from."""
-    return {
-        "source": env.source,
-        "tickers": env.tickers,
+    settings = part_of(env.model_dump(), {Role.DATA}, "env")
+    lag = settings.pop("signals_lag")
+    return settings | {
         "start": env.start if env.source == "yahoo" else None,  # others hand over all their days
-        "end": env.end,
         "calendar": None if env.calendar == "all" else env.calendar,
-        "synthetic": None if env.synthetic is None else env.synthetic.model_dump(),
         "regimes": env.regimes.model_dump() if env.synthetic and env.synthetic.signal == "regime" else None,
-        "signals": None if env.signals is None else f"of lag {env.signals_lag}",
+        "signals": None if env.signals is None else f"of lag {lag}",
         "benchmark": EQUAL_WEIGHT if env.benchmark == EQUAL_WEIGHT else "a file",
         "cash_yield": "a file" if isinstance(env.cash_yield, str) else "a rate",
     }

@@ -10,7 +10,7 @@ from finflow.artifacts.commands import command_for, command_line, under
 from finflow.artifacts.names import CONFIG, SUMMARY
 from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
 from finflow.config import compose_stage, digest, from_yaml, load
-from finflow.config_errors import PRESETS
+from finflow.config_errors import PRESETS, parse_override
 from finflow.errors import ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import MARKS, READS, Config, role_of
@@ -49,8 +49,11 @@ def pin(stage: str, plan: Plan) -> dict[str, Pin]:
 
 
 def _deciding(job: Job) -> str:
-    """Those values of a job that decide which weights it starts from."""
-    return digest({key: value for key, value in job.values.items() if key in PRESETS or _decides(key)})
+    """Those values of a job that decide which weights it starts from: of a sweep's, those of its own values."""
+    typed = {one.key_or_group: str(one.value()) for one in map(parse_override, job.overrides)}
+    folder = SweepFolder(Path(typed.get("init.weights", "latest")))
+    theirs = folder.manifest().swept if folder.exists else {}
+    return digest({k: v for k, v in job.values.items() if k in PRESETS or k in theirs or _decides(k)})
 
 
 def _decides(key: str) -> bool:
