@@ -24,7 +24,8 @@ from finflow.config import compose_stage, parse
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
 from finflow.io.flatten import flatten
-from finflow.schema import Config
+from finflow.schema import Config, role_of
+from finflow.schema.roles import Role
 from finflow.sweeps.cost import told, work
 from finflow.sweeps.folder import Manifest, Status, SweepFolder
 from finflow.sweeps.jobs import JobError, run_job
@@ -162,7 +163,7 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
         raise ConfigError(f"{folder.path}: holds the sweep of another command line; name another hydra.sweep.dir")
     before, now = flatten(dict(found.settings)), flatten(first.model_dump())
     for key in {**before, **now}:
-        if before.get(key) != now.get(key) and key.split(".")[0] not in ("output_root", "sweep"):
+        if before.get(key) != now.get(key) and role_of(key) not in (Role.OUTPUT, Role.COMMAND):
             was = f"{key}={before.get(key)}, now {now.get(key)}"
             raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
 
