@@ -20,7 +20,7 @@ from finflow.data.build import build_market
 from finflow.errors import ConfigError, ParentError, StorageError
 from finflow.io.hashing import sha256_of
 from finflow.schema import MARKS, READS, STAGES, Config, keys_where
-from finflow.schema.algo import IQL, TD3BC
+from finflow.schema.algo import IQLConfig, TD3BCConfig
 from finflow.schema.fields import Count, Discount, NonNegative
 from finflow.schema.roles import ReadBy, Role, marks_of
 from finflow.stages.explaining import provenance_of
@@ -169,7 +169,7 @@ def test_a_key_without_role_or_reader_and_one_marked_twice_are_found() -> None:
         marks_of(create_model("Config", __base__=Config, orphan=(Count, ...)))
     with pytest.raises(TypeError, match="orphan: has no reader"):
         marks_of(create_model("Config", __base__=Config, orphan=(Annotated[Count, Role.DATA], ...)))
-    other = create_model("Other", __base__=IQL, gamma=(Annotated[Discount, Role.DATA], ...))
-    algo = Annotated[(TD3BC | other, *Config.model_fields["algo"].metadata)]  # type: ignore[valid-type]
+    other = create_model("Other", __base__=IQLConfig, gamma=(Annotated[Discount, Role.DATA], ...))
+    algo = Annotated[(TD3BCConfig | other, *Config.model_fields["algo"].metadata)]  # type: ignore[valid-type]
     with pytest.raises(TypeError, match=r"algo\.gamma: Other marks it otherwise"):
         marks_of(create_model("Config", __base__=Config, algo=(algo, ...)))
