@@ -73,6 +73,8 @@ def evaluate(config: Config, folder: Path) -> Result:
     print(timing(result.run_dir))
     for name, line in result.confidence.items():
         print(f"Confidence{f', {name}' if name else ''}: {line}")
+    if result.rendered_from is not None:
+        print(f"Made from the evaluation in {shown(result.rendered_from)}: the test window was not opened again")
     print(f"Test window opened {found.window_opened} times")
     print(found.verdict.line())
     print(f"Report: {shown(result.report)}")

@@ -85,11 +85,7 @@ def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -
         If the log cannot be read.
     """
     path = Path(output_root) / FILE_NAME
-    text = b""
-    if path.exists():
-        with storage_errors(path, "read"):
-            text = path.read_bytes()
-    entries = _verified(path, text[: text.rfind(b"\n") + 1])
+    entries = _entries(path)
     known = {START, *(entry["hash"] for entry in entries)}
     for run, head in (noted or {}).items():
         if head not in known:
@@ -98,6 +94,27 @@ def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -
                 " or move that run away if it stems from elsewhere"
             )
     return len(entries)
+
+
+def count_openings(output_root: Path, fingerprint: str, fold: str) -> int:
+    """How often the window of these data and this fold has been opened; none is added.
+
+    Raises
+    ------
+    AuditError, StorageError
+        As `verify_openings`.
+    """
+    entries = _entries(Path(output_root) / FILE_NAME)
+    return sum((entry["fingerprint"], entry["fold"]) == (fingerprint, fold) for entry in entries)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of the log, verified; a missing log has none."""
+    text = b""
+    if path.exists():
+        with storage_errors(path, "read"):
+            text = path.read_bytes()
+    return _verified(path, text[: text.rfind(b"\n") + 1])
 
 
 def _verified(path: Path, text: bytes) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ def rolling_chart(evaluation: Evaluation) -> Chart | None:
     def line(values: Floats, row: int, label: str, colour: str, shown: str, dash: str = "solid") -> None:
         trace = go.Scatter(
             x=x, y=numbers(values[rows], 4), name=text(label), legendgroup=text(label), showlegend=row == 1,
+            legendrank=1 if label == "policy" else 2,
             line={"width": 2, "color": colour, "dash": dash}, hovertemplate=shown,
         )  # fmt: skip
         figure.add_trace(trace, row=row, col=1)

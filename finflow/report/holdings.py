@@ -79,8 +79,9 @@ def risk_chart(names: tuple[NamePart, ...], sector_of: Mapping[str, str]) -> Cha
             )
         )  # fmt: skip
     finish(figure)
-    figure.update_layout(barmode="group", hovermode="y unified", legend={"traceorder": "reversed"})
+    height = 110 + 30 * len(shown)
+    figure.update_layout(barmode="group", hovermode="y unified", legend={"traceorder": "reversed", "y": -25 / height})
     figure.update_xaxes(tickformat=".0%")
     what = "sector" if sector_of else "name"
     note = f"Part of the volatility over the window that each {what} carried, beside its mean weight."
-    return Chart("risk", f"Risk by {what}", note, figure, 110 + 30 * len(shown))
+    return Chart("risk", f"Risk by {what}", note, figure, height)

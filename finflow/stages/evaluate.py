@@ -21,6 +21,7 @@ from finflow.io.files import atomic_json
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
 from finflow.stages.explaining import explain_judged
+from finflow.stages.judged_before import JUDGEMENT, judged_before, judgement_of, keep
 from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.loaded_run import Trained, judging, load_trained, require_same_past
 from finflow.stages.results import EvaluateResult
@@ -33,7 +34,9 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     """Judge one finished run, or several, on their folds' test windows, and write tables and report.
 
     Several runs that differ by their seed alone are averaged to one strategy, by their fold alone stitched to one
-    walk-forward track, by both averaged within each fold and then stitched, else compared on one page.
+    walk-forward track, by both averaged within each fold and then stitched, else compared on one page. Where the same
+    runs were judged before on the same data and with the same statistics, the page is made from what was stored then:
+    the test window is not opened again.
 
     Raises
     ------
@@ -59,7 +62,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
     with stopwatch.phase("evaluate"):
-        judged = judge_runs(config, runs, kind, stopwatch.started)
+        before = judged_before(config, runs, kind)
+        judged = judge_runs(config, runs, kind, stopwatch.started) if before is None else before[0]
     evaluation = judged.evaluation
     with stopwatch.phase("explain"):
         tracks = [part.evaluation.policy for part in judged.parts]
@@ -68,6 +72,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         warn(line)
     write_config(folder, own)
     with stopwatch.phase("report"):
+        keep(folder, judged)
         _write_tables(folder, judged)
         atomic_json(folder / "explanations.json", overview.to_dict())
     following = command_for("decide", first.config, {"run": first.folder})
@@ -76,6 +81,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         "run": [str(run.folder) for run in runs],
         JUDGED: [run.summary.get("weights_sha256") for run in runs],
         "kind": kind,
+        JUDGEMENT: judgement_of(config, runs, kind),
+        "rendered_from": None if before is None else str(before[1]),
         "settings": {
             "run": config.run,
             "sectors": config.sectors,
@@ -99,7 +106,10 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study, "confidence": said}
     )
     folders = tuple(run.folder for run in runs)
-    return EvaluateResult(folder, report, evaluation, judged.study, folders, said, first.past.new_days, following)
+    source = None if before is None else before[1]
+    return EvaluateResult(
+        folder, report, evaluation, judged.study, folders, said, first.past.new_days, following, rendered_from=source
+    )
 
 
 def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:

@@ -45,7 +45,7 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
         return Judged(part.evaluation, [part], None, head)
     if kind in ("folds", "ensemble"):
         groups = by_fold(runs)
-        parts = [_part(config, group[0], _together(group), opened) for group in groups.values()]
+        parts = [_part(config, group[0], together(group), opened) for group in groups.values()]
         members = tuple(
             Member(name, part.evaluation.metrics[POLICY], part.evaluation.verdict)
             for name, part in zip(names, parts, strict=True)
@@ -60,7 +60,7 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
         return Judged(whole, parts, Study("folds", members, *_middle(bootstrap, seeds), seeds=seeds), head)
     tracks = {name: _track(run) for name, run in zip(names, runs, strict=True)}
     if kind == "seeds":
-        part = _part(config, first, _together(runs), opened)
+        part = _part(config, first, together(runs), opened)
         members = _members(tracks, part.evaluation, bootstrap)
         return Judged(part.evaluation, [part], Study("seeds", members, *_middle(bootstrap, members)), head)
     others = dict(list(tracks.items())[1:])
@@ -70,7 +70,7 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
     return Judged(part.evaluation, [part], Study("comparison", members, None, False, chosen), head)
 
 
-def _together(runs: Sequence[Trained]) -> Policy:
+def together(runs: Sequence[Trained]) -> Policy:
     """The policy of one run, or of several seeds averaged."""
     return runs[0].policy if len(runs) == 1 else AveragedPolicy([run.policy for run in runs])
 

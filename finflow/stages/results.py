@@ -54,7 +54,8 @@ class EvaluateResult:
     """The test window: everything the report says, and where it lies; `study` where several runs were named.
 
     `runs` are the folders judged; `confidence` says by run how much of its tilt is deployed; `new_days` counts what the
-    data have gained since the first was trained.
+    data have gained since the first was trained. `rendered_from` is the earlier evaluation that the page was made from,
+    None where the test window was opened.
     """
 
     run_dir: Path
@@ -65,6 +66,7 @@ class EvaluateResult:
     confidence: Mapping[str, str]
     new_days: int
     next_command: str
+    rendered_from: Path | None = None
 
 
 @dataclass(frozen=True)

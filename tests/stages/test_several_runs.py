@@ -33,9 +33,9 @@ def seeds(root: Path) -> list[Path]:
     return [train(root, f"seed={seed}") for seed in (0, 1)]
 
 
-def evaluate(root: Path, *runs: Path) -> EvaluateResult:
+def evaluate(root: Path, *runs: Path, samples: int = 200) -> EvaluateResult:
     named = ",".join(f"'{run}'" for run in runs)
-    line = [f"output_root={root}", f"run=[{named}]", "evaluation.bootstrap_samples=200"]
+    line = [f"output_root={root}", f"run=[{named}]", f"evaluation.bootstrap_samples={samples}"]
     return finflow.evaluate(finflow.load("evaluate", line))
 
 
@@ -79,7 +79,7 @@ def test_other_runs_stand_side_by_side(root: Path, seeds: list[Path]) -> None:
 
 def test_every_opening_is_counted(root: Path, seeds: list[Path]) -> None:
     first = evaluate(root, seeds[0]).evaluation.window_opened
-    assert evaluate(root, seeds[0]).evaluation.window_opened == first + 1
+    assert evaluate(root, seeds[0], samples=150).evaluation.window_opened == first + 1
     lines = (root / "test_ledger.jsonl").read_text().splitlines()
     assert len(lines) == first + 1
     entry = json.loads(lines[0])
@@ -123,6 +123,11 @@ def test_folds_are_stitched_end_to_end(tmp_path: Path) -> None:
     assert first > 0
     assert policy.cost[entry] > 0  # each fold buys its own portfolio
     assert {crisis.name for crisis in result.evaluation.scrutiny.stress} == {"dot-com", "financial crisis"}
+    again = evaluate(tmp_path, *reversed(runs))
+    assert again.rendered_from == result.run_dir
+    assert again.study == result.study
+    for name in ("metrics.json", "returns.csv", "fold-2000/ledger.csv", "fold-2008/weights.csv", "explanations.json"):
+        assert (again.run_dir / name).read_bytes() == (result.run_dir / name).read_bytes()
 
 
 def rows(path: Path) -> list[str]:

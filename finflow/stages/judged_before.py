@@ -1,0 +1,75 @@
+"""Whether runs were judged before, as they are judged now: then their page is made from what was stored."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from finflow.artifacts.names import RUN, SUMMARY
+from finflow.artifacts.runs import HEAD, run_files
+from finflow.config import digest
+from finflow.errors import StorageError
+from finflow.evaluation.stitching import Part
+from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, store
+from finflow.evaluation.test_window_log import count_openings
+from finflow.io.files import read_json
+from finflow.schema import Config
+from finflow.stages.explaining import provenance_of
+from finflow.stages.judging import Judged, together
+from finflow.stages.loaded_run import Trained
+from finflow.stages.run_groups import Kind, by_fold
+from finflow.tracking.console import warn
+
+JUDGEMENT = "judgement"
+"""Entry of `run.json` that says what was judged, and how."""
+
+
+def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
+    """All that an evaluation's result follows from, for `run.json`: the runs in their order, data, and statistics."""
+    return {
+        "runs": [digest(provenance_of(run) | {"run": ""}) for run in runs],
+        "kind": kind,
+        **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
+    }
+
+
+def judged_before(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[Judged, Path] | None:
+    """The newest stored result of the same judgement, and its folder; None where there is none that can be read.
+
+    Nothing is computed from test returns: whatever is shown has been seen at an opening that the log holds.
+    """
+    wanted = judgement_of(config, runs, kind)
+    found: list[tuple[str, Path, str]] = []
+    for summary in run_files(Path(config.output_root), "evaluate", SUMMARY):
+        try:
+            record = read_json(summary.parent / RUN)
+        except StorageError:
+            continue
+        if record.get(JUDGEMENT) == wanted and (summary.parent / STORED).exists():
+            found.append((str(record["finished"]), summary.parent, str(record[HEAD])))
+    for _, folder, head in sorted(found, reverse=True):
+        try:
+            return _rebuilt(config, runs, read_stored(folder / STORED), head), folder
+        except StorageError as error:  # damaged, or of an earlier version
+            warn(f"{error}: the test window is opened anew")
+    return None
+
+
+def keep(folder: Path, judged: Judged) -> None:
+    """Store a result in the folder of its evaluation."""
+    folds = tuple(part.evaluation for part in judged.parts) if len(judged.parts) > 1 else ()
+    store(folder / STORED, Stored(judged.evaluation, folds, judged.study))
+
+
+def _rebuilt(config: Config, runs: Sequence[Trained], stored: Stored, head: str) -> Judged:
+    opened = max(
+        count_openings(Path(config.output_root), str(run.record["data_fingerprint"]), run.prepared.fold.name)
+        for run in runs
+    )
+    groups = list(by_fold(runs).values()) if stored.folds else [list(runs)]
+    evaluation = replace(stored.evaluation, window_opened=opened)
+    parts = [
+        Part(own, group[0].prepared.market, group[0].prepared.fold, group[0].prepared.accounting, together(group).act)
+        for own, group in zip(stored.folds or (evaluation,), groups, strict=True)
+    ]
+    return Judged(evaluation, parts, stored.study, head)
