@@ -69,7 +69,7 @@ def _rebuilt(config: Config, runs: Sequence[Trained], stored: Stored, head: str)
     groups = list(by_fold(runs).values()) if stored.folds else [list(runs)]
     evaluation = replace(stored.evaluation, window_opened=opened)
     parts = [
-        Part(own, group[0].prepared.market, group[0].prepared.fold, group[0].prepared.accounting, together(group).act)
+        Part(own, group[0].prepared, together(group).act)
         for own, group in zip(stored.folds or (evaluation,), groups, strict=True)
     ]
     return Judged(evaluation, parts, stored.study, head)
