@@ -29,7 +29,7 @@ def equal_weight(
     ----------
     returns : [T, d] simple returns from t-1 to t.
     held : [T, d] names that make up 1/N at the close of t, chosen by prices up to t.
-    idle : [T] what a day without a single name earns.
+    idle : [T] return of a day without any name.
     """
     count = held[:-1].sum(axis=1)
     total = np.where(held[:-1], returns[1:], 0.0).sum(axis=1)
@@ -98,7 +98,7 @@ def cash_returns(
 
 
 def cash_warnings(cash: NDArray[np.float64], calendar: Calendar) -> tuple[str, ...]:
-    """A line where cash earns more than `HIGH_YIELD` a year on average: percents that were taken for fractions."""
+    """A warning where cash earns more than `HIGH_YIELD` a year on average, as when percents are read as fractions."""
     if len(cash) < 2 or (cash <= -1).any():
         return ()
     yearly = float(np.expm1(np.log1p(cash[1:]).mean() * calendar.year))

@@ -1,4 +1,4 @@
-"""From prices to a `Market`: the one place where features, labels, masks and benchmarks come together."""
+"""Builds a `Market` from prices: features, regime labels, masks and benchmark."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ from finflow.schema.env import Env
 from finflow.schema.roles import Role
 
 FEATURE_VERSION = 1
-"""Raised whenever a formula of features or labels changes: weights then know that they were trained on others."""
+"""Raise it whenever a formula of features or labels changes, so that weights trained on the old ones are refused."""
 
 
 def build_market(env: Env, cache_dir: Path | None = None) -> Market:
@@ -118,7 +118,7 @@ def prefix_fingerprint(source: Market | Prices, until: date) -> str:
 def _index(risky: NDArray[np.float64], state: Trading) -> NDArray[np.float64]:
     """1/N over live names that are not stale, [T], NaN before its first day.
 
-    Unlike the benchmark it needs no `min_history`, so that features and labels do not wait for it twice.
+    Unlike the benchmark it needs no `min_history`: features and labels have warm-up periods of their own.
     """
     held = state.live & ~state.stale
     index = equal_weight(risky, held, np.zeros(len(risky)))
@@ -132,7 +132,7 @@ def _features(
     prices: Prices, state: Trading, index: NDArray[np.float64], regime: NDArray[np.int8], calendar: Calendar
 ) -> Arrays:
     known = state.live.copy()
-    known[:-1] |= state.live[1:] & state.present[:-1]  # the close that a first move started from is a market's too
+    known[:-1] |= state.live[1:] & state.present[:-1]  # the close before a first move is genuine too
     history = History(
         close=np.where(known, prices.close, np.nan),
         live=state.live,
@@ -150,12 +150,12 @@ def _features(
 def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar) -> str:
     """Hash of everything that shapes the arrays of a market."""
     market = part_of(env.model_dump(), {Role.MARKET}, "env")
-    benchmark, cash_yield = market.pop("benchmark"), market.pop("cash_yield")  # whose files are among the arrays
+    benchmark, cash_yield = market.pop("benchmark"), market.pop("cash_yield")  # their files are among the arrays
     rules = [rule for rule in market.values() if not isinstance(rule, dict)] + [benchmark == EQUAL_WEIGHT]
     rules += [rule for section in market.values() if isinstance(section, dict) for rule in section.values()]
     if not isinstance(cash_yield, str):
         rules.append(cash_yield)
-    if calendar.year != TRADING_YEAR:  # a market of business days keeps the hash that it always had
+    if calendar.year != TRADING_YEAR:  # business days keep the hash of earlier versions
         rules.append(f"{calendar.year} rows a year")
     shape = [FEATURE_VERSION, *FEATURES, *MARKET_FEATURES, *rules]
     arrays: Arrays = {"dates": prices.dates.astype(np.int64), "close": prices.close}
@@ -168,7 +168,7 @@ def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes], calendar:
 
 
 def _code_hash() -> str:
-    """Hash of the code that computes what is cached: an edited or added feature is never served from an old file."""
+    """Hash of the code that computes cached arrays, so that an edited feature is never read from an old file."""
     functions = (*FEATURES.values(), *MARKET_FEATURES.values(), label_regimes, trading, equal_weight, rolling_mean)
     files = {getattr(sys.modules[f.__module__], "__file__", None) for f in (*functions, market_of)}
     digest = hashlib.sha256(f"numpy {np.__version__} pandas {pd.__version__}".encode())

@@ -1,4 +1,4 @@
-"""Arrays kept between runs under a hash of all that shaped them; a damaged file is never believed."""
+"""A cache of arrays under a hash of everything that shapes them; damaged files are rebuilt."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""The calendar of a market, inferred once from its dates: how many rows make a year, and on which days they fall.
+"""The calendar of a market, inferred from its dates: rows per year and open days of the week.
 
 Windows, here and in `conf/`, are lengths of time in trading days, of which `TRADING_YEAR` make a year. A calendar
 turns them into rows: a year is 252 rows of business days, 365 of seven-day weeks, 52 of weeks and 12 of months.
@@ -15,25 +15,25 @@ from finflow.errors import DataError
 TRADING_YEAR = 252
 """Trading days of a year: the unit of every window."""
 SPREAD = 4
-"""Rows that a window has at the least where a spread is taken over it."""
+"""Fewest rows of a window from which a standard deviation is computed."""
 CALENDAR = "calendar"
 """Entry of a run's `run.json`."""
 LONG_GAP = 10
-"""Days between two daily rows from which they are no weekend and no holiday."""
+"""A gap of this many days between daily rows is longer than a weekend or holiday."""
 
 Kind = Literal["daily", "weekly", "monthly"]
 _YEAR_OF_WEEK = {5: TRADING_YEAR, 6: 302, 7: 365}
-"""Open days of a week -> rows of a year, holidays taken off where there are weekends."""
+"""Open days of a week -> rows per year, less holidays where there are weekends."""
 NOMINAL = {12, 52, *_YEAR_OF_WEEK.values()}
-"""Rows of a year that no later row moves; others were counted."""
+"""Rows per year that are standard; other numbers were counted."""
 _OPEN = 0.07
-"""Share of the rows, half of a seventh, from which a day of the week counts as open."""
+"""A day of the week with at least this share of the rows (half of a seventh) counts as open."""
 _TOLERANCE = 0.05
-"""How far rows counted a year may be from those of the week's open days before they are believed instead."""
+"""Relative difference beyond which the counted rows per year replace those of the open days."""
 _FEW = 10
-"""Rows that say nothing yet: business days are assumed."""
+"""Fewer rows than this are too few to infer from: business days are assumed."""
 _COUNTED = 200
-"""Daily rows from which rows a year are counted."""
+"""Fewest daily rows from which rows per year are counted."""
 _NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -108,7 +108,7 @@ def unit_of(year: int) -> str:
 
 
 def calendar_of(dates: NDArray[np.datetime64], periods_per_year: int | str = "auto") -> Calendar:
-    """Infer the calendar of increasing `dates` [T]; the dates alone are looked at, never a price.
+    """Infer the calendar from increasing `dates` [T] alone, never from prices.
 
     Parameters
     ----------

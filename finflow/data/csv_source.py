@@ -1,4 +1,4 @@
-"""A user's own prices: a file or a folder in any layout of `layouts.py`, checked, and nothing in it filled."""
+"""Prices from a user's file or folder in any layout of `layouts.py`: checked, never filled."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -18,7 +18,7 @@ from finflow.errors import ConfigError, DataError
 from finflow.schema.env import LEAST_HISTORY, PLAIN, Env, Format
 
 LOWEST, HIGHEST = 1e-6, 1e9
-"""Prices outside are a slip or a broken export; ratios of any two inside stay far from the limits of float64."""
+"""Prices outside are a typing error or a broken export; ratios of two inside stay within float64."""
 TAIL = 5
 """Newest rows, at most, that a name may lack and still count as not quoted yet on a common calendar."""
 _SHOWN = 3
@@ -36,7 +36,7 @@ def load_csv(env: Env) -> Prices:
     path = Path(env.path)
     sheet = _read(path, env.format)
     close, volume = sheet.close, sheet.volume
-    if env.tickers is not None:  # names that are not asked for need not be whole
+    if env.tickers is not None:  # other names may have gaps
         close = _chosen(close, env.tickers)
         volume = None if volume is None else _chosen(volume, env.tickers)
     _check(close)
@@ -74,7 +74,7 @@ def read_prices(path: Path, min_rows: int, today: date | None = None) -> Prices:
 
 
 def _read(path: Path, form: Format) -> Sheet:
-    """The sheet; where another `env.format` would read it, the refusal says which."""
+    """Read the sheet; an error names the `env.format` that would read it, if there is one."""
     try:
         return read_sheet(path, form)
     except FormatError as error:
@@ -131,7 +131,7 @@ def _check_levels(table: CsvTable) -> None:
 
 
 def check_range(table: CsvTable, name: str) -> None:
-    """Refuse a value that no market shows; blanks pass.
+    """Refuse a value that cannot be a price; blanks pass.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def _gaps(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _refuse_gaps(table: CsvTable) -> None:
-    """Refuse blanks between prices: what fills them trades names on days on which nobody could."""
+    """Refuse blanks between prices: filling them would trade names on days on which nobody could."""
     gaps = _gaps(table.values)
     if not gaps.any():
         return

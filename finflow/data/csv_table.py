@@ -1,4 +1,4 @@
-"""A table of dates and numbers, read without a single guess: every cell is a number, blank, or refused by name."""
+"""A strict reader for tables of dates and numbers: every cell is a number, blank, or an error that names it."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ _DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d")
 _MIDNIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]00:00(:00(\.0+)?)?(Z|[+-]\d{2}:?\d{2})?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PLAIN_ROW = re.compile(r"[0-9.,+-]*")
-"""No exponent, name, underscore or digit of another script: what float() makes of such cells is what they say."""
+"""Plain numbers without exponent, name, underscore or foreign digits, which float() reads as they are written."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 
@@ -44,7 +44,7 @@ _MARKS = {"none": "", "comma": ",", "point": ".", "space": " ", "apostrophe": "'
 
 
 class FormatError(DataError):
-    """A file that may be a table of another `env.format`."""
+    """A file that another `env.format` may be able to read."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class CsvTable:
 
 @contextlib.contextmanager
 def read_as(key: str) -> Generator[None]:
-    """Put `key=` before what is wrong with its file: a user may never have meant to name one."""
+    """Put `key=` before an error in that key's file, so that the user sees which setting names the file."""
     try:
         yield
     except DataError as error:
@@ -324,7 +324,7 @@ def _intraday(where: str, text: object) -> DataError:
 
 
 def _numbers(path: Path, line: int, header: tuple[str, ...], cells: list[str], form: Format) -> list[float]:
-    """Values of a row; quick for rows in which nothing can be misread, cell by cell for others."""
+    """Values of a row: all at once if every cell is plain, else cell by cell."""
     if form.decimal == "point" and _PLAIN_ROW.fullmatch(",".join(cells[1:])):
         try:
             values = [float(c) if c else math.nan for c in cells[1:]]

@@ -15,9 +15,9 @@ def decision_days(dates: Dates, rebalance: str, calendar: Calendar = BUSINESS) -
 
     A week begins on the first day that is open after one that is not, and on Monday where all are.
 
-    That a day is the last of its week is known beforehand from the exchange's calendar, which the dates of the data
-    stand for. After the last row there are none: the days of the calendar's week are assumed, so a holiday that
-    follows the last row is the one case in which longer data decide that row differently.
+    The exchange's calendar tells beforehand which day is the last of its week; here the dates of the data stand in for
+    it. After the last row the open days of the week are assumed, so that only a holiday right after the last row can
+    change the decision of that row once longer data arrive.
     """
     period = PERIODS[rebalance]
     following = np.append(dates[1:], calendar.following(dates[-1]))

@@ -1,9 +1,9 @@
-"""Twelve causal features per asset, each scale-free, in a table that more can be added to.
+"""Twelve causal, scale-free features per asset, in an extensible table.
 
 A feature is a function of a `History` that returns [T, d]; row t uses prices up to the close of t. NaN means not
-available and becomes 0. Windows are trading days, which the calendar of the prices turns into rows (a year is 365 rows
-of seven-day weeks), but for the chart's own measures (five closes, RSI 14, MACD 12-26-9, 20-close bands), which count
-closes as every chart does. Nothing is clipped: windows contain the day they judge, which bounds every ratio.
+available and becomes 0. Windows are trading days, which the calendar turns into rows (a year of seven-day weeks has 365
+rows). Chart indicators (five closes, RSI 14, MACD 12-26-9, 20-close bands) count closes instead, as charts do. Nothing
+is clipped: each window contains the current day, which bounds every ratio.
 """
 
 import math
@@ -35,7 +35,7 @@ SIGNAL_PREFIX = "signal:"
 
 
 def feature(name: str, group: str) -> Callable[[Feature], Feature]:
-    """Enter a function into the tables of features."""
+    """Register a function as a feature."""
 
     def register(function: Feature) -> Feature:
         FEATURES[name] = function

@@ -1,7 +1,7 @@
-"""Anchored folds: train on everything before, select on the years just before, test on what follows.
+"""Anchored folds: train on all history, validate on the years before the test window, test on what follows.
 
-A window lists return rows. `PURGE` days are taken off the end of train and of validation, so that what is learnt
-from the last of them shares no return with the next window.
+A window lists return rows. `PURGE` days are removed from the end of train and of validation, so that no label shares a
+return with the next window.
 """
 
 from typing import TypedDict

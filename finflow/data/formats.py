@@ -1,4 +1,4 @@
-"""Which `env.format` reads a file that another does not: tried, so that a refusal can print what works."""
+"""Finds the `env.format` that reads a file by trying, so that an error can print one that works."""
 
 from itertools import product
 from pathlib import Path
@@ -9,7 +9,7 @@ from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Format
 
 _MOST = 2
-"""Readings that a refusal names: 03/04/2024 may be two days, and only the user knows which."""
+"""Most formats that an error names: 03/04/2024 may be two days, and only the user knows which."""
 
 
 def overrides_that_read(path: Path, form: Format) -> list[str]:

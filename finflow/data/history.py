@@ -1,4 +1,4 @@
-"""What features are computed from: prices that a market made, their returns, and the rolling windows over them."""
+"""Inputs of features: genuine market prices, their returns, and rolling windows over them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from finflow.data.calendar import BUSINESS, SPREAD, Calendar
 Array = NDArray[np.float64]
 
 NO_RISK = 1e-8
-"""Daily volatility under which a name has not moved; dividing by it would make noise of rounding."""
+"""Daily volatility below which a name counts as unmoved; dividing by it would amplify rounding."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""What files of prices look like: wide, two header rows, long form, a file a ticker; as CSV, .csv.gz or Parquet.
+"""Layouts of price files: wide, two header rows, long form, one file per ticker; as CSV, .csv.gz or Parquet.
 
-A layout is told by its header alone, and what it says is read into the same tables of closes and volumes. Fields of
-one ticker are no portfolio: open, high, low and close as names are refused.
+The header alone decides the layout, and every layout is read into the same tables of closes and volumes. Fields of one
+ticker are not a portfolio: open, high, low and close as names are refused.
 """
 
 import io
@@ -63,12 +63,12 @@ class Sheet:
 
 
 class _OneTicker(DataError):
-    """Fields of one ticker: no portfolio, but what a folder has a file of each of."""
+    """A table with the fields of one ticker: not a portfolio, but valid as one file of a folder."""
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """What is read of a table with a row a day: by ticker the places of its close and volume.
+    """Columns to read of a table with one row per day: by ticker, the positions of its close and volume.
 
     date : name of the first column. header : of all columns. rows : that the header takes.
     """

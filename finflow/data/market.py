@@ -1,4 +1,4 @@
-"""The market a run sees: plain arrays, each indexed by the day t at whose close its values are known."""
+"""The market as plain arrays; row t holds values that are known at the close of day t."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ NO_LABEL = -1
 BLOCKS = 4
 """Blocks of train days that confidence is cross-fitted on."""
 
-# What may be done with a name at the close of t, judged by prices up to t.
+# Trading status of a name at the close of t, from prices up to t.
 ABSENT, FROZEN, TRADABLE = 0, 1, 2
 
 
@@ -39,7 +39,7 @@ class Market:
     decision : [T] bool, days at whose close the portfolio may be changed.
     benchmark : [T] float64, simple return of the benchmark from t-1 to t (1/N over the names tradable at
         t-1, gross, or the user's own).
-    fingerprint : hash of all that shaped the arrays.
+    fingerprint : hash of the data and settings that shape the arrays.
     warnings : one line each, for the console and the report.
     calendar : of `dates`; windows of time are turned into rows by it, figures annualised.
     rebalance : "daily", "weekly" or "monthly": what `decision` follows (`env.rebalance`).

@@ -1,4 +1,4 @@
-"""What a user should know about the prices: listings, stale stretches, splits, gaps. One line a name and finding."""
+"""Warnings about prices: listings, stale stretches, splits, gaps; one line per name and finding."""
 
 import math
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from finflow.data.status import equal_run
 from finflow.schema.env import Env
 
 VETTED = ("sp500",)
-"""Sources whose oddities stand in docs/data.md, once."""
+"""Sources whose oddities docs/data.md lists."""
 NAMED = 8
-"""Names with the same kind of finding from which they are summed up."""
+"""With this many names of one finding, one line sums them up."""
 _SHOWN = 3
 REPEATED = 0.05
-"""Share of the days on which others move from which a name that repeats its close looks filled."""
+"""A name that repeats its close on this share of the days on which others move looks filled."""
 _MOVING = 0.5
-"""Share of the names that make a day on which others move."""
+"""Share of the names that must move on a day for it to count."""
 _LEVEL = 0.5
-"""Values within this of 1, hardly like those of the row before, are 1 + return rather than prices."""
+"""Values this close to 1 that hardly resemble those of the row before look like 1 + return, not prices."""
 
 Finding = tuple[str, str]
 """(kind, what is said of the name)"""

@@ -1,4 +1,4 @@
-"""Daily prices as every source hands them over: what was read, nothing filled, nothing repaired."""
+"""Daily prices as a source returns them: nothing is filled or repaired."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Causal market regimes: volatility of 1/N against its own past, and crisis by drawdown. Nothing is smoothed."""
+"""Causal market regimes: volatility of 1/N relative to its past, and crises by drawdown, without smoothing."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from finflow.schema.env import Regimes
 
 VOLATILITY_DAYS = 21
 MIN_DAYS, SHORT_DAYS = 756, 252
-"""Days of volatility that the expanding quantiles need, and what a history too short for that makes do with."""
+"""Days of volatility that the expanding quantiles need, and the smaller number for a short history."""
 
 STABLE, NORMAL, VOLATILE, CRISIS = (REGIMES.index(name) for name in ("stable", "normal", "volatile", "crisis"))
 
@@ -27,7 +27,7 @@ def drawdown(index: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Gauges(NamedTuple):
-    """What a label is judged by, each [T], NaN where not yet available.
+    """Inputs of a label, each [T], NaN where not yet available.
 
     volatility of 1/N over `VOLATILITY_DAYS`, a day, and its levels: `stable` up to the first, `volatile` from the
     second until below the third. loss since the running peak of 1/N, a fraction, beyond which `crisis` begins, and
@@ -66,7 +66,7 @@ def _least_rows(volatility: NDArray[np.float64], calendar: Calendar) -> int:
 def label_regimes(
     index: NDArray[np.float64], rules: Regimes, calendar: Calendar = BUSINESS
 ) -> tuple[NDArray[np.int8], tuple[str, ...]]:
-    """Label each day by what its close has shown.
+    """Label each day from prices up to its close.
 
     Parameters
     ----------

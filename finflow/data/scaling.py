@@ -1,4 +1,4 @@
-"""Standardisation of features, fitted on train rows alone; it travels with the weights."""
+"""Standardisation of features, fitted on train rows alone and stored with the weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from finflow.errors import DataError
 
 CLIP = 5.0
 MIN_STD = 1e-3
-"""Features are of order one: a smaller spread on train rows is a constant, and is not blown up."""
+"""Features are of order one: a smaller spread on train rows is treated as a constant and not scaled up."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FeatureScaling:
 
     @classmethod
     def fit(cls, market: Market, fold: Fold) -> "FeatureScaling":
-        """Fit on the decision rows of `fold.train`; no other row is looked at."""
+        """Fit on the decision rows of `fold.train`; no other row is used."""
         rows = slice(fold.train.decisions.start, fold.train.decisions.stop)
         cells = market.status[rows, :-1] == TRADABLE
         mean, std = _moments(market.features[rows][cells])

@@ -1,4 +1,4 @@
-"""Sectors of names, a user's own: a CSV `ticker,sector`."""
+"""Sectors of names, from a user's CSV `ticker,sector`."""
 
 from collections.abc import Sequence
 from pathlib import Path

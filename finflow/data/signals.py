@@ -1,4 +1,4 @@
-"""A user's own signals: CSVs laid out as prices are, a file a signal, each value used `env.signals_lag` days later."""
+"""A user's signals: one CSV per signal, laid out like prices; each value is used `env.signals_lag` days later."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ KEY = "env.signals"
 SMALLEST_SPREAD = 1e-3
 """Features of a smaller spread are not scaled up (see `scaling.MIN_STD`)."""
 OFF_CENTRE = 1.0
-"""Standard deviations between 0 and the mean, from which a missing value, which counts as 0, misleads."""
+"""If 0 lies this many standard deviations from the mean, a missing value, which counts as 0, misleads."""
 _NAME = re.compile(r"\w[\w.+-]*")
 _SHOWN = 3
 

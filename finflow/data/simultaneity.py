@@ -1,7 +1,7 @@
-"""Closes that are not simultaneous: yesterday's return of one market tells today's of another, and nobody can trade it.
+"""A test for closes that are not simultaneous, which make returns look predictable although nobody can trade on them.
 
 A signal that a portfolio could earn from fades over days. One that is strong for the next row and gone a row later
-comes from closes taken at other hours: by the time the later one is known, the earlier market has moved already.
+comes from closes taken at different hours: when the later close is known, the earlier market has already moved.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from finflow.data.market import TRADABLE, Market, Window
 
 STRONG = 0.05
-"""Size of a mean rank correlation at one row that ordinary prices of one exchange do not reach."""
+"""A mean rank correlation with the next row that prices of one exchange do not reach."""
 SURE = 5.0
-"""Standard errors that it is away from 0."""
+"""Its least distance from 0 in standard errors."""
 GONE = 1 / 3
-"""Share of it that is left at two rows, at the most."""
+"""The largest share of it that may be left at two rows."""
 LEAST_NAMES, LEAST_ROWS = 4, 60
 
 

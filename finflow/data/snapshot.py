@@ -1,4 +1,4 @@
-"""A data set frozen into one file, so that a study can be rerun when its source says something else, or nothing.
+"""A data set frozen into one file, so that a study can be rerun when its source has changed or is gone.
 
 The file is safetensors: dates, closes, volumes, signals and the bytes of a user's benchmark and rate files, under one
 hash. It is made by the first run that names it, and is all that later runs read.
@@ -105,11 +105,11 @@ def thaw(path: Path, env: Env) -> Prices:
 
 
 def settings_of(env: Env) -> dict[str, Any]:
-    """What a data set depends on beside the files it was read from."""
+    """Settings that a data set depends on, beside its files."""
     settings = part_of(env.model_dump(), {Role.DATA}, "env")
     lag = settings.pop("signals_lag")
     return settings | {
-        "start": env.start if env.source == "yahoo" else None,  # others hand over all their days
+        "start": env.start if env.source == "yahoo" else None,  # other sources return all their days
         "calendar": None if env.calendar == "all" else env.calendar,
         "regimes": env.regimes.model_dump() if env.synthetic and env.synthetic.signal == "regime" else None,
         "signals": None if env.signals is None else f"of lag {lag}",

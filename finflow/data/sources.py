@@ -1,4 +1,4 @@
-"""Where prices come from: one function per source, found by the name that `env.source` gives."""
+"""Sources of prices: one function for each value of `env.source`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ def load_sp500(env: Env) -> Prices:
 
     The names are survivors chosen with hindsight, and prices before 1995 are rounded to $.001.
     """
-    # Its file is read, not its function called: importing skfolio takes longer than all of FinFlow.
+    # The file is read directly: importing skfolio takes longer than importing FinFlow.
     file = distribution("skfolio").locate_file("skfolio/datasets/data/sp500_dataset.csv.gz")
     table = pd.read_csv(str(file), index_col=0)
     dates = table.index.to_numpy().astype("datetime64[D]")
@@ -55,7 +55,7 @@ def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
     ConfigError
         If there is no such source, or a key that the source needs is missing.
     DataError
-        If the prices cannot be believed, or not be had.
+        If the prices fail a check or cannot be read.
     StorageError
         If a snapshot is damaged, or it or the cache cannot be written.
     """

@@ -1,7 +1,7 @@
-"""Splits that prices were not adjusted for: a move by a split's ratio, out of calm days, while nobody else moved.
+"""Finds splits that prices were not adjusted for: a move by a split's ratio on calm days while other names stand still.
 
-A split changes a price by its ratio and the day's own return, and nothing else: the days around it are as calm as
-ever, and the other names do not move. A crash by a half has neither on its side.
+A split changes a price by its ratio and the day's own return: the days around it are calm, and the other names do not
+move. Neither holds in a crash by a half.
 """
 
 import numpy as np
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 RATIOS = tuple(sorted({r for a, b in ((1, 2), (1, 3), (2, 3), (3, 4), (1, 5), (1, 10)) for r in (a / b, b / a)}))
 AROUND = 63
-"""Rows on either side by which a name's usual move is judged."""
+"""Rows on either side from which a name's usual move is measured."""
 LEAST = 21
-"""Moves there that it takes."""
+"""Fewest moves among them."""
 FAR = 8.0
-"""Usual moves from which a move is far beyond a name's volatility."""
+"""A move of this many usual moves is far beyond a name's volatility."""
 NEAR = 4.0
-"""Usual moves between what is seen and a ratio, at the most: the day's own return."""
+"""Largest distance of a move from a ratio, in usual moves: the day's own return."""
 CALM = 3.0
-"""Usual moves that the next rows are below on average, and the other names on the day."""
+"""Largest average move, in usual moves, of the next rows and of the other names that day."""
 AFTER = 5
 _MAD = 1.4826
 """Standard deviations of a normal distribution in its median absolute deviation."""
@@ -27,7 +27,7 @@ _MAD = 1.4826
 def split_ratios(close: NDArray[np.float64]) -> NDArray[np.float64]:
     """[T, d] ratio of the split that a move from t-1 to t looks like, NaN where it looks like none.
 
-    Rows after t are looked at as well: it is a warning about a file, and shapes nothing that is traded.
+    Rows after t are used too, which is safe: the result is a warning about a file and affects no trade.
     """
     found = np.full(close.shape, np.nan)
     if len(close) < LEAST + 1:

@@ -1,4 +1,4 @@
-"""What may be done with a name at a close, judged by prices up to that close, and the returns that follow."""
+"""Trading status of each name at each close, from prices up to that close, and the returns that follow."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class Trading(NamedTuple):
     """State of each name at each close, [T, d].
 
     present : a price exists.
-    live : a price exists and has moved since the first one, so that it is a market's and no back-fill.
+    live : a price exists and has moved since the first one, so that it is not a back-fill.
     stale : the last `stale_run` or more closes are equal.
     status : ABSENT, FROZEN or TRADABLE, int8.
     """
@@ -53,7 +53,7 @@ def simple_returns(close: NDArray[np.float64], delist_return: float) -> NDArray[
     """Return from close t-1 to close t, [T, d]; row 0 is 0.
 
     0 where either price is missing, but `delist_return` on the first day without a price after one with: known on
-    that day, without asking whether prices come back. A last price in the last row has no such day.
+    that day, whether or not prices come back. A last price in the last row has no such day.
     """
     returns = np.zeros(close.shape)
     present = np.isfinite(close)

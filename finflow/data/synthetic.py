@@ -1,4 +1,4 @@
-"""A market made to order: calm and turbulent regimes, one common factor, and alpha planted where asked for."""
+"""A synthetic market: calm and turbulent regimes, one common factor, and planted alpha if configured."""
 
 import math
 
@@ -19,7 +19,7 @@ STAY = (0.992, 0.95)
 """Daily probability of staying calm, of staying turbulent: spells of 125 and 20 days on average."""
 FACTOR_MEAN = (0.0009, -0.0010)
 FACTOR_VOLATILITY = (0.006, 0.014)
-"""A day, calm and turbulent: losses that crisis labels see, but that are made good within months, not decades."""
+"""Per day, calm and turbulent: losses large enough for crisis labels, but recovered within months, not decades."""
 IDIOSYNCRATIC_SCALE = (1.0, 1.6)
 """Multiplies each name's own volatility in calm and turbulent days."""
 
@@ -35,13 +35,13 @@ def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
 
     Log return of name i on day t: beta_i f_t + sigma_i,t e_i,t, where f and sigma switch with a two-state Markov
     chain. With `spec.ic` > 0 a standard AR(1) signal s of persistence `spec.persistence`, known at the close of t, is
-    handed out as the signal `planted`, and e_i,t+1 has the mean ic g_i,t given all that is known at the close of t.
-    g has unit variance and is what `expected` says; e has unit variance whatever is known.
+    published as the signal `planted`, and e_i,t+1 has the mean ic g_i,t given everything known at the close of t.
+    g has unit variance (see `expected`); e has unit variance too.
 
-    `spec.signal: linear` is e_i,t+1 = ic s_i,t + sqrt(1 - ic^2) noise. There past returns tell of s as well, if
-    little. In the other two markets they do not: noise leans against the news in s as far as it takes to make
-    returns uncorrelated with g of their own day and of all days after it, as where prices fall because more is
-    expected of them.
+    `spec.signal: linear` is e_i,t+1 = ic s_i,t + sqrt(1 - ic^2) noise. There past returns are slightly
+    informative about s. In the other two markets they are not: the noise is correlated with the innovation of s so
+    that returns are uncorrelated with g of their own day and of all later days, as when prices fall because expected
+    returns rise.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
         signal = signals[PLANTED] = _autoregression(spec)
         side = np.ones(days)
         close = closes(_own_returns(spec, signal, side, noise))
-        while spec.signal == "regime":  # each pass is right for a day more at least, and a few passes for all days
+        while spec.signal == "regime":  # each pass fixes at least one more day; a few passes fix all
             before, side = side, _side(_labels(close, rules))
             if np.array_equal(side, before):
                 break
@@ -84,7 +84,7 @@ def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
 
 
 def expected(kind: str, signal: NDArray[np.float64], regime: NDArray[np.int8]) -> NDArray[np.float64]:
-    """What is expected at the close of t of the next day's own returns, over ic, [T, d]: g, an oracle's scores.
+    """g, the expectation at the close of t of the next day's own returns, over ic, [T, d]: an oracle's scores.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ def _own_returns(
         return own
     p, q = spec.persistence, math.sqrt(1 - spec.persistence**2)
     news = (signal[1:] - p * signal[:-1]) / q
-    # How far e leans on the news of its day follows from cov(g_t, e_t) = 0, and then it is 0 for all later g. For the
-    # even function: E[g_t g_t-1] = p^2, and E[g_t sgn(s_t-1) news_t] = 2 p q / sqrt(pi).
+    # The correlation of e with the day's innovation follows from cov(g_t, e_t) = 0, which makes it 0 for all later g
+    # too. For the even function: E[g_t g_t-1] = p^2, and E[g_t sgn(s_t-1) news_t] = 2 p q / sqrt(pi).
     if spec.signal == "nonlinear":
         news, lean = np.sign(signal[:-1]) * news, -spec.ic * p * math.sqrt(math.pi) / (2 * q)
     else:
@@ -154,6 +154,6 @@ def _autoregression(spec: Synthetic) -> NDArray[np.float64]:
     """[T, d] stationary AR(1) of unit variance."""
     noise = numpy_stream(spec.seed, "synthetic/signal").standard_normal((spec.days, spec.assets))
     noise[1:] *= math.sqrt(1 - spec.persistence**2)
-    for t in range(1, spec.days):  # scipy.signal would do it, and take a second to import
+    for t in range(1, spec.days):  # scipy.signal would need a second to import
         noise[t] += spec.persistence * noise[t - 1]
     return noise

@@ -1,7 +1,7 @@
-"""Daily bars of one ticker by the yfinance client, asked for patiently and never without end.
+"""Daily bars of one ticker from the yfinance client, with retries and a time limit.
 
-Yahoo answers, or it does not: an answer is bars, or its own word that it has none. Everything else (no network, 429,
-500, an empty body, half a body) is asked again after a growing pause, until `PATIENCE` seconds pass without an answer.
+An answer is bars, or Yahoo's statement that it has none. Anything else (no network, 429, 500, an empty or cut body) is
+requested again after growing pauses, until `PATIENCE` seconds pass without an answer.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ PATIENCE = 10.0
 REQUEST_SECONDS = 6.0
 """Longest that one request may take; the client itself would wait 30 s for a cookie alone."""
 PAUSES = (0.5, 1.0, 2.0)
-"""Seconds before a ticker is asked for again."""
+"""Seconds before a ticker is requested again."""
 _CHART = "/v8/finance/chart/"
 
 
@@ -44,7 +44,7 @@ class Bars:
 
 
 class Unreachable(Exception):
-    """Yahoo gave no answer within `PATIENCE` seconds; the text says what it did instead."""
+    """Yahoo gave no answer within `PATIENCE` seconds; the text describes what happened instead."""
 
 
 class Yahoo:
@@ -62,7 +62,7 @@ class Yahoo:
         Unreachable
             If there is no answer.
         DataError
-            If the answer cannot be believed.
+            If the answer fails a check.
         """
         reason = ""
         for pause in (0.0, *PAUSES):
@@ -85,7 +85,7 @@ class Yahoo:
         raise Unreachable(reason or "no answer in time")
 
     def _history(self, ticker: str, first: date, last: date) -> Any:
-        # The client remembers responses by their address, failures too.
+        # The client caches responses by address, failures included.
         self._client.data.YfData.cache_get.cache_clear()
         self._session.forget()
         symbol = self._client.Ticker(ticker, session=self._session)
@@ -95,7 +95,7 @@ class Yahoo:
 
 @contextlib.contextmanager
 def yahoo() -> Generator[Yahoo]:
-    """A client that raises what goes wrong and prints nothing; its settings are put back afterwards."""
+    """A client that raises errors and prints nothing; its settings are restored afterwards."""
     with warnings.catch_warnings():  # importing it changes the filters
         import yfinance  # pyright: ignore[reportMissingImports]
 
@@ -119,7 +119,7 @@ def client_version() -> str:
 
 
 def _session() -> Any:
-    """A session whose requests end by a deadline, and which notes what the chart service said last."""
+    """A session whose requests have a deadline, and which records the last reply of the chart service."""
     from curl_cffi import requests  # pyright: ignore[reportMissingImports]
 
     class Session(requests.Session[Any]):  # pyright: ignore[reportUntypedBaseClass]
@@ -148,7 +148,7 @@ def _session() -> Any:
             return None if self._chart is None else int(self._chart.status_code)
 
         def has_none(self) -> bool:
-            """Whether Yahoo itself said that there are no bars: unknown, or none on these days."""
+            """Whether Yahoo replied that there are no bars: ticker unknown, or none on these days."""
             return self._chart is not None and _says_none(self._chart)
 
     return Session(impersonate="chrome")

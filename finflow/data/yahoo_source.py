@@ -1,4 +1,4 @@
-"""Prices of Yahoo Finance, downloaded once: what was asked for names the cache file, all of it or none is kept."""
+"""Prices from Yahoo Finance, downloaded once; the request names the cache file, which holds all of it or nothing."""
 
 import json
 import sys
@@ -58,9 +58,9 @@ def load_yahoo(env: Env, cache_dir: Path | None = None) -> Prices:
     Raises
     ------
     ConfigError
-        If a ticker or a day cannot be asked for.
+        If a ticker or a day is not valid.
     DataError
-        If Yahoo is out of reach and nothing is cached, or its answer cannot be believed.
+        If Yahoo is out of reach and nothing is cached, or its answer fails a check.
     StorageError
         If the cache cannot be written.
     """
@@ -81,7 +81,7 @@ def load_yahoo(env: Env, cache_dir: Path | None = None) -> Prices:
 
 
 def request_of(env: Env) -> Request:
-    """What `env` asks Yahoo for."""
+    """The request that `env` describes."""
     assert env.tickers is not None, "the schema asks for it"
     assert env.start is not None, "the schema asks for it"
     yesterday = today() - timedelta(days=1)
@@ -98,12 +98,12 @@ def request_of(env: Env) -> Request:
 
 
 def today() -> date:
-    """The day it is in UTC: sessions of the day before it are over on every exchange."""
+    """Today in UTC: sessions of the day before are over on every exchange."""
     return datetime.now(UTC).date()
 
 
 def _download(request: Request, cache_dir: Path | None) -> Arrays:
-    """Ask for every ticker, and leave a record beside the cache file that is written next."""
+    """Download every ticker, and write a record beside the cache file that follows."""
     count = len(request.tickers)
     print(f"Yahoo: asking for {count} tickers, {request.first} to {request.last}", file=sys.stderr, flush=True)
     found: dict[str, Bars] = {}
