@@ -9,7 +9,8 @@ from torch import Tensor
 def cql_penalty(q_sampled: Tensor, q_data: Tensor, floor: Tensor | None = None) -> Tensor:
     """LSE_a q(s, a) - ln(A + 1) - q(s, a_data), the data action among the actions of the log-sum-exp.
 
-    Without it the atoms drift for ever: the quantile loss pulls with at most 1, the penalty pushes with a constant.
+    Without that action the atoms drift for ever: the gradient of the quantile loss is at most 1 while the penalty's
+    is constant.
 
     With a `floor` (Cal-QL, Nakamoto et al. 2023), samples that are already below it are not pushed down. Cal-QL still
     pushes the data's action up for them, and bootstrapping turns that into a drift of every value (measured: +1.6
@@ -41,7 +42,7 @@ def cql_penalty(q_sampled: Tensor, q_data: Tensor, floor: Tensor | None = None) 
 
 
 NETWORK_GAIN = 5.0
-"""How much further a push moves a network than a table: it generalises over all sampled actions (measured)."""
+"""A gradient moves a network this many times as far as a table, since a network generalises over actions (measured)."""
 
 
 def scaled_alpha(alpha: float, atoms: int, advantage_std: float, atom_std: float) -> float:

@@ -20,11 +20,11 @@ class _QuantileHuber(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, atoms: Tensor, target: Tensor, kappa: float) -> Tensor:
-        # As it lies in memory: of heads that were stacked the sums below would copy both tables first.
+        # Contiguous: otherwise the sums below would copy the tables of stacked heads first.
         error = target[..., None, :] - atoms.contiguous()[..., :, None]
         clipped = error.clamp(-kappa, kappa)
         lean = midpoints(atoms.shape[-1], atoms.device).to(atoms.dtype) - 0.5
-        # |tau - 1(u < 0)| c = c / 2 + (tau - 1/2) |c|: what each pair pulls.
+        # |tau - 1(u < 0)| c = c / 2 + (tau - 1/2) |c|: the gradient of each pair.
         pull = clipped.abs().mul_(lean[:, None]).add_(clipped, alpha=0.5)
         rows = atoms[..., 0].numel()
         ctx.save_for_backward(pull.mean(-1) / (-kappa * rows))
@@ -41,8 +41,8 @@ class _QuantileHuber(torch.autograd.Function):
 def quantile_huber_loss(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
     """Sum over predicted atoms, mean over target atoms and over the batch.
 
-    Below a spread of about 10 kappa the Huber zone covers the atoms, which then fit expectiles, not quantiles:
-    learners take `quantile_loss`.
+    If the atoms spread over less than about 10 kappa, the Huber zone covers them and they fit expectiles, not
+    quantiles; learners therefore use `quantile_loss`.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def quantile_loss(atoms: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     ----------
     scale : s_Q, see `atom_spread`; of all processes where several share a batch.
     """
-    # The loss at kappa is kappa times that of everything over kappa at 1; a tensor, so that no device is waited for.
+    # Dividing atoms and target by kappa keeps kappa a tensor, so that the loss never waits for the device.
     kappa = (scale * ZONE).clamp_min(LEAST_ZONE)
     return kappa * quantile_huber_loss(atoms / kappa, target / kappa)
 

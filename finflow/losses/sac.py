@@ -16,8 +16,8 @@ def entropy_target(dims: Tensor, sigma: float) -> Tensor:
 def soft_value(alpha: Tensor, log_prob: Tensor, dims: Tensor, value: Tensor, scale: float) -> Tensor:
     """q - S alpha ln pi_y / d, [B] each -> [B].
 
-    S keeps alpha's meaning whatever the reward's scale, d whatever the number of names: without d the guide's
-    .75 outweighs q twentyfold on 20 names, and sigma sits at its bound until alpha has decayed.
+    S makes alpha independent of the reward's scale and d of the number of names: without d the guide's .75
+    outweighs q twentyfold on 20 names, and sigma stays at its bound until alpha has decayed.
     """
     return value - scale * alpha.detach() * log_prob / dims.clamp_min(1.0)
 

@@ -24,7 +24,7 @@ def smoothed(mean: Tensor, tradable: Tensor, noise: Tensor, clip: float) -> Tens
 def kl_divergence(data: Tensor, mean: Tensor) -> Tensor:
     """KL(data || mean), [B, n] each -> [B]; 0 where the data are 0, the mean floored at 1e-8.
 
-    In the place of the paper's squared distance, which between two portfolios is about .002 and would vanish.
+    It replaces the paper's squared distance, which between two portfolios is about .002 and would vanish.
     """
     return (torch.special.xlogy(data, data) - data * torch.log(mean.clamp_min(1e-8))).sum(-1)
 

@@ -1,12 +1,13 @@
-"""Experts under a gate, or a single one; a trading rate, and the width of the policy; several actors side by side.
+"""Actor networks: experts mixed by a gate (or a single expert), a trading rate, and the width of the policy.
 
 Expert k starts at its prior portfolio P_k and learns a tilt of it:
 e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The last prior is e, the benchmark's
 portfolio (1/N of tradable names). The gate mixes the experts to the aim, and the policy's mean moves a fraction `rate`
 of the way from the drifted weights to the aim (Garleanu & Pedersen 2013). A single expert tilts e, and its portfolio
-is the aim. Of A actors the decisions are averaged (`members.averaged`).
+is the aim. The decisions of A actors are averaged (`members.averaged`).
 
-Here the network shared by all assets, whose expert k sees a feature group of its own; `mlp.py` has the plain one.
+This file has the network that all assets share, in which each expert sees its own feature groups. `mlp.py` has the
+plain one.
 """
 
 import math
@@ -36,8 +37,8 @@ class Actor(Computed, ABC):
     Attributes
     ----------
     actors : A, networks of one shape whose decisions are averaged.
-    confidence : kappa, part of the way from e to the experts that is deployed; 1 while training. It is no weight: a
-        weights file keeps it beside them.
+    confidence : kappa, part of the way from e to the experts that is deployed; 1 while training. It is not a
+        parameter: a weights file stores it beside the weights.
     """
 
     gate: nn.Module | None
@@ -110,7 +111,7 @@ class Actor(Computed, ABC):
 
     @abstractmethod
     def encode(self, state: State) -> Tensor:
-        """What gate and rate see of A W states, [A, W, C]."""
+        """Inputs of gate and rate in A W states, [A, W, C]."""
 
     @abstractmethod
     def tilts(self, state: State, context: Tensor) -> Tensor:
@@ -154,25 +155,25 @@ def gated(scores: Tensor | None, state: State, temperature: float, keep: Tensor 
 
 
 def held_weights(state: State) -> Tensor:
-    """What is held of tradable assets, as a portfolio, [B, n]."""
+    """Holdings of tradable assets, rescaled to a portfolio, [B, n]."""
     held = (state.drifted * state.tradable).float()
     return held / held.sum(-1, keepdim=True).clamp_min(1e-8)
 
 
 def distance(aim: Tensor, held: Tensor) -> Tensor:
-    """How far the aim is from what is held: sum and maximum of |aim_i - w-_i|, [B, 2]."""
+    """Distance from the holdings to the aim: sum and maximum of |aim_i - w-_i|, [B, 2]."""
     gap = (aim - held).abs()
     return torch.stack([gap.sum(-1), gap.amax(-1)], -1)
 
 
 def bounded_log_sigma(score: Tensor) -> Tensor:
-    """ln sigma within its bounds, of any score."""
+    """ln sigma within its bounds, from a score of any size."""
     low, high = LOG_SIGMA
     return low + (high - low) * torch.sigmoid(score)
 
 
 def set_start(*, gate: nn.Module | None, rate: nn.Module, sigma: nn.Module) -> None:
-    """Last layers of an actor that has learnt nothing: a uniform gate, a slow rate, sigma .3, in every state."""
+    """Initialise the last layers: in every state a uniform gate, a slow rate and sigma .3."""
     for head, bias in ((gate, 0.0), (rate, _logit(RATE_START)), (sigma, _sigma_logit())):
         if head is not None:
             assert isinstance(head, MemberLinear)

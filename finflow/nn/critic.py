@@ -1,8 +1,8 @@
-"""What every critic offers, and the portfolio critic.
+"""Critics: the interface that all share, and the portfolio critic.
 
-There a portfolio's embedding is the weighted sum of its assets' embeddings. One encoder is shared by all assets, so
-the critic does not care about their order or number, and the value of another action in the same state costs one small
-product and a small head.
+The portfolio critic embeds a portfolio as the weighted sum of its assets' embeddings. All assets share one encoder, so
+their order and number do not matter, and valuing another action in the same state costs one small product and a small
+head.
 """
 
 import math
@@ -25,7 +25,7 @@ class Embedding(NamedTuple):
 
 
 class Critic(Computed, ABC):
-    """Twin quantile critics and a state value; a state is encoded once, then asked about any number of actions.
+    """Twin quantile critics and a state value; a state is encoded once for any number of actions.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Critic(Computed, ABC):
 
     @abstractmethod
     def value_of(self, state: State) -> Tensor:
-        """V(s) [B], where nothing else is asked of the state."""
+        """V(s) [B] alone, cheaper than `embed` and `value`."""
 
     def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         """Quantiles of both critics for A actions a state, weights [B, A, n] -> [B, A, 2, N_q]."""
@@ -89,7 +89,7 @@ class PortfolioCritic(Critic):
         self.encode = nn.Linear(2 * embed_dim, embed_dim)
         context = embed_dim + market_dim
         self.state_norm = nn.LayerNorm(context)
-        # Twin heads as batched matrices: first layer split into a part a state pays once and a part an action pays.
+        # Twin heads as batched matrices. The first layer is split: one part runs per state, the other per action.
         self.from_state = nn.Linear(context, 2 * hidden_dim)
         self.from_action = nn.Parameter(uniform(2, embed_dim + 2, hidden_dim))
         self.norm_weight = nn.Parameter(torch.ones(2, hidden_dim)) if layer_norm else None
@@ -144,8 +144,8 @@ def first_layer(
 
     Normalised where there are a gain and a bias, 2 H numbers each.
 
-    A state's part is added to all of its actions as it lies: a copy for each would cost more than the product. Each
-    head is normalised by itself: with gain and bias inside, the backward pass is one, not five.
+    The state's part is broadcast over its actions: a copy for each would cost more than the product. Each head is
+    normalised by itself with gain and bias inside, so that the backward pass is one operation, not five.
     """
     batch, width = len(state), weight.shape[-1]
     mixed = torch.matmul(action, weight).view(2, batch, -1, width) + state.view(batch, 2, 1, width).transpose(0, 1)
@@ -161,6 +161,6 @@ def _each(bias: Tensor, hidden: list[Tensor], weight: Tensor) -> Tensor:
 
 
 def uniform(*shape: int) -> Tensor:
-    """Start of a layer whose inputs are the last dimension but one, as torch's own layers have it."""
+    """Initial weights as in torch's own layers; the inputs are the last dimension but one."""
     bound = 1.0 / math.sqrt(shape[-2])
     return torch.empty(*shape).uniform_(-bound, bound)

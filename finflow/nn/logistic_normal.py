@@ -14,7 +14,7 @@ LN_FLOOR = 1e-8  # of a weight, before its logarithm
 
 
 class Decision(NamedTuple):
-    """What an actor says in B states, over tradable assets only (others are 0).
+    """Output of an actor in B states, over tradable assets only (others are 0).
 
     mean [B, n] w_bar; aim [B, n]; gate [B, K]; experts [B, K, n]; rate [B]; log_sigma [B, d]; tradable [B, n].
     """

@@ -1,7 +1,7 @@
-"""Layers of several actors side by side: one batched product in the place of a loop over networks.
+"""Layers that run several actors in one batched product instead of a loop over networks.
 
-A actors of one shape are trained and run in one pass. A tensor of theirs has the actor as its first dimension,
-[A, W, ...]; laid flat, [A W, ...], the rows of one actor follow each other.
+A actors of one shape are trained and run in one pass. Their tensors have the actor as the first dimension,
+[A, W, ...]; flattened, [A W, ...], the rows of one actor follow each other.
 """
 
 import torch
@@ -44,7 +44,7 @@ def repeated(state: State, actors: int) -> State:
 
 
 def dealt(state: State, actors: int) -> State:
-    """As many rows for each of A actors: the first A floor(B / A)."""
+    """The first A floor(B / A) rows, so that each of A actors gets equally many."""
     rows = len(state.row) // actors * actors
     return State(*(part[:rows] for part in state))
 
@@ -61,7 +61,7 @@ def averaged(decision: Decision, actors: int) -> Decision:
     gate = share.sum(0)
     parts = (share / gate.clamp_min(1e-12))[..., None] * decision.experts.view(*share.shape, -1)
     experts = parts.sum(0)
-    # An expert that no actor's gate uses, or whom expert dropout left out, is the mean of the actors' own.
+    # An expert with no share in any gate (or dropped out) is the plain mean over the actors.
     experts = torch.where(gate[..., None] > 1e-12, experts, decision.experts.view(*share.shape, -1).mean(0))
 
     def mean(part: Tensor) -> Tensor:

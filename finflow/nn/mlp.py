@@ -1,6 +1,6 @@
 """Plain networks on the flat state, two hidden layers each: `algo.network.kind=mlp`.
 
-They know their assets by place: another universe, or the same in another order, needs other weights.
+They identify assets by position: another universe, or the same in another order, needs other weights.
 """
 
 import torch
@@ -67,7 +67,7 @@ class MlpActor(Actor):
 class MlpCritic(Critic):
     """Twins and value, each with layers of its own.
 
-    The first layer is split into W_s s, which a state pays once, and W_a a, which an action pays.
+    The first layer is split into W_s s, computed once per state, and W_a a, computed for each action.
 
     Parameters
     ----------

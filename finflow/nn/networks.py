@@ -1,4 +1,4 @@
-"""All networks of a run, built from one spec: what phase 1 learns is what phase 2 loads, to the bit."""
+"""All networks of a run, built from one specification, so that phase 2 loads exactly what phase 1 trained."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -32,14 +32,14 @@ SINGLE = "single"
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What the networks' inputs mean; weights fit another market only where this is equal.
+    """Meaning of the networks' inputs; weights fit another market only if this is equal.
 
     Attributes
     ----------
     features, feature_groups : names of the F asset features and the group of each.
     market_features : names of the M market features.
     experts : names of the K experts; `SINGLE` alone where there is no gate.
-    assets : names of the n assets in their order, for networks that know them by place; else none.
+    assets : names of the n assets in their order, for networks that identify assets by position; else empty.
     """
 
     features: tuple[str, ...]
@@ -100,7 +100,7 @@ def build_networks(
 
 def _portfolio(spec: ObservationSpec, network: Network) -> tuple[Actor, Critic]:
     market_dim, width, hidden = len(spec.market_features) + len(PATH_SCALARS), network.embed_dim, network.hidden_dim
-    # A single expert is as wide as all together: what the gate is worth is not a matter of size.
+    # A single expert is as wide as all experts together, so that comparing the two does not compare sizes.
     expert_dim = width // 2 * len(EXPERT_GROUPS) // len(spec.experts)
     actor = PortfolioActor(network.actors, spec.expert_inputs(), market_dim, width, hidden, network.dropout, expert_dim)
     critic = PortfolioCritic(len(spec.features) + 2, market_dim, width, hidden, network.n_quantiles, network.layer_norm)

@@ -1,4 +1,4 @@
-"""How networks compute, which changes what they cost and no more than rounding of what they say."""
+"""Precision and gradient checkpointing: they change speed and memory, and results only by rounding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Computing:
 
 
 class Computed(nn.Module):
-    """A module whose large products follow a `Computing`; parameters and all that comes out stay float32."""
+    """A module whose large products follow a `Computing`; parameters and outputs stay float32."""
 
     computing = Computing()
 
     def mixed(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """`function` of `inputs` in the precision asked for, as float32."""
+        """`function(*inputs)` in the configured precision, returned as float32."""
         if self.computing.half is None:
             return function(*inputs)
         with torch.autocast(inputs[0].device.type, self.computing.half):
@@ -30,7 +30,7 @@ class Computed(nn.Module):
 
     def recomputed(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """As `mixed`; under gradient checkpointing (Chen et al. 2016) only `inputs` are kept for the backward pass."""
-        if not (self.computing.recompute and self._learns()):  # a frozen critic is thawed before its backward pass
+        if not (self.computing.recompute and self._learns()):  # a frozen critic may thaw before its backward pass
             return self.mixed(function, *inputs)
         found = checkpoint(self.mixed, function, *inputs, use_reentrant=False)
         assert isinstance(found, Tensor)
@@ -40,7 +40,7 @@ class Computed(nn.Module):
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
 
     def compute_as(self, computing: Computing) -> None:
-        """Make every part of this module compute so."""
+        """Set `computing` in every part of this module."""
         for part in self.modules():
             if isinstance(part, Computed):
                 part.computing = computing
