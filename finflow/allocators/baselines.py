@@ -1,4 +1,4 @@
-"""Simple portfolios that a learnt one has to beat, each a function of what is known at the close of t."""
+"""The baseline portfolios, each a function of data known at the close of t."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Rolling Ledoit-Wolf covariance: what every risk-based allocator sees at the close of t."""
+"""Rolling Ledoit-Wolf covariance, the input of every risk-based allocator at the close of t."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ LOOKBACK = 252
 """Trading days behind an estimate: one year, as in the table of baselines, in the rows of the market's calendar."""
 
 CHUNK_BYTES = 64_000_000
-"""Working memory of one chunk of windows; larger ones are slower, being out of cache."""
+"""Working memory of one chunk of windows; larger chunks leave the cache and are slower."""
 
 
 def usable_names(market: Market, rows: NDArray[np.intp], lookback: int | None = None) -> NDArray[np.bool_]:
-    """Names whose covariance can be believed at the close of each row.
+    """Names with enough history to estimate a covariance at the close of each row.
 
     A name is usable if it may be traded at t, has a price on all `lookback` + 1 days ending at t (so that every
     return of the window is one) and moved on at least half of them: a price that mostly stands still has no

@@ -1,4 +1,4 @@
-"""Behaviour policies: who filled the offline data, and whose actions relabel a batch.
+"""Behaviour policies: they fill the offline data, and their actions relabel a batch.
 
 All of them are one formula. A persona aims at a mixture of basis portfolios (the priors and 1/N, or a random point
 of the simplex), blurs it by log-normal noise and moves a fraction `rate` of the way from the weights it holds.
@@ -25,7 +25,7 @@ def draw_personas(count: int, experts: int, generator: torch.Generator) -> Perso
     """Draw behaviours: single priors, mixtures, 1/N, buy-and-hold (rate 0), noisy and random portfolios.
 
     Single priors have probability .45 together, 1/N .15, mixtures .2, random portfolios .2; half of all are noisy; a
-    fifth hold what they have, a fifth jump all the way, the rest trade 2 to 40 % of the way.
+    fifth hold (rate 0), a fifth trade all the way (rate 1), the rest 2 to 40 % of the way.
     """
     device = generator.device
     dims = experts + 1
@@ -33,7 +33,7 @@ def draw_personas(count: int, experts: int, generator: torch.Generator) -> Perso
     expo = -torch.log(torch.rand(count, dims, generator=generator, device=device).clamp_min(1e-12))
     mixed = expo / expo.sum(-1, keepdim=True)  # Dirichlet(1)
     single = torch.randint(experts, (count,), generator=generator, device=device)
-    places = torch.arange(dims, device=device)  # torch's one_hot looks at the values, which waits for the device
+    places = torch.arange(dims, device=device)  # torch's one_hot reads the values, which waits for the device
     one_hot, equal = (single[:, None] == places).float(), (places == experts).float()
     mixture = torch.where((kind < 0.45)[:, None], one_hot, torch.where((kind < 0.60)[:, None], equal, mixed))
     blend = (kind >= 0.80).float()

@@ -1,4 +1,4 @@
-"""Offline data: behaviours live through training days; what they held and did is kept, nothing else."""
+"""Offline data: behaviours trade through training days; their holdings and decisions are stored, nothing else."""
 
 import io
 import json
@@ -34,10 +34,10 @@ ROUNDING = 1e-5  # of a stored portfolio's sum, float32
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of many episodes, lived side by side: day after day, the episodes in turn.
+    """Transitions of parallel episodes, ordered by day and, within a day, by episode.
 
     row, next_row [N] int32; drifted, executed [N, n] float32; drawdown [N] float32; previous [N] int64, the
-    transition it follows, -1 at a start; facts: what shaped it.
+    index of the transition before it, -1 at a start; facts: data and settings that shaped it.
     """
 
     row: NDArray[np.int32]
@@ -74,7 +74,7 @@ def collect(
     seed: int,
     facts: dict[str, Any],
 ) -> Dataset:
-    """Let `episodes` behaviours live `days` days each on train rows, a share of them on bootstrapped history.
+    """Run `episodes` behaviours for `days` days each on train rows, a share of them on bootstrapped history.
 
     An episode starts in cash, 1/N or a prior portfolio, a third each. The world must live on the CPU.
     """
@@ -151,7 +151,7 @@ def _read(key: str, path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
                 return json.loads(str(file["facts"])), {name: file[name] for name in _FIELDS}
     except FileNotFoundError:
         raise DataError(f"{key}: no such file; {remedy}") from None
-    except Exception as error:  # a damaged archive fails in dozens of ways, each of its own kind
+    except Exception as error:  # a damaged archive raises many kinds of errors
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror.lower()
         else:
@@ -161,7 +161,7 @@ def _read(key: str, path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
 
 
 def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that would unpack to more than it is: FinFlow's own are not compressed."""
+    """Refuse an archive that unpacks to more than its size: FinFlow's own are not compressed."""
     if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
         raise ValueError("compressed")
 

@@ -1,4 +1,4 @@
-"""Which days an episode lives through: stretches of history, of one market regime, or a block bootstrap."""
+"""The days of an episode: stretches of history, of one market regime, or a block bootstrap."""
 
 from collections.abc import Sequence
 
@@ -65,8 +65,8 @@ def in_regime(
 ) -> list[Rows]:
     """`count` episodes from stretches of `window` whose every day carries the causal label `regime`.
 
-    An episode starts anywhere in a stretch of at least a month and `horizon` decisions, so many before its end at the
-    latest, and ends where its stretch ends.
+    An episode starts anywhere in a stretch of at least a month and `horizon` decisions, but at least `horizon`
+    decisions before the stretch ends, and ends with the stretch.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Gymnasium faces of the simulator, for learners from other libraries."""
+"""Gymnasium environments over the simulator, for learners from other libraries."""
 
 from math import isfinite
 from typing import Any
@@ -24,7 +24,7 @@ _LIVED = tuple(f"_{name}" for name in ("date", "net", "gross", "cost", "turnover
 
 
 class _Core:
-    """E episodes drawn from a window: observations, spaces and actions that both faces share."""
+    """E episodes drawn from a window: observations, spaces and actions that both environments share."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class _Core:
     ) -> None:
         days = len(market.dates)
         known, own = features[0].size + market_features.shape[1], market.n + 2
-        # What every portfolio sees of a day, with room for what it alone sees: an observation is one row copied.
+        # The shared part of each day's observation, with room for the portfolio's own: an observation copies one row.
         self._table = np.zeros((days, known + own), dtype=np.float32)
         self._table[:, :known] = np.concatenate([features.reshape(days, -1), market_features], axis=1)
         self._table[:, -1] = market.decision
@@ -62,14 +62,14 @@ class _Core:
         return found
 
     def step(self, action: NDArray[np.floating[Any]]) -> Step:
-        """Book scores [E, n], which the ledger makes weights of; one below 0 counts as 0, all zeros is all cash."""
-        # One product tells; only where it overflows are the scores looked at one by one.
+        """Book scores [E, n], which the ledger normalises; negative scores count as 0, all zeros is all cash."""
+        # One product finds a score that is not finite; only if it overflows are scores checked one by one.
         if not isfinite(np.vdot(action, action)) and not np.isfinite(action).all():
             raise DataError("action: a score is not finite; the learner may have diverged, return finite numbers")
         return self.simulator.step(np.maximum(action, 0.0))
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
-        """What the ledger says of the day, each [E] (executed [E, n])."""
+        """The ledger's figures of the day, each [E] (executed [E, n])."""
         booked, terms = step.booked, step.components
         return {
             "date": self._dates.take(step.row, mode="clip"),

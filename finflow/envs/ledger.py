@@ -1,4 +1,4 @@
-"""The one ledger: which weights are executed, what they cost, what they earn, and how they drift.
+"""The ledger: it executes weights under the rules, charges costs, books returns and lets weights drift.
 
 Simulator, replay, baselines and backtest all book through `execute` and `book`, so that a cost is charged in one
 place only. Both work alike on numpy arrays and torch tensors; the last axis holds the n assets, cash last.
@@ -17,10 +17,10 @@ from finflow.data.market import ABSENT, TRADABLE
 from finflow.schema.env import Env
 
 ROUNDING = 1e-9
-"""Cash between this below zero and zero is what rounding left; cash below that is borrowed."""
+"""Negative cash down to this is rounding; below it, cash is borrowed."""
 
 EMPTY = 1e-300
-"""Least sum of a target: one that wants nothing is all cash, not 0 / 0."""
+"""Least sum of a target, so that a target of zeros is all cash, not 0 / 0."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def traded(executed: Any, drifted: Any) -> Any:
 
 
 def total(array: Any) -> Any:
-    """Sum over the last axis, [..., n] -> [...]; of short rows numpy's own sum takes twice as long."""
+    """Sum over the last axis, [..., n] -> [...]; numpy's own sum takes twice as long on short rows."""
     if isinstance(array, np.ndarray):
         return np.vecdot(array, _ones(array.shape[-1]))
     return array.sum(-1)
 
 
 def at_least(array: Any, least: float) -> Any:
-    """`array` where it is above `least`, else that; a method of numpy's own would take twice as long."""
+    """Maximum of `array` and `least`; numpy's own function takes twice as long."""
     return np.maximum(array, least) if isinstance(array, np.ndarray) else array.clip(least)
 
 
@@ -90,12 +90,12 @@ def _ones(count: int) -> NDArray[np.float64]:
 
 
 def possible(mask: Any) -> bool:
-    """Whether any of `mask` may be set. numpy is asked; torch is not, for a device would have to be waited for."""
+    """Whether any entry of `mask` may be set; always True for torch, since reading a tensor waits for its device."""
     return not isinstance(mask, np.ndarray) or bool(np.count_nonzero(mask))
 
 
 def execute(target: Any, drifted: Any, status: Any, decide: Any, accounting: Accounting) -> Any:
-    """Weights that really stand after a decision.
+    """Executed weights after a decision.
 
     In this order: positions whose price has ended are closed into cash; frozen names stay as they are and the
     target is spread over what is left; per-name cap and minimum cash; no-trade band; turnover cap. On a day

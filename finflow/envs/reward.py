@@ -51,7 +51,7 @@ class RewardModel:
         """
         log_net = namespace(net).log(at_least(1.0 + net, RUIN))
         after = at_least(drawdown - log_net, 0.0)
-        new = at_least(after - drawdown, 0.0) if self.lambda_dd else after  # times 0, any number is as good
+        new = at_least(after - drawdown, 0.0) if self.lambda_dd else after  # its weight is 0: any number will do
         active = self.scale * (log_net - log_benchmark)
         terms = {
             "active": active,

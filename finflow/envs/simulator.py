@@ -1,4 +1,4 @@
-"""Many portfolios stepped side by side through one market."""
+"""Many portfolios stepped in parallel through one market."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -49,7 +49,7 @@ class Simulator:
         self.reward = reward
         self._cash = np.eye(market.n)[-1]
         self._open = (market.status == TRADABLE).all(1) & market.decision
-        # A decision earns what stands a row below it.
+        # A decision at row t earns the return in row t + 1.
         self._returns = market.returns[1:]
         with np.errstate(divide="ignore"):  # a benchmark may lose everything
             self._log_benchmark = np.log1p(market.benchmark[1:])
@@ -85,7 +85,7 @@ class Simulator:
             self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
         self._rows[slots, :days], self._rows[slots, days:] = rows, rows[:, -1:] + 1
         self._at[slots], self._length[slots] = 0, days
-        # Copies: the step that ended handed out what stands here.
+        # Copies, because the last step returned these arrays.
         self.drifted, self.drawdown, self.nav = self.drifted.copy(), self.drawdown.copy(), self.nav.copy()
         self.drifted[slots] = self._cash if drifted is None else drifted
         self.drawdown[slots], self.nav[slots] = 0.0, 1.0
@@ -107,7 +107,7 @@ class Simulator:
     def step(self, target: Array) -> Step:
         """Decide `target` [E, n] at the current rows, book the day, move on; finished episodes stand still."""
         market, row, before, active = self.market, self.row, self.drifted, self.active
-        # In float32 weights would sum to 1 within 1e-7 only; another layout would be summed in another order.
+        # float64, so that weights sum to 1; contiguous, so that sums run in the same order.
         target = np.ascontiguousarray(target, dtype=np.float64)
         everything = self._all_open or np.count_nonzero(self._open.take(row)) == len(row)
         status, decide = (None, None) if everything else (market.status.take(row, axis=0), market.decision.take(row))

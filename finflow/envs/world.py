@@ -1,4 +1,4 @@
-"""The market as tensors on one device, and the exact world model that price-taking gives.
+"""The market as tensors on one device, and the exact world model of a trader who does not move prices.
 
 Returns do not depend on the weights held, so reward and next state of *any* action are known: transitions are
 stored as (t, weights) and everything else is recomputed here, by the ledger.
@@ -39,7 +39,7 @@ class State(NamedTuple):
 
 
 class View(NamedTuple):
-    """What the market shows at rows [...]: a state without the portfolio.
+    """Observation of the market at rows [...]: a state without the portfolio.
 
     row [...]; features [..., n, F + 1], the last a cash flag; market [..., M]; tradable [..., n]; decide [...];
     priors [..., K, n].
@@ -62,7 +62,7 @@ def joined(view: View, drifted: Tensor, drawdown: Tensor) -> State:
 
 
 class Outcome(NamedTuple):
-    """What an action did: executed [B, n], reward [B], next drifted [B, n], next drawdown [B], ruined [B]; float64."""
+    """Result of an action: executed [B, n], reward [B], next drifted [B, n], next drawdown [B], ruined [B]; float64."""
 
     executed: Tensor
     reward: Tensor
@@ -131,7 +131,7 @@ class World:
         return joined(self.look(row), drifted, drawdown)
 
     def look(self, row: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> View:
-        """What the market shows at the close of `row` [...], whatever is held.
+        """Observation of the market at the close of `row` [...]; it does not depend on holdings.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class World:
         """
         features, market = self.features[row], self.market[row]
         if noise > 0:
-            # The market's too: else networks know every day by them, and learn its return by heart.
+            # Market features too: otherwise networks recognise each day by them and memorise its return.
             for part in (features[..., :-1, :-1], market):
                 part += noise * torch.randn(part.shape, generator=generator, device=self.device)
         return View(row, features, market, self.status[row] == TRADABLE, self.decision[row], self.priors[row])
