@@ -1,7 +1,7 @@
 """FinFlow: portfolio reinforcement learning whose numbers can be believed.
 
 `finflow.load(stage, overrides)` gives a configuration; `pretrain`, `finetune`, `evaluate`, `audit`, `collect`,
-`decide`, `look`, `make_env` and `make_vector_env` take one each.
+`decide`, `explain`, `look`, `make_env` and `make_vector_env` take one each.
 """
 
 import os
@@ -11,15 +11,29 @@ from typing import TYPE_CHECKING, Any
 # Before torch is imported: spinning OpenMP threads make an update many times slower beside any other process.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from finflow.config import load
-    from finflow.pipeline import audit, collect, decide, evaluate, finetune, look, make_env, make_vector_env, pretrain
+    from finflow.pipeline import (
+        audit,
+        collect,
+        decide,
+        evaluate,
+        explain,
+        finetune,
+        look,
+        make_env,
+        make_vector_env,
+        pretrain,
+    )  # fmt: skip
 
 __all__ = [
     "audit",
     "collect",
     "decide",
     "evaluate",
+    "explain",
     "finetune",
     "load",
     "look",
@@ -27,6 +41,11 @@ __all__ = [
     "make_vector_env",
     "pretrain",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public API alone."""
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

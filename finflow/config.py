@@ -24,6 +24,8 @@ from finflow.config_errors import (
     CONF_DIR,
     NO_ENVIRONMENT,
     compose_message,
+    conf_dirs,
+    config_name_of,
     one_line,
     refuse_unread,
     resolve_message,
@@ -52,12 +54,36 @@ def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool
     if stage not in STAGES:
         raise ConfigError(f"stage={stage}: no such stage; choose one of {', '.join(STAGES)}")
     refuse_unread(stage, overrides)
+    folder, name, words = primary(stage, overrides)
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return compose(stage, overrides=list(overrides), return_hydra_config=with_hydra)
+        with initialize_config_dir(str(folder), job_name=stage, version_base="1.3"):
+            cfg = compose(name, overrides=words, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(compose_message(stage, str(error), overrides)) from error
+    if cfg.get("stage") != stage:
+        raise ConfigError(f"--config-name={name}: a configuration of {cfg.get('stage')}; name one of {stage}")
+    return cfg
+
+
+def primary(stage: str, overrides: Sequence[str]) -> tuple[Path, str, list[str]]:
+    """Folder and name of the configuration that a command line begins with, and the overrides for it.
+
+    Raises
+    ------
+    ConfigError
+        If `hydra.job.config_name`, which `--config-name` stands for, names none.
+    """
+    name = config_name_of(overrides) or stage
+    folders = conf_dirs(overrides)
+    found = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), None)
+    if found is None:
+        raise ConfigError(f"--config-name={name}: no such configuration; name a file of --config-dir, or leave it out")
+    if found == CONF_DIR:
+        return found, name, list(overrides)
+    others = [str(folder.absolute()) for folder in folders if folder != found]  # Hydra looks for it in no other folder
+    path = "hydra.searchpath=[" + ",".join(f'"{other}"' for other in others) + "]"
+    return found.absolute(), name, [path, *(text for text in overrides if not text.startswith("hydra.searchpath="))]
 
 
 def parse(cfg: DictConfig) -> Config:

@@ -18,9 +18,7 @@ from finflow.schema.fields import Schema, schemas_in
 
 CONF_DIR = Path(__file__).resolve().parent / "conf"
 
-HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep", "hydra/launcher", "hydra.launcher", "hydra.verbose", "hydra.mode")
-"""Hydra's own keys that FinFlow leaves to its users; the rest would move outputs or hide errors."""
-
+_NO_CHDIR = "paths are read from where you type; leave it out, and name the run's folder by hydra.run.dir=DIR"
 
 MISSING = "missing; it has no default"
 """Said of a key that a configuration lacks."""
@@ -65,7 +63,7 @@ def _quoted_list(text: str) -> str | None:
     return f"write '{written}'"
 
 
-def sweep_values(stage: str, text: str) -> tuple[str, ...] | None:
+def sweep_values(stage: str, text: str, folders: Sequence[Path] | None = None) -> tuple[str, ...] | None:
     """Values, as typed, that `key=a,b,c`, a range or a `glob(*)` of a group asks for; None where it is one value.
 
     Raises
@@ -79,7 +77,7 @@ def sweep_values(stage: str, text: str) -> tuple[str, ...] | None:
     if not override.is_discrete_sweep():
         raise ConfigError(f"{text}: a grid needs values; write them as a,b,c or range(start,stop)")
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        glob, choices = override.value(), group_choices(stage).get(override.key_or_group, ())
+        glob, choices = override.value(), group_choices(stage, folders).get(override.key_or_group, ())
         assert isinstance(glob, Glob)
         values = tuple(glob.filter(list(choices)))
     else:
@@ -89,15 +87,47 @@ def sweep_values(stage: str, text: str) -> tuple[str, ...] | None:
     return values
 
 
-def group_choices(stage: str) -> dict[str, tuple[str, ...]]:
-    """Config groups that `stage` reads, and the options of each."""
-    folders = sorted(p for p in CONF_DIR.iterdir() if p.is_dir() and p.name != "shared")
+def conf_dirs(overrides: Sequence[str]) -> list[Path]:
+    """Folders of configurations: FinFlow's own, and those that `hydra.searchpath` adds.
+
+    Raises
+    ------
+    ConfigError
+        If one of them does not exist.
+    """
+    added = [parse_override(text).value() for text in overrides if text.startswith("hydra.searchpath=")]
+    paths = [str(path) for one in added for path in (one if isinstance(one, list) else [one])]
+    folders = [Path(path.removeprefix("file://")) for path in paths if not path.startswith("pkg://")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"hydra.searchpath: {folder}: no such folder; name one with groups such as env/")
+    return [CONF_DIR, *folders]
+
+
+def config_name_of(overrides: Sequence[str]) -> str | None:
+    """Name of the configuration that `--config-name` asks for in the stage's place."""
+    named = [text.partition("=")[2] for text in overrides if text.startswith("hydra.job.config_name=")]
+    return named[-1].strip("\"'") if named else None
+
+
+def group_choices(stage: str, folders: Sequence[Path] | None = None) -> dict[str, tuple[str, ...]]:
+    """Config groups that `stage` reads, and the options of each, in FinFlow's own folder or in `folders`."""
+    folders = folders or [CONF_DIR]
+    names = sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()} - {"shared"})
     found = {
-        folder.name: tuple(sorted(p.stem for p in folder.glob("*.yaml")))
-        for folder in folders
-        if stage in PRESETS.get(folder.name, ()) or _offers(stage, folder.name)
+        name: tuple(sorted({path.stem for folder in folders for path in folder.glob(f"{name}/*.yaml")}))
+        for name in names
+        if stage in PRESETS.get(name, ()) or _offers(stage, name) or _is_own(name, folders)
     }
-    return {**found, **({"algo": ALGORITHMS[stage]} if "algo" in found else {})}
+    if "algo" in found:
+        own = {path.stem for folder in folders[1:] for path in folder.glob("algo/*.yaml")}
+        found["algo"] = (*ALGORITHMS[stage], *sorted(own - set(ALGORITHMS[stage])))
+    return found
+
+
+def _is_own(key: str, folders: Sequence[Path]) -> bool:
+    """Whether a key is a group that the user has added."""
+    return not (CONF_DIR / key).is_dir() and any((folder / key).is_dir() for folder in folders)
 
 
 def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
@@ -109,6 +139,7 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
         Naming the key and its choices, or the stages that read it.
     """
     presets: list[str] = []
+    folders = conf_dirs(overrides)
     for text in overrides:
         override = parse_override(text)
         key = override.key_or_group
@@ -126,11 +157,11 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
         if override.is_sweep_override():
             raise ConfigError(f"{text}: several values; add -m to run them all, or write a list as {key}=[a,b]")
         if key.split(".")[0].split("/")[0] == "hydra":
-            if not any(key == k or key.startswith(k + ".") for k in HYDRA_KEYS):
-                raise ConfigError(f"{text}: not a Hydra key of FinFlow; choose one of {', '.join(HYDRA_KEYS)}")
+            if key == "hydra.job.chdir" and override.value() is not False:
+                raise ConfigError(f"{text}: {_NO_CHDIR}")
             continue
-        _refuse_shape(stage, text, override)
-        if stage in PRESETS.get(key, ()) or _offers(stage, key):
+        _refuse_shape(stage, text, override, folders)
+        if stage in PRESETS.get(key, ()) or _offers(stage, key) or _is_own(key, folders):
             _refuse_idle(text, key, overrides)
             continue
         readers = [s for s in READS if s in PRESETS.get(key, ()) or _offers(s, key)]
@@ -145,13 +176,15 @@ def _refuse_idle(text: str, key: str, overrides: Sequence[str]) -> None:
             raise ConfigError(f"{text}: not read with {switch}=true; leave out one of the two")
 
 
-def _refuse_shape(stage: str, text: str, override: Override) -> None:
+def _refuse_shape(stage: str, text: str, override: Override, folders: Sequence[Path]) -> None:
     """Refuse an unknown key, an unknown option of a group, and a value where a section belongs."""
     key, value = override.key_or_group, override.value()
-    choices = group_choices(stage).get(key)
+    choices = group_choices(stage, folders).get(key)
     if choices is not None:
-        known = [path.stem for path in CONF_DIR.glob(f"{key}/*.yaml")]
-        if override.is_add() or override.package is not None:
+        if _is_own(key, folders) and not override.is_add():
+            raise ConfigError(f"{text}: a group of your own; write +{text} to add it")
+        known = [path.stem for folder in folders for path in folder.glob(f"{key}/*.yaml")]
+        if (override.is_add() and not _is_own(key, folders)) or override.package is not None:
             raise ConfigError(f"{text}: write {key}=OPTION; choose one of {', '.join(choices)}")
         named: list[Any] = list(value) if key == "experiment" and isinstance(value, list) else [value]
         if any(one not in known for one in named):
@@ -206,7 +239,7 @@ def compose_message(stage: str, text: str, overrides: Sequence[str]) -> str:
         if key.startswith("tracking.wandb."):
             return f"{wrong}: belongs to tracking=wandb alone; add tracking=wandb or leave it out"
         if key.startswith("hydra."):
-            return f"{wrong}: no such key of Hydra with the chosen options; leave it out"
+            return f"{wrong}: no such key of Hydra with the chosen options; see --cfg hydra: hydra.run.dir and others"
         return f"{wrong}: no such key with the chosen options; known here: {', '.join(_known_keys(stage, key))}"
     if "Available options in '" in text:
         group, rest = text.split("Available options in '")[1].split("'", 1)

@@ -26,6 +26,7 @@ _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 # Bare, these would be read as a float, null, a bool; a whole number reads back as the text that it was.
 _OTHER = re.compile(r"(?![1-9]\d*$)-?[\d_.]+(e-?\d+)?|null|true|false|nan|-?inf", re.IGNORECASE)
 
+_MODULE = ("finflow", "__main__.py")
 _BEFORE_QUOTE = re.compile(r'(\\+)(?="|$)')
 
 
@@ -99,8 +100,21 @@ def _env_choices(stage: str, config: Config) -> list[list[str]]:
 
 
 def command_line(stage: str, overrides: list[str]) -> str:
-    """What a user types to run `stage`, its words quoted for the shell."""
-    return " ".join([f"python experiments/{stage}.py", *(shlex.quote(word) for word in overrides)])
+    """What a user types to run `stage`, as this program was started, its words quoted for the shell."""
+    script = Path(sys.argv[0])
+    start = f"python experiments/{stage}.py"
+    if script.name == "finflow":
+        start = f"finflow {stage}"
+    elif script.parts[-2:] == _MODULE:
+        start = f"python -m finflow {stage}"
+    return " ".join([start, *(shlex.quote(word) for word in overrides)])
+
+
+def program_of(stage: str) -> tuple[str, ...]:
+    """What follows `python` where this program is started again, for a job of `stage`."""
+    script = Path(sys.argv[0])
+    packaged = script.name == "finflow" or script.parts[-2:] == _MODULE
+    return ("-m", "finflow", stage) if packaged else (str(script.resolve()),)
 
 
 def typable(text: str) -> str:

@@ -10,16 +10,18 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.core.utils import configure_log
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from finflow import __version__
 from finflow.artifacts.commands import typable
 from finflow.cli import folders as folders  # registers the resolvers of run folders
 from finflow.cli.commands import COMMANDS
 from finflow.cli.errors import exit_code
-from finflow.cli.help import usage
+from finflow.cli.flags import read_line, show
+from finflow.cli.help import overview, usage
+from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
 from finflow.cli.sweep import params_of, sweep
 from finflow.config import compose_stage, parse
@@ -32,14 +34,17 @@ from finflow.tracking.background_sink import leave
 from finflow.training.interrupts import end_at_once
 
 
-def main(stage: str) -> NoReturn:
-    """Run one stage, one of `finflow.schema.STAGES`, from the command line, and end the process."""
+def main(stage: str | None = None) -> NoReturn:
+    """Run a command, and end the process.
+
+    Parameters
+    ----------
+    stage
+        One of `finflow.schema.STAGES`; None where the first word of the command line names it.
+    """
     end_at_once()
-    if any(arg in ("-h", "--help") for arg in sys.argv[1:]):
-        print(usage(stage))
-        sys.exit(0)
     try:
-        code = launch(stage, sys.argv[1:])
+        code = launch(stage, sys.argv[1:]) if stage is not None else _console(sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every failure ends in its exit code)
         code = exit_code(error)
     leave(code)
@@ -48,8 +53,14 @@ def main(stage: str) -> NoReturn:
 def launch(stage: str, argv: Sequence[str]) -> int:
     """Run a stage once, or with `-m` or a preset that sweeps several times; returns the exit code."""
     follow_parent()
-    several, overrides = read_line(argv)
-    overrides = expanded(overrides)
+    if any(arg in ("-h", "--help") for arg in argv):
+        print(usage(stage, read_line([arg for arg in argv if arg not in ("-h", "--help")]).overrides))
+        return 0
+    line = read_line(argv)
+    if line.prints:
+        show(stage, line)
+        return 0
+    several, overrides = line.several, expanded(line.overrides)
     if several or any(parse_override(text).is_sweep_override() for text in overrides):
         params = params_of(stage, overrides, several)
         if params is not None:
@@ -60,11 +71,34 @@ def launch(stage: str, argv: Sequence[str]) -> int:
     config = parse(cfg)
     if config.sweep.dry_run:
         raise ConfigError("sweep.dry_run=true: read by a sweep alone; add -m, or leave it out")
-    with _placed(cfg, config, overrides) as (config, folder):
+    with _placed(cfg, config, overrides) as (config, folder), hydra_job(cfg, stage, folder):
         result = COMMANDS[stage].run(config, Path(shown(folder)))
         if result is not None:
             print(f"Run folder: {shown(result.run_dir)}\nNext: {typable(result.next_command)}", flush=True)
     return 0
+
+
+def _console(words: Sequence[str]) -> int:
+    """`finflow STAGE ...`."""
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if words else ConfigError.exit_code
+    if words[0] == "--version":
+        print(f"finflow {__version__}")
+        return 0
+    if words[0] in ("-sc", "--shell-completion"):  # a shell knows the program alone: the line so far names the stage
+        program, *typed = os.environ.get("COMP_LINE", "").split(" ")
+        stage, *rest = typed or [""]
+        if stage in COMMANDS and rest:
+            os.environ["COMP_LINE"] = " ".join([program, *rest])
+            return launch(stage, words)
+        if any(word.startswith("query=") for word in words):
+            print(" ".join(name for name in COMMANDS if name.startswith(stage)))
+            return 0
+        return launch("finetune", words)
+    if words[0] not in COMMANDS:
+        raise ConfigError(f"{words[0]}: no such command; choose one of {', '.join(COMMANDS)}")
+    return launch(words[0], words[1:])
 
 
 def _sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
@@ -84,25 +118,15 @@ def _placed(cfg: DictConfig, config: Config, overrides: Sequence[str]) -> Genera
         from finflow.stages.run_directory import resumed_folder
 
         folder = resumed_folder(config, typed)
-    configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
-    if "WORLD_SIZE" in os.environ or config.hardware.distributed:
-        from finflow.stages.torchrun import follow, joined
-
-        with joined(config, folder if config.resume is not None else None) as own:
-            if own is not None:
-                config, folder = follow(config, own), own
-            yield config, folder or Path(str(cfg.hydra.run.dir))
-    else:
+    if "WORLD_SIZE" not in os.environ and not config.hardware.distributed:
         yield config, folder or Path(str(cfg.hydra.run.dir))
+        return
+    from finflow.stages.torchrun import follow, joined
 
-
-def read_line(argv: Sequence[str]) -> tuple[bool, list[str]]:
-    """Split a command line into its one flag and its overrides."""
-    flags = {arg for arg in argv if arg.startswith("-")}
-    unknown = sorted(flags - {"-m", "--multirun"})
-    if unknown:
-        raise ConfigError(f"{unknown[0]}: no such flag; write key=value, -m for several runs, or --help")
-    return bool(flags), [arg for arg in argv if arg not in flags]
+    with joined(config, folder if config.resume is not None else None) as own:
+        if own is not None:
+            config, folder = follow(config, own), own
+        yield config, folder or Path(str(cfg.hydra.run.dir))
 
 
 def check_folder(cfg: DictConfig, overrides: Sequence[str], *, resume: bool) -> Path | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.commands import command_line, override, typable
+from finflow.artifacts.commands import command_line, override, program_of, typable
 from finflow.config import compose_stage, parse
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
@@ -38,6 +38,7 @@ LAUNCHERS = {
     "ray": ("hydra_ray_launcher", "ray"),
 }
 """Launcher -> its plugin, and the extra that installs it."""
+_LAUNCHER = ("hydra/launcher", "hydra.launcher")
 WATCHED = 0.5
 """Seconds between looks at how far the jobs are; times more where there are more jobs than `MANY`."""
 MANY = 100
@@ -48,7 +49,8 @@ def params_of(stage: str, overrides: Sequence[str], typed: bool) -> dict[str, st
 
     typed : whether `-m` was.
     """
-    deciding = [text for text in overrides if text.split("=")[0] in ("experiment", "hydra.mode")]
+    own = ("experiment", "hydra.mode", "hydra.searchpath", "hydra.job.config_name")
+    deciding = [text for text in overrides if text.split("=")[0] in own or text.startswith("hydra.sweeper.")]
     if not deciding:
         return {} if typed else None
     node = compose_stage(stage, deciding, with_hydra=True).hydra
@@ -62,7 +64,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     _check_hydra(overrides)
     plan = plan_of(stage, overrides, params)
     configs = _configs(stage, plan)
-    launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(("hydra/", "hydra.launcher"))]
+    launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(_LAUNCHER)]
     compose_stage(stage, [*plan.jobs[0].overrides, *launcher], with_hydra=True)
     folder = SweepFolder(_place(stage, plan, configs, overrides))
     if folder.exists:
@@ -90,7 +92,7 @@ def _configs(stage: str, plan: Plan) -> list[Config]:
         other = {"pretrain": "finetune", "finetune": "pretrain"}.get(stage)
         with contextlib.suppress(ConfigError):
             if other is not None and [parse(compose_stage(other, job.overrides)) for job in near(plan)]:
-                error.args = (f"{error}; it is a sweep of {other}: python experiments/{other}.py",)
+                error.args = (f"{error}; it is a sweep of {other}: {command_line(other, [])}",)
         raise
 
 
@@ -198,7 +200,7 @@ def _tell_parents(folder: SweepFolder) -> None:
 
 def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[str]) -> None:
     """Have Hydra's launcher call `run_job` for every name; a job that fails is in its status."""
-    program = (sys.executable, str(Path(sys.argv[0]).resolve()))
+    program = (sys.executable, *program_of(stage))
     place = str(path)
 
     def job(cfg: DictConfig) -> None:
@@ -207,8 +209,9 @@ def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[st
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
     jobs = ",".join(f"'{name}'" for name in names)
+    kept = [text for text in overrides if text.startswith(("hydra.searchpath=", *_LAUNCHER)) or "hydra" not in text[:6]]
     own = [f"+job={jobs}", "hydra.sweeper.params=null", override("hydra.sweep.dir", path), "hydra.sweep.subdir=."]
-    sys.argv[1:] = ["--multirun", *overrides, *own]
+    sys.argv[1:] = ["--multirun", *kept, *own]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
     except Exception as error:

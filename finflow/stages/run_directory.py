@@ -14,7 +14,7 @@ from finflow.config import from_yaml, run_folder
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json, remove_leftovers, storage_errors
 from finflow.io.flatten import flatten
-from finflow.io.lock import LOCK, locked
+from finflow.io.lock import locked
 from finflow.schema import GROWS, READS, Config, role_of
 from finflow.schema.roles import Role
 from finflow.tracking.console import warn
@@ -59,7 +59,7 @@ class Place:
             return
         self.held.enter_context(locked(self.folder))
         remove_leftovers(self.folder)
-        if any(path.name != LOCK for path in self.folder.iterdir()):
+        if any(not path.name.startswith(".") and path.suffix != ".log" for path in self.folder.iterdir()):  # Hydra's
             raise ConfigError(f"{self.folder}: not empty; name a new folder, or write resume=true if a run was cut off")
 
     @property

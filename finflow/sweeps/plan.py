@@ -8,13 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finflow.config import digest
-from finflow.config_errors import parse_override, sweep_values
+from finflow.config_errors import conf_dirs, parse_override, sweep_values
 from finflow.errors import ConfigError
 from finflow.schema import role_of
 from finflow.schema.roles import Role
 
 _SHARED = {Role.OUTPUT, Role.NAME}
 """What a whole sweep shares, like its preset: where it lies, and what it is."""
+
+_OF_SWEEP = ("sweep", "hydra.launcher", "hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper")
+"""Keys that a sweep reads itself; the others are its jobs'."""
+_NAME = "hydra.job.config_name="
+
+
+def _of_sweep(key: str) -> bool:
+    return any(f"{key.replace('/', '.')}.".startswith(f"{one}.") for one in _OF_SWEEP)
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Plan:
 
 
 def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> Plan:
-    """Jobs of a command line for `stage`; keys of `hydra` and `sweep` are not the jobs' business and left out.
+    """Jobs of a command line for `stage`; keys that only the sweep reads are left out.
 
     So is `resume=true`: a sweep that is there already is gone on with anyway.
 
@@ -61,18 +69,19 @@ def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | No
     """
     lines = [*(f"{key}={values}" for key, values in (params or {}).items()), *overrides]
     typed = dict(sorted({parse_override(text).key_or_group: text for text in lines}.items()))
-    typed = {key: text for key, text in typed.items() if key.split(".")[0].split("/")[0] not in ("hydra", "sweep")}
+    typed = {key: text for key, text in typed.items() if not _of_sweep(key)}
+    folders = conf_dirs([text for key, text in typed.items() if key == "hydra.searchpath"])
     if typed.pop("resume", "resume=true").lower() not in ("resume=true", "resume=null"):
         raise ConfigError("resume: each job of a sweep goes on by itself; leave it out, or write resume=true")
     swept: dict[str, tuple[str, ...]] = {}
     for key, text in typed.items():
-        values = sweep_values(stage, text)
+        values = sweep_values(stage, text, folders)
         if values is not None:
             swept[key] = values
             if key == "experiment" or role_of(key) in _SHARED:
                 raise ConfigError(f"{text}: a whole sweep shares one; give it one value")
     fixed = tuple(text for key, text in typed.items() if key not in swept)
-    identity = [text for text in fixed if not text.startswith("output_root=")]
+    identity = [text for text in fixed if not text.startswith(("output_root=", "hydra")) or text.startswith(_NAME)]
     combinations = list(itertools.product(*swept.values()))
     width = len(str(len(combinations) - 1))
     jobs: list[Job] = []

@@ -28,7 +28,7 @@ def one_line(stderr: str) -> str:
         ("pretrain", ["algo.lr=-1"], "algo.lr=-1: should be greater than 0"),
         ("pretrain", ["experiment=nope"], "experiment=nope: no such option; choose one of ablation"),
         ("pretrain", ["-"], "-: no such flag"),
-        ("pretrain", ["--config-name=x"], "--config-name=x: no such flag"),
+        ("pretrain", ["--config-name=x"], "--config-name=x: no such configuration"),
         ("pretrain", ["-m", "seed=0,x"], "seed=x: should be a valid integer"),
         ("pretrain", ["-m", "seed=interval(0,1)"], "a grid needs values"),
         ("pretrain", ["-m", "seed=0,1", "hydra.run.dir=x"], "hydra.sweep.dir"),
