@@ -1,4 +1,4 @@
-"""What an agent learns from: complete transitions, and the coefficients that a schedule has reached."""
+"""Inputs of an update: complete transitions, paths, and the current values of the schedules."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from finflow.envs.world import State
 
 
 class Paths(NamedTuple):
-    """Where walkers stand, and the days ahead of them: W walkers for each of A actors, the actor's in a row.
+    """Positions of walkers and the days ahead of them: W walkers for each of A actors, one actor after the other.
 
     rows [A W, H + 1] decision rows, the last that of the state after H days; drifted [A W, n] and drawdown [A W] at
     the first; all_open: whether every name is tradable, and a decision taken, on all of these days.
@@ -22,7 +22,7 @@ class Paths(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B transitions, complete; and the paths that value gradients go along, where a learner has a horizon.
+    """B complete transitions, and the paths of value gradients where the learner has a horizon.
 
     state, next_state; weights [B, n] executed; reward [B]; discount [B] gamma, or 0 after ruin (a time limit
     bootstraps); next_weights [B, n] the behaviour's next executed weights and has_next [B] bool, where known.

@@ -1,9 +1,9 @@
 """Phase 2: the B-Cell, experts under a gate trained by distributional SAC with CQL; or SAC with one expert.
 
-One update, from top to bottom: the critic learns from what was done and is held down where nothing was done; the
-actor climbs what it earns along known paths and what the critic values beyond them, with entropy, close to the
-benchmark; the temperature follows the entropy target; the target critic follows the critic. With a horizon of 0 the
-paths are left out: that is SAC.
+One update, from top to bottom: the critic learns from recorded actions, and CQL lowers its values of other actions;
+the actor maximises the reward along known paths plus the critic's value at their end, with an entropy bonus and a
+penalty on the distance to the benchmark; the temperature follows the entropy target; the target critic follows the
+critic. A horizon of 0 leaves out the paths: that is SAC.
 """
 
 import copy
@@ -30,11 +30,11 @@ from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import BCellConfig
 
-ADVANTAGE_FLOOR = 0.1  # of s_A, in units of the reward: a critic that has learnt nothing must not be amplified
+ADVANTAGE_FLOOR = 0.1  # least s_A, in units of the reward, so that an untrained critic is not amplified
 
 
 class BCell(Stateful):
-    """Distributional SAC + CQL on the B-Cell: `act`, `update`, `refit`, state.
+    """Learner of the B-Cell: distributional SAC and CQL.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class BCell(Stateful):
         config, networks = self.config.cql, self.networks
         assert config is not None
         rows = max(1, round(len(batch.reward) * config.batch_fraction))
-        # Drawn, not the first ones: a batch is sorted, offline before online.
+        # Random rows, not the first ones: a batch has its offline rows before its online ones.
         device = atoms.device
         index = torch.randperm(len(batch.reward), generator=self.generator, device=device)[:rows]
         state = State(*(part[index] for part in batch.state))
@@ -257,7 +257,7 @@ class BCell(Stateful):
         }
 
     def _kept(self, rows: int, experts: int) -> Tensor | None:
-        """Experts left in by expert dropout, one at least, [rows, K]."""
+        """Experts that expert dropout keeps, at least one, [rows, K]."""
         if self.config.gate is None:
             return None
         chance = torch.rand(rows, experts, generator=self.generator, device=self.world.device)
@@ -265,7 +265,7 @@ class BCell(Stateful):
         return keep | ~keep.any(-1, keepdim=True)
 
     def hand_over(self) -> None:
-        """Keep phase 1's critic as it stands: its V bounds CQL from here on, and learns no more."""
+        """Keep a frozen copy of phase 1's critic, whose V bounds CQL from here on."""
         self.reference = copy.deepcopy(self.networks.critic).requires_grad_(False)
 
     def refit(self, batch: Batch) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from finflow.schema.algo import DirectConfig
 
 
 class Direct(Stateful):
-    """`update`, state; its critic stays as it starts.
+    """Learner without a critic; the critic among its networks stays untrained.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Several processes that train one agent, as torchrun starts them.
 
-Every process lives the same run, with the same data, episodes, batches and weights; the work of an update is shared
-out by rows, and DistributedDataParallel averages the gradients.
+Every process runs the same run, with the same data, episodes, batches and weights. Each computes the gradient of its
+rows of a batch, and DistributedDataParallel averages the gradients.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,7 +40,7 @@ def sharded_update(update: Callable[[Batch], dict[str, Tensor]], batch: Batch) -
 
 
 def own_rows(batch: Batch) -> Batch:
-    """Every size-th row: a batch is sorted, offline before online."""
+    """Every size-th row, since a batch has its offline rows before its online ones."""
     own = slice(rank(), None, size())
     state, following = (State(*(part[own] for part in whole)) for whole in (batch.state, batch.next_state))
     parts = (batch.weights, batch.reward, batch.discount, batch.next_weights, batch.has_next)
@@ -61,9 +61,9 @@ def all_walkers(part: Tensor) -> Tensor:
 
 
 class LossModule(nn.Module):
-    """All that one agent learns, as one module whose forward pass is whichever of the agent's losses is asked for.
+    """All trained parts of an agent as one module whose forward pass computes any of the agent's losses.
 
-    An agent asks its critic in three ways within one update; DistributedDataParallel knows a single `forward`.
+    An agent uses its critic in three ways within one update, and DistributedDataParallel knows a single `forward`.
     """
 
     def __init__(self, parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> None:
@@ -76,7 +76,7 @@ class LossModule(nn.Module):
 
 
 def wrap_ddp(parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> nn.Module:
-    """`LossModule` of these; of several processes, its gradients are averaged as soon as a backward pass has them."""
+    """A `LossModule`; with several processes, its gradients are averaged during the backward pass."""
     learnt = LossModule(parts, free)
     if size() == 1:
         return learnt
@@ -102,7 +102,7 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def own_stream(generator: torch.Generator) -> torch.Generator:
-    """A stream of random numbers that no other process draws; on its own the generator itself."""
+    """A random stream of this process alone; with a single process, `generator` itself."""
     if size() == 1:
         return generator
     own = torch.Generator(generator.device)

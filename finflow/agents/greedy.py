@@ -1,4 +1,4 @@
-"""The trained actor without exploration: what validation, evaluation and the desk see."""
+"""The trained actor without exploration, for validation, evaluation and decisions."""
 
 from collections.abc import Iterable
 from copy import copy
@@ -19,8 +19,8 @@ class GreedyPolicy:
 
     Parameters
     ----------
-    entries : rows at which a window begins. There, holding nothing but cash, it buys its whole aim at once, as every
-        baseline does: else a slow trading rate would be judged by its months in cash.
+    entries : rows at which a window begins. There, from cash, it buys its whole aim at once, as every baseline does;
+        otherwise a slow trading rate would spend its first months in cash.
     """
 
     def __init__(self, actor: Actor, world: World, entries: Iterable[int] = ()) -> None:
@@ -37,7 +37,7 @@ class GreedyPolicy:
         return self.target(self.decide(rows, drifted, drawdown), rows, drifted)
 
     def target(self, decision: Decision, rows: NDArray[np.int64], drifted: Floats) -> Floats:
-        """What a decision asks for: its mean, or its aim where a window is entered from cash."""
+        """Target of a decision: its mean, or its aim where a window is entered from cash."""
         entering = np.array([int(row) in self.entries for row in rows]) & (drifted[:, -1] >= 1.0)
         mean, aim = (part.double().cpu().numpy() for part in (decision.mean, decision.aim))
         return np.where(entering[:, None], aim, mean)
@@ -49,7 +49,7 @@ class GreedyPolicy:
 
     @torch.no_grad()
     def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Decision:
-        """Everything the actor says in these states, without dropout."""
+        """The actor's full output in these states, without dropout."""
         state = self.observe(rows, drifted, drawdown)
         training = self.actor.training
         self.actor.eval()
@@ -68,7 +68,7 @@ class GreedyPolicy:
 
 
 def describe(decision: Decision) -> dict[str, float]:
-    """How alive gate and experts are, over B states.
+    """Diagnostics of gate and experts over B states.
 
     gate_entropy: mean entropy of the gate in nats (ln K: all experts alike); expert_distance: mean over pairs of
     experts of half the L1 distance between their portfolios (0: copies or one alone, 1: nothing in common); rate: mean

@@ -22,7 +22,7 @@ from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import IQLConfig
 
-SPREAD_STATES = 64  # of a batch, on which the unit of Q is measured at each update
+SPREAD_STATES = 64  # states of a batch on which the unit of Q is measured at each update
 
 
 class ImplicitLosses(NamedTuple):
@@ -36,7 +36,7 @@ class ImplicitLosses(NamedTuple):
 
 
 def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> ImplicitLosses:
-    """Value and critic losses of IQL; the critic never asks for an action outside the data.
+    """Value and critic losses of IQL, which use no action outside the data.
 
     V regresses the expectile of min_k q_target_k. The critic's target is
     y_j = r + gamma [V(s') + z_j(s', a') - q(s', a')]: its mean is IQL's r + gamma V(s'), its spread comes from the
@@ -60,11 +60,11 @@ def implicit_losses(networks: Networks, batch: Batch, expectile: float) -> Impli
 
 
 class IQL(Stateful):
-    """Implicit Q-learning: `update`, state; knows neither buffer nor market nor the step count.
+    """Implicit Q-learning.
 
-    Critic and value never ask for an action outside the data. The policy is extracted from them as `extraction` says:
-    by advantage-weighted regression as in the paper (`awr`), up the critic's own gradient (`q_gradient`), or along
-    known paths with V at their end (`value_gradient`). The last two ask for values of actions outside the data.
+    Critic and value use no action outside the data. `extraction` says how the policy is taken from them: by
+    advantage-weighted regression as in the paper (`awr`), by the critic's own gradient (`q_gradient`), or along known
+    paths with V at their end (`value_gradient`). The last two evaluate actions outside the data.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class IQL(Stateful):
     def _q_gradient(self, batch: Batch, _advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus min_k q_k(s, w) / s_A, plus eta KL(aim || e), each actor on its own rows.
 
-        Q does not teach the rate: what a trade costs is most of what it says of a rate, and that is no news.
+        The rate gets no gradient: Q depends on it mostly by the cost of trading, which the ledger knows exactly.
         """
         config, networks = self.config, self.networks
         state = dealt(batch.state, networks.actor.actors)
@@ -169,8 +169,8 @@ class IQL(Stateful):
     def _regression(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted cross-entropy of the mean, each actor on its own rows.
 
-        Days without a decision teach the policy nothing. Its width is left as it starts: a likelihood would fit
-        the spread of the behaviours (measured: sigma .98), and exploring that widely wrecks the hand-over.
+        Days without a decision have no weight. The width stays at its initial value: a likelihood would fit the
+        spread of the behaviours (measured: sigma .98), and exploring that widely ruins the start of phase 2.
         """
         config = self.config
         state = dealt(batch.state, self.networks.actor.actors)

@@ -1,4 +1,4 @@
-"""What the two training loops ask of a learner, and which learner the settings of an algorithm build."""
+"""The interface between training loops and learners, and the learner that each algorithm's settings build."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from finflow.schema.algo import BCellConfig, DirectConfig, IQLConfig, OfflineAlg
 
 
 class Learner(Protocol):
-    """Networks, and all that an exact continuation of their training needs.
+    """Networks with the complete state of their training.
 
     reached : drifted weights and drawdowns at the end of the last update's paths; None where it had none.
     """
@@ -80,7 +80,7 @@ class OnlineLearner(Learner, Protocol):
         ...
 
     def hand_over(self) -> None:
-        """Keep phase 1's critic as it stands, as the reference that CQL is bounded by."""
+        """Keep a frozen copy of phase 1's critic, the lower bound of CQL."""
         ...
 
     def refit(self, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Losses, backward pass and step of an optimiser, in any number of processes; and the scale that float16 needs."""
+"""Forward, backward and step of an agent's optimisers, with several processes and with float16."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,13 +11,13 @@ from finflow.nn.networks import Networks
 
 
 class Descent:
-    """Steps of an agent's optimisers; in float16 its losses are scaled (Micikevicius et al. 2018), else as they are.
+    """Steps of an agent's optimisers; in float16 the losses are scaled (Micikevicius et al. 2018).
 
-    A step whose scaled gradients are not finite is left out, and the scale halved: that happens at the start.
+    A step whose scaled gradients are not finite is skipped and the scale halved, which is usual at the start.
 
     Parameters
     ----------
-    free : what is learnt beside critic and actor.
+    free : trained parameters beside critic and actor.
     """
 
     def __init__(self, networks: Networks, free: Iterable[nn.Parameter] = ()) -> None:
@@ -26,7 +26,7 @@ class Descent:
         self.scaler = torch.amp.GradScaler(next(networks.parameters()).device.type) if half else None
 
     def forward(self, loss: Callable[[], LossOutput]) -> LossOutput:
-        """What `loss` gives. Its backward pass averages gradients over processes, and comes before the next loss."""
+        """Result of `loss`. Call `backward` before the next `forward`: it averages gradients over processes."""
         return self.learnt(loss)
 
     def backward(self, loss: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The trained policy with one part taken away, to see what that part is worth."""
+"""The trained policy with one part removed, to measure what the part contributes."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -60,9 +60,9 @@ def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generato
 
 
 def elsewhen(rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK) -> list[int]:
-    """The same rows, blocks of about a quarter changing places: no block stays where it was.
+    """The same rows in blocks of about a quarter year, shuffled so that no block keeps its place.
 
-    Single days would make a slow gate jump every day, and its trades, not its timing, would cost the difference.
+    Shuffling single days would make a slow gate jump every day: the cost of its trades would hide its timing.
     """
     blocks = np.array_split(np.asarray(rows), max(len(rows) // block, 2))
     cycle = rng.permutation(len(blocks))

@@ -1,4 +1,4 @@
-"""The units of value: measured once on the trained critic, then frozen and kept with the weights."""
+"""The scale of CQL: measured once on the trained critic, then frozen and stored with the weights."""
 
 import torch
 from torch import Tensor

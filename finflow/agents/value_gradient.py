@@ -1,7 +1,7 @@
 """Exact gradients of a policy's reward along known paths: stochastic value gradients over a horizon, SVG(H).
 
-Prices take no notice of a trade, so along a recorded or resampled path the net reward of each day and the weights on
-the next are known, differentiable functions of the policy (Heess et al. 2015; with a critic at the end SAC-SVG, Amos
+Trades do not move prices, so along a recorded or resampled path the net reward of each day and the weights on the
+next are known, differentiable functions of the policy (Heess et al. 2015; with a critic at the end SAC-SVG, Amos
 et al. 2021; without one direct reinforcement, Moody & Saffell 2001, and deep hedging, Buehler et al. 2019).
 """
 
@@ -40,7 +40,7 @@ def walk(
     temperature: float = 1.0,
     keep: Tensor | None = None,
 ) -> Walk:
-    """Live through H days by the policy's mean, each actor with walkers of its own.
+    """Follow the policy's mean for H days, each actor with its own walkers.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def walk(
     """
     rows, drifted, drawdown, all_open = paths
     days = rows.shape[1] - 1
-    # By day first: what a day needs lies together.
+    # The day comes first, so that the data of a day are contiguous.
     ahead = world.look(rows.T.contiguous(), noise, generator)
     rewards: list[Tensor] = []
     anchors: list[Tensor] = []

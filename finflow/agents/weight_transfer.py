@@ -1,4 +1,4 @@
-"""What phase 2 takes over from phase 1: everything, or all but the gate where it has one expert alone."""
+"""Transfer of weights from phase 1 to phase 2: all of them, or all but the gate for a single expert."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from finflow.nn.networks import Networks
 
 @torch.no_grad()
 def hand_over(parent: Networks, child: Networks) -> str | None:
-    """Copy the parent's weights into the child; one line on what could not be handed over, None where all was.
+    """Copy the parent's weights into the child; one line on what was not transferred, or None.
 
     Critics, targets, V, trading rate and width are equal to the bit. So are experts and gate where the child has
     them; a single expert starts at the mean of the parent's tilts.
