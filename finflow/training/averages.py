@@ -1,4 +1,4 @@
-"""Means of detached metrics, kept on the device until somebody looks."""
+"""Means of detached metrics, kept on the device until they are read."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from finflow.agents.stateful import Stateful
 from finflow.errors import DivergedError
 
-CHECK_EVERY = 50  # updates between looks for a NaN or infinity
+CHECK_EVERY = 50  # updates between checks for a NaN or infinity
 
 
 class Averages(Stateful):
@@ -40,7 +40,7 @@ class Averages(Stateful):
         return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
 
     def check(self, where: str) -> None:
-        """Look for a NaN or infinity in what was added.
+        """Check the added metrics for a NaN or infinity.
 
         Raises
         ------

@@ -15,7 +15,7 @@ WIDE_NOISE = 0.6  # standard deviation, in log weight, of the wide noise around 
 
 
 class Batcher:
-    """Completes logged transitions.
+    """Completes recorded transitions to a batch.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Batcher:
         outcome = world.outcome(executed, state)
         next_state = world.observe(logged.next_row, outcome.drifted, outcome.drawdown)
         next_weights, has_next = logged.next_executed, logged.has_next.index_fill(0, chosen, self.act is None)
-        if self.act is None:  # phase 2 asks its policy for the next action, not a behaviour
+        if self.act is None:  # in phase 2 the next action is the policy's own
             following = _rows(next_state, chosen)
             fresh = world.execute(self._behave(following), following)
             next_weights = next_weights.index_copy(0, chosen, fresh)
@@ -73,7 +73,7 @@ class Batcher:
         count = len(state.row)
         third, two_thirds = round(count / 3), round(2 * count / 3)
         behaved = self._behave(_rows(state, slice(0, third)))
-        if count == 0:  # nothing is relabelled: several actors cannot decide in no state
+        if count == 0:  # nothing to relabel: several actors cannot decide in zero states
             return behaved
         sampled = self.act(_rows(state, slice(third, count))).mean
         wide = sampled[two_thirds - third :]

@@ -1,4 +1,4 @@
-"""When a run is saved, and what: everything that an exact continuation needs."""
+"""Checkpoints of a run: their timing, and the complete state for an exact continuation."""
 
 import signal
 from collections.abc import Callable, Mapping
@@ -31,14 +31,14 @@ class Stateful(Protocol):
 
 
 class Checkpointer:
-    """Saves a run where a checkpoint is due, and ends it where a signal asked for it.
+    """Saves a run when a checkpoint is due, and ends it after a signal.
 
     Parameters
     ----------
     parts : by name, all that changes while the run goes on.
-    facts : plain data to keep beside them, asked for at every save.
+    facts : called at every save; plain data to store beside the parts.
     check : raises `DivergedError` if the run is not worth saving; the last good checkpoint stays.
-    phase : counts the seconds of what is done within it under a name.
+    phase : context manager that counts the seconds of a named phase.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Checkpointer:
         self.store, self.settings, self.stop = store, settings, stop
         self.parts, self.facts, self.check, self.phase = parts, facts, check, phase
         self._at: tuple[str, int] = ("", 0)
-        self._path: Path | None = None  # of the checkpoint that holds things as they stand
+        self._path: Path | None = None  # checkpoint of the current state
         self._best = False
 
     def restore(self, found: Found) -> None:
@@ -83,11 +83,11 @@ class Checkpointer:
         self._at, self._path = (str(found.facts["unit"]), int(found.facts["progress"])), found.path
 
     def found_best(self) -> None:
-        """Make the next pause save the best so far, where that is wanted."""
+        """Make the next pause save the best so far, if `checkpoint.save_best` is set."""
         self._best = self.settings.save_best
 
     def pause(self, unit: str, progress: int, *, regular: bool = True) -> None:
-        """Save if `progress` has passed a multiple of the interval, the best was found, or a signal asks to stop.
+        """Save if `progress` has passed a multiple of the interval, after a new best, or after a signal.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Checkpointer:
             After the checkpoint, if a signal asked for it.
         """
         self._path = None
-        number = all_reduce_max(self.stop.asked or 0)  # what one process was asked, all do at the same update
+        number = all_reduce_max(self.stop.asked or 0)  # all processes stop at the same update
         self.stop.asked = signal.Signals(number) if number else None
         last = self._at[1] if self._at[0] == unit else 0
         due = regular and progress // self.settings.interval > last // self.settings.interval
@@ -112,12 +112,12 @@ class Checkpointer:
             )
 
     def finish(self, unit: str, progress: int) -> None:
-        """Save the end of training, where that is wanted: from there more episodes can follow."""
+        """Save the end of training, if `checkpoint.save_latest` is set, so that more episodes can follow."""
         if self.settings.save_latest:
             self.save(unit, progress)
 
     def save(self, unit: str, progress: int) -> Path:
-        """Save as things stand, unless that is done already."""
+        """Save the current state, unless it is saved already."""
         if self._path is not None:
             return self._path
         self.check()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: within a training loop a wish to stop at the next pause, anywhere else the end at once."""
+"""SIGINT and SIGTERM: a training loop stops at its next pause; anywhere else the process ends at once."""
 
 import contextlib
 import signal
@@ -12,13 +12,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Which signal asked a run to stop, if any."""
+    """The signal that a run received, if any."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
 
     def ask(self, number: int, _frame: FrameType | None = None) -> None:
-        """Note the wish; a second one changes nothing."""
+        """Record the signal; a second one changes nothing."""
         self.asked = self.asked or signal.Signals(number)
 
 

@@ -1,4 +1,4 @@
-"""What `monitor=act` does about a finding: lower the learning rate, raise CQL, or go back to the last good state."""
+"""Interventions of `monitor=act`: lower the learning rate, raise CQL, or go back to the last good state."""
 
 import copy
 from typing import Any
@@ -29,7 +29,7 @@ class Measures(Stateful):
         self._good_at = ""
 
     def keep(self, where: str) -> None:
-        """Remember the agent as it stands: this is what a rollback goes back to."""
+        """Store the agent's state, to which a rollback returns."""
         self._good, self._good_at = copy.deepcopy(self.agent.state_dict()), where
 
     def settling(self, update: int) -> bool:
@@ -37,7 +37,7 @@ class Measures(Stateful):
         return self._last is not None and update - self._last < self.config.settle
 
     def take(self, finding: Finding, update: int, where: str) -> str:
-        """Answer a finding at this update, `where` for people; says what was done.
+        """Answer a finding at this update (`where` is its text for people) and return a description of the measure.
 
         Raises
         ------
@@ -68,6 +68,6 @@ class Measures(Stateful):
         return f"learning rate lowered to {self.lr_factor:g} times its schedule"
 
     def _roll_back(self) -> str:
-        # Copied: an optimiser takes over the tensors it is handed, and would write on what is kept.
+        # Copied, because an optimiser keeps the tensors it loads and would overwrite the stored state.
         self.agent.load_state_dict(copy.deepcopy(self._good))
         return f"back to {self._good_at}, {self._lower_lr()}"

@@ -1,4 +1,4 @@
-"""The stability monitor: reads what updates and validation produce, says what is wrong, and under `act` mends it."""
+"""The stability monitor: reads metrics of updates and validations, reports problems, and with `act` intervenes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from finflow.training.rules import (
     sharpe,
 )
 
-EPISODES = 64  # latest episodes whose Sharpe ratios are judged together
+EPISODES = 64  # latest episodes whose Sharpe ratios are averaged
 UNREAD = 10  # updates whose metrics may stay on the device unread; where the monitor acts, none
 REWARD = ("reward mean", "reward variance", "reward minimum", "reward maximum")
 NOTHING = (math.inf, -math.inf)
@@ -89,7 +89,7 @@ class Monitor:
         return self.measures.cql_factor
 
     def sound(self, decide: Callable[[], Decision]) -> Decision:
-        """What `decide` says, if it is finite: no environment is handed a NaN.
+        """Result of `decide` if it is finite, so that no environment receives a NaN.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Monitor:
         """
         decision = decide()
         while not bool(torch.isfinite(decision.mean).all()):
-            if self.read():  # else the update that spoilt it has been found, and answered
+            if self.read():  # otherwise the faulty update was found and undone
                 self._diverged(self._updates, "the policy's action")
             decision = decide()
         return decision
@@ -127,7 +127,7 @@ class Monitor:
         return True
 
     def read(self) -> bool:
-        """Read the updates that lie unread on the device; False where one was not finite and was undone."""
+        """Read the metrics still on the device; False if an update was not finite and was undone."""
         unread, self._unread = self._unread, []
         for names, group in groupby(unread, key=lambda update: update[2]):
             updates = list(group)
@@ -158,7 +158,7 @@ class Monitor:
         self._report([sharpe(self._sharpes, self.config)])
 
     def handed_over(self, score: Figures) -> None:
-        """Phase 1 has handed over with this validation score: a dip is measured from it."""
+        """Set phase 1's validation score, from which a dip is measured."""
         self._handover = score.get("validation_sharpe")
         if self.acts:
             self.measures.keep("the hand-over")
@@ -184,7 +184,7 @@ class Monitor:
         return score
 
     def _validated(self, validate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
-        """What `validate` says; finite weights may be so large that the policy's action is not finite."""
+        """Result of `validate`; finite weights may be so large that the policy's action is not finite."""
         while True:
             try:
                 return dict(validate(step))
@@ -193,7 +193,7 @@ class Monitor:
                     self._diverged(self._updates, "the policy's action")
 
     def check(self) -> None:
-        """Look at every weight, before the agent is judged or kept.
+        """Check every weight before the agent is validated or stored.
 
         Raises
         ------
@@ -220,7 +220,7 @@ class Monitor:
         self._window, self._rewards, self._extremes = {}, Moments(), NOTHING
 
     def _report(self, found: Sequence[Finding | None]) -> None:
-        """Say what was found, each rule once in `repeat` updates, and answer the first that can be mended."""
+        """Report findings, each rule once in `repeat` updates, and answer the first that has a measure."""
         findings = [self._fitting(finding) for finding in found if finding is not None]
         curable = [finding for finding in findings if finding.remedy is not None]
         self._clean = self._clean and not curable

@@ -17,7 +17,7 @@ from finflow.training.walkers import Walkers
 
 @dataclass(frozen=True)
 class OfflinePlan:
-    """How long phase 1 learns, and every how many epochs it is validated."""
+    """Length of phase 1, and epochs between validations."""
 
     epochs: int
     updates_per_epoch: int
@@ -31,7 +31,7 @@ class OfflinePlan:
 
 @dataclass
 class OfflineState(Stateful):
-    """How far phase 1 has come: updates done, means of the epoch under way, the last epoch's row."""
+    """Progress of phase 1: updates done, means of the current epoch, the last epoch's row."""
 
     STATE = ("updates", "averages", "row")
 

@@ -38,7 +38,7 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlinePlan:
-    """What phase 2 will live through, drawn beforehand, so that progress is known and resuming is exact.
+    """Episodes of phase 2, drawn beforehand, so that progress is known and resuming is exact.
 
     slots : for each parallel slot its episodes.
     frozen_steps : vector steps of the frozen policy before any update; critic_updates : updates of the critic
@@ -63,7 +63,7 @@ class OnlinePlan:
 
 
 def share_out(episodes: list[Episode], slots: int) -> list[list[Episode]]:
-    """Deal episodes to slots in order, each to the slot with the fewest days so far."""
+    """Assign episodes to slots in order, each to the slot with the fewest days so far."""
     dealt: list[list[Episode]] = [[] for _ in range(min(slots, len(episodes)))]
     days = np.zeros(len(dealt), dtype=np.int64)
     for episode in episodes:
@@ -75,7 +75,7 @@ def share_out(episodes: list[Episode], slots: int) -> list[list[Episode]]:
 
 @dataclass
 class Slots:
-    """Episodes as they are lived, by slot [E]: which one, link to its last stored transition, what it earned."""
+    """Running episodes by slot [E]: index, link to the last stored transition, earnings so far."""
 
     lap: NDArray[np.int64]
     previous: NDArray[np.int64]
@@ -96,7 +96,7 @@ class Slots:
 
 @dataclass
 class OnlineState(Stateful):
-    """How far phase 2 has come, with all that an exact continuation needs beside the agent and the generators.
+    """Progress of phase 2: its complete state beside the agent and the generators.
 
     step : vector steps taken; finished : episodes; updates : of the agent; means : of the last period's metrics;
     row : of the last episode.
@@ -154,7 +154,7 @@ def train_online(
     summarise : (net [L], turnover [L]) of an episode -> its return, Sharpe ratio, CVaR, turnover.
     before_cql : called once when the critic-only warm-up ends (from scratch, it measures the scale of CQL).
     pause : called after every step, where the run can be left and taken up again.
-    phase : counts the seconds of what is done within it under a name.
+    phase : context manager that counts the seconds of a named phase.
     generator : of the offline and online samples.
 
     Raises
@@ -164,7 +164,7 @@ def train_online(
     """
     config, simulator, memory, slots = agent.config, state.simulator, state.memory, state.slots
     with progress(plan.episodes, "fine-tuning (episodes)", state.finished) as advance:
-        for slot in np.flatnonzero(~simulator.active):  # of a plan that has grown since
+        for slot in np.flatnonzero(~simulator.active):  # after a resume with more episodes
             _begin_episode(simulator, slots, plan, int(slot))
         while simulator.active.any():
             reached = state.step / plan.steps

@@ -1,4 +1,4 @@
-"""At the hand-over: values are fitted to a reward that differs from the parent's, the actor frozen."""
+"""Refit before phase 2: values are fitted to a reward that differs from the parent's, with the actor frozen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from finflow.training.replay_buffer import ReplayBuffer
 
 @dataclass
 class RefitState(Stateful):
-    """How far the refit has come."""
+    """Progress of the refit."""
 
     STATE = ("updates", "averages")
 

@@ -11,7 +11,7 @@ from finflow.errors import DataError
 
 
 class Transitions(NamedTuple):
-    """B transitions as they were lived.
+    """B recorded transitions.
 
     row, next_row [B] int64; drifted, executed [B, n] float64; drawdown [B] float64; next_executed [B, n] float64 and
     has_next [B] bool: the same episode's next action, where there is one.

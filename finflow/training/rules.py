@@ -1,6 +1,6 @@
 """Rules of the stability monitor: pure functions of the figures that updates, episodes and validation produce.
 
-A rule gives a `Finding` or None; a figure that is not there, or a limit that is null, keeps it silent.
+A rule returns a `Finding` or None; without its figure, or with a null limit, it returns None.
 """
 
 import math
@@ -15,7 +15,7 @@ Remedy = Literal["lower_lr", "raise_cql", "roll_back"]
 CRITIC_LOSS = ("critic_loss", "q_loss")
 ACTOR_LOSS = ("actor_loss", "policy_loss")
 GRAD_NORMS = ("critic_grad_norm", "actor_grad_norm")
-"""What the figures of a rule are called in an update's metrics: fine-tuning's name, then pretraining's."""
+"""Names of a rule's figures among an update's metrics: in fine-tuning, then in pretraining."""
 
 ADVICE: Mapping[Remedy | None, str] = {
     "lower_lr": "lower algo.lr",
@@ -23,8 +23,8 @@ ADVICE: Mapping[Remedy | None, str] = {
     "roll_back": "lower algo.lr or raise algo.batch_size",
     None: "look at the data of these days",
 }
-MIN_EPISODES = 16  # before a Sharpe ratio of episodes is believed
-MIN_REWARDS = 10_000  # before a reward is called an outlier
+MIN_EPISODES = 16  # fewest episodes for a mean Sharpe ratio
+MIN_REWARDS = 10_000  # fewest rewards before one is called an outlier
 
 
 class Finding(NamedTuple):
@@ -35,12 +35,12 @@ class Finding(NamedTuple):
     remedy: Remedy | None
 
     def line(self) -> str:
-        """For people: what is wrong, and what mends it."""
+        """The problem and its remedy, for people."""
         return f"{self.wrong}; {ADVICE[self.remedy]}"
 
 
 class Moments(NamedTuple):
-    """How many numbers were seen, their mean, and the sum of their squared deviations from it."""
+    """Count, mean, and sum of squared deviations of numbers."""
 
     total: int = 0
     mean: float = 0.0
@@ -95,7 +95,7 @@ def _beyond(rule: str, figures: Figures, names: Sequence[str], limit: float | No
 
 
 def too_few_assets(name: str, figures: Figures, limits: MonitorConfig) -> Finding | None:
-    """A portfolio of about one name: the actor has run into a corner that the critic overrates."""
+    """A portfolio of about one name, usually because the critic overestimates a corner of the simplex."""
     value, limit = figures.get(name), limits.effective_assets
     if value is None or limit is None or value >= limit:
         return None

@@ -1,4 +1,4 @@
-"""Schedules: the loops own time, agents see only the values that it has reached."""
+"""Schedules as functions of progress; agents see only the current values."""
 
 import math
 from collections.abc import Sequence

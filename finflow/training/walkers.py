@@ -1,4 +1,4 @@
-"""Walkers: portfolios of the policy itself on training paths, along which value gradients go, some days at a time."""
+"""Walkers: the policy's own portfolios on training paths, along which value gradients are computed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ Draw = Callable[[int, int, np.random.Generator], list[Rows]]
 class Walkers:
     """W walkers for each of A actors. One whose episode has fewer than H days left begins another.
 
-    What a walker holds carries over from one update to the next, without gradient: gradients go back H days.
+    A walker keeps its holdings from one update to the next, without gradient: gradients reach back H days.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Walkers:
         self._draws = 0
 
     def paths(self) -> Paths:
-        """Where every walker stands, and the rows of its next H days and of the state after them."""
+        """Positions of all walkers, and the rows of their next H days and of the state after them."""
         due = np.flatnonzero(self._length - self._at < self.horizon)
         if len(due):
             self._begin(due)
@@ -70,14 +70,14 @@ class Walkers:
         return Paths(rows_there, self._drifted, self._drawdown, bool(self._open[rows[:, :-1]].all()))
 
     def batch(self) -> Batch:
-        """Paths alone, for a learner without a critic: its transitions are the walkers' states, and mean nothing."""
+        """Paths for a learner without a critic; the batch's transitions are placeholders."""
         paths = self.paths()
         state = self.world.observe(paths.rows[:, 0], paths.drifted, paths.drawdown)
         none = self._drawdown.float()
         return Batch(state, paths.drifted, none, none, state, paths.drifted, none.bool(), paths)
 
     def advance(self, reached: tuple[Tensor, Tensor] | None) -> None:
-        """Go on from what the last update's paths reached: drifted weights and drawdowns of this process's walkers."""
+        """Continue from the end of the last update's paths: drifted weights and drawdowns of this process's walkers."""
         assert reached is not None
         self._drifted, self._drawdown = (all_walkers(part) for part in reached)
         self._at = self._at + self.horizon
@@ -96,7 +96,7 @@ class Walkers:
             self._rows = np.pad(self._rows, ((0, 0), (0, missing)))
         self._rows[due, : table.shape[1]] = table
         self._length[due] = [len(rows) for rows in episodes]
-        # The first episodes begin anywhere, so that walkers do not begin anew all at once.
+        # The first episodes start at random positions, so that walkers do not all restart at the same update.
         spare = self._length[due] - self.horizon + 1
         self._at[due] = rng.integers(spare) if self._draws == 0 else 0
         starts = starting_portfolios(
@@ -109,7 +109,7 @@ class Walkers:
         self._draws += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Where every walker stands, with its episode."""
+        """Positions and episodes of all walkers."""
         return {
             "rows": self._rows, "length": self._length, "at": self._at,
             "drifted": self._drifted, "drawdown": self._drawdown, "draws": self._draws,
