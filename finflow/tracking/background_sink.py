@@ -1,4 +1,4 @@
-"""A sink in a thread of its own, so that one that fails or hangs never stops or slows training."""
+"""Runs a sink in a thread of its own, so that its failures and delays never affect training."""
 
 import contextlib
 import gc
@@ -13,21 +13,21 @@ from finflow.tracking.console import warn
 from finflow.tracking.sink import Sink
 
 BACKLOG = 4096
-"""Reports that may wait for a sink; one that falls further behind is given up."""
+"""Longest queue of reports; a sink that falls further behind is given up."""
 
 Report = Callable[[Sink], None]
 
 _left: list[threading.Thread] = []
-"""Threads that are waited for no longer."""
+"""Threads that were given up."""
 
 
 class Aside:
-    """Hands reports to a sink, in order and without waiting for it, until it fails, falls behind or hangs.
+    """Passes reports to a sink, in order and without waiting, until it fails, falls behind or hangs.
 
     Parameters
     ----------
     name : for the warning that says why it was given up.
-    build : makes the sink, in the thread; what it imports, the run need not wait for.
+    build : makes the sink, in the thread, so that the run does not wait for its imports.
     patience : seconds that `close` waits for it.
     """
 
@@ -97,21 +97,21 @@ class Aside:
 
 
 def given_up(name: str, reason: str) -> None:
-    """Say once that a sink is no longer told anything."""
+    """Warn once that a sink was given up."""
     warn(f"tracking.{name}: switched off for the rest of the run ({reason}); metrics.jsonl goes on")
 
 
 def leave_behind(thread: threading.Thread) -> None:
-    """Wait no longer for `thread`, not at the end of the process either."""
+    """Give up `thread`: nothing waits for it any more, not even the end of the process."""
     _left.append(thread)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with `code`, at once where a thread that is waited for no longer still lives.
+    """End the process with `code`, at once if a thread that was given up still runs.
 
     Python ends such a thread when it next asks for the interpreter; one that comes back from a library's native code
-    takes the process down with it (SIGABRT or SIGSEGV) after a run that went well. Nor does Python look through every
-    object for garbage as it ends: that takes a second and more of processor time, a minute on a busy machine.
+    takes the process down with it (SIGABRT or SIGSEGV) after a run that went well. The last garbage
+    collection is skipped too: it takes a second or more of processor time, a minute on a busy machine.
     """
     if any(thread.is_alive() for thread in _left):
         with contextlib.suppress(OSError):  # nobody reads it any more

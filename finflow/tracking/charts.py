@@ -1,9 +1,9 @@
-"""Which figures belong together on a dashboard, in the order of looking; TensorBoard and W&B show the same."""
+"""Groups of charts for dashboards, the most important first; TensorBoard and W&B show the same ones."""
 
 from collections.abc import Mapping
 
 STEPS = ("epoch", "episode")
-"""What phase 1 and phase 2 count."""
+"""Steps of phase 1 and of phase 2."""
 _VALIDATION = ("validation_sharpe", "validation_active_information_ratio", "validation_cvar95", "validation_turnover",
                "validation_effective_assets")  # fmt: skip
 _GATE = ("validation_gate_entropy", "validation_expert_distance", "validation_gate_regime_information")

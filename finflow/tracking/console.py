@@ -1,4 +1,4 @@
-"""Warnings of a run: one line each on stderr, said once."""
+"""Warnings of a run: one line each on stderr, each printed once."""
 
 import contextlib
 import sys
@@ -7,7 +7,7 @@ _said: set[str] = set()
 
 
 def warn(message: str) -> None:
-    """Print `warning: MESSAGE` to stderr as one line, unless it was said before in this process."""
+    """Print `warning: MESSAGE` to stderr as one line, unless this process has printed it before."""
     line = " ".join(message.split())
     if line in _said:
         return
@@ -17,5 +17,5 @@ def warn(message: str) -> None:
 
 
 def forget_warnings() -> None:
-    """Let every warning be said again, for the next run in the same process."""
+    """Forget which warnings were printed, for the next run in the same process."""
     _said.clear()

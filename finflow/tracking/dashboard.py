@@ -1,4 +1,4 @@
-"""A W&B workspace as code: what to look at first in a project of FinFlow's runs. Wants the extra `.[dashboard]`."""
+"""The W&B workspace as code: the first charts to read in a project. Needs the extra `.[dashboard]`."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ class Place:
 
 
 def build(place: Place) -> Any:
-    """The workspace; nothing is asked of any server.
+    """The workspace, built without any request to a server.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def build(place: Place) -> Any:
 
 
 def as_json(workspace: Any) -> dict[str, Any]:
-    """What the server is sent: the specification of the workspace's sections and panels."""
+    """The specification of sections and panels that the server receives."""
     return workspace._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def require_key() -> None:
-    """Raise a `ConfigError` where the server would not know who is asking."""
+    """Raise a `ConfigError` if there is no W&B key."""
     if not wandb_client.has_key(wandb_client.load()):
         raise ConfigError("tracking.wandb.mode=online: no key: run `wandb login`, or set WANDB_API_KEY")
 
@@ -104,7 +104,7 @@ def _library() -> tuple[Any, Any]:
 
 
 def _sections(reports: Any, workspaces: Any) -> Iterator[Any]:
-    """In the order of looking: does it learn, does it earn, who decides, what went wrong, which settings."""
+    """Sections in order: learning, earnings, gate and experts, alerts, settings."""
 
     def section(name: str, panels: list[Any]) -> Any:
         return workspaces.Section(name=name, panels=panels, is_open=True)

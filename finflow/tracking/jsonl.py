@@ -1,4 +1,4 @@
-"""`metrics.jsonl` and `alerts.jsonl`: one JSON object a line, the truth about a run."""
+"""`metrics.jsonl` and `alerts.jsonl`: the primary record of a run, one JSON object per line."""
 
 import contextlib
 import hashlib
@@ -110,7 +110,7 @@ class JsonlTracker:
 
 
 def differs(run_dir: Path, since: Position) -> str | None:
-    """Why the files of `run_dir` do not begin as they were at `since`, in one line; None if they do."""
+    """One line on how the files of `run_dir` differ from those at `since`; None if they do not."""
     for name, mark in since.items():
         path = run_dir / name
         if mark.bytes == 0:

@@ -1,4 +1,4 @@
-"""How far a loop is: a bar where someone watches, a line every tenth where no one does. Always on stderr."""
+"""Progress of a loop on stderr: a bar in a terminal, else a line for each tenth."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ class Advance(Protocol):
 
 @contextlib.contextmanager
 def progress(total: int, label: str, done: int = 0) -> Generator[Advance]:
-    """Show the progress of `total` steps: how many, how fast, how long still, and the figures of the moment.
+    """Show the progress of `total` steps: count, speed, time left, and current figures.
 
     stdout is left alone, so that its last lines are what scripts read.
 

@@ -1,4 +1,4 @@
-"""What a training loop says, what a stage adds at start and end, and what a sink beside the truth may do with it."""
+"""Interfaces of tracking: reports of a loop, of a stage's start and end, and the base class of sinks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Row = Mapping[str, SupportsFloat | None]
 
 
 class Tracker(Protocol):
-    """Where a training loop says how it goes; what it does never changes a result."""
+    """Receives the reports of a training loop; it never changes a result."""
 
     def log(self, step_name: str, step: int, row: Row) -> None:
         """Take the figures of step number `step` of the kind `step_name` ("epoch", "episode")."""
@@ -34,7 +34,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """What is known when a run begins.
+    """Facts about a run at its start.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run has to show.
+    """Results of a finished run.
 
     Attributes
     ----------
@@ -70,13 +70,13 @@ class Outcome:
 
 
 class Sink:
-    """A tracker beside the truth; this one does nothing. Its methods are called in one thread, in order.
+    """A secondary tracker; this base class does nothing. Its methods are called in one thread, in order.
 
-    A sink may fail and may hang: see `aside.Aside`. Values that it is handed are its own.
+    A sink may fail or hang (see `background_sink.Aside`). It receives copies, which it may change.
     """
 
     def begin(self, start: Start) -> None:
-        """Take what is known at the start; called before any figure."""
+        """Take the facts at the start; called before any figure."""
 
     def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
         """Take the figures of a step."""
@@ -88,14 +88,14 @@ class Sink:
         """Take a warning."""
 
     def finish(self, outcome: Outcome) -> None:
-        """Take what a run that went well has to show; called last before `close`."""
+        """Take the results of a run that succeeded; called last before `close`."""
 
     def close(self, *, failed: bool) -> None:
         """Write what is left."""
 
     def abandon(self) -> None:
-        """Let go of whatever would keep the process from ending; called from another thread while this one hangs."""
+        """Release what would keep the process from ending; called from another thread while this one hangs."""
 
     def remains(self) -> str:
-        """What a user can do with what is left of a sink that was given up, for the warning; called as `abandon` is."""
+        """Advice for the warning about a sink that was given up: what to do with its output; called like `abandon`."""
         return ""

@@ -24,14 +24,14 @@ class TensorBoardSink(Sink):
     """
 
     def __init__(self, folder: Path, step: int | None = None) -> None:
-        # Importing it takes a second or two, which a run without it need not pay.
+        # Imported here: it takes a second or two, which runs without it save.
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=None if step is None else step + 1)
         self._settings: Mapping[str, bool | str | float] = {}
 
     def begin(self, start: Start) -> None:
-        """Say which charts belong together, and keep the settings for the end."""
+        """Write the layout of charts, and keep the settings for the end."""
         layout = {
             name: {
                 f"{title(figure)}, by {step}": ["Multiline", [f"^{step}/{figure}$"]]
@@ -69,7 +69,7 @@ class TensorBoardSink(Sink):
             for key, value in flatten(outcome.summary).items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
-        # Its own folder would make it a run of its own, without the curves.
+        # In a folder of its own it would be another run, without curves.
         self._writer.add_hparams(dict(self._settings), figures, run_name=".")
 
     def close(self, *, failed: bool) -> None:

@@ -1,4 +1,4 @@
-"""The sinks of a run behind one face; `metrics.jsonl` is the truth, the others may fail."""
+"""All sinks of a run as one tracker; `metrics.jsonl` is the primary record, and the others may fail."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from finflow.tracking.wandb_sink import WandbSink
 Build = Callable[[], Sink]
 """Makes a sink, in the sink's own thread."""
 Choose = Callable[[Tracking, Path, int | None], Build | None]
-"""Settings, run folder, step that a resumed run goes on from -> what makes the sink; None where none is asked for."""
+"""Settings, run folder, step at which a resumed run starts -> builder of the sink; None if it is off."""
 
 
 class PrimaryTracker(Tracker, Protocol):
@@ -30,11 +30,11 @@ class PrimaryTracker(Tracker, Protocol):
 
 
 class CompositeTracker:
-    """The truth, then the sinks beside it, each in a thread of its own.
+    """The primary tracker, then the sinks beside it, each in a thread of its own.
 
     Parameters
     ----------
-    truth : its failure is the run's.
+    truth : the primary tracker, whose failure ends the run.
     sinks : by name, what makes each.
     patience : seconds that each sink has at the end.
     """
@@ -50,11 +50,11 @@ class CompositeTracker:
         return bool(self._sinks)
 
     def begin(self, start: Start) -> None:
-        """Tell the sinks what is known at the start; to be called before any figure."""
+        """Pass the facts at the start to the sinks; call it before any figure."""
         self._tell(lambda sink: sink.begin(start))
 
     def log(self, step_name: str, step: int, row: Row) -> None:
-        """Log to the truth, and have every sink log the same numbers."""
+        """Log to the primary tracker and to every sink."""
         self._truth.log(step_name, step, row)
         numbers = {name: number(value) for name, value in row.items()}
         self._tell(lambda sink: sink.log(step_name, step, numbers))
@@ -71,15 +71,15 @@ class CompositeTracker:
         self._tell(lambda sink: sink.alert(step_name, step, message))
 
     def position(self) -> Position:
-        """Where the truth's files end."""
+        """End of the primary tracker's files."""
         return self._truth.position()
 
     def finish(self, outcome: Outcome) -> None:
-        """Show every sink what the run has to show."""
+        """Pass the results to every sink."""
         self._tell(lambda sink: sink.finish(outcome))
 
     def close(self, *, failed: bool = False, within: float | None = None) -> None:
-        """Close the sinks, waiting for each a bounded time, then the truth; a second call does nothing.
+        """Close the sinks, each within a time limit, then the primary tracker; a second call does nothing.
 
         Parameters
         ----------
@@ -127,4 +127,4 @@ def _wandb(tracking: Tracking, run_dir: Path, step: int | None) -> Build | None:
 
 
 SINKS: dict[str, Choose] = {"tensorboard": _tensorboard, "wandb": _wandb}
-"""Every kind of sink beside the truth."""
+"""Every kind of sink, by name."""

@@ -1,7 +1,7 @@
-"""The W&B client as FinFlow wants it: silent, asking nothing, sending nothing unless told to, and never in the way.
+"""Configures the W&B client: silent, without prompts, and offline unless the settings say online.
 
-The client works through a process of its own, `wandb-core`, and waits for it without end when Python exits. Whoever
-gives up on a run must end that process; there is no public way to it.
+The client works through a process of its own, `wandb-core`, and waits for it without limit when Python exits. To give
+up a run, that process must be ended; there is no public function for it.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ INIT_SECONDS = 30.0
 
 
 def load() -> Any:
-    """The module `wandb`, imported so that it reports nothing about itself to its makers."""
+    """The module `wandb`, imported with its telemetry off."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    wandb.setup(settings=wandb.Settings(silent=True))  # before a run is begun, it would say where its key is from
+    wandb.setup(settings=wandb.Settings(silent=True))  # otherwise it prints the source of its key
     return wandb
 
 
 def settings(wandb: Any, mode: str) -> Any:
-    """Settings of a run: what FinFlow records itself, the client need not look for."""
+    """Settings of a run; the client does not collect what FinFlow records itself."""
     return wandb.Settings(
         mode=mode,
         silent=True,
@@ -42,7 +42,7 @@ def settings(wandb: Any, mode: str) -> Any:
 
 
 def has_key(wandb: Any) -> bool:
-    """Whether the client knows who is asking; it would otherwise prompt for it."""
+    """Whether the client has a key; without one it would prompt."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(str(wandb.setup().settings.base_url)).hostname
@@ -66,7 +66,7 @@ def end_service() -> None:
 
 
 def _without_its_own(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """`hook` without what the client's own threads say when their process is gone."""
+    """`hook` without the errors that the client's threads raise when their process is gone."""
 
     def call(told: Any) -> None:
         if told.thread is None or not told.thread.name.startswith("wandb"):

@@ -19,7 +19,7 @@ from finflow.tracking.jsonl import ALERTS, METRICS
 from finflow.tracking.sink import Outcome, Sink, Start
 
 IDENTITY = "wandb.json"
-"""In the run folder: under which id, project and entity W&B knows the run. A resumed run goes on under the same id."""
+"""File in the run folder with the run's id, project and entity on W&B; a resumed run keeps its id."""
 BEST = ("validation_sharpe", "validation_active_information_ratio")
 """Figures whose highest value stands in the summary beside the last."""
 
@@ -68,7 +68,7 @@ class WandbSink(Sink):
             self._descend(str(parent["sha256"]))
 
     def _open(self, options: Mapping[str, Any]) -> Any:
-        """The run, online if it was asked for and can be had."""
+        """The run, online if configured and possible."""
         wandb = self._wandb
         if self._settings.mode == "online":
             reason = "no key: run `wandb login`, or set WANDB_API_KEY"
@@ -79,7 +79,7 @@ class WandbSink(Sink):
                     if self._abandoned:
                         raise
                     reason = " ".join(str(error).split())
-                    wandb_client.end_service()  # it goes on asking, and would take no other run of this id
+                    wandb_client.end_service()  # it keeps retrying, and refuses another run of this id
             later = f"wandb sync {self._run_dir / 'wandb'}/offline-run-*"
             warn(f"tracking.wandb.mode=online: kept offline instead ({reason}); send it later: {later}")
         return wandb.init(**options, settings=wandb_client.settings(wandb, "offline"))
@@ -114,7 +114,7 @@ class WandbSink(Sink):
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Alert: by mail or chat, where the account asks for that."""
         text = f"{step_name} {step}: {message}"
-        # The client takes no wait at all for a minute of it, in which alerts of the same title are dropped.
+        # Without a wait the client drops alerts of the same title for a minute.
         self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=NO_WAIT)
 
     def finish(self, outcome: Outcome) -> None:
