@@ -1,4 +1,4 @@
-"""Strategies run through the simulator over one window: the agent, the baselines, and any table of targets."""
+"""Backtests: run the policy, the baselines or a table of targets through the simulator over one window."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -64,7 +64,7 @@ def backtest(
     tracks: dict[str, Track] = {}
     for mask, names in groups.values():
         members = {name: strategies[name] for name in names}
-        view = replace(market, decision=mask, benchmark=np.zeros(len(market.dates)))  # no reward is asked for
+        view = replace(market, decision=mask, benchmark=np.zeros(len(market.dates)))  # no reward is needed
         tracks.update(_run(view, window, accounting, members))
     return {name: tracks[name] for name in strategies}
 

@@ -1,4 +1,4 @@
-"""The simple portfolios as tracks over a window, at the frequencies they are compared at."""
+"""Baselines as tracks over a window, at the rebalancing frequencies of the comparison."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def equal_weight_plan(market: Market) -> Plan:
 
 
 def equal_weight_track(market: Market, window: Window, accounting: Accounting) -> Track:
-    """1/N at the policy's frequency alone: what a validation score is measured against."""
+    """1/N at the policy's frequency, the reference of a validation score."""
     name = equal_weight_name(market.rebalance)
     return backtest(market, window, accounting, {name: equal_weight_plan(market)})[name]
 

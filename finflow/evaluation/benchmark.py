@@ -1,4 +1,4 @@
-"""The user's own benchmark as a track: returns alone, since nobody knows what it holds or pays."""
+"""The user's own benchmark as a track: returns alone, since its holdings and costs are unknown."""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
-"""How much of its tilt a policy is deployed with: high-confidence policy improvement (Thomas et al. 2015) by shrinkage.
+"""Confidence: the part of a policy's tilt that is deployed, by shrinkage (cf. Thomas et al. 2015).
 
-The policy's active return is known with an error. Of its tilt away from the benchmark's portfolio the part
+The policy's active return is estimated with an error. Of its tilt away from the benchmark's portfolio the part
 kappa = max(0, 1 - 1 / t^2) is deployed (positive-part James-Stein of one mean, Efron & Morris 1973), 0 where t <= 1.
-t is the paired t statistic of the daily net return over that of holding e at the same trading rate, on days that the
-policy has not learnt from.
+t is the paired t statistic of the daily net return over that of holding e at the same trading rate, on days outside
+the policy's training.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,12 +18,12 @@ Mode = Literal["validation", "crossfit"]
 
 @dataclass(frozen=True)
 class Confidence:
-    """What is known of a policy's active return, net, out of sample, and what follows.
+    """Estimate of a policy's net active return out of sample, and the deployed part that follows from it.
 
     Attributes
     ----------
-    mode : validation: the policy itself on validation days; crossfit: these, and blocks of train days, each lived
-        through by actors that were trained without it.
+    mode : validation: the policy itself on validation days; crossfit: these, and blocks of train days, each run by
+        actors that were trained without it.
     kappa : part of the tilt that is deployed, 0 to 1.
     t : of the mean daily active return; None where it never differs from 0.
     active_return : of that mean, a year. years : of the days behind it.
@@ -47,7 +47,7 @@ class Confidence:
         return f"deployed at {self.kappa:.2f} of its tilt ({found})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as it travels with the weights."""
+        """Plain data, stored with the weights."""
         return asdict(self)
 
     @classmethod
@@ -58,7 +58,7 @@ class Confidence:
 
 def confidence_of(mode: Mode, blocks: dict[str, Floats], year: int) -> Confidence:
     """Pool the net active returns of `blocks`, name -> [R], of which `year` rows are a year."""
-    named = dict(sorted(blocks.items()))  # a sum is the same to the bit in one order alone
+    named = dict(sorted(blocks.items()))  # a fixed order gives the sum the same bits
     active = np.concatenate(list(named.values()))
     t = t_statistic(active)
     parts = {name: float(block.mean()) * year for name, block in named.items()}

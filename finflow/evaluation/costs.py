@@ -1,4 +1,4 @@
-"""What costs do to a comparison: the same decisions booked again at other costs, and the cost that evens it out."""
+"""Sensitivity to costs: the same decisions booked at other costs, and the break-even cost."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,14 +12,14 @@ from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import CostRow, Track
 
 BPS = (0.0, 5.0, 10.0, 25.0)
-HIGHEST_BPS = 500.0  # break-even costs are looked for up to here
+HIGHEST_BPS = 500.0  # upper end of the search for a break-even cost
 
 
 def recost(track: Track, market: Market, window: Window, bps: float) -> Track:
     """Book a track's decisions again at `bps` basis points of traded notional.
 
     Costs are paid out of NAV and do not move weights, so this equals a new simulation of the same targets bit
-    for bit. A policy that looks at its own drawdown might have decided otherwise; its decisions are kept.
+    for bit. A policy whose decisions depend on its own drawdown might have decided otherwise; its decisions are kept.
     """
     rate = bps / 1e4
     booked = book(track.weights, track.drifted, market.returns[window.start : window.stop], rate)

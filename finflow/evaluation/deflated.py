@@ -1,8 +1,8 @@
-"""The Sharpe ratio of the best of many trials, deflated by how good the best of as many useless ones would look.
+"""The deflated Sharpe ratio: the best of many trials against the expected best of as many useless ones.
 
 Bailey & Lopez de Prado (2014), "The deflated Sharpe ratio", J. Portfolio Management 40(5); the probabilistic
 Sharpe ratio under it is theirs of 2012. Everything is computed on active returns: the raw returns of long-only
-portfolios share the market's ratio, which makes any of them look certain.
+portfolios share the market's ratio, which makes every one of them look significant.
 """
 
 import math

@@ -1,16 +1,16 @@
-"""How alive gate and experts are, in units that need no information theory."""
+"""Diagnostics of gate and experts, in plain units."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 CHANGE = "_change"
-"""Suffix of a diagnostic that says how much another one moved since the phase-1 parent."""
+"""Suffix of the change of a diagnostic since the phase-1 parent."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A diagnostic as it is shown: `shown` turns its value into the unit of `label`."""
+    """Display of a diagnostic: `shown` converts its value to the unit of `label`."""
 
     label: str
     unit: str
@@ -22,7 +22,7 @@ READINGS = {
     "gate_entropy": Reading("Experts in use", "effective number", 2, math.exp),
     "expert_distance": Reading("What two experts hold otherwise", "% of wealth, mean over pairs", 1, lambda d: 100 * d),
 }
-"""The effective number of experts is exp(entropy of the gate): 1 where one is heard alone, K where all K are alike."""
+"""The effective number of experts is exp(entropy of the gate): from 1 (a single one) to K (equal shares)."""
 
 
 def readings(found: Mapping[str, float | None]) -> list[tuple[Reading, float, float | None]]:

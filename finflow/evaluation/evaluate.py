@@ -1,4 +1,4 @@
-"""One policy judged on one test window: tracks, metrics, verdicts, regimes, costs, and what looks wrong."""
+"""Evaluation of one policy on one test window: tracks, metrics, verdicts, regimes, costs, warnings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ from finflow.evaluation.robustness import lag_flags, scrutinise
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task
 from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track, volatility_scale
 
-COLLAPSED = 0.005  # tracking error a year under which a policy is a copy
+COLLAPSED = 0.005  # yearly tracking error below which a policy counts as a copy
 SUSPICIOUS_SHARPE = 2.0
 
 
@@ -43,7 +43,7 @@ def evaluate_policy(
     ----------
     bootstrap : of the verdict and every comparison.
     window_opened : how often this window has been opened, from `openings.record_opening`.
-    warnings : handed through; what looks wrong here is appended to them.
+    warnings : of earlier steps; those of this evaluation are appended.
     others : tracks of other policies over the same window, shown and tested beside the baselines.
     own_benchmark : whether `market.benchmark` is the user's own, not 1/N: it is then a rival with a verdict of its own.
     """
@@ -93,13 +93,13 @@ def evaluate_policy(
 
 
 def _not_simultaneous(task: Task) -> tuple[str, ...]:
-    """A red flag where a feature tells the next return of train rows, and nothing of the one after."""
+    """A warning where a feature predicts the next return of train rows but not the one after."""
     faded = faded_signal(task.market, task.fold.train)
     return () if faded is None else (faded.line(),)
 
 
 def red_flags(policy: Track, metrics: Metrics, equal: Mapping[str, Track], hold: Track) -> list[str]:
-    """What a sceptical reader would ask about: a Sharpe ratio over 2, a copy of 1/N or of buy and hold, closures."""
+    """Warnings about implausible results: a Sharpe ratio over 2, a copy of 1/N or of buy and hold, closures."""
     flags: list[str] = []
     if metrics.sharpe is not None and metrics.sharpe > SUSPICIOUS_SHARPE:
         flags.append(f"Sharpe ratio {metrics.sharpe:.2f} is above {SUSPICIOUS_SHARPE:g}: look for a leak first")

@@ -1,4 +1,4 @@
-"""The files an evaluation leaves, plain enough to recompute every figure from.
+"""Files of an evaluation, from which every figure can be computed again.
 
 `returns.csv`  date, then the net return of the policy and of each baseline on that date, and that of cash; the
     product of 1 + return is the final NAV.
@@ -140,7 +140,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Plain data with None for what is not finite, which JSON cannot say."""
+    """Plain data with None for numbers that are not finite, which JSON does not have."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

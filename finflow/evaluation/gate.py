@@ -1,7 +1,7 @@
-"""Does the gate follow the market regime? Mutual information of the two, against what chance gives.
+"""Test whether the gate follows the market regime: their mutual information against its distribution by chance.
 
-Regimes last for months and a gate moves slowly, so two series that know nothing of each other agree for long
-stretches. Shuffling single days would take that away and call most of it dependence. The null here is circular: the
+Regimes last for months and a gate moves slowly, so even independent series agree for long stretches. Shuffling single
+days would destroy that and mistake it for dependence. The null here is circular: the
 regimes keep their order and lengths and are shifted against the gate by every number of days.
 """
 

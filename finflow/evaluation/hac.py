@@ -1,7 +1,7 @@
 """Long-run variance of a linear combination of autocorrelated series: prewhitened quadratic-spectral HAC.
 
-Andrews & Monahan (1992): a VAR(1) takes out most of the autocorrelation, the kernel (bandwidth by Andrews 1991,
-AR(1) plug-in) what is left, and the VAR is put back.
+Andrews & Monahan (1992): a VAR(1) removes most of the autocorrelation, the kernel (bandwidth by Andrews 1991, AR(1)
+plug-in) estimates the rest, and the VAR is put back.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Trading one close later than deciding: what is left of a result is what does not need the very same close."""
+"""A test with one close of lag between decision and trade, to see how much of a result depends on trading at once."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from finflow.evaluation.result import Floats
 def lagged(strategy: Strategy) -> Strategy:
     """The same trades, each executed at the decision day that follows; the entry of the window at once.
 
-    What waits is the trade, not the weights: a policy that trades a little of the way each day would else undo every
-    day's drift, and pay for that.
+    The trade is delayed, not the weights: otherwise a policy that trades a little each day would undo every day's
+    drift, and pay for it.
     """
     waiting: list[Floats] = []
 

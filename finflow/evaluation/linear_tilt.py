@@ -1,7 +1,7 @@
-"""The sceptic's baseline: would a regression have done it?
+"""The linear tilt: a ridge regression as a baseline for the policy.
 
-A ridge regression of the next days' active returns on the features that the policy sees, pooled over names and
-fitted on train rows, tilts 1/N; how strongly and how fast is chosen on validation rows, net of costs.
+A ridge regression of the next days' active returns on the policy's features, pooled over names and fitted on
+train rows, tilts 1/N; the strength and speed of the tilt are chosen on validation rows, net of costs.
 """
 
 import math
@@ -40,7 +40,7 @@ class LinearTilt:
     scaling : of the features, fitted on train rows.
     features : names of the F features.
     coefficients : [F] of the scaled features; the prediction across names has a standard deviation of 1 on train
-        rows. All 0 where the features tell no name from another.
+        rows. All 0 where no feature differs between names.
     strength, rate : the tilt's, as chosen on validation rows; strength 0 and rate 1 are 1/N at the policy's frequency.
     information_ratio : net active information ratio on those rows; 0 for 1/N.
     """
@@ -69,9 +69,8 @@ class LinearTilt:
 def fit_linear_tilt(task: Task, scaling: FeatureScaling) -> LinearTilt:
     """Fit on train rows, then choose strength and rate by the net active information ratio on validation rows.
 
-    Where the prediction was not worth its costs on the validation rows, 1/N is held: where the tilt earned no more
-    than 1/N approached as slowly, which also trades less than 1/N itself. Rows from `fold.validation.stop` on are not
-    looked at.
+    1/N is held if the tilt earned no more on the validation rows than 1/N approached at the same rate, which also
+    trades less than 1/N itself. Rows from `fold.validation.stop` on are not used.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Figures of a track of net returns: annualised by rows a year, ddof 1, no risk-free rate, no clipping."""
+"""Metrics of a track of net returns: annualised by rows per year, ddof 1, no risk-free rate, no clipping."""
 
 import math
 
@@ -12,7 +12,7 @@ from finflow.evaluation.result import Floats, Metrics, Track
 OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
 """Figure of a training run that each choice of `evaluation.objective` maximises."""
 FLAT = 1e-14
-"""A range of daily returns below this is rounding: volatility is zero, and ratios over it are undefined."""
+"""Daily returns within this range differ by rounding only: volatility is zero, and ratios over it are undefined."""
 
 
 def measure(
@@ -32,7 +32,7 @@ def measure(
     Returns
     -------
     Metrics
-        annual_return : final NAV ** (year / R) - 1; None below a quarter of a year, which no power makes a year.
+        annual_return : final NAV ** (year / R) - 1; None below a quarter of a year, too short to annualise.
         volatility, sharpe : std(net) * sqrt(year); mean / std * sqrt(year).
         sortino : mean * year over the root mean square of min(net, 0), annualised.
         calmar : annual_return / max_drawdown.
@@ -110,6 +110,6 @@ def validation_score(track: Track, benchmark: Track) -> dict[str, float | None]:
 
 
 def _longest(peaks: NDArray[np.intp], last: int) -> int:
-    """Longest way from a peak, on day 0 for one, to its recovery, or to the `last` day where there is none."""
+    """Most days from a peak (day 0 counts as one) to its recovery, or to the `last` day if there is none."""
     apart = np.diff(peaks)
     return max(int(apart[apart > 1].max(initial=0)), last - int(peaks[-1]))

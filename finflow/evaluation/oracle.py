@@ -1,4 +1,4 @@
-"""The best that can be done with a signal that is known to be true: what learning is measured against."""
+"""The oracle: the best strategy from the true signal of a synthetic market, the reference for learning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Oracle:
         return backtest(market, window, accounting, {"oracle": self.act})["oracle"]
 
     def net_active_information_ratio(self, market: Market, window: Window, accounting: Accounting) -> float:
-        """Net active information ratio against 1/N over `window`: an agent is asked for a share of it."""
+        """Net active information ratio against 1/N over `window`: tests require a share of it from an agent."""
         equal = equal_weight_track(market, window, accounting)
         return active_information_ratio(self.track(market, window, accounting).net, equal.net, equal.year) or 0.0
 
@@ -53,10 +53,10 @@ def tilt(market: Market, signal: NDArray[np.float64], strength: float, rate: flo
         tradable = market.status[rows, :-1] == TRADABLE
         wanted = np.where(tradable, strength * np.where(tradable, signal[rows], 0.0), -np.inf)
         highest = np.where(tradable.any(axis=1), wanted.max(axis=1), 0.0)
-        scores = np.exp(wanted - highest[:, None])  # whatever the signal, none overflows
+        scores = np.exp(wanted - highest[:, None])  # never overflows
         total = scores.sum(axis=1, keepdims=True)
         aim = np.concatenate([scores / np.where(total > 0, total, 1.0), (total == 0).astype(np.float64)], axis=1)
-        started = drifted[:, -1:] < 1.0  # the first purchase is no adjustment
+        started = drifted[:, -1:] < 1.0  # the first purchase is made at once
         return np.where(started, (1.0 - rate) * drifted + rate * aim, aim)
 
     return act

@@ -1,4 +1,4 @@
-"""Does picking the best trial in one half of the days pick a good one in the other? Probability of overfitting.
+"""Probability of backtest overfitting: does the best trial in one half of the days do well in the other half?
 
 Combinatorially symmetric cross-validation: Bailey, Borwein, Lopez de Prado & Zhu (2017), "The probability of backtest
 overfitting", J. Computational Finance 20(4).
@@ -19,7 +19,7 @@ CHUNK = 2_000  # splits held in memory at once
 
 @dataclass(frozen=True)
 class Overfitting:
-    """What selection by Sharpe ratio was worth over all splits of the days into two halves.
+    """Result of selecting by Sharpe ratio over all splits of the days into two halves.
 
     Attributes
     ----------

@@ -1,10 +1,10 @@
-"""How large a Sharpe ratio difference a test window can show: Jobson & Korkie (1981) as corrected by Memmel (2003).
+"""Power of the Sharpe ratio test: the difference that a window can detect (Jobson & Korkie 1981, Memmel 2003).
 
 For independent normal days the difference of two paired Sharpe ratios has the variance
 
     (2 (1 - rho) + (s1^2 + s2^2 - 2 s1 s2 rho^2) / 2) / R,    s the ratios per day,
 
-the delta method of `statistics` in closed form. It leaves autocorrelation and fat tails out, which add to it.
+the delta method of `statistics` in closed form. It ignores autocorrelation and fat tails, which increase it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What an evaluation hands back: plain frozen records of arrays and numbers.
+"""Results of an evaluation: frozen records of arrays and numbers.
 
 R return rows of a window, n assets with cash last, K experts. Row i of a track holds the decision taken at the
 close of the day before `dates[i]` and what it earned on `dates[i]`. Fractions are of net asset value.
@@ -81,7 +81,7 @@ class Verdict:
 
     Attributes
     ----------
-    difference, low, high : nan where a Sharpe ratio is undefined; then nothing can be told apart.
+    difference, low, high : nan where a Sharpe ratio is undefined.
     opponent : the track that was compared with, e.g. "1/N monthly".
     samples, block_days : of the bootstrap, as used (a short window shortens the blocks).
     p_value : of equal Sharpe ratios, from the same bootstrap; None where undefined.
@@ -149,7 +149,7 @@ class Stress:
 
 @dataclass(frozen=True)
 class Reality:
-    """The policy with one part taken away, on *validation* rows: an expert or gate that adds nothing is told here.
+    """The policy with one part removed, on *validation* rows, to find experts or a gate that add nothing.
 
     sharpe, active_ratio : of the variant, the latter against 1/N; None where undefined.
     distance : mean half L1 distance of its weights from the policy's own.
@@ -198,7 +198,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class Scrutiny:
-    """What a sceptic asks beyond the verdict.
+    """Robustness checks beyond the verdict.
 
     Attributes
     ----------
@@ -226,7 +226,7 @@ class Scrutiny:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything a report of one policy on one test window says.
+    """Everything in the report of one policy on one test window.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Selection:
-    """What picking the best of several compared runs is worth, on their active returns against 1/N.
+    """Selection bias in the best of several compared runs, on their active returns against 1/N.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a sceptic asks beyond the verdict, computed for every evaluation."""
+"""Robustness checks beyond the verdict, computed for every evaluation."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from finflow.evaluation.stress import stress_table
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Policy, Task
 from finflow.evaluation.verdict import VERDICT
 
-LOST = 0.5  # share of the Sharpe ratio that one day of lag may take before it is a red flag
+LOST = 0.5  # warn if one day of lag costs more than this share of the Sharpe ratio
 
 
 def scrutinise(
@@ -33,7 +33,7 @@ def scrutinise(
     opponent: str,
     regression: Regression,
 ) -> Scrutiny:
-    """Scrutinise a policy on the fold's test window; its variants and the best baseline are judged on validation rows.
+    """Check a policy on the fold's test window, and its variants and the best baseline on validation rows.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def best_on_validation(task: Task) -> str:
 
 
 def reality_row(variant: Track, policy: Track, benchmark: Track, bootstrap: Bootstrap) -> Reality:
-    """The policy or one of its variants on validation rows, and what the part that it lacks is worth there."""
+    """The policy or one of its variants on validation rows, and the value of the part that it lacks."""
     return Reality(
         variant.name,
         sharpe_ratio(variant.net, variant.year),
@@ -102,7 +102,7 @@ def over_cash(track: Track, opponent: Track, cash: Floats) -> list[tuple[Track, 
 
 
 def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
-    """A red flag where more than half of a positive Sharpe ratio is gone one close later."""
+    """A warning where trading one close later loses more than half of a positive Sharpe ratio."""
     if metrics.sharpe is None or delayed.sharpe is None or metrics.sharpe <= 0:
         return []
     lost = 1.0 - delayed.sharpe / metrics.sharpe

@@ -1,7 +1,7 @@
-"""What a method does on a typical seed: the interquartile mean with a bootstrap interval.
+"""Results over seeds: the interquartile mean with a bootstrap interval.
 
 Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 34: a mean over
-few seeds hangs on one lucky run, a median wastes half of them.
+few seeds depends on single lucky runs, and a median wastes half of them.
 """
 
 import math
@@ -60,7 +60,7 @@ def summarise_seeds(scores: Floats, *, samples: int, rng: np.random.Generator) -
 
 def interquartile_mean(scores: Floats) -> float:
     """Mean of [N] scores without the lowest and the highest floor(N / 4); nan if any is nan or there are none."""
-    if len(scores) == 0 or np.isnan(scores).any():  # sorting would put a nan among the scores that are cut
+    if len(scores) == 0 or np.isnan(scores).any():  # sorting could cut a nan away
         return math.nan
     return float(_middle(scores))
 

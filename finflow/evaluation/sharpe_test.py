@@ -90,7 +90,7 @@ def difference_and_gradient(moments: Floats) -> tuple[Floats, Floats]:
     """
     mean, second = moments[..., :2], moments[..., 2:]
     variance = second - mean**2
-    # Rounding of gamma - mu^2 is about 1e-16 gamma; a resample of one repeated day must not look risky.
+    # gamma - mu^2 is rounded by about 1e-16 gamma; a sample of one repeated day has no risk.
     variance = np.where(variance > 1e-13 * second, variance, np.nan)
     ratio = mean / np.sqrt(variance)
     sign = np.array([1.0, -1.0])

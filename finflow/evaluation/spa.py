@@ -1,4 +1,4 @@
-"""Is the best of many strategies better than the benchmark, given that it is the best of many?
+"""Test of superior predictive ability: is the best of many strategies better than the benchmark?
 
 Hansen (2005), "A test for superior predictive ability", J. Business & Economic Statistics 23. The null hypothesis is
 that no strategy beats the benchmark; the statistic is the largest gain over it in units of its own standard error.
@@ -16,7 +16,7 @@ from finflow.evaluation.result import Floats
 
 Gain = Literal["sharpe", "return"]
 SAME = 1e-10
-"""A gain that varies by less than this share of what it is the difference of is rounding: the same strategy twice."""
+"""A gain that varies by less than this share of its two terms is rounding: both are the same strategy."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def superior_predictive_ability(
     if not kept.any():
         return SuperiorAbility(1.0, 1.0, 1.0, None, 0.0, left_out, samples, block)
     excess = excess[:, kept]
-    # `SPA(studentize=True)` of arch 8 compares plain means: only its choice of what to recentre uses the variances.
-    # Gains handed over in units of their own standard deviation make the statistic Hansen's.
+    # `SPA(studentize=True)` of arch 8 compares plain means and uses variances only to recentre. Dividing each gain by
+    # its standard deviation first makes the statistic Hansen's.
     studentised = excess / np.sqrt(stationary_variance(excess, block))
     test = SPA(np.zeros(days), -studentised, block_size=block, reps=samples, bootstrap="stationary", seed=rng)
     test.compute()
@@ -100,9 +100,9 @@ def superior_predictive_ability(
 
 
 def sharpe_contributions(returns: Floats) -> Floats:
-    """What each day adds to a daily Sharpe ratio: [R, M] -> [R, M], column means equal to the ratios (ddof 0).
+    """Contribution of each day to a daily Sharpe ratio: [R, M] -> [R, M], column means equal to the ratios (ddof 0).
 
-    A Sharpe ratio is no mean, and the test is one of means. With z = (r - mean) / std and S = mean / std, the rows
+    A Sharpe ratio is not a mean, but the test compares means. With z = (r - mean) / std and S = mean / std, the rows
     S + z - S (z^2 - 1) / 2 are S plus its influence function, so the bootstrap of their mean is that of the
     ratio to first order (the delta method of `statistics`), the estimated volatility included.
     """

@@ -1,4 +1,4 @@
-"""Walk-forward: the test windows of several folds joined to one track, judged as one."""
+"""Walk-forward: the test windows of several folds joined to one track with one verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ BEST = "best baseline of each fold's validation"
 
 @dataclass(frozen=True)
 class Part:
-    """One fold of a walk-forward: its evaluation, and what made it."""
+    """One fold of a walk-forward: its evaluation, and its inputs."""
 
     evaluation: Evaluation
     task: Task

@@ -1,4 +1,4 @@
-"""A judged policy's track, read back from its evaluation and booked again by the ledger."""
+"""The track of an evaluated policy, read from its files and verified by the ledger."""
 
 import csv
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is judged, where, and with what certainty: a candidate, a task, and the bootstrap of its intervals."""
+"""Inputs of an evaluation: the candidate policy, the market with its rules, and the bootstrap of intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ POLICY = "policy"
 
 
 class Policy(Protocol):
-    """What is judged: it acts, and says how each decision came about."""
+    """A policy under evaluation: it decides, and explains each decision by gate and rate."""
 
     def act(self, rows: Rows, drifted: Floats, drawdown: Floats) -> Floats:
         """Target weights [E, n] at rows [E], weights before the decision [E, n], ln(peak / NAV) [E]."""
@@ -30,15 +30,15 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy to judge, and what it is made of.
+    """A policy to evaluate, with its parts.
 
     Attributes
     ----------
-    scaling : of the features, the policy's: the linear tilt sees what the policy sees.
+    scaling : of the policy's features, which the linear tilt uses too.
     experts : K names of the gate's columns.
     variants : the policy with one part taken away, for the reality checks; one named `POLICY` is the policy that the
         others are compared with.
-    diagnostics : figures of its training, handed through.
+    diagnostics : figures of its training, for the report.
     """
 
     policy: Policy

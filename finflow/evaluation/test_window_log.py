@@ -1,4 +1,4 @@
-"""How often a test window has been looked at: a hash-chained log that only grows.
+"""The log of openings: counts how often a test window was evaluated, as a hash chain that only grows.
 
 `test_ledger.jsonl` under `output_root` holds one JSON object a line: number, fingerprint, fold, run, when,
 previous (hash of the line before, zeros for the first), hash (SHA-256 of all of these). A changed, removed or
@@ -55,7 +55,7 @@ def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, whe
         text = _read(descriptor)
         whole = text[: text.rfind(b"\n") + 1]
         entries = _verified(path, whole)
-        if len(whole) < len(text):  # a write that a kill cut short: its evaluation never saw a return
+        if len(whole) < len(text):  # a line cut short by a kill, before any return was read
             os.ftruncate(descriptor, len(whole))
         entry: dict[str, Any] = {"number": len(entries) + 1, "fingerprint": fingerprint, "fold": fold, "run": run}
         entry |= {"when": when, "previous": entries[-1]["hash"] if entries else START}

@@ -1,4 +1,4 @@
-"""The verdict in words: does the policy beat 1/N, net of costs, beyond what chance would do?"""
+"""The verdict: does the policy beat 1/N, net of costs, by more than chance explains?"""
 
 import math
 from collections.abc import Mapping

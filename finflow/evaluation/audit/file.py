@@ -1,4 +1,4 @@
-"""The files themselves: CSVs whose later rows say something else give the same past, prices and signals alike."""
+"""Audit of the files: CSVs with other later rows must give the same past prices and signals."""
 
 import csv
 import io
@@ -40,7 +40,7 @@ def perturb_file(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: 
 def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: np.random.Generator) -> None:
     """Write the files of `env.signals` anew with the rows after each of `rows` scaled, read them, compare the past.
 
-    The lag is part of what is compared: up to the close of a day, signals say what rows up to that day say.
+    The comparison includes the lag: signals up to the close of a day must depend on rows up to that day alone.
     """
     assert env.signals is not None, "asked for only then"
     texts = {

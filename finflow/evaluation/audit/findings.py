@@ -1,4 +1,4 @@
-"""What an audit found: arrays compared to the bit, and the first name and date at which two of them differ."""
+"""Results of an audit: arrays compared to the bit, and the first name and date of a difference."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that changed though nothing it may look at did.
+    """One value that changed although none of its permitted inputs did.
 
     Attributes
     ----------
     subject : what, e.g. "feature momentum_21".
-    date : ISO day of the first value that differs; for a fitted constant, the last day it may look at.
+    date : ISO day of the first value that differs; for a fitted constant, the last day that it may use.
     cause : what was done to the data, e.g. "prices after 2017-05-03 are scaled".
     """
 
@@ -69,7 +69,7 @@ class Findings:
     def compare(
         self, before: Watched, after: NDArray[Any], rows: int, dates: NDArray[np.datetime64], cause: str
     ) -> None:
-        """Compare the first `rows` rows of an array with what they became; they stand at `dates` [rows or more]."""
+        """Compare the first `rows` rows of an array before and after a change; their dates are in `dates`."""
         self.count(before.check)
         for column, row in first_differences(before, after, rows).items():
             self.add(before.check, Difference(before.named(column), str(dates[row]), cause))

@@ -1,4 +1,4 @@
-"""Train-only: what a fold fits is byte-identical when everything after its train window is noise."""
+"""Audit of the fold: fitted values must keep their bytes when all data after the train window are noise."""
 
 from contextlib import suppress
 from typing import Any

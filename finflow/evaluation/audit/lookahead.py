@@ -1,4 +1,4 @@
-"""Future perturbation: whatever is known at the close of t stays the same, to the bit, when prices after t do not."""
+"""Audit for look-ahead: values known at the close of t must keep their bits when later prices change."""
 
 from dataclasses import dataclass
 
@@ -25,9 +25,9 @@ from finflow.schema.env import Env
 Rows = NDArray[np.int64]
 
 FIRST, LAST = 21, 22
-"""No row before FIRST, and none of the last LAST: a future has to have days to be changed."""
+"""Audited rows lie between FIRST and the last LAST rows, so that there are later days to change."""
 EARLIER = (0, 1, 5, 21)
-"""Rows before t at which the policy is asked, beside t itself."""
+"""Rows before t at which the policy decides, beside t itself."""
 DRAWDOWN = 0.1
 LEDGER_DAYS = 5
 """Decisions up to t of the small backtest."""
@@ -36,7 +36,7 @@ ACCOUNTING = "accounting"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is audited: a trained actor, and all that its market is made of."""
+    """The object of an audit: a trained actor and the parts of its market."""
 
     prices: Prices
     env: Env
@@ -80,7 +80,7 @@ def perturb_futures(findings: Findings, subject: Subject, rows: Rows, deep: int,
     policy = subject.policy(market, priors)
     watched = market_arrays(market) | scaled_arrays(market, *scaled)
     labelled = np.flatnonzero(market.regime != NO_LABEL)
-    least = int(labelled[0]) + 1 if len(labelled) else 0  # how long the history is decides when labels begin
+    least = int(labelled[0]) + 1 if len(labelled) else 0  # the length of the history decides when labels begin
     deepened = {int(t): i for i, t in enumerate(rows[np.linspace(0, len(rows) - 1, min(deep, len(rows))).astype(int)])}
     for t in rows.tolist():
         names = [name for name in CHANGES if name != "cut" or t + 1 >= least]
@@ -89,7 +89,7 @@ def perturb_futures(findings: Findings, subject: Subject, rows: Rows, deep: int,
             other = subject.market(changed(subject.prices, t, name, rng, least))
             arrays = market_arrays(other) | scaled_arrays(other, *subject.scaling.apply(other))
             for key, before in watched.items():
-                # Whether the last row of a cut is a month's last day is the calendar's to say, not the prices'.
+                # Whether the last row of a cut ends a month depends on the calendar, not on prices.
                 stop = t if name == "cut" and key == "decision" else t + 1
                 findings.compare(before, arrays[key].values, stop, market.dates, cause)
             if name in ("scaled", "shuffled"):
@@ -127,10 +127,10 @@ def scaled_arrays(
 
 
 def check_ledger(findings: Findings, accounting: Accounting, market: Market, other: Market, t: int, cause: str) -> None:
-    """1/N through the ledger up to the decision of row t: its past stands, and what it earns was not known at t.
+    """1/N through the ledger up to the decision of row t: its past must stay, and its last return must change.
 
-    A ledger that pays the return of the day of the decision passes every other check: here the return of the last
-    decision has to move with the prices of the day after.
+    A ledger that paid the return of the decision's own day would pass every other check; here the return of the last
+    decision must move with the prices of the next day.
     """
     window = Window(max(1, t + 1 - LEDGER_DAYS), t + 2)
     ours, theirs = (

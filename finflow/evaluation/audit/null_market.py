@@ -1,4 +1,4 @@
-"""A market in which nothing can be learnt: train rows without their means, each day's sign tossed anew."""
+"""A market without predictability: train rows without their means, with a random sign for each day."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ def null_prices(market: Market, train: Window, days: int, rng: np.random.Generat
 
     A path is the demeaned train rows in their order, again from the start where they run out, each day times one
     random sign for all names: correlations and clusters of volatility stay, and no portfolio has an edge. A block
-    bootstrap alone would keep what momentum finds inside the blocks. Names without a price on each train day are
+    bootstrap alone would keep momentum inside the blocks. Names without a price on each train day are
     left out.
 
     Raises

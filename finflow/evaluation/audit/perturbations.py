@@ -1,4 +1,4 @@
-"""Futures that did not happen: the same prices up to a row, others after it."""
+"""Changed futures: prices that are the same up to a row and different after it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +12,9 @@ Floats = NDArray[np.float64]
 Change = Callable[[Floats, np.random.Generator], Floats]
 
 HORIZON = 252
-"""Days kept after a change: what looks farther ahead than that misses them, and shows all the same."""
+"""Days kept after a cut; look-ahead over more days than this still changes, since the rest is missing."""
 JITTER = 0.05
-"""Daily log noise of a scaled future: every return is another one, none looks like a split."""
+"""Daily log noise of a scaled future: it changes every return but never looks like a split."""
 NOISE = 0.02
 """Daily volatility of prices that are noise."""
 

@@ -1,4 +1,4 @@
-"""A user's signals against the return that follows: one that knows it was made with the future."""
+"""Audit of a user's signals: one that predicts the next return too well was made with future data."""
 
 import numpy as np
 from scipy.stats import rankdata
@@ -9,9 +9,9 @@ from finflow.evaluation.audit.findings import Difference, Findings
 
 CHECK = "signals' foresight"
 TOO_GOOD = 0.25
-"""Rank correlation with the next day's return; honest daily signals show a tenth of it."""
+"""Suspicious rank correlation with the next day's return; honest daily signals have a tenth of it."""
 LEAST = 500
-"""Cells needed to speak of a correlation: chance alone stays under .15 then, at three standard deviations."""
+"""Fewest cells for a correlation: three standard deviations of chance are below .15 then."""
 
 
 def compare_foresight(findings: Findings, prices: Prices, market: Market, fold: Fold, names: list[str]) -> None:
