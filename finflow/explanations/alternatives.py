@@ -1,4 +1,4 @@
-"""What else could have been done that day: each expert alone, 1/N, hold."""
+"""Alternatives to a decision: each expert alone, 1/N, holding."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ POLICY, HOLD, EQUAL = "policy", "hold", "1/N"
 class Alternative:
     """One way to act in the same state, through the same ledger.
 
-    weights [n] executed; turnover, cost of getting there, fractions; distance : half L1 distance from what was done;
-    advantage : critic's mean minus that of what was done, units of the reward.
+    weights [n] executed; turnover, cost of getting there, fractions; distance : half L1 distance from the actual ones;
+    advantage : critic's mean minus that of the actual weights, units of the reward.
     """
 
     name: str

@@ -1,15 +1,15 @@
-"""How well the critic's distribution was calibrated: 21 days of realised reward against what it had said before them.
+"""Calibration of the critic's distribution: 21 days of realised reward against its forecasts.
 
 A critic's atoms z(s_t) describe the discounted reward of the whole future. After h = 21 days a part of it is known:
     P_t = sum_{k<h} gamma^k r_{t+k}.
 If the critic is right, z(s_t) has the distribution of P_t + gamma^h Z(s_{t+h}), so with F_t the distribution of the
 atoms at t, the values u_tj = F_t(P_t + gamma^h z_j(s_{t+h})), over all days t and atoms j, are uniform on [0, 1]: that
 is the probability integral transform, and its cumulative share the calibration curve. With gamma .99 the 21 days hold
-about a third of the variance; for the rest the critic is only asked to agree with itself. The surprise
+about a third of the variance; for the rest the test only compares the critic with itself. The surprise
     D_t = P_t + gamma^h q(s_{t+h}) - q(s_t)
 is sharper: its mean should be 0 (bias), and its variance that which the critic loses over these days,
     E[D^2] = E[Var z(s_t) - gamma^(2h) Var z(s_{t+h})].
-The spread ratio is the square root of left over right: above 1 the critic was too sure of itself.
+The spread ratio is the square root of left over right: above 1 the critic was overconfident.
 """
 
 from dataclasses import dataclass

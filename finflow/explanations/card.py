@@ -1,7 +1,7 @@
-"""A decision card: everything that can be said about one decision, as plain records.
+"""A decision card: all explanations of one decision, as plain records.
 
-The same run, window and day give the same card, to the bit: nothing in it depends on the clock, the place or the order
-in which cards are made.
+The same run, window and day give the same card, to the bit: it does not depend on the clock, the folder or the order in
+which cards are made.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why a weight is what it is: `value` = `average` (average day) + shares of all inputs + `residual`."""
+    """Attribution of a weight: `value` = `average` (average day) + shares of all inputs + `residual`."""
 
     subject: str
     value: float
@@ -91,7 +91,7 @@ class RegimeReading:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened next; nothing of it was known.
+    """Returns after the decision, unknown when it was taken.
 
     net, benchmark : of the next day. days : trading days that `later` covers. next, later [n] : returns of each name
     over one day and over `days`. alternatives : name -> return over one day and over `days` of its weights left alone.
@@ -144,7 +144,7 @@ class Card:
 
 
 class Explainer:
-    """Makes the cards of one scene; what they share is computed once.
+    """Makes the cards of one window; shared parts are computed once.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class Explainer:
         trade = track.weights[place] - track.drifted[place]
         rate = track.cost[place] / track.turnover[place] if track.turnover[place] > 0 else 0.0
         cost = rate * np.abs(trade)
-        cost[-1] = 0.0  # cash is what pays, not what is traded
+        cost[-1] = 0.0  # cash pays and is not traded
         return tuple(
             Line(
                 asset,
@@ -290,7 +290,7 @@ def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -
 
 
 def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> Outcome:
-    """What the days after a decision brought, as far as the window goes."""
+    """Returns of the days after a decision, as far as the window goes."""
     market, row = scene.subject.market, int(scene.rows[place])
     days = min(scene.subject.market.calendar.rows(HORIZON), len(scene.rows) - place)
     following = market.returns[row + 1 : row + 1 + days]

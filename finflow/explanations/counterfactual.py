@@ -1,10 +1,10 @@
-"""The smallest change of the inputs that would have changed the decision, in standard deviations of the train rows.
+"""Counterfactuals: the smallest change of inputs that changes a decision, in standard deviations of the train rows.
 
 Two questions a day: when would another expert lead the gate, and when would the largest trade have turned round? Two
 answers each, both found on the network and evaluated again: the smallest move of one input alone, searched along the
 axes with the steepest slopes, and the shortest move of all together, by steps along the gradient (DeepFool,
-Moosavi-Dezfooli et al. 2016) and bisection. Only features move: of assets, and of the market but for the regime label,
-which is asked for separately; holdings and prior portfolios stay. A scaled feature stays within its bounds of +-5.
+Moosavi-Dezfooli et al. 2016) and bisection. Only features of assets and of the market move, but for the regime label,
+which has a question of its own; holdings and prior portfolios stay. A scaled feature stays within its bounds of +-5.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from finflow.explanations.inputs import OWN_DRAWDOWN, REGIME, Input, named_input
 from finflow.nn.logistic_normal import Decision
 
 Margin = Callable[[Decision], Tensor]
-"""B decisions -> [B], positive as long as the decision is what it was."""
+"""B decisions -> [B], positive as long as the decision is unchanged."""
 
 STEEPEST = 48
 """Inputs that are tried alone, those with the largest slope of the margin."""
@@ -49,7 +49,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Flip:
-    """What would have changed one thing about a decision.
+    """The smallest changes that flip one property of a decision.
 
     question : what changes; single : the smallest move of one input, None where none within bounds does it;
     joint : length of the shortest move found of all inputs together, None likewise; parts : its largest components.

@@ -1,4 +1,4 @@
-"""What a policy saw, decided and earned on every day of one window: the ground that all explanations stand on."""
+"""States, decisions and earnings of a policy on every day of one window, the basis of all explanations."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,12 +56,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class DecisionTrace:
-    """One window as a policy lived it; row r is the decision behind the return of `track.dates[r]`.
+    """One window of a policy; row r is the decision behind the return of `track.dates[r]`.
 
     Attributes
     ----------
     rows : [R] market rows of the decisions.
-    state, decision : R states and what the actor says in them.
+    state, decision : R states and the actor's output in them.
     rate : [R] part of the way to the aim that was asked for; 1 where the window was entered from cash.
     decided : [R] bool, whether the portfolio could be changed.
     """
@@ -106,12 +106,12 @@ def make_scene(subject: Subject, window: Window, track: Track, *, check: bool = 
 
     Parameters
     ----------
-    check : whether the track must be this policy's own; an average of several runs is nobody's.
+    check : whether the track must be this policy's own; False for an average of several runs.
 
     Raises
     ------
     StorageError
-        If the track is not what this policy does in this window.
+        If the track is not this policy's in this window.
     """
     policy, market = subject.policy, subject.market
     rows = np.asarray(window.decisions, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Integrated gradients (Sundararajan et al. 2017): a decision against that of an average day, shared out over inputs.
+"""Integrated gradients (Sundararajan et al. 2017): attributes a decision to its inputs, relative to an average day.
 
 The share of an input is (x - x0) times the mean gradient on the straight line from the average day x0 to the day x.
 Shares sum to f(x) - f(x0) exactly; what the numerical integral leaves is the completeness residual, which is shown.
@@ -18,7 +18,7 @@ from finflow.explanations.inputs import Input, average_day, gather, named_inputs
 from finflow.nn.logistic_normal import Decision
 
 Target = Callable[[Decision], Tensor]
-"""B decisions -> [B], what is explained."""
+"""B decisions -> [B], the explained quantity."""
 
 TOLERANCE, MOST, ROUNDING = 1e-3, 5e-5, 2e-8
 """Residual at which the integral is fine enough: a share of the sum of |shares|, at most half a basis point of wealth,

@@ -1,4 +1,4 @@
-"""Which inputs move the policy most: mean absolute integrated gradients over a window, with their spread over runs."""
+"""Importance of inputs: mean absolute integrated gradients over a window, with their spread over runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a decision is explained by, named: features of each asset, of the market, the regime, and the prior portfolios.
+"""Named inputs of an explanation: features of each asset and of the market, the regime, and the prior portfolios.
 
 The path scalars and the weights held are not among them, own drawdown apart: an explanation asks why this was done
 *with what was held*. "Average day" is the reference: scaled features 0 (their mean on train rows), the regimes in the

@@ -1,4 +1,4 @@
-"""How far a day is from what the policy was trained on."""
+"""Distance of a day from the days that the policy was trained on."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ NEIGHBOURS = 10
 APART = 21
 """Trading days on either side of a day that are not its neighbours: they share its rolling windows."""
 EVERY = 5
-"""Of the train days, every fifth is measured itself, to know which distances are usual."""
+"""Every fifth train day is measured too, for the usual distances."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a report says of a whole window: which inputs matter, gate by regime, and parts of return and risk."""
+"""Explanations of a whole window: importance of inputs, gate by regime, parts of return and risk."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -64,7 +64,7 @@ def overview(
     largest: int,
     sectors: Sequence[str] | None = None,
 ) -> Overview:
-    """Explain windows end to end, each lived by one run, or by several whose targets were averaged.
+    """Explain windows end to end, each of one run, or of several whose targets were averaged.
 
     Parameters
     ----------

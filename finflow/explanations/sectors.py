@@ -1,4 +1,4 @@
-"""Active return by sector: what weighting sectors and what choosing names within them brought (Brinson & Fachler 1985).
+"""Active return by sector, split into allocation and selection (Brinson & Fachler 1985).
 
 On a day with weights w of the portfolio and b of 1/N, and returns R_ps, R_bs of their parts in sector s,
     allocation_s = (w_s - b_s) (R_bs - R_b),    selection_s = w_s (R_ps - R_bs)

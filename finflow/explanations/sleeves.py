@@ -1,6 +1,6 @@
 """Return and risk of a portfolio by the expert that asked for it; the parts sum to the whole exactly.
 
-Every holding belongs to someone: a portfolio w is a sum of sleeves, one an expert and one for execution. Sleeves
+A portfolio w is a sum of sleeves, one per expert and one for execution. Sleeves
 drift with their holdings; at a decision each keeps 1 - rate of its own and expert k adds rate g_k e_k; what the desk's
 rules, or float32, change goes to `execution`. Costs follow the sign of the whole trade, so that they sum as well.
 """

@@ -1,4 +1,4 @@
-"""Which names a portfolio's tail loss comes from: marginal CVaR on history known at the decision."""
+"""Tail loss by name: marginal CVaR on the history known at the decision."""
 
 import math
 from dataclasses import dataclass

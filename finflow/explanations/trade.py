@@ -1,4 +1,4 @@
-"""A trade taken apart exactly: what each expert asked for, and what the desk's rules made of it."""
+"""Exact decomposition of a trade: the part of each expert, and the effect of the desk's rules."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the critic expects of a decision: the distribution of its discounted active reward."""
+"""The critic's forecast for a decision: the distribution of its discounted active reward."""
 
 from dataclasses import dataclass
 
