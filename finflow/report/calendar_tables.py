@@ -1,4 +1,4 @@
-"""What each calendar year and month brought: tables of returns, turnover and cost."""
+"""Tables by calendar year and month: returns, turnover and cost."""
 
 from collections.abc import Sequence
 

@@ -30,7 +30,7 @@ STANDING = {
     "validation": "A day of the validation window, by which the checkpoint was selected.",
     "test": "",
 }
-"""What a card's window means for its reader."""
+"""A note for the reader on the window of a card."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class OutlookView:
 
 @dataclass(frozen=True)
 class CardView:
-    """What the template writes of one card; `transform` is the histogram of the critic's calibration, in %."""
+    """Values for the template of one card; `transform` is the histogram of the critic's calibration, in %."""
 
     card: Card
     key: str

@@ -9,7 +9,7 @@ from finflow.report.tables import Cell, Column, Row, Table, number, signed
 LINES = 24
 """Names that a table lists; the others are summed in one row."""
 FAINT = 1e-4
-"""Parts of a trade are shaded against the largest, but not against less than a basis point: a held day stays white."""
+"""Parts of a trade are shaded relative to the largest, at least a basis point, so that a held day stays white."""
 
 
 def trade_table(card: Card) -> Table:
@@ -84,7 +84,7 @@ def tail_table(card: Card) -> Table:
 
 
 def alternatives_table(card: Card) -> Table:
-    """What else could have been done in the same state."""
+    """Alternatives in the same state."""
     focus = next(i for i, line in enumerate(card.lines) if line.asset == card.focus)
     rows = [
         Row(
@@ -112,7 +112,7 @@ def alternatives_table(card: Card) -> Table:
 
 
 def outcome_table(card: Card) -> Table:
-    """Returns of what was done and of what else could have been, left alone."""
+    """Returns of the decision and of its alternatives, without later trades."""
     rows = [
         Row((Cell(name), signed(one, 2, 100), signed(later, 2, 100)), "policy" if i == 0 else "")
         for i, (name, (one, later)) in enumerate(card.outcome.alternatives.items())

@@ -1,12 +1,12 @@
-"""What a decision card says in words: the trade, what would have flipped it, what the critic expects."""
+"""Sentences of a decision card: the trade, what would have flipped it, the critic's forecast."""
 
 from finflow.explanations.card import Card
 from finflow.explanations.counterfactual import Flip, Move
 
 SMALL = 5e-5
-"""Trades below half a basis point are not told in words."""
+"""Smaller trades than half a basis point are left out of the sentences."""
 NEAR = 0.1
-"""Moves below it, in train standard deviations, are told with more digits."""
+"""Smaller moves, in train standard deviations, are written with more digits."""
 
 
 def percent(value: float, decimals: int = 2) -> str:
@@ -20,7 +20,7 @@ def basis(value: float, decimals: int = 2) -> str:
 
 
 def headline(card: Card) -> str:
-    """What was done, in one sentence."""
+    """The trade in one sentence."""
     traded = sorted((line for line in card.lines[:-1]), key=lambda line: -abs(line.trade))
     told = [line for line in traded[:3] if abs(line.trade) >= SMALL]
     if card.entered:
@@ -41,7 +41,7 @@ def plain_name(label: str) -> str:
 
 
 def flip_says(flip: Flip) -> tuple[str, ...]:
-    """What it takes to flip a decision: the one feature that does it soonest, and all of them together."""
+    """The changes that flip a decision: the smallest of one feature, and of all of them together."""
     if flip.single is None and flip.joint is None:
         return ("No move of the features within ±5 σ does it: priors and holdings decide here.",)
     said: list[str] = []
@@ -65,7 +65,7 @@ def _away(size: float) -> str:
 
 
 def leaders_say(card: Card) -> str:
-    """Who would lead the gate under another label of the regime."""
+    """The expert that would lead the gate under another regime label."""
     if len(card.gate) == 1:
         return "One expert, no gate: the regime label moves it as any other input does."
     leaders = set(card.leaders.values())
@@ -76,7 +76,7 @@ def leaders_say(card: Card) -> str:
 
 
 def expects(card: Card) -> tuple[str, ...]:
-    """What the critic expects, and how well such expectations held over a window."""
+    """The critic's forecast, and how well its forecasts held over a window."""
     found, calibration = card.outlook, card.calibration
     low, middle, high = found.quantiles.values()
     says = [

@@ -1,4 +1,4 @@
-"""Why the policy traded, over the whole window: inputs, gate by regime, parts of return and risk, the critic."""
+"""The section *Why it traded* of a whole window: inputs, gate by regime, parts of return and risk, the critic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

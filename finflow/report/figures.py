@@ -67,7 +67,7 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     figure = make_subplots(
         rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.56, 0.24, 0.2], figure=blank()
     )
-    # The tables hold the baselines at the policy's frequency too; as lines they would only cover the monthly ones.
+    # Baselines at the policy's frequency stand in the tables alone: as lines they would cover the monthly ones.
     benchmark = rivals_shown(evaluation)[1:]
     shown = {name, *(track.name for track in benchmark)}
     others = [
@@ -137,7 +137,7 @@ def weights_chart(evaluation: Evaluation) -> Chart:
     order = np.argsort(-risky.mean(axis=0), kind="stable")
     left = 1.0 - weights[:, -1].mean() - np.cumsum(risky.mean(axis=0)[order])
     count = min(int(np.argmax(left < SMALL_REST)) + 1 if (left < SMALL_REST).any() else len(order), MOST_NAMES)
-    count = len(order) if count >= len(order) - 1 else count  # one name is no rest
+    count = len(order) if count >= len(order) - 1 else count  # a rest of one name is shown itself
     top, rest = order[:count], order[count:]
     figure = blank()
     figure.add_trace(_area(x, weights[rows, -1], text(assets[-1]), "#B8BDC2", decimals=4))
@@ -168,7 +168,7 @@ def gate_chart(evaluation: Evaluation) -> Chart:
         figure.add_trace(area, row=1, col=1)
     _add_regimes(figure, evaluation.policy.dates, evaluation.regime)
     names = [regime_name(int(label)) for label in evaluation.regime[rows]]
-    for row, level in ((1, 1.0), (2, 0.0)):  # unseen, it only names the day's regime under the pointer
+    for row, level in ((1, 1.0), (2, 0.0)):  # invisible: it only names the regime in the tooltip
         figure.add_trace(
             go.Scatter(
                 x=x, y=[level] * len(x), mode="lines", line={"width": 0, "color": GREY}, name="regime",

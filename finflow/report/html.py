@@ -1,4 +1,4 @@
-"""What every page shares: templates, the library and script that draw, and files written whole or not at all."""
+"""Shared parts of all pages: templates, scripts, atomic writes."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Small figures of how the run learnt: one chart per quantity, drawn only if the history holds it."""
+"""Small charts of training: one per quantity, drawn only if the history holds it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ def _curve_figure(
 
 
 def rolling_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean of the last `window` values; of fewer at the start, so that nothing ahead is looked at."""
+    """Mean of the last `window` values; of fewer at the start, so that the mean uses no later value."""
     sums = np.cumsum(np.r_[0.0, values])
     stop = np.arange(1, len(values) + 1)
     start = np.maximum(stop - window, 0)

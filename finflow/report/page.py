@@ -1,4 +1,4 @@
-"""One self-contained page per evaluated run: no request leaves it, and the same inputs give the same bytes."""
+"""The report page of an evaluated run: self-contained, and the same bytes for the same inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from finflow.report.verdict import scaling, verdict_views
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the page says of a run beside its evaluation.
+    """Facts about a run beside its evaluation.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class RunFacts:
     fold : name of the fold.
     fold_dates : window -> (first, last) day of its returns, in the order to show.
     pretrain, finetune : rows of the two stages' `metrics.jsonl`; either may be empty.
-    confidence : by run ("" where there is one), how much of its tilt is deployed, and on what evidence.
+    confidence : by run ("" where there is one), the deployed part of its tilt, and the evidence.
     next_command : what to type next.
     calendar : of the market.
     """
@@ -169,7 +169,7 @@ def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
     for field in KEY_FIGURES:
         measure = BY_FIELD[field]
         unit, cell = measure.unit_in(evaluation.policy.year), measure.cell
-        if field == "annual_return" and policy.annual_return is None:  # too short to be made a year of
+        if field == "annual_return" and policy.annual_return is None:  # too short to annualise
             unit, cell = "% in all", total_return
         found.append(KeyFigure(measure.label, unit, cell(policy), tuple((name, cell(own)) for name, own in rivals)))
     return found

@@ -1,4 +1,4 @@
-"""What each part of the policy is worth, on validation rows: a table, and what it says in words."""
+"""The contribution of each part of the policy on validation rows: a table and its summary in words."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ MEANT = {
     "shuffled gate": "the gate's timing (shuffled gate)",
     FROZEN: f"what the experts learnt ({FROZEN})",
 }
-"""What a variant takes away, where it is not an expert; any other stands under its own name."""
+"""Name of the removed part for variants that do not leave out an expert; others keep their own name."""
 UNMOVED = 0.005
-"""Share of wealth: experts that learnt less than this are still their priors."""
+"""Share of wealth: experts that moved less than this count as their priors."""
 
 
 def reality_table(reality: Sequence[Reality]) -> Table:
@@ -53,7 +53,7 @@ def _worth(worth: Comparison | None, reach: float) -> tuple[Cell, Cell]:
 
 
 def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateInformation | None) -> tuple[str, ...]:
-    """Which parts earn something, which add nothing, and whether the gate follows the market regime."""
+    """Sentences on the parts that earn something or nothing, and on whether the gate follows the market regime."""
     if not reality:
         return ()
     if len(reality) == 1:

@@ -1,4 +1,4 @@
-"""What a sceptic asks, as tables and plain sentences: how sure, in which crises, and what each part is worth."""
+"""Robustness checks as tables and sentences: certainty, crises, contribution of each part."""
 
 import math
 from dataclasses import dataclass

@@ -85,7 +85,7 @@ def _tally(members: Sequence[Member]) -> str:
 
 
 def _selection(study: Study) -> tuple[str, ...]:
-    """What the best of the compared runs is worth, in words; what is undefined is left out."""
+    """Sentences on the selection bias of the best compared run; undefined figures are left out."""
     chosen = study.selection
     if chosen is None or chosen.probabilistic is None:
         return ()

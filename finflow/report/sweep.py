@@ -1,4 +1,4 @@
-"""The page of a sweep: its best setting and how much of it is luck, all settings, and what each parameter does."""
+"""The page of a sweep: the best setting and its share of luck, all settings, the effect of each parameter."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, ne
 
 
 def sweep_head(board: Leaderboard) -> SweepHead:
-    """What the top of the page says."""
+    """Text at the top of the page."""
     best = board.settings[0] if board.settings and board.settings[0].score is not None else None
     name, jobs = NAMES[board.objective], len(board.rows)
     if best is None:

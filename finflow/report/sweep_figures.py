@@ -84,7 +84,7 @@ def importance_chart(board: Leaderboard) -> Chart | None:
         )
     )  # fmt: skip
     finish(figure)
-    figure.update_layout(hovermode="closest", legend={"y": 1.0, "yanchor": "bottom"})  # below, it would meet the title
+    figure.update_layout(hovermode="closest", legend={"y": 1.0, "yanchor": "bottom"})  # below, it hides the title
     figure.update_xaxes(title="share of the variance of scores", tickformat=".0%", rangemode="tozero", title_standoff=8)
     note = (
         "How much of the spread of scores goes with a parameter; lighter, with a pair beyond its two parameters. "
@@ -100,7 +100,7 @@ def effect_charts(board: Leaderboard) -> list[Chart]:
     for at, effect in enumerate(board.effects):
         if len(scores) < 2:
             break
-        rng = np.random.default_rng(at)  # of the picture alone: neighbours are seen apart
+        rng = np.random.default_rng(at)  # for the picture alone: it separates neighbouring dots
         x = [k + (rng.random() - 0.5) * 0.3 for k, part in enumerate(effect.scores) for _ in part]
         figure = blank()
         figure.add_trace(

@@ -1,4 +1,4 @@
-"""What every figure of the report shares: colours, number lists for JSON, layout and downsampling.
+"""Shared parts of all figures: colours, number lists for JSON, layout and downsampling.
 
 Colours are Okabe and Ito's (2008), which stay distinct under the common colour-vision deficiencies.
 """
@@ -94,7 +94,7 @@ def finish(figure: go.Figure, dates: NDArray[np.datetime64] | None = None, *, le
         years, first = np.unique(dates.astype("datetime64[Y]"), return_index=True)
         figure.update_xaxes(
             rangebreaks=[{"bounds": list(cut)} for cut in cuts],
-            tickvals=days(dates[first]),  # Plotly's own ticks are spaced as if nothing were cut
+            tickvals=days(dates[first]),  # Plotly's own ticks ignore the cut
             ticktext=[str(year) for year in years],
         )
     for _, again in cuts:

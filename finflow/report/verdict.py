@@ -1,4 +1,4 @@
-"""The verdict in words, and where its interval stands against zero."""
+"""The verdict in words, and its interval relative to zero."""
 
 import math
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class VerdictView:
-    """What the page says of one verdict: `head` and `tail` are together its printed line."""
+    """Text of one verdict: `head` and `tail` are together its printed line."""
 
     kind: str
     head: str
