@@ -1,4 +1,4 @@
-"""What a sweep will take before it runs: hours and disk, from an earlier run where there is one."""
+"""Estimate of a sweep's hours and disk space, from an earlier run if there is one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -89,8 +89,7 @@ def remembered(config: Config) -> int:
 def measured(config: Config) -> Measured:
     """Cost of the newest finished run of the stage under the same `output_root`; the documented one without any.
 
-    A run of another algorithm, or with a network of another shape, says nothing about this one's; nor do the
-    seconds of a resumed run, which are those since it was resumed.
+    Runs of another algorithm or network do not count, nor do resumed runs, whose seconds start at the resumption.
     """
     estimate = ESTIMATE[config.stage]
     try:
@@ -110,7 +109,7 @@ def measured(config: Config) -> Measured:
 
 
 def told(jobs: Sequence[tuple[Config, int]]) -> str:
-    """One line on what jobs will take: configurations, and how many there are of each."""
+    """One line on the cost of jobs, given as configurations with the number of jobs of each."""
     cost, left = measured(jobs[0][0]), sum(count for _, count in jobs)
     time = _sum([cost.seconds(config) for config, _ in jobs], jobs, _time)
     size = _sum([cost.bytes(config) for config, _ in jobs], jobs, _size)
@@ -119,7 +118,7 @@ def told(jobs: Sequence[tuple[Config, int]]) -> str:
 
 
 def _sum(each: Sequence[float], jobs: Sequence[tuple[Config, int]], say: Callable[[float], str]) -> tuple[str, str]:
-    """In words, the sum over all jobs, and the least and the most of one."""
+    """The sum over all jobs, and the least and the most of one, in words."""
     least, most = say(min(each)), say(max(each))
     total = sum(one * count for one, (_, count) in zip(each, jobs, strict=True))
     return say(total), least if least == most else f"{least} to {most}"

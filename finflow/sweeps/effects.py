@@ -1,4 +1,4 @@
-"""What each swept parameter does to the objective: its marginal effect, its share, and how pairs interact.
+"""Effects of swept parameters on the objective: marginal effects, shares of variance, interactions of pairs.
 
 Shares are of the variance of the finished jobs' scores about their mean. On a full grid the shares of the single
 parameters and of their interactions add up to 1; where jobs are missing they need not.

@@ -1,8 +1,8 @@
-"""The folder of a sweep: what it consists of, and how far each job is. Jobs share nothing else.
+"""The folder of a sweep: its manifest and the status of each job. Jobs share nothing else.
 
 `sweep.json`           the manifest, written before the first job and never again
 `<job>/`               a run folder each
-`status/<job>.json`    how the job's last attempt went; `.log` is what it printed, `.lock` is held while it runs
+`status/<job>.json`    status of the job's last attempt; `.log` has its output, `.lock` is held while it runs
 """
 
 import contextlib
@@ -23,7 +23,7 @@ State = Literal["waiting", "running", "finished", "failed", "diverged", "killed"
 
 @dataclass(frozen=True)
 class Pin:
-    """What is settled for a job when its sweep begins.
+    """Values fixed for a job when its sweep begins.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a sweep consists of.
+    """Contents of a sweep.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Status:
-    """How a job's last attempt went; `reason` is empty unless it failed, the figures are None until it ended."""
+    """Status of a job's last attempt; `reason` is empty unless it failed, the figures are None until it ended."""
 
     state: State
     reason: str = ""
@@ -88,7 +88,7 @@ class SweepFolder:
         return self.path / job
 
     def log(self, job: str) -> Path:
-        """What the job's last attempt printed."""
+        """Output of the job's last attempt."""
         return self.path / "status" / f"{job}.log"
 
     @property
@@ -132,7 +132,7 @@ class SweepFolder:
         atomic_json(self.path / "status" / f"{job}.json", asdict(status))
 
     def status(self, job: str) -> Status:
-        """How far a job is: killed where its process is gone without a word, waiting again where its folder is."""
+        """Status of a job: killed if its process is gone without a status, waiting again if its folder is gone."""
         done = (self.run_dir(job) / SUMMARY).exists()
         path = self.path / "status" / f"{job}.json"
         if not path.exists():
@@ -145,13 +145,13 @@ class SweepFolder:
             status = replace(status, state="killed", reason="its process is gone")
         if done:
             return replace(status, state="finished", reason="", exit_code=0)
-        return Status("waiting") if status.state == "finished" else status  # its folder was taken away
+        return Status("waiting") if status.state == "finished" else status  # its folder was removed
 
     @contextlib.contextmanager
     def lock(self, job: str, patience: float = 0.0) -> Generator[int | None]:
         """Hold a job: the lock's descriptor, for a child to share, or None where another process holds it.
 
-        patience : seconds to wait for one that only looks whether the job still runs, as `status` does.
+        patience : seconds to wait for a process that only checks the lock, as `status` does.
         """
         with file_lock(self.path / "status" / f"{job}.lock", patience) as (descriptor, held):
             yield descriptor if held else None

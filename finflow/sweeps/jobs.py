@@ -1,7 +1,7 @@
-"""One job of a sweep, in a process of its own, so that whatever becomes of it the other jobs go on.
+"""One job of a sweep in a process of its own, so that the other jobs go on if it fails.
 
-Every launcher does the same: Hydra's own, joblib's worker, a SLURM task and a Ray worker all call `run_job`, which
-starts the entry point anew with the job's command line, waits, and writes down how it ended.
+Every launcher calls `run_job`, whether Hydra's own, a joblib or Ray worker or a SLURM task. It starts the program with
+the job's command line, waits, and records how it ended.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ from finflow.io.files import storage_errors
 from finflow.sweeps.folder import State, Status, SweepFolder
 
 PARENT = "FINFLOW_SWEEP_PARENT"
-"""Environment variable that tells a job which process waits for it."""
+"""Environment variable with the id of the process that waits for a job."""
 PATIENCE = 30.0
-"""Seconds that a job has to write a checkpoint once it was told to end."""
+"""Seconds that a job has to write a checkpoint after SIGTERM."""
 LOCKED = 2.0
-"""Seconds to wait for a job's lock; whoever only looks at the job holds it for an instant."""
+"""Seconds to wait for a job's lock, which a status check holds for an instant."""
 CUT_OFF = ("running", "interrupted", "killed")
-"""States that a job goes on from; running, seen by the holder of its lock, is what a lost machine leaves."""
+"""States that a job resumes from; a job that is `running` without holding its lock was on a machine that was lost."""
 _TAIL = 65_536
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -56,7 +56,7 @@ def run_job(path: Path, name: str, program: Sequence[str]) -> None:
     Raises
     ------
     JobError
-        With how it ended; the same is written to its status.
+        With the reason, which is also written to its status.
     """
     folder = SweepFolder(path)
     with folder.lock(name, patience=LOCKED) as held:
@@ -76,7 +76,7 @@ def run_job(path: Path, name: str, program: Sequence[str]) -> None:
 
 
 def _attempt(folder: SweepFolder, name: str, program: Sequence[str], held: int) -> Status:
-    """Start the process, wait for it, and write down how it ended."""
+    """Start the process, wait for it, and record how it ended."""
     manifest = folder.manifest()
     job = next(job for job in manifest.jobs if job.name == name)
     pin = manifest.pins.get(name)
@@ -140,7 +140,7 @@ def follow_parent() -> None:
 
 
 def _wait(child: "subprocess.Popen[bytes]") -> float:
-    """Wait for a process and give its peak memory (MB); what tells this one to end is handed on to it first."""
+    """Wait for a process and return its peak memory (MB); signals to end this one are passed on to it first."""
     with _terminable():
         try:
             _, code, used = os.wait4(child.pid, 0)

@@ -1,4 +1,4 @@
-"""All that a sweep's table and page say, read from its folder."""
+"""The contents of a sweep's table and page, read from its folder."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from finflow.sweeps.luck import Luck, luck_of
 from finflow.sweeps.table import Row, Setting, read_rows, settings_of
 
 CROSSED = 4
-"""Parameters, those with the largest shares, whose pairs are looked at."""
+"""Number of parameters, by largest share, whose pairs are analysed."""
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """A sweep as far as it is.
+    """The current results of a sweep.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Leaderboard:
 
     @property
     def mixed_code(self) -> str:
-        """Which commits made the jobs, in words; empty where they agree."""
+        """The commits that made the jobs, in words; empty if there is one."""
         made = Counter(row.code for row in self.rows if row.code)
         if len(made) < 2:
             return ""

@@ -1,4 +1,4 @@
-"""How much of the best setting's lead is luck: its Sharpe ratio deflated by every trial, and overfitting."""
+"""Selection bias of a sweep's best setting: deflated Sharpe ratio over every trial, and overfitting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from finflow.sweeps.table import Row, Setting
 
 @dataclass(frozen=True)
 class Luck:
-    """Statistics of having picked the first of several settings.
+    """Statistics of the selection of the first of several settings.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which jobs a command line stands for: every combination of the values written as `a,b,c` or `range(5)`.
+"""The jobs of a command line: every combination of the values written as `a,b,c` or `range(5)`.
 
 The same command line, in whatever order and by whichever launcher, gives the same sweep and the same jobs.
 """
@@ -17,7 +17,7 @@ _SHARED = {Role.OUTPUT, Role.NAME}
 """What a whole sweep shares, like its preset: where it lies, and what it is."""
 
 _OF_SWEEP = ("sweep", "hydra.launcher", "hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper")
-"""Keys that a sweep reads itself; the others are its jobs'."""
+"""Keys that a sweep reads itself; its jobs read the others."""
 _NAME = "hydra.job.config_name="
 
 

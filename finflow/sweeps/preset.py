@@ -1,6 +1,6 @@
-"""A preset in a file of one's own: `experiment=PATH.yaml` on the command line, or a copy of it in `conf/experiment/`.
+"""Presets in a user's file: `experiment=PATH.yaml` on the command line, or a copy of it in `conf/experiment/`.
 
-It holds what differs from the defaults: the options of groups, and values.
+A preset holds the differences from the defaults: options of groups, and values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _ASIDE = {Role.OUTPUT, Role.SAVING, Role.COMMAND}
 
 
 def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """What takes the defaults of a stage to `config`.
+    """The preset that changes the defaults of a stage to `config`.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _differing(stage: str, overrides: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `wanted` the command line does not give."""
+    """The part of `wanted` that the command line does not set."""
     own = flatten(plain(compose_stage(stage, overrides)))
     return {key: value for key, value in wanted.items() if key not in own or own[key] != value}
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as rows: what was tried, how it ended, what validation said. Safe to read at any time."""
+"""The jobs of a sweep as rows: values, outcome, validation figures. Safe to read at any time."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ FIGURES = (
 )  # fmt: skip
 REMEDY = "remove the job's folder and run the sweep's command again"
 REPLICATES = ("fold", "seed")
-"""Keys that repeat a setting rather than make another."""
+"""Keys that repeat a setting, such as the seed."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
     Raises
     ------
     ConfigError
-        If jobs were made on other data, or from other weights, than their sweep settled on.
+        If jobs used other data or other weights than their sweep had fixed.
     StorageError
         If a file of a job is damaged.
     """
