@@ -1,4 +1,4 @@
-"""The leak audit of a finished run: on its own data and configuration, without a look at a test return."""
+"""The leak audit of a finished run, on its own data and configuration; it uses no test return."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +36,7 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     At `DATES` days, spread over the data, later prices are scaled, shuffled, blanked and cut: prices, features,
     labels, status, benchmark, decision days, scaled features, priors and the policy's weights up to the day must
     stay as they are, to the bit. Then everything after the train window is noise: what the fold fits must stay.
-    Only equality is asked for: no return of the test window is shown, none counts as an opening of it.
+    Only equality is tested: no test return is shown, and the test window does not count as opened.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
             "audit": AUDIT,
         },
     )  # fmt: skip
-    write_run(folder, record)  # and no summary.json: an audit is no evaluation that a later stage might take for one
+    write_run(folder, record)  # without summary.json, so that no later stage takes it for an evaluation
     following = command_for("evaluate", own, {"run": trained.folder})
     return AuditResult(folder, folder / AUDIT, checks, len(rows), following)
 

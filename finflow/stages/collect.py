@@ -16,7 +16,7 @@ from finflow.stages.results import CollectResult
 
 
 def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
-    """Let `config.episodes` behaviours live through train days and write what they did to `config.out`.
+    """Run `config.episodes` behaviours through train days and write their decisions to `config.out`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Cross-fitting: how a policy learnt from other train days does on a block of them, block by block."""
+"""Cross-fitting: for each block of train days, the return of a policy that was trained on the other days."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,11 +29,11 @@ from finflow.training.walkers import Walkers
 
 PURGE = 21  # trading days left out on both sides of a block, beside the horizon: what features share with it
 VERSION = 3
-"""Raised whenever what is cross-fitted changes; both phases share it where their settings are the same."""
+"""Raise it whenever cross-fitting changes; both phases share its result if their settings are the same."""
 
 
 def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confidence:
-    """How much of its tilt a policy is deployed with.
+    """The part of its tilt that a policy is deployed with.
 
     Train days are cross-fitted where the policy learns by value gradients; a policy that learns in another way, or a
     history too short for blocks, is judged by its validation days alone.

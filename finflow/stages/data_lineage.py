@@ -1,4 +1,4 @@
-"""Whether a run's data are still those of training: the same, grown since, re-adjusted, or with another past.
+"""Comparison of data with those of training: the same, grown since, re-adjusted, or with another past.
 
 A dividend or split rescales all earlier closes of its name by one factor. Returns stay as they were, and so does the
 past. Closes are compared with those of training, which are kept in the cache.
@@ -35,7 +35,7 @@ class Past:
     Attributes
     ----------
     new_days : days after the last that training knew; 0 where nothing was added.
-    changed : what is no longer as it was, with its dates; None where the past is the same.
+    changed : the data that differ, with dates; None where the past is the same.
     readjusted : names whose earlier closes were all rescaled by one factor, in words; None where there are none.
     """
 
@@ -45,7 +45,7 @@ class Past:
 
 
 def past_facts(market: Market, cache: Path) -> dict[str, str]:
-    """What a run notes of its data: first and last day, and hashes that stay when later days are added.
+    """A run's record of its data: first and last day, and hashes that do not change when days are added.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
 
 
 def _owned(config: Config, assets: Sequence[str], prices: Floats) -> Holdings | None:
-    """What is held: named in a file, or the capital in cash; None where neither is said."""
+    """Holdings from a file, or the capital in cash; None without either."""
     if config.holdings is None:
         return None if config.capital is None else Holdings(np.eye(len(assets))[-1], config.capital)
     with read_as("holdings"):
@@ -156,6 +156,6 @@ def latest_decision(trained: Trained, owned: Floats | None = None) -> tuple[str,
 
 
 def unquoted(market: Market) -> NDArray[np.bool_]:
-    """[n] names without a price in the newest row alone: far more often not quoted yet than delisted, so held."""
+    """[n] names that lack a price in the newest row alone: more often late than delisted, so they are held."""
     priced = np.isfinite(market.close)
     return np.append(priced[-2] & ~priced[-1], False)

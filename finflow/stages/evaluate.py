@@ -1,4 +1,4 @@
-"""The test window: the only stage that looks at it, and says how often that was done."""
+"""Evaluation on the test window; no other stage reads test returns, and every opening is counted."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Why a run traded as it did: decision cards, from what an evaluation stored; the test window is not opened anew."""
+"""Decision cards of a run, from the files of its evaluation; the test window is not opened again."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
 
 
 def asked_window(config: Config, trained: Trained) -> tuple[str, int, int]:
-    """Window that the days asked for lie in, and the first and last row of them.
+    """Window of the given days, and their first and last row.
 
     Raises
     ------

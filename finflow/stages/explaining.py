@@ -1,4 +1,4 @@
-"""What explanations need of trained runs: their windows as lived, and the facts that identify them."""
+"""Inputs of explanations from trained runs: traces of their windows, and facts that identify them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -42,7 +42,7 @@ class Tuning:
         self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
 
     def run_through(self, made_of: Mapping[str, Any]) -> dict[str, float | None]:
-        """From wherever the run stands to its end; the last episode's row.
+        """Train from the current state to the end; returns the last episode's row.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Tuning:
         )  # fmt: skip
 
     def evaluate_at(self, episode: int) -> dict[str, float | None]:
-        """Validate the agent as it stands, and keep it if it is the best so far."""
+        """Validate the agent, and keep it if it is the best so far."""
         run = self.run
         with run.stopwatch.phase("validation"):
             score = self.validate()

@@ -1,4 +1,4 @@
-"""Whether runs were judged before, as they are judged now: then their page is made from what was stored."""
+"""Reuses the stored result of an earlier evaluation of the same runs, data and statistics."""
 
 from collections.abc import Sequence
 from dataclasses import replace

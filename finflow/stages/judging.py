@@ -1,4 +1,4 @@
-"""Opening test windows: for one run, for seeds as one strategy, for folds end to end, or for runs side by side."""
+"""Opens test windows: of one run, of averaged seeds, of joined folds, or of runs to compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def _part(
     config: Config, run: Trained, policy: Policy, opened: dict[str, int], others: dict[str, Track] | None = None
 ) -> Part:
     prepared, own = run.prepared, run.config
-    whole = run.policy.at_whole_tilt()  # of a policy that abstains no part is worth anything
+    whole = run.policy.at_whole_tilt()  # parts of a policy that abstains have no effect
     decisions = prepared.fold.validation.decisions
     block = prepared.market.calendar.rows(BLOCK)
     bootstrap = _bootstrap(config, run)
@@ -105,7 +105,7 @@ def _part(
         policy,
         prepared.scaling,
         prepared.spec.experts,
-        variants=taken if policy is run.policy else {},  # an average has no one gate to take a part from
+        variants=taken if policy is run.policy else {},  # an average of runs has no single gate
         diagnostics={k: v for k, v in run.summary.get("diagnostics", {}).items() if v is not None},
     )
     evaluation = evaluate_policy(

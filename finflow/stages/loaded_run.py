@@ -1,4 +1,4 @@
-"""A finished run, loaded again: its configuration, its policy, and the market as it is now."""
+"""Loads a finished run: its configuration, its policy, and the current market."""
 
 from dataclasses import dataclass
 from pathlib import Path

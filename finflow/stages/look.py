@@ -18,7 +18,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class LookResult:
-    """What a run on these settings would see, a line each; the warnings are those that its stages repeat."""
+    """A description of the data, one line each; the stages repeat the warnings."""
 
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -35,7 +35,7 @@ def look(config: Config) -> LookResult:
     env = config.env
     if env.snapshot is not None and not Path(env.snapshot).exists():
         env = env.model_copy(update={"snapshot": None})  # a look makes no file
-    cache = Path(config.output_root) / "cache" if env.source == "yahoo" else None  # asked for once, looked at often
+    cache = Path(config.output_root) / "cache" if env.source == "yahoo" else None  # downloaded once
     prices = load_prices(env, cache)
     market = market_of(prices, env)
     fold = make_fold(market, env, config.fold)

@@ -18,7 +18,7 @@ COLLECT_VERSION = 2
 
 
 def dataset_facts(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """What offline data belongs to: the market, the training window and the accounting; kept in its file."""
+    """Facts that identify offline data, stored in the file: market, training window, accounting."""
     return {
         "data_fingerprint": prepared.market.fingerprint,
         "train": list(prepared.dates["train"]),

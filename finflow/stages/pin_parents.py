@@ -1,4 +1,4 @@
-"""What every job of a sweep starts from, settled once: a pretraining that ends meanwhile changes no job."""
+"""Fixes the weights that each job of a sweep starts from, so that a pretraining that ends later changes no job."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

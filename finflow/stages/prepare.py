@@ -1,4 +1,4 @@
-"""What every stage starts from: the market and all that is fitted on the fold's train rows."""
+"""The start of every stage: the market, and everything fitted on the fold's train rows."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -65,7 +65,7 @@ def use_hardware(hardware: Hardware) -> torch.device:
 
 
 def computing_of(hardware: Hardware) -> Computing:
-    """How the networks of a training stage compute."""
+    """Precision and checkpointing of a training stage's networks."""
     half = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[hardware.precision]
     return Computing(half, recompute=hardware.gradient_checkpointing)
 
@@ -116,7 +116,7 @@ def prepare(
 
 
 def reward_facts(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """All that a value function depends on beside the market: a parent with other facts is refitted."""
+    """Facts that a value function depends on beside the market; a parent with other facts is refitted."""
     return {
         "reward": prepared.world.reward.to_dict(),
         "gamma": config.algo.gamma,

@@ -1,4 +1,4 @@
-"""What the stages return to Python and to the entry points."""
+"""Results that the stages return."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What both training stages share: a run's folder, data, clock and sinks."""
+"""A training run of either phase: its folder, data, clock and sinks."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -130,7 +130,7 @@ class Run:
         )
 
     def confidence(self, networks: Networks) -> Confidence | None:
-        """How much of its tilt the policy of `networks` is deployed with.
+        """The part of its tilt that the policy of `networks` is deployed with.
 
         What it earns on validation days, at its whole tilt, is written to `validation.csv`: a sweep compares its jobs.
         """

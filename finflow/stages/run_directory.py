@@ -1,4 +1,4 @@
-"""Where a training run is written: a new folder, or that of an interrupted run, locked and checked beforehand."""
+"""The folder of a training run: new, or of an interrupted run, and locked and checked first."""
 
 import contextlib
 from collections.abc import Generator, Mapping
@@ -245,7 +245,7 @@ def _listing(changed: Mapping[str, list[Any]]) -> str:
 
 
 def _refuse_odd_files(folder: Path) -> None:
-    """Nothing is written through a link that someone put into a run folder, nor is a pipe waited for."""
+    """Refuse links and pipes in a run folder: nothing is written through a link or waits for a pipe."""
     for path in folder.glob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             what = "a link" if path.is_symlink() else "neither a file nor a folder"

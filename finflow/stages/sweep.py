@@ -1,4 +1,4 @@
-"""The table of a sweep: what was tried, what validation said of it, and how much of the best one's lead is luck."""
+"""The table of a sweep: its jobs, their validation figures, and the selection bias of the best one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def _write_best(path: Path, folder: SweepFolder, board: Leaderboard) -> Path | N
 
 
 def _next(folder: SweepFolder, board: Leaderboard) -> str:
-    """What to type next: the rest of the sweep, or what uses the best setting."""
+    """The next command: the rest of the sweep, or a use of the best setting."""
     if board.best is None or board.finished < len(board.rows):
         return command_line(board.manifest.stage, ["-m", *board.manifest.command])
     runs = [str(folder.run_dir(row.job)) for row in board.settings[0].rows]

@@ -1,4 +1,4 @@
-"""An order ticket: what a decision asks of what is held, in whole lots, with what it costs and what is left over."""
+"""An order ticket: trades in whole lots from holdings to the target, with costs and the cash left over."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from finflow.evaluation.result import Floats
 
 UNITS = ("shares", "weight")
 MOST = 1e15
-"""Of shares or money: more is a slip of the pen."""
+"""Largest number of shares or amount of money; a larger one is a typing error."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _paid_for(change: Floats, cash: float, cost_rate: float) -> Floats:
 
 
 def _lots(money: Floats, prices: Floats, lot: float) -> Floats:
-    """Shares that so much money is worth, rounded towards 0 to whole lots; what rounding of floats lost is no lot."""
+    """Shares that so much money is worth, rounded towards 0 to whole lots; rounding errors of floats cost no lot."""
     with np.errstate(divide="ignore", invalid="ignore"):
         lots = money / prices / lot
     lots = np.trunc(lots + np.copysign(1e-9, lots) * np.maximum(1.0, np.abs(lots)))

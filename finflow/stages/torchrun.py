@@ -1,7 +1,7 @@
 """One training run in several processes, started by torchrun with `hardware=multi_gpu`.
 
-All of them run the same command. The first one's run folder is the run's; the others work in folders of their own,
-which are thrown away, and say nothing: no sink, no line, no published weights.
+All of them run the same command. The first one writes the run's folder; the others write to temporary folders and
+have no output: no sink, no line, no published weights.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What the stages tell their sinks: how a run begins, what its networks look like at a validation, how it ends."""
+"""Reports of the stages to their sinks: start of a run, networks at a validation, end of a run."""
 
 import json
 from collections.abc import Mapping

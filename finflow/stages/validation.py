@@ -64,8 +64,8 @@ class Validator:
 class Selection(Stateful):
     """Keeps the latest weights whose ratio is a standard error above the first's, paired by day; else the first.
 
-    The best of many validations would be the luckiest. So nothing is compared with anything but the first candidate,
-    the hand-over, and doubt counts in its favour.
+    The best of many validations would be the luckiest one. Every candidate is therefore compared with the first, the
+    weights at the hand-over, which stay unless a candidate is clearly better.
 
     Attributes
     ----------
