@@ -1,4 +1,4 @@
-"""Checkpoints of a run: files that are whole or not there, listed with their hashes, kept by a fixed rule.
+"""Checkpoints of a run: written atomically, listed with their hashes, and removed by a fixed rule.
 
 `checkpoints/<number>-<unit>-<progress>.safetensors` in the run folder, and `manifest.json` beside them, itself under
 a hash. A number is never used twice, so no listed file is ever written over. A file goes only when the one that
@@ -153,7 +153,7 @@ class Checkpoints:
         self._entries = entries[: at + 1]
 
     def _listed(self, refused: list[str]) -> Iterator[Entry]:
-        """Entries, newest first; where the manifest is no help, files that vouch for themselves."""
+        """Entries, newest first; without a valid manifest, those of files whose own hash is right."""
         try:
             entries = self._read_manifest()
         except StorageError as error:

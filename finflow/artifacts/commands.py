@@ -1,4 +1,4 @@
-"""The command line that does a stage with the settings of a run: what messages and last lines tell a user to type."""
+"""Command lines for messages and closing lines: a stage with the settings of a run."""
 
 import re
 import shlex

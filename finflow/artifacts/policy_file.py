@@ -1,4 +1,4 @@
-"""A trained policy as one file: networks, feature scaling, and what they were trained under."""
+"""A trained policy as one file: networks, feature scaling, and the facts of their training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run was made of: `config.yaml`, `run.json`, and the `summary.json` that marks it done.
+"""Provenance of a run: `config.yaml`, `run.json`, and the `summary.json` that marks it as finished.
 
 Clocks, hosts and paths stand in `run.json` alone, so that two runs of one seed agree in every other file.
 """

@@ -1,4 +1,4 @@
-"""Finding a finished run: the newest of a stage, or the one that the user names."""
+"""Finds a finished run: the newest of a stage, or one that the user names."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writes, and storage failures in one line."""
+"""Atomic writes, and storage failures in one line."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""SHA-256 of files, and of what arrays hold."""
+"""SHA-256 of files and of arrays."""
 
 import hashlib
 import json

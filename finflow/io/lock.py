@@ -1,4 +1,4 @@
-"""Locks that the kernel takes back when their holder ends, however it ends."""
+"""File locks that the kernel releases when their holder ends."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from finflow.errors import LockedError
 from finflow.io.files import storage_errors, write_all
 
 LOCK = ".lock"
-"""Stays in the folder: taking it away would let two processes hold locks on two files of one name."""
+"""It stays in the folder: after a removal two processes could lock two files of one name."""
 LOOK = 0.02
 """Seconds between two tries for a lock."""
 
@@ -82,7 +82,7 @@ def _taken(path: Path, descriptor: int, end: float) -> bool:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock, as far as its file says."""
+    """The holder of the lock, as its file names it."""
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {int(holder['pid'])} on {str(holder['host'])[:80]} since {str(holder['since'])[:40]}"

@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 Change = Callable[[Floats, np.random.Generator], Floats]
 
 HORIZON = 252
-"""Days kept after a cut; look-ahead over more days than this still changes, since the rest is missing."""
+"""Days kept after a changed row; code that looks farther ahead finds no rows there, and differs as well."""
 JITTER = 0.05
 """Daily log noise of a scaled future: it changes every return but never looks like a split."""
 NOISE = 0.02
