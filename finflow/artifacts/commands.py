@@ -43,8 +43,12 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`.
     """
     wanted = flatten(config.model_dump())
-    bases = [[*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)]
-    shortest = min(([*base, *_missing(stage, base, wanted)] for base in bases), key=len)
+    shortest: list[str] | None = None
+    for base in ([*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)):
+        if shortest is None or len(shortest) > len(base):  # else it cannot become shorter
+            line = [*base, *_missing(stage, base, wanted)]
+            shortest = line if shortest is None or len(line) < len(shortest) else shortest
+    assert shortest is not None
     return command_line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
 
 
