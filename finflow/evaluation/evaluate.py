@@ -18,7 +18,7 @@ from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.regimes import by_regime, decision_regimes
-from finflow.evaluation.result import Evaluation, Metrics, Track
+from finflow.evaluation.result import Evaluation, Metrics, Track, Verdict
 from finflow.evaluation.robustness import lag_flags, scrutinise
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task
 from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track, volatility_scale
@@ -49,12 +49,10 @@ def evaluate_policy(
     """
     market, fold, accounting, policy = task.market, task.fold, task.accounting, candidate.policy
     window = fold.test
-    track = task.track(window, policy.act)
+    track = policy if isinstance(policy, Track) else task.track(window, policy.act)
     baselines = baseline_tracks(market, window, accounting)
     opponents = {name: baselines[name] for name in dict.fromkeys((equal_weight_name(market.rebalance), MONTHLY))}
     verdict = judge(track, opponents, bootstrap)
-    scale = volatility_scale(task.track(fold.train, policy.act), equal_weight_track(market, fold.train, accounting))
-    scaled = scaled_track(track, market, window, accounting.cost_rate, scale)
     linear = fit_linear_tilt(task, candidate.scaling)
     baselines[LINEAR] = task.track(window, linear.strategy(market), LINEAR)
     if own_benchmark:
@@ -64,21 +62,23 @@ def evaluate_policy(
     metrics = {name: track_metrics(t) for name, t in tracks.items()}
     regime = decision_regimes(market, window)
     tables, days = by_regime(regime, tracks)
-    gate, rate = policy.explain(np.asarray(window.decisions, dtype=np.int64), track.drifted, track.drawdown_before)
+    gate, rate = np.zeros((len(window), 0)), np.full(len(window), np.nan)
+    if not isinstance(policy, Track):
+        gate, rate = policy.explain(np.asarray(window.decisions, dtype=np.int64), track.drifted, track.drawdown_before)
     opponent = opponents[verdict.opponent]
     scrutiny = scrutinise(task, candidate, bootstrap, tracks, verdict.opponent, linear.facts())
     flags = red_flags(track, metrics[POLICY], opponents, baselines[HOLD])
     return Evaluation(
         verdict=verdict,
-        scaled_verdict=judge(scaled, opponents, bootstrap, scale),
+        scaled_verdict=_scaled_verdict(task, candidate, track, opponents, bootstrap),
         policy=track,
         baselines=rivals,
         metrics=metrics,
         by_regime=tables,
         regime_days=days,
         scrutiny=scrutiny,
-        costs=cost_table(track, opponent, market, window),
-        break_even_bps=break_even_bps(track, opponent, market, window),
+        costs=cost_table(track, opponent, market, window) if track.booked else [],
+        break_even_bps=break_even_bps(track, opponent, market, window) if track.booked else None,
         assets=market.assets,
         expert_names=tuple(candidate.experts),
         gate=gate,
@@ -90,6 +90,17 @@ def evaluate_policy(
         cash=market.returns[window.start : window.stop, -1],
         benchmark=benchmark_verdict(track, rivals, bootstrap),
     )
+
+
+def _scaled_verdict(
+    task: Task, candidate: Candidate, track: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap
+) -> Verdict | None:
+    """The verdict of the policy scaled to the volatility of 1/N on train rows; None where its own is unknown there."""
+    market, train, accounting, policy = task.market, task.fold.train, task.accounting, candidate.policy
+    if isinstance(policy, Track) or not candidate.scalable:
+        return None
+    scale = volatility_scale(task.track(train, policy.act), equal_weight_track(market, train, accounting))
+    return judge(scaled_track(track, market, task.fold.test, accounting.cost_rate, scale), opponents, bootstrap, scale)
 
 
 def _not_simultaneous(task: Task) -> tuple[str, ...]:

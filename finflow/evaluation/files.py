@@ -33,7 +33,7 @@ TRADE, CLOSED = "trade", "closed: price ended"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, task: Task) -> None:
-    """Write the four files of an evaluation into `folder`, each whole or not at all.
+    """Write the four files of an evaluation into `folder`, each whole or not at all; of given returns two.
 
     Raises
     ------
@@ -120,11 +120,11 @@ def trades(track: Track, market: Market, window: Window) -> list[tuple[str, str,
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
     """All numbers of an evaluation as plain data; how often the window was opened is left out, since it varies."""
-    benchmark = evaluation.benchmark
+    scaled, benchmark = evaluation.scaled_verdict, evaluation.benchmark
     return plain(
         {
             "verdict": {"line": evaluation.verdict.line(), **asdict(evaluation.verdict)},
-            "scaled_verdict": {**asdict(evaluation.scaled_verdict), "leveraged": evaluation.scaled_verdict.leveraged},
+            "scaled_verdict": scaled and {**asdict(scaled), "leveraged": scaled.leveraged},
             "benchmark_verdict": benchmark and {"line": benchmark.line(), **asdict(benchmark)},
             "metrics": {name: asdict(m) for name, m in evaluation.metrics.items()},
             "by_regime": {r: {k: asdict(m) for k, m in table.items()} for r, table in evaluation.by_regime.items()},

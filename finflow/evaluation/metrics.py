@@ -44,7 +44,8 @@ def measure(
         hit_rate : share of days with net > 0.
         tail_ratio : 95th percentile of net over minus its 5th.
         final_nav : prod(1 + net).
-        Undefined figures (no days, less than a quarter, zero volatility, ruin, no loss) are None.
+        Undefined figures (no days, less than a quarter, zero volatility, ruin, no loss) are None, as are turnover
+        where it is nan and effective assets of weights without columns.
     """
     days = len(net)
     nav = np.concatenate([[1.0], np.cumprod(1.0 + net)])
@@ -66,7 +67,7 @@ def measure(
         cvar95=cvar(net, 0.05),
         max_drawdown=depth,
         drawdown_days=float(_longest(np.flatnonzero(under == 0), days)),
-        turnover=float(rebalanced.mean()) * year if len(rebalanced) else None,
+        turnover=_known(float(rebalanced.mean()) * year) if len(rebalanced) else None,
         effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))) if weights.shape[1] else None,
         hit_rate=float(np.mean(net > 0)),
         tail_ratio=float(high / -low) if low < 0 else None,
@@ -113,3 +114,7 @@ def _longest(peaks: NDArray[np.intp], last: int) -> int:
     """Most days from a peak (day 0 counts as one) to its recovery, or to the `last` day if there is none."""
     apart = np.diff(peaks)
     return max(int(apart[apart > 1].max(initial=0)), last - int(peaks[-1]))
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -29,6 +29,8 @@ class Track:
     turnover, cost, gross, net : [R] two-way traded notional, its cost, return before and after cost.
     closures : positions closed because their price had ended.
     year : rows a year, of the market's calendar.
+
+    Of a strategy whose returns are given, weights have no columns, and turnover and cost are nan.
     """
 
     name: str
@@ -41,6 +43,11 @@ class Track:
     net: Floats
     closures: int
     year: int = TRADING_YEAR
+
+    @property
+    def booked(self) -> bool:
+        """Whether the ledger booked it, so that its weights, trades and costs are known."""
+        return self.weights.shape[1] > 0
 
     @property
     def nav(self) -> Floats:
@@ -205,7 +212,7 @@ class Scrutiny:
     comparisons : against 1/N, `best_baseline` (the baseline with the best Sharpe ratio on validation rows), the linear
         tilt, the user's own benchmark, and 1/N again with the cash yield taken off both, where there are these.
     spa_p : Hansen's consistent p-value that no strategy here beats 1/N; None where undefined.
-    lagged : the policy trading one close later than it decides.
+    lagged : the policy trading one close later than it decides; None where its returns are given.
     stress : known crises that the window holds.
     reality : see `Reality`; the first row is the policy itself.
     gate : see `GateInformation`; None with one expert, or one regime on the validation rows.
@@ -216,7 +223,7 @@ class Scrutiny:
     comparisons: tuple[Comparison, ...]
     best_baseline: str
     spa_p: float | None
-    lagged: Metrics
+    lagged: Metrics | None
     stress: tuple[Stress, ...]
     reality: tuple[Reality, ...]
     gate: GateInformation | None
@@ -230,18 +237,21 @@ class Evaluation:
 
     Attributes
     ----------
-    verdict, scaled_verdict : the second for the policy scaled to 1/N's train-window volatility.
+    verdict, scaled_verdict : the second for the policy scaled to 1/N's train-window volatility; None where its own
+        there is unknown.
     metrics : by strategy, "policy" first.
     by_regime : regime -> strategy -> metrics of the days decided under that causal label; regimes without a
         day are left out.
-    break_even_bps : cost at which policy and opponent have the same Sharpe ratio; None if there is none.
+    costs, break_even_bps : the second is the cost at which policy and opponent have the same Sharpe ratio, None if
+        there is none; no costs of a strategy whose returns are given.
     cash : [R] return of cash.
     benchmark : verdict against the user's own benchmark, which is then one of `baselines`; None where 1/N is it.
-    gate, rate, regime : [R, K], [R], [R] int8 at the decision behind each return; regime indexes `REGIMES`.
+    gate, rate, regime : [R, K], [R], [R] int8 at the decision behind each return; regime indexes `REGIMES`. K is 0,
+        and the rate nan, of a strategy that has no experts.
     """
 
     verdict: Verdict
-    scaled_verdict: Verdict
+    scaled_verdict: Verdict | None
     policy: Track
     baselines: dict[str, Track]
     metrics: dict[str, Metrics]

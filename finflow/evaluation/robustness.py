@@ -41,25 +41,36 @@ def scrutinise(
     opponent : the 1/N of the verdict, one of the baselines.
     regression : behind the linear tilt, another of them.
     """
-    market, fold, accounting, policy = task.market, task.fold, task.accounting, candidate.policy
-    track = tracks[POLICY]
+    policy, track = candidate.policy, tracks[POLICY]
     best = best_on_validation(task)
-    validated = backtest(market, fold.validation, accounting, {POLICY: policy.act, **candidate.variants})
-    benchmark = equal_weight_track(market, fold.validation, accounting)
+    reality, gate = reality_of(task, candidate, bootstrap)
     rivals = (tracks[opponent], tracks[best], tracks[LINEAR], *own(tracks))
-    cash = market.returns[fold.test.start : fold.test.stop, -1]
+    cash = task.market.returns[task.fold.test.start : task.fold.test.stop, -1]
     pairs = [*((track, rival) for rival in rivals), *over_cash(track, rivals[0], cash)]
     return Scrutiny(
         comparisons=tuple(compare(*pair, bootstrap) for pair in pairs),
         best_baseline=best,
         spa_p=spa(tracks, opponent, bootstrap),
-        lagged=track_metrics(task.track(fold.test, lagged(policy.act))),
+        lagged=None if isinstance(policy, Track) else track_metrics(task.track(task.fold.test, lagged(policy.act))),
         stress=stress_table(tracks),
-        reality=tuple(reality_row(t, validated[POLICY], benchmark, bootstrap) for t in validated.values()),
-        gate=gate_on_validation(task, policy, validated[POLICY]),
+        reality=reality,
+        gate=gate,
         detectable=detectable(track, tracks[opponent]),
         regression=regression,
     )
+
+
+def reality_of(
+    task: Task, candidate: Candidate, bootstrap: Bootstrap
+) -> tuple[tuple[Reality, ...], GateInformation | None]:
+    """The policy and its variants on validation rows, and what its gate follows; nothing of one without experts."""
+    policy, window = candidate.policy, task.fold.validation
+    if isinstance(policy, Track) or not candidate.experts:
+        return (), None
+    validated = backtest(task.market, window, task.accounting, {POLICY: policy.act, **candidate.variants})
+    benchmark, whole = equal_weight_track(task.market, window, task.accounting), validated[POLICY]
+    rows = tuple(reality_row(track, whole, benchmark, bootstrap) for track in validated.values())
+    return rows, gate_on_validation(task, policy, whole)
 
 
 def best_on_validation(task: Task) -> str:
@@ -101,9 +112,9 @@ def over_cash(track: Track, opponent: Track, cash: Floats) -> list[tuple[Track, 
     return [(replace(track, net=track.net - cash), replace(opponent, name=name, net=opponent.net - cash))]
 
 
-def lag_flags(metrics: Metrics, delayed: Metrics) -> list[str]:
+def lag_flags(metrics: Metrics, delayed: Metrics | None) -> list[str]:
     """A warning where trading one close later loses more than half of a positive Sharpe ratio."""
-    if metrics.sharpe is None or delayed.sharpe is None or metrics.sharpe <= 0:
+    if metrics.sharpe is None or delayed is None or delayed.sharpe is None or metrics.sharpe <= 0:
         return []
     lost = 1.0 - delayed.sharpe / metrics.sharpe
     if lost <= LOST:

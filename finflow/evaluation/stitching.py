@@ -54,7 +54,7 @@ def stitch(parts: Sequence[Part], bootstrap: Bootstrap) -> Evaluation:
     opponents = {name: baselines[name] for name in names if name.startswith("1/N")}
     verdict = judge(policy, opponents, bootstrap)
     scaled = join([_scaled(part) for part in parts])
-    scale = float(np.mean([e.scaled_verdict.scale for e in evaluations]))
+    scale = float(np.mean([_scale(part) for part in parts]))
     regime = np.concatenate([e.regime for e in evaluations])
     tracks = {POLICY: policy, **baselines}
     tables, days = by_regime(regime, tracks)
@@ -93,10 +93,15 @@ def join(tracks: Sequence[Track]) -> Track:
     return replace(tracks[0], **{field: ends(field) for field in fields}, closures=closures)
 
 
+def _scale(part: Part) -> float:
+    verdict = part.evaluation.scaled_verdict
+    assert verdict is not None  # a part decides by its `act` on train rows as well
+    return verdict.scale
+
+
 def _scaled(part: Part) -> Track:
-    evaluation = part.evaluation
-    scale, task = evaluation.scaled_verdict.scale, part.task
-    return scaled_track(evaluation.policy, task.market, task.fold.test, task.accounting.cost_rate, scale)
+    task = part.task
+    return scaled_track(part.evaluation.policy, task.market, task.fold.test, task.accounting.cost_rate, _scale(part))
 
 
 def _scrutiny(parts: Sequence[Part], tracks: Mapping[str, Track], opponent: str, bootstrap: Bootstrap) -> Scrutiny:

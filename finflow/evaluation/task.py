@@ -34,18 +34,21 @@ class Candidate:
 
     Attributes
     ----------
+    policy : or the track of a strategy whose returns are given; figures that need its decisions are then left out.
     scaling : of the policy's features, which the linear tilt uses too.
-    experts : K names of the gate's columns.
+    experts : K names of the gate's columns; without experts there is no part to take away, and nothing to explain.
     variants : the policy with one part taken away, for the reality checks; one named `POLICY` is the policy that the
         others are compared with.
     diagnostics : figures of its training, for the report.
+    scalable : whether it decides on train rows too, by whose volatility it is scaled to that of 1/N.
     """
 
-    policy: Policy
+    policy: Policy | Track
     scaling: FeatureScaling
     experts: Sequence[str]
     variants: Mapping[str, Strategy] = field(default_factory=dict[str, Strategy])
     diagnostics: Mapping[str, float] = field(default_factory=dict[str, float])
+    scalable: bool = True
 
 
 @dataclass(frozen=True)

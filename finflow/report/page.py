@@ -95,6 +95,7 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
     """The page as HTML text."""
     main, scaled, benchmark = verdict_views(evaluation)
     sectors = overview.sector_of if overview else {}
+    booked = evaluation.policy.booked
     runs = None if study is None else study_view(study, evaluation)
     explained = None if overview is None else explained_view(overview)
     charts = {
@@ -103,15 +104,15 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         "equity": [equity_chart(evaluation)],
         "rolling": [chart for chart in [rolling_chart(evaluation)] if chart],
         "risk": [risk_chart(overview.names, sectors)] if overview else [],
-        "weights": [weights_chart(evaluation)],
-        "gate": [gate_chart(evaluation)],
-        "trading": [trading_chart(evaluation)],
+        "weights": [weights_chart(evaluation)] if booked else [],
+        "gate": [gate_chart(evaluation)] if evaluation.expert_names else [],
+        "trading": [trading_chart(evaluation)] if booked else [],
         "pretrain": curves(run.pretrain, "epoch", PRETRAIN, "pretrain"),
         "finetune": curves(run.finetune, "episode", FINETUNE, "finetune"),
         "experts": curves(run.finetune, "episode", EXPERTS, "experts"),
     }
     dates = evaluation.policy.dates
-    largest, active = holding_tables(evaluation, sectors)
+    largest, active = holding_tables(evaluation, sectors) if booked else (None, None)
     return render_page(
         "page.html.j2",
         [chart for group in charts.values() for chart in group],
@@ -131,7 +132,7 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         figures=_key_figures(evaluation),
         charts=charts,
         month_says=month_says(evaluation),
-        holdings_says=holdings_says(evaluation),
+        holdings_says=holdings_says(evaluation) if booked else "",
         break_even=number(evaluation.break_even_bps, 1),
         tables={
             "metrics": metric_table(evaluation),
@@ -165,8 +166,11 @@ def _facts(evaluation: Evaluation, run: RunFacts) -> dict[str, Any]:
 def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
     policy = evaluation.metrics[evaluation.policy.name]
     rivals = [(rival.name, evaluation.metrics[rival.name]) for rival in rivals_shown(evaluation)]
+    unknown = () if evaluation.policy.booked else ("turnover", "effective_assets")
     found: list[KeyFigure] = []
     for field in KEY_FIGURES:
+        if field in unknown:
+            continue
         measure = BY_FIELD[field]
         unit, cell = measure.unit_in(evaluation.policy.year), measure.cell
         if field == "annual_return" and policy.annual_return is None:  # too short to annualise

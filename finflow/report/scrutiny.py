@@ -61,7 +61,7 @@ def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
         against=_against(evaluation),
         regression=regression_says(evaluation),
         comparisons=comparison_table(evaluation),
-        cards=(_spa(evaluation), _power(evaluation), lag_card(evaluation)),
+        cards=tuple(card for card in (_spa(evaluation), _power(evaluation), lag_card(evaluation)) if card is not None),
         stress=stress_table(evaluation) if scrutiny.stress else None,
         stress_all=stress_all_table(evaluation) if scrutiny.stress else None,
         reality=reality_table(scrutiny.reality) if len(scrutiny.reality) > 1 else None,
@@ -165,9 +165,11 @@ def _power(evaluation: Evaluation) -> Card:
     return Card(label, f"{least:.2f}", meaning)
 
 
-def lag_card(evaluation: Evaluation) -> Card:
-    """The policy one close late, and the share of its Sharpe ratio that this costs."""
+def lag_card(evaluation: Evaluation) -> Card | None:
+    """The policy one close late, and the share of its Sharpe ratio that this costs; None where returns are given."""
     lagged = evaluation.scrutiny.lagged
+    if lagged is None:
+        return None
     before, after = evaluation.metrics[evaluation.policy.name].sharpe, lagged.sharpe
     meaning = (
         f"Each trade one close later than decided: return {_returned(lagged)}, "

@@ -55,20 +55,23 @@ def tone(estimate: Estimate) -> str:
     return "beats" if estimate.low > 0 else "worse" if estimate.high < 0 else "level"
 
 
-def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView, VerdictView | None]:
+def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView | None, VerdictView | None]:
     """The verdict, that of the policy scaled to the opponent's volatility, and that against the user's own benchmark.
 
-    All on one axis; the last is None where 1/N is the benchmark.
+    All on one axis; the second is None where it cannot be scaled, the last where 1/N is the benchmark.
     """
-    verdicts = [v for v in (evaluation.verdict, evaluation.scaled_verdict, evaluation.benchmark) if v is not None]
-    reach = common_reach(verdicts)
+    verdicts = (evaluation.verdict, evaluation.scaled_verdict, evaluation.benchmark)
+    reach = common_reach([verdict for verdict in verdicts if verdict is not None])
     unit = unit_of(evaluation.policy.year)
-    views = [_view(verdict, reach, f"{len(evaluation.policy.dates):,} {unit}s", unit) for verdict in verdicts]
-    return views[0], views[1], views[2] if len(views) > 2 else None
+    length = f"{len(evaluation.policy.dates):,} {unit}s"
+    scaled, benchmark = (verdict and _view(verdict, reach, length, unit) for verdict in verdicts[1:])
+    return _view(evaluation.verdict, reach, length, unit), scaled, benchmark
 
 
-def scaling(verdict: Verdict) -> str:
-    """How the scaled policy was made."""
+def scaling(verdict: Verdict | None) -> str:
+    """How the scaled policy was made; nothing where there is none."""
+    if verdict is None:
+        return ""
     if not math.isfinite(verdict.scale):
         return "No scale is defined."
     kind = "with leverage, the cash borrowed" if verdict.leveraged else "with cash"
