@@ -41,7 +41,7 @@ $(RUN) experiments/evaluate.py $(2) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train walkforward collect look pretrain finetune evaluate decide explain sweep dashboard docs configuration test mutations lint parity bench growth profile clean
+.PHONY: help setup demo train walkforward collect look pretrain finetune evaluate judge decide explain sweep dashboard docs configuration test mutations lint parity bench growth profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -60,13 +60,14 @@ train: $(RUNTIME) ## the whole pipeline at full size; PRETRAIN_ARGS, FINETUNE_AR
 walkforward: $(RUNTIME) ## both phases for every fold of the embedded prices, and one pooled verdict; ARGS as for train
 	@$(call pipeline,$(if $(findstring experiment=,$(ARGS)),,experiment=folds),)
 
-collect look pretrain finetune evaluate decide explain sweep: $(RUNTIME)
+collect look pretrain finetune evaluate judge decide explain sweep: $(RUNTIME)
 	@$(RUN) experiments/$@.py $(ARGS)
 collect: ## offline data by hand, into one file
 look: ## a dry look at the data: calendar, windows, masks, warnings
 pretrain: ## phase 1: offline pretraining
 finetune: ## phase 2: online fine-tuning, from the newest pretrained weights that fit
 evaluate: ## the test window of the newest finished run: baselines, verdict, report
+judge: ## a strategy from outside: weights=FILE or returns=FILE on the test window
 decide: ## target weights and trades for the latest date in the data
 explain: ## why it traded: a card for each day of date=DAY, date=[FIRST,LAST] or top=N
 sweep: ## the table of a sweep: leaderboard, luck, effects, best.yaml, sweep.html

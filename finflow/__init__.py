@@ -1,7 +1,7 @@
 """FinFlow: portfolio reinforcement learning whose numbers can be believed.
 
 `finflow.load(stage, overrides)` gives a configuration; `pretrain`, `finetune`, `evaluate`, `audit`, `collect`,
-`decide`, `explain`, `look`, `make_env` and `make_vector_env` take one each.
+`decide`, `explain`, `look`, `make_env` and `make_vector_env` take one each; `judge` a strategy beside it.
 """
 
 import os
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         evaluate,
         explain,
         finetune,
+        judge,
         look,
         make_env,
         make_vector_env,
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate",
     "explain",
     "finetune",
+    "judge",
     "load",
     "look",
     "make_env",

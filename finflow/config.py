@@ -108,6 +108,20 @@ def parse(cfg: DictConfig) -> Config:
         raise ConfigError(validation_message(stage, error)) from error
 
 
+def named(config: Config, name: str) -> Config:
+    """The same configuration under another name.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be the name of a folder.
+    """
+    try:
+        return Config.model_validate({**config.model_dump(), "name": name})
+    except ValidationError as error:
+        raise ConfigError(validation_message(config.stage, error)) from error
+
+
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Nested values of a composed config, interpolations resolved, Hydra's own left out.
 

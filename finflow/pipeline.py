@@ -7,6 +7,7 @@ from finflow.stages.environment import make_env, make_vector_env
 from finflow.stages.evaluate import evaluate
 from finflow.stages.explain import explain
 from finflow.stages.finetune import finetune
+from finflow.stages.judge import judge
 from finflow.stages.look import look
 from finflow.stages.pretrain import pretrain
 
@@ -17,6 +18,7 @@ __all__ = [
     "evaluate",
     "explain",
     "finetune",
+    "judge",
     "look",
     "make_env",
     "make_vector_env",

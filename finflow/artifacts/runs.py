@@ -14,6 +14,8 @@ from finflow.io.files import read_json
 HEAD, JUDGED = "test_ledger_head", "weights_judged"
 TRAINED = ("finetune", "pretrain")
 """Stages whose runs hold a policy; a pretrained one can be evaluated as well."""
+OPENING = ("evaluate", "judge")
+"""Stages that open test windows."""
 
 
 def newest_run(output_root: str | Path, *stages: str) -> Path:
@@ -127,9 +129,9 @@ def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: lis
 
 
 def noted_openings(output_root: str | Path) -> dict[str, str]:
-    """Head hash of the log of test-window openings that each earlier evaluation noted, by its folder."""
+    """Head hash of the log of test-window openings that each earlier judgement noted, by its folder."""
     noted: dict[str, str] = {}
-    for path in run_files(Path(output_root), "evaluate", RUN):
+    for path in (found for stage in OPENING for found in run_files(Path(output_root), stage, RUN)):
         try:
             head = read_json(path).get(HEAD)
         except StorageError:

@@ -75,6 +75,19 @@ COMMANDS: dict[str, Command] = {
             **_LOOKED_FOR,
         },
     ),
+    "judge": Command(
+        "Open the test window for a strategy from outside: weights or returns of a file, see docs/judge.md.",
+        stages.judge,
+        {
+            "weights=FILE": "a CSV date,ticker,...,CASH: decided at the close of the date, booked by the ledger",
+            "returns=FILE": "a CSV date,return: taken as given",
+            "name=momentum": "what the report calls it",
+            "fold=2008": "another test window (2000, 2008, 2013, 2018)",
+            "env=csv env.path=prices.csv": "on your own daily prices",
+            "env.rebalance=monthly": "how often it decides (default daily)",
+            **_WRITTEN,
+        },
+    ),
     "decide": Command(
         "Print the portfolio to hold after the last date in the data, and the trades.",
         stages.decide,

@@ -6,10 +6,13 @@ A stage is imported when its command runs: `--help` must not wait for torch.
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from finflow.cli import tables
 from finflow.schema import Config
+
+if TYPE_CHECKING:
+    from finflow.stages.results import EvaluateResult
 
 
 class Result(Protocol):
@@ -58,10 +61,15 @@ def evaluate(config: Config, folder: Path) -> Result:
     """The test window: baselines, costs, statistics, verdict and report; with `audit` the leak audit instead."""
     if config.audit:
         return _audit(config, folder)
-    from finflow.evaluation.diagnostics import diagnostics_says
     from finflow.stages.evaluate import evaluate
 
-    result = evaluate(config, folder)
+    return _judged(evaluate(config, folder))
+
+
+def _judged(result: "EvaluateResult") -> Result:
+    """Print metrics, verdict and where the report lies."""
+    from finflow.evaluation.diagnostics import diagnostics_says
+
     found = result.evaluation
     for one in result.runs:
         print(f"Run judged: {shown(one)}")
@@ -79,6 +87,13 @@ def evaluate(config: Config, folder: Path) -> Result:
     print(found.verdict.line())
     print(f"Report: {shown(result.report)}")
     return result
+
+
+def judge(config: Config, folder: Path) -> Result:
+    """A strategy from outside on the test window: weights or returns of a file."""
+    from finflow.stages.judge import judge
+
+    return _judged(judge(config=config, run_dir=folder))
 
 
 def _audit(config: Config, folder: Path) -> Result:

@@ -23,6 +23,33 @@ _TERMS = tuple(f"reward_{name}" for name in ("active", "risk", "tail", "turnover
 _LIVED = tuple(f"_{name}" for name in ("date", "net", "gross", "cost", "turnover", "nav", "executed", *_TERMS))
 
 
+class Observations:
+    """What a portfolio sees at each close of a market, [d F + M + n + 2]: features, market features, weights held, its
+    own log drawdown, whether the close decides.
+
+    Parameters
+    ----------
+    features, market_features : [T, d, F] and [T, M], scaled.
+    """
+
+    def __init__(self, market: Market, features: NDArray[np.float32], market_features: NDArray[np.float32]) -> None:
+        days = len(market.dates)
+        known, own = features[0].size + market_features.shape[1], market.n + 2
+        # What every portfolio sees of a day, with room for what it alone sees: an observation is one row copied.
+        self._table = np.zeros((days, known + own), dtype=np.float32)
+        self._table[:, :known] = np.concatenate([features.reshape(days, -1), market_features], axis=1)
+        self._table[:, -1] = market.decision
+        self._held = slice(known, known + market.n)
+        self.space = gymnasium.spaces.Box(-np.inf, np.inf, (known + own,), np.float32)
+
+    def at(self, rows: NDArray[np.int64], drifted: NDArray[np.float64], drawdown: NDArray[np.float64]) -> Obs:
+        """Observations at `rows` [E] of portfolios that hold `drifted` [E, n] in a `drawdown` [E]."""
+        found = self._table.take(rows, axis=0)
+        found[:, self._held] = drifted
+        found[:, -2] = drawdown
+        return found
+
+
 class _Core:
     """E episodes drawn from a window: observations, spaces and actions that both environments share."""
 
@@ -37,17 +64,12 @@ class _Core:
         episode_days: int,
         count: int,
     ) -> None:
-        days = len(market.dates)
-        known, own = features[0].size + market_features.shape[1], market.n + 2
-        # The shared part of each day's observation, with room for the portfolio's own: an observation copies one row.
-        self._table = np.zeros((days, known + own), dtype=np.float32)
-        self._table[:, :known] = np.concatenate([features.reshape(days, -1), market_features], axis=1)
-        self._table[:, -1] = market.decision
-        self._held, self._dates = slice(known, known + market.n), market.dates.astype(np.int64)[1:]
+        self._observations = Observations(market, features, market_features)
+        self._dates = market.dates.astype(np.int64)[1:]
         self._window, self._days, self.count = window, min(episode_days, len(window)), count
         self.simulator = Simulator(market, accounting, reward)
         self.simulator.reset(np.full((count, self._days), -1, dtype=np.int64))
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (known + own,), np.float32)
+        self.observation_space = self._observations.space
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (market.n,), np.float32)
 
     def draw(self, slots: list[int], streams: list[np.random.Generator]) -> None:
@@ -55,11 +77,8 @@ class _Core:
         self.simulator.restart_all(slots, drawn(self._window, self._days, streams))
 
     def observe(self) -> Obs:
-        """[E, d F + M + n + 2]: features, market features, w-, own log drawdown, whether today decides."""
-        found = self._table.take(self.simulator.row, axis=0)
-        found[:, self._held] = self.simulator.drifted
-        found[:, -2] = self.simulator.drawdown
-        return found
+        """[E, d F + M + n + 2], see `Observations`."""
+        return self._observations.at(self.simulator.row, self.simulator.drifted, self.simulator.drawdown)
 
     def step(self, action: NDArray[np.floating[Any]]) -> Step:
         """Book scores [E, n], which the ledger normalises; negative scores count as 0, all zeros is all cash."""

@@ -41,8 +41,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation, task: Task) -> None:
         If the folder cannot be written.
     """
     write_returns(folder / "returns.csv", evaluation)
-    write_weights(folder / "weights.csv", evaluation.policy, evaluation.assets)
-    write_ledger(folder / "ledger.csv", evaluation.policy, task.market, task.fold.test)
+    if evaluation.policy.booked:
+        write_weights(folder / "weights.csv", evaluation.policy, evaluation.assets)
+        write_ledger(folder / "ledger.csv", evaluation.policy, task.market, task.fold.test)
     atomic_json(folder / "metrics.json", figures(evaluation))
 
 

@@ -101,7 +101,8 @@ def regression_says(evaluation: Evaluation) -> str:
 
 def _tilt(regression: Regression | None, unit: str) -> str:
     what = (
-        f"The {LINEAR} moves 1/N towards the names whose next {HORIZON} {unit}s a ridge regression on the same features"
+        f"The {LINEAR} moves 1/N towards the names whose next {HORIZON} {unit}s a ridge regression on the features of "
+        "the environment"
     )
     if regression is None:
         return f"{what} predicts best, fitted and chosen on each fold's own train and validation rows."

@@ -13,7 +13,9 @@ from finflow.schema.monitor import MonitorConfig
 from finflow.schema.roles import Grows, Marks, NotWith, ReadBy, Role, keys_where, marks_of
 from finflow.schema.tracking import Tracking
 
-Stage = Literal["pretrain", "finetune", "collect", "evaluate", "look", "decide", "explain", "sweep", "dashboard"]
+Stage = Literal[
+    "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "sweep", "dashboard"
+]
 STAGES: tuple[str, ...] = get_args(Stage)
 
 _TRAINING = ReadBy("pretrain", "finetune")
@@ -141,9 +143,9 @@ class Evaluation(Schema):
     """Episodes of phase 2 from one validation to the next."""
     objective: Literal["sharpe", "active_ir"]
     """Figure of validation days that selects the weights: Sharpe ratio, or information ratio of the active return."""
-    bootstrap_samples: Annotated[int, Field(ge=100), ReadBy("evaluate")]
+    bootstrap_samples: Annotated[int, Field(ge=100), ReadBy("evaluate", "judge")]
     """Resamples behind each interval."""
-    block_days: Annotated[Count, ReadBy("evaluate")]
+    block_days: Annotated[Count, ReadBy("evaluate", "judge")]
     """Mean length of a block of the stationary bootstrap, days."""
 
 
@@ -166,12 +168,12 @@ class Config(Schema):
         BeforeValidator(number_as_text),
         Field(pattern=r"^\w[\w.+-]*$", max_length=80),
         Role.NAME,
-        ReadBy("pretrain", "finetune", "collect"),
+        ReadBy("pretrain", "finetune", "collect", "judge"),
     ]
     """Name of the run, a part of its folder's."""
-    seed: Annotated[int, Field(ge=0, lt=2**63), Role.DATA, ReadBy("pretrain", "finetune", "collect")]
+    seed: Annotated[int, Field(ge=0, lt=2**63), Role.DATA, ReadBy("pretrain", "finetune", "collect", "judge")]
     """Every random draw follows from it."""
-    fold: Annotated[Text, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look")]
+    fold: Annotated[Text, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "judge")]
     """Which test window; auto is the last there is, and the embedded prices know 2000, 2008, 2013 and 2018."""
     output_root: Annotated[Text, Role.OUTPUT, _EVERY_STAGE]
     """Folder that everything is written under."""
@@ -183,6 +185,10 @@ class Config(Schema):
     """Look for leaks in data, features and fold; the test window stays shut."""
     sectors: Annotated[Text | None, Role.REQUEST, ReadBy("evaluate"), NotWith("audit")]
     """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
+    weights: Annotated[Text | None, Role.REQUEST, ReadBy("judge")]
+    """A CSV `date,ticker,...` of a strategy's weights, decided at the close of the date; see docs/judge.md."""
+    returns: Annotated[Text | None, Role.REQUEST, ReadBy("judge")]
+    """A CSV `date,return` of a strategy's returns, taken as given."""
     holdings: Annotated[Text | None, Role.REQUEST, ReadBy("decide")]
     """A CSV `ticker,shares` or `ticker,weight` of what is held, with a row CASH; null: `capital` in cash."""
     capital: Annotated[Positive | None, Role.REQUEST, ReadBy("decide")]
@@ -215,7 +221,7 @@ class Config(Schema):
     evaluation: Annotated[Evaluation, Role.METHOD, _TRAINING, NotWith("audit")]
     sweep: Annotated[Sweep, Role.COMMAND, _TRAINING]
     market_regime: Annotated[MarketRegime, Role.METHOD, _TRAINING]
-    env: Annotated[Env, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look")]
+    env: Annotated[Env, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "judge")]
     hardware: Annotated[Hardware, Role.HOST, _TRAINING]
     tracking: Annotated[Tracking, Role.TRACKING, ReadBy("pretrain", "finetune", "dashboard")]
     monitor: Annotated[MonitorConfig, Role.METHOD, _TRAINING]

@@ -130,7 +130,7 @@ class Env(Schema):
     """Names to use, in that order; null: all of the source's."""
     start: Annotated[Day | None, Role.DATA]
     """First day; of Yahoo the first that is asked for."""
-    end: Annotated[Day | None, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "decide")]
+    end: Annotated[Day | None, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "decide", "judge")]
     """Last day that is used; null: the last there is, of Yahoo yesterday."""
     signals: Annotated[Text | None, Role.FILE]
     """Your own signals: a CSV laid out as prices are, or a folder of them."""

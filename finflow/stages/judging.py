@@ -8,6 +8,7 @@ import numpy as np
 
 from finflow.agents.policy_ablations import BLOCK, variants
 from finflow.data.benchmark import EQUAL_WEIGHT
+from finflow.data.market import Market
 from finflow.evaluation.choosing import selection_of
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.metrics import track_metrics
@@ -18,6 +19,7 @@ from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Policy
 from finflow.evaluation.test_window_log import record_opening
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
+from finflow.schema.env import Env
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import AveragedPolicy, Kind, by_fold, labels
 
@@ -113,11 +115,16 @@ def _part(
         candidate,
         bootstrap,
         window_opened=opened[prepared.fold.name],
-        warnings=(*prepared.market.warnings, *((SURVIVORS,) if own.env.source == "sp500" else ())),
+        warnings=caveats(prepared.market, own.env),
         others=others,
         own_benchmark=own.env.benchmark != EQUAL_WEIGHT,
     )
     return Part(evaluation, prepared, policy.act)
+
+
+def caveats(market: Market, env: Env) -> tuple[str, ...]:
+    """What must be said of the data beside every figure."""
+    return (*market.warnings, *((SURVIVORS,) if env.source == "sp500" else ()))
 
 
 def _bootstrap(config: Config, run: Trained) -> Bootstrap:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from multirun import params_of
 
@@ -87,6 +88,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Shell:
     prices(place)
     shutil.copy(place / "prices.csv", place / "my prices (1).csv")
     (place / "held.csv").write_text("ticker,shares\nT00,10\nCASH,1000\n")
+    held = pd.read_csv(place / "prices.csv", index_col="date")
+    (held * 0 + 1 / held.shape[1]).to_csv(place / "weights.csv")
+    held.T00.pct_change().fillna(0).to_csv(place / "returns.csv")
     (place / "signals").mkdir()
     shutil.copy(place / "prices.csv", place / "signals/level.csv")
     (place / "sectors.csv").write_text("ticker,sector\n" + "".join(f"T0{i},{'AB'[i % 2]}\n" for i in range(6)))

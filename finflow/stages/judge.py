@@ -1,0 +1,158 @@
+"""A strategy from outside on a test window: ledger, baselines, statistics and report of FinFlow's own policies."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from finflow.artifacts.commands import command_for, under
+from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
+from finflow.artifacts.runs import HEAD, noted_openings
+from finflow.config import load, named, run_folder
+from finflow.data.benchmark import EQUAL_WEIGHT
+from finflow.data.build import build_market
+from finflow.data.calendar import CALENDAR
+from finflow.data.csv_table import read_as
+from finflow.data.folds import fold_dates, make_fold
+from finflow.data.scaling import FeatureScaling
+from finflow.envs.gym_env import Observations
+from finflow.envs.ledger import Accounting
+from finflow.errors import ConfigError
+from finflow.evaluation.evaluate import evaluate_policy
+from finflow.evaluation.files import figures, write_evaluation
+from finflow.evaluation.strategies import Function, Model, outsider
+from finflow.evaluation.strategy_files import read_returns, read_weights
+from finflow.evaluation.task import Bootstrap, Candidate, Task
+from finflow.evaluation.test_window_log import record_opening, verify_openings
+from finflow.io.flatten import flatten
+from finflow.io.hashing import sha256_of
+from finflow.report.page import RunFacts, write_report
+from finflow.schema import READS, Config
+from finflow.stages.judging import caveats
+from finflow.stages.results import EvaluateResult
+from finflow.tracking.console import warn
+
+AS_GIVEN = "the returns are taken as given: no trade was booked, and nothing shows that costs were paid"
+
+
+def judge(
+    strategy: Function | Model | None = None,
+    *,
+    name: str | None = None,
+    config: Config | None = None,
+    run_dir: Path | None = None,
+) -> EvaluateResult:
+    """Judge a strategy of any origin on the test window of `config.fold`, and write tables and report.
+
+    Parameters
+    ----------
+    strategy : a function from a `History` to weights, or a model with `predict(observation, deterministic=True)`, which
+        observes what `make_env` shows; None where `config.weights` or `config.returns` names a file.
+    name : what it is called in the report and by its folder; `config.name` by default.
+    config : of `finflow.load("judge", ...)`, which is the default: market, fold, costs, limits, bootstrap.
+
+    Raises
+    ------
+    ConfigError
+        If there is no strategy, or more than one.
+    DataError
+        If a file does not fit the market or window, before the window is opened; or if a strategy asks for what is no
+        long-only portfolio: it is tried on the validation window first.
+    StorageError, AuditError
+        If a file cannot be written, or the log of openings was tampered with or cut.
+    """
+    config = config or load("judge")
+    if config.stage != "judge":
+        raise ConfigError(f'stage={config.stage}: not the settings of a judgement; take finflow.load("judge", [...])')
+    config = config if name is None else named(config, name)
+    form = _form(strategy, config)
+    stopwatch = Stopwatch()
+    with stopwatch.phase("prepare"):
+        task, scaling = _task(config)
+        candidate = _candidate(strategy, config, task, scaling)
+        verify_openings(Path(config.output_root), noted_openings(config.output_root))
+    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
+    fingerprint, market = task.market.fingerprint, task.market
+    label = f"{folder.parent.name}/{folder.name}"
+    opening = record_opening(Path(config.output_root), fingerprint, task.fold.name, label, stopwatch.started)
+    with stopwatch.phase("evaluate"):
+        asked = config.evaluation
+        evaluation = evaluate_policy(
+            task,
+            candidate,
+            Bootstrap(asked.bootstrap_samples, market.calendar.rows(asked.block_days), config.seed),
+            window_opened=opening.count,
+            warnings=(*caveats(market, config.env), *((AS_GIVEN,) if form == "returns" else ())),
+            own_benchmark=config.env.benchmark != EQUAL_WEIGHT,
+        )
+    for line in evaluation.warnings:
+        warn(line)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder, config)
+    following = command_for("pretrain", config)
+    facts: dict[str, Any] = {
+        CALENDAR: market.calendar.facts(),
+        "strategy": form,
+        **({"sha256": sha256_of(Path(str(getattr(config, form))))} if form in ("weights", "returns") else {}),
+        "window_opened": opening.count,
+        HEAD: opening.head,
+    }
+    dates = fold_dates(market, task.fold)
+    record = run_record(config, fingerprint, dates, config.seed, None, stopwatch, finished=True, facts=facts)
+    report = folder / "report.html"
+    with stopwatch.phase("report"):
+        write_evaluation(folder, evaluation, task)
+        write_report(report, evaluation, _run_facts(config, folder, task, record, following))
+    write_run(folder, record | {"finished": now(), "seconds": stopwatch.rounded()})
+    write_summary(folder, {"stage": "judge", "strategy": form, **figures(evaluation)})
+    return EvaluateResult(folder, report, evaluation, None, (), {}, 0, following)
+
+
+def _form(strategy: object, config: Config) -> str:
+    """What is judged: `strategy`, `weights` or `returns`."""
+    given = {"strategy": strategy, "weights": config.weights, "returns": config.returns}
+    found = [form for form, value in given.items() if value is not None]
+    if len(found) > 1:
+        raise ConfigError(f"{' and '.join(found)}: one strategy is judged at a time; leave out all but one")
+    if not found:
+        raise ConfigError("weights, returns: neither is given; name a file, weights=FILE or returns=FILE")
+    return found[0]
+
+
+def _task(config: Config) -> tuple[Task, FeatureScaling]:
+    """The market of `config` with its fold, and the scaling of its features on train rows."""
+    market = build_market(config.env, Path(config.output_root) / "cache")
+    fold = make_fold(market, config.env, config.fold)
+    return Task(market, fold, Accounting.of(config.env)), FeatureScaling.fit(market, fold)
+
+
+def _candidate(strategy: Function | Model | None, config: Config, task: Task, scaling: FeatureScaling) -> Candidate:
+    if config.returns is not None:
+        with read_as("returns"):
+            return Candidate(read_returns(Path(config.returns), task), scaling, ())
+    if config.weights is not None:
+        with read_as("weights"):
+            policy, scalable = read_weights(Path(config.weights), task)
+        return Candidate(policy, scaling, (), scalable=scalable)
+    assert strategy is not None
+    policy = outsider(strategy, task.market, Observations(task.market, *scaling.apply(task.market)))
+    task.track(task.fold.validation, policy.act)  # what is wrong with it shows before the window is opened
+    return Candidate(policy, scaling, ())
+
+
+def _run_facts(config: Config, folder: Path, task: Task, record: dict[str, Any], following: str) -> RunFacts:
+    kept = ("strategy", "sha256", "seed", "data_fingerprint", "versions", "git", "window_opened")
+    dates = fold_dates(task.market, task.fold)
+    settings = {key: value for key, value in flatten(config.model_dump()).items() if under(key, READS["judge"])}
+    return RunFacts(
+        title=f"judge / {config.name}",
+        folder=folder.name,
+        config="\n".join(f"{key}: {json.dumps(value)}" for key, value in settings.items()),
+        provenance={key: record[key] for key in kept if record.get(key) is not None},
+        fold=task.fold.name,
+        fold_dates={part: (dates[part][0], dates[part][1]) for part in ("train", "validation", "test")},
+        pretrain=[],
+        finetune=[],
+        confidence={},
+        next_command=following,
+        calendar=task.market.calendar,
+    )
