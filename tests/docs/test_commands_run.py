@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from multirun import params_of
 
+from finflow.cli.sweep import params_of
 from finflow.schema import READS
 from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import expanded
