@@ -127,7 +127,9 @@ def typable(text: str) -> str:
     if found is not None and Path(found).parent.samefile(own.parent):
         return text
     place = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
-    return text.replace("python experiments/", f"{shlex.quote(str(place))} experiments/")
+    text = re.sub(r"\bpython (?=experiments/|-m finflow )", lambda _: f"{shlex.quote(str(place))} ", text)
+    program = shlex.quote(str(place.with_name("finflow")))
+    return re.sub(r"(^|: )finflow (?=[a-z])", lambda found: f"{found[1]}{program} ", text)
 
 
 def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str]:

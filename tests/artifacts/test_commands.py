@@ -80,5 +80,8 @@ def test_a_command_names_the_python_that_runs(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setenv("PATH", elsewhere)
         monkeypatch.chdir(tmp_path)
         assert typable(text) == "run: 'my venv/bin/python' experiments/pretrain.py seed=1"
+        assert typable("python -m finflow pretrain") == "'my venv/bin/python' -m finflow pretrain"
+        assert typable("finflow pretrain seed=1") == "'my venv/bin/finflow' pretrain seed=1"
+        assert typable("none; run: finflow pretrain") == "none; run: 'my venv/bin/finflow' pretrain"
         monkeypatch.chdir(tmp_path / "other")
         assert typable(text) == f"run: '{own}/python' experiments/pretrain.py seed=1"
