@@ -17,7 +17,8 @@ def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
 
     Parameters
     ----------
-    part : of the fold; its features are scaled by train rows alone. The test window opens through `evaluate` only.
+    part : of the fold; its features are scaled by train rows alone. The test window opens through `evaluate` and
+        `judge` only.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "t
 
 def _parts(config: Config, part: Part) -> dict[str, Any]:
     if part not in ("train", "validation"):
-        hint = "; the test window opens through evaluate only" if part == "test" else ""
+        hint = "; the test window opens through evaluate and judge only" if part == "test" else ""
         raise ConfigError(f"part={part}: no such part; choose one of train, validation{hint}")
     prepared = prepare(config, torch.device("cpu"))
     features, market_features = prepared.scaling.apply(prepared.market)

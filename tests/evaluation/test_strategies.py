@@ -109,5 +109,8 @@ def test_a_model_earns_what_it_earns_in_its_environment(tmp_path: Path) -> None:
     policy = outsider(model, market, observations)
     track = Task(market, fold, Accounting.of(config.env)).track(fold.validation, policy.act)
     assert len(lived) == len(fold.validation)
+    held = np.full((1, 4), 0.25)
+    asked = policy.act(np.array([fold.validation.start]), held, np.zeros(1))
+    assert asked.sum() == pytest.approx(1.0)  # weights, not scores: a lagged trade is a difference of the two
     np.testing.assert_allclose(track.net, lived, rtol=0, atol=1e-12)
     assert np.ptp(track.weights, axis=0).max() > 0.1
