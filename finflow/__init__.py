@@ -51,7 +51,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the API when it is asked for: `--help` must not wait for torch."""
+    """Import the API at its first use, since `--help` must not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("finflow.config" if name == "load" else "finflow.pipeline"), name)

@@ -40,7 +40,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether more memory was asked for than there is: Python's own error, or torch's on either device."""
+    """Whether memory ran out: Python's own error, or torch's on either device."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
     )

@@ -193,7 +193,7 @@ def _is_number(text: str) -> bool:
 
 
 def _refuse_fields(path: Path, header: tuple[str, ...]) -> None:
-    """Refuse the fields of one ticker, bare or with the tickers' names, where prices of several are asked for."""
+    """Refuse the fields of one ticker, bare or with the tickers' names, where prices of several are needed."""
     names = header[1:]
     bare = [name for name in names if _plain(name) in _FIELDS]
     if len(bare) >= 2:

@@ -32,7 +32,7 @@ REASONS = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One asset: weights before (drifted), asked for, and after; the trade, its cost, and who asked for it.
+    """One asset: weights before (drifted), target, and after; the trade, its cost, and its parts.
 
     experts [K] and execution sum to the trade; marginal and tail part: see `Tail`. Fractions of net asset value.
     """

@@ -62,7 +62,7 @@ class DecisionTrace:
     ----------
     rows : [R] market rows of the decisions.
     state, decision : R states and the actor's output in them.
-    rate : [R] part of the way to the aim that was asked for; 1 where the window was entered from cash.
+    rate : [R] part of the way to the aim; 1 where the window was entered from cash.
     decided : [R] bool, whether the portfolio could be changed.
     """
 
@@ -92,7 +92,7 @@ class DecisionTrace:
 
     @property
     def target(self) -> Floats:
-        """What was asked for before the desk's rules, [R, n]."""
+        """Target weights before the desk's rules, [R, n]."""
         entered = self.rate[:, None] == 1.0
         return np.where(entered, self.aim, _array(self.decision.mean))
 

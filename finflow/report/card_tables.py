@@ -13,7 +13,7 @@ FAINT = 1e-4
 
 
 def trade_table(card: Card) -> Table:
-    """Weights before, asked for and after; trade and cost; and the parts that sum to the trade, experts first."""
+    """Weights before, target and after; trade and cost; and the parts that sum to the trade, experts first."""
     experts = tuple(card.gate)
     order = sorted(card.lines[:-1], key=lambda line: (-abs(line.trade), -line.after))
     shown, rest = order[:LINES], order[LINES:]

@@ -98,9 +98,9 @@ def expects(card: Card) -> tuple[str, ...]:
 
 
 def familiar(card: Card) -> tuple[str, ...]:
-    """How far the day is from those of training."""
+    """Distance of the day from the train days."""
     found = card.familiarity
     odd = ", ".join(f"{plain_name(name)} {value:+.1f} σ" for name, value in found.unusual)
     like = ", ".join(found.nearest)
-    rank = f"Further from its like than {found.percentile:.0f} % of the days it was trained on are from theirs."
-    return rank, f"Most like: {like}.", f"Furthest from the train mean: {odd}."
+    rank = f"Distance to the nearest train days: larger than for {found.percentile:.0f} % of the train days."
+    return rank, f"Nearest train days: {like}.", f"Furthest from the train mean: {odd}."

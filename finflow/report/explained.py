@@ -172,7 +172,7 @@ def calibration_says(label: str, found: Calibration) -> str:
 
 
 def expert_table(parts: Sequence[Contribution], overview: Overview) -> Table:
-    """Return, cost and risk by the expert that asked for what was held; the last row is the whole."""
+    """Return, cost and risk by expert; the last row is the whole."""
     rows = [
         Row(
             (

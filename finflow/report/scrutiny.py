@@ -184,7 +184,7 @@ def lag_card(evaluation: Evaluation) -> Card | None:
         return Card(label, number(after, 2).text, f"{meaning} Nothing is lost.")
     share = "All" if lost >= 1 else f"{100 * lost:.0f} %"
     if lost > MOST_LOST:
-        more = f"{share} of it is lost, more than half: the result hangs on trading at the very close it decides on."
+        more = f"{share} of it is lost, more than half: the result depends on trading at the close of the decision."
         return Card(label, number(after, 2).text, f"{meaning} {more}", flagged=True)
     return Card(label, number(after, 2).text, f"{meaning} {share} of it is lost.")
 

@@ -35,7 +35,7 @@ def _calendar_day(value: str) -> str:
 
 
 def number_as_text(value: Any) -> Any:
-    """`fold=2008` arrives as a number; where text is asked for, it is the text that was typed."""
+    """`fold=2008` arrives as a number; a text field keeps the text that was typed."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

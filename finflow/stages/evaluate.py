@@ -41,7 +41,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     Raises
     ------
     ConfigError
-        If there is no such finished run, several do not belong together, or an audit was asked for.
+        If there is no such finished run, several do not belong together, or `audit` is set.
     DataError
         If the data up to the last day that a run was trained on are no longer the same; they may have grown.
     StorageError, AuditError

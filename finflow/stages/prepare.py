@@ -71,7 +71,7 @@ def computing_of(hardware: Hardware) -> Computing:
 
 
 def compiled(update: Update, hardware: Hardware) -> Update:
-    """An agent's `update`, compiled as a whole where that is asked for."""
+    """An agent's `update`, compiled as a whole if `hardware.compile` is set."""
     if hardware.compile is None:
         return update
     return torch.compile(update, mode=hardware.compile)  # pyright: ignore[reportReturnType]

@@ -68,7 +68,7 @@ class Run:
         return parent_facts(self.config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
 
     def record(self, parent: Parent | None, *, finished: bool = False) -> None:
-        """Write `run.json`; the first time the sinks are told of it."""
+        """Write `run.json`; the first time, pass it to the sinks."""
         history = self.place.history()
         record = run_record(
             self.config,

@@ -26,7 +26,7 @@ LAUNCH = "torchrun --standalone --nproc_per_node=2 experiments/{}.py hardware=mu
 
 @contextlib.contextmanager
 def joined(config: Config, folder: Path | None) -> Generator[Path | None]:
-    """Join the other processes; gives the folder to write to, where it is not the one that was asked for.
+    """Join the other processes; yields the folder to write to, or None for the configured one.
 
     Parameters
     ----------
