@@ -73,13 +73,13 @@ SMALL = ["algo.network.hidden_dim=64", "algo.network.embed_dim=16", "algo.networ
 BUDGETS: dict[str, dict[str, int]] = {
     "iql": {"budget.collect_episodes": 200, "budget.epochs": 5, "budget.updates_per_epoch": 120,
             "budget.crossfit_updates": 300},
-    "bcell": {"budget.episodes": 96, "budget.critic_updates": 60, "budget.frozen_episodes": 4,
+    "bcell": {"budget.episodes": 96, "budget.critic_warmup_updates": 60, "budget.warmup_episodes": 4,
               "evaluation.every_episodes": 32},
-    "sac": {"budget.episodes": 192, "budget.critic_updates": 150, "budget.frozen_episodes": 4,
+    "sac": {"budget.episodes": 192, "budget.critic_warmup_updates": 150, "budget.warmup_episodes": 4,
             "evaluation.every_episodes": 32},
 }  # fmt: skip
 """By learner; iql's goes to all, as phase 2 asks that its parent had the same. Nothing but budgets belongs here."""
-GROWING = {"budget.updates_per_epoch", "budget.episodes", "budget.critic_updates"}
+GROWING = {"budget.updates_per_epoch", "budget.episodes", "budget.critic_warmup_updates"}
 """What `--budgets` multiplies."""
 
 

@@ -6,6 +6,8 @@ value and the choices, whatever the schema does not know. Nothing after it sees 
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -32,7 +34,7 @@ from finflow.config_errors import (
     validation_message,
 )
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, READS, STAGES, Config
+from finflow.schema import ALGORITHMS, READS, RENAMED, STAGES, Config
 
 _LARGEST = 1 << 20
 """Bytes of a run folder's configuration, at most; a thousand tickers take a hundredth of it."""
@@ -46,7 +48,21 @@ def load(stage: str, overrides: Sequence[str] = ()) -> Config:
     ConfigError
         Naming the key, its value and the choices.
     """
-    return parse(compose_stage(stage, overrides))
+    current, notes = current_names(overrides)
+    for note in notes:
+        warnings.warn(note, DeprecationWarning, stacklevel=2)
+    return parse(compose_stage(stage, current))
+
+
+def current_names(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides with the keys of the version before renamed, and a line on each of those."""
+    current, notes = list[str](), list[str]()
+    for text in overrides:
+        sign, key, rest = re.fullmatch(r"([+~]*)([^=@]*)(.*)", text, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        current.append(f"{sign}{RENAMED.get(key, key)}{rest}")
+        if key in RENAMED:
+            notes.append(f"{key}: its name is {RENAMED[key]} now; the old one will be refused by the next version")
+    return current, notes
 
 
 def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
@@ -94,7 +110,7 @@ def parse(cfg: DictConfig) -> Config:
     ConfigError
         One line for the first unknown key, missing key, wrong type or value out of range.
     """
-    values = plain(cfg)
+    values = _renamed(plain(cfg))
     stage, algo = str(values.get("stage")), values.get("algo")
     name = str(algo.get("name") if isinstance(algo, dict) else algo)
     known = [a for choices in ALGORITHMS.values() for a in choices]
@@ -180,7 +196,19 @@ def plain_yaml(path: Path) -> dict[str, Any]:
         If the file is missing or is not a FinFlow configuration.
     """
     content = OmegaConf.to_container(_read(path), resolve=False)
-    return cast("dict[str, Any]", content)
+    return _renamed(cast("dict[str, Any]", content))
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """With the keys of the version before, of an older run folder or a preset of one's own, renamed."""
+    for old, new in RENAMED.items():
+        *sections, name = old.split(".")
+        section: Any = values
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section:
+            section[new.rpartition(".")[2]] = section.pop(name)
+    return values
 
 
 def _read(path: Path) -> DictConfig:

@@ -54,4 +54,4 @@ class Direct(Stateful):
         policy = -gone.rewards.mean()
         rate = gone.last.rate.mean()
         metrics = {"policy_loss": policy, "anchor_kl": gone.anchor, "rate": rate, "path_reward": gone.rewards.mean()}
-        return policy + config.anchor * gone.anchor, metrics
+        return policy + config.prior_kl_coef * gone.anchor, metrics

@@ -139,7 +139,7 @@ class IQL(Stateful):
         networks.critic.requires_grad_(True)
         policy = -discounted(gone.rewards, value, config.gamma).mean()
         extra = {"anchor_kl": gone.anchor, "rate": gone.last.rate.mean(), "path_reward": gone.rewards.mean()}
-        return policy + config.anchor * gone.anchor, extra
+        return policy + config.prior_kl_coef * gone.anchor, extra
 
     def _q_gradient(self, batch: Batch, _advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus min_k q_k(s, w) / s_A, plus eta KL(aim || e), each actor on its own rows.
@@ -160,7 +160,7 @@ class IQL(Stateful):
         networks.critic.requires_grad_(True)
         anchor = anchor_loss(decision.aim, benchmark(state)[:, 0])
         policy = -(q / self.advantage_scale).mean()
-        return policy + config.anchor * anchor, {
+        return policy + config.prior_kl_coef * anchor, {
             "anchor_kl": anchor,
             "rate": decision.rate.mean(),
             "policy_q": q.mean(),
@@ -177,7 +177,7 @@ class IQL(Stateful):
         rows = slice(0, len(state.row))
         decision = self.networks.actor.members(state, width=False)
         everyones, own = all_gather(advantage)
-        weights = advantage_weight(everyones, config.beta, config.weight_cap, config.normalise_advantage)
+        weights = advantage_weight(everyones, config.beta, config.max_weight, config.normalise_advantage)
         share, weight = effective_sample_share(weights), weights[own][rows]
         data = batch.weights[rows] * state.tradable
         data = data / data.sum(-1, keepdim=True).clamp_min(1e-8)

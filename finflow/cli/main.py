@@ -24,13 +24,14 @@ from finflow.cli.help import overview, usage
 from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
 from finflow.cli.sweep import params_of, sweep
-from finflow.config import compose_stage, parse
+from finflow.config import compose_stage, current_names, parse
 from finflow.config_errors import parse_override, resolve_message
 from finflow.errors import ConfigError
 from finflow.schema import Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
 from finflow.tracking.background_sink import leave
+from finflow.tracking.console import warn
 from finflow.training.interrupts import end_at_once
 
 
@@ -60,7 +61,9 @@ def launch(stage: str, argv: Sequence[str]) -> int:
     if line.prints:
         show(stage, line)
         return 0
-    several, overrides = line.several, expanded(line.overrides)
+    several, (overrides, notes) = line.several, current_names(expanded(line.overrides))
+    for note in notes:
+        warn(note)
     if several or any(parse_override(text).is_sweep_override() for text in overrides):
         params = params_of(stage, overrides, several)
         if params is not None:

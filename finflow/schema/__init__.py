@@ -10,7 +10,7 @@ from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm, Va
 from finflow.schema.env import Env
 from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import MonitorConfig
-from finflow.schema.roles import Grows, Marks, NotWith, ReadBy, Role, keys_where, marks_of
+from finflow.schema.roles import Grows, Marks, NotWith, ReadBy, Role, Was, keys_where, marks_of
 from finflow.schema.tracking import Tracking
 
 Stage = Literal[
@@ -41,9 +41,9 @@ class Budget(Schema):
     """Updates of one pass; null: as many as go once over the offline data."""
     episodes: Annotated[Count, ReadBy("finetune"), Grows("finetune")]
     """Episodes of phase 2."""
-    frozen_episodes: Annotated[int, Field(ge=0), ReadBy("finetune")]
+    warmup_episodes: Annotated[int, Field(ge=0), ReadBy("finetune"), Was("frozen_episodes")]
     """Hand-over: episodes that the frozen policy lives through before anything is updated."""
-    critic_updates: Annotated[int, Field(ge=0), ReadBy("finetune")]
+    critic_warmup_updates: Annotated[int, Field(ge=0), ReadBy("finetune"), Was("critic_updates")]
     """Hand-over: updates of the critic alone, before the policy learns."""
     crossfit_updates: Count
     """Updates of the actors that confidence is cross-fitted with."""
@@ -239,11 +239,11 @@ class Config(Schema):
                 f"{self.env.episode_days}"
             )
         if isinstance(self.algo, OnlineAlgorithm):
-            least = max(self.algo.batch_size, 2 * self.env.parallel)
-            if self.algo.memory_capacity < least:
+            least = max(self.algo.batch_size, 2 * self.env.num_envs)
+            if self.algo.buffer_size < least:
                 raise ConfigError(
-                    f"algo.memory_capacity={self.algo.memory_capacity}: should be at least {least}"
-                    " (algo.batch_size, and twice env.parallel)"
+                    f"algo.buffer_size={self.algo.buffer_size}: should be at least {least}"
+                    " (algo.batch_size, and twice env.num_envs)"
                 )
             dropped, atoms = self.algo.top_quantiles_dropped, self.algo.network.n_quantiles
             if dropped is not None and dropped >= atoms:
@@ -275,6 +275,11 @@ IDLE: Mapping[str, tuple[str, ...]] = {
     for switch in {mark.not_with for mark in MARKS.values() if mark.not_with is not None}
 }
 """A switch -> what its stage reads only where it is off: typed beside it, these keys are refused."""
+
+RENAMED: Mapping[str, str] = {
+    ".".join([*key.split(".")[:-1], mark.was]): key for key, mark in MARKS.items() if mark.was is not None
+}
+"""A key's name in the version before -> its name."""
 
 GROWS: Mapping[str, str] = {mark.grows: key for key, mark in MARKS.items() if mark.grows is not None}
 """A training stage -> what a resumed run of it may be given more of."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positive, Schedule, Schema
-from finflow.schema.roles import Role
+from finflow.schema.roles import Role, Was
 
 
 class Network(Schema):
@@ -61,7 +61,7 @@ class DirectConfig(OfflineAlgorithm, ValueGradients):
     """The algorithm."""
     horizon: Count
     """Days along which the policy's gradient is exact."""
-    anchor: NonNegative
+    prior_kl_coef: Annotated[NonNegative, Was("anchor")]
     """Weight of the divergence from the benchmark's portfolio."""
 
 
@@ -87,13 +87,13 @@ class IQLConfig(OfflineCritic, ValueGradients):
     """How the policy is extracted: along known paths with V at their end, up Q's gradient, or as in the paper."""
     horizon: Count
     """Days along which the policy's gradient is exact, with `value_gradient`."""
-    anchor: NonNegative
+    prior_kl_coef: Annotated[NonNegative, Was("anchor")]
     """Weight of the divergence from the benchmark's portfolio, with `value_gradient` and `q_gradient`."""
     expectile: Discount
     """Of the value regression: .5 is the mean, towards 1 the best action in the data."""
     beta: NonNegative
     """How sharply the policy prefers better actions; it multiplies the advantage, as in the paper."""
-    weight_cap: Positive
+    max_weight: Annotated[Positive, Was("weight_cap")]
     """Largest weight of a transition in the policy's loss."""
     normalise_advantage: bool
     """Divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
@@ -134,7 +134,7 @@ class CQL(Schema):
 class Entropy(Schema):
     """Entropy target, written as the standard deviation of a logit that has just that entropy."""
 
-    sigma: Schedule
+    target_sigma: Annotated[Schedule, Was("sigma")]
     """At the start and at the end of training; phase 2 starts at the parent's own where that is less."""
 
 
@@ -143,7 +143,7 @@ class Gate(Schema):
 
     temperature: Schedule
     """At the start and at the end of training; above 1 the gate that learns is softer than the one that acts."""
-    balance: Schedule
+    load_balance_coef: Annotated[Schedule, Was("balance")]
     """Weight of the loss that spreads the gate over experts, at the start and at the end of training."""
     expert_dropout: Annotated[float, Field(ge=0, lt=1)]
     """Probability that an expert is left out of an update."""
@@ -188,11 +188,11 @@ class OnlineAlgorithm(ValueGradients):
     """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
     bootstrap_fraction: Fraction
     """Share of episodes that live through resampled history."""
-    offline_fraction: Schedule
+    mixing_ratio: Annotated[Schedule, Was("offline_fraction")]
     """Share of a batch from offline data, at the start and at the end of training."""
-    memory_capacity: Count
+    buffer_size: Annotated[Count, Was("memory_capacity")]
     """Transitions that the memory of what was lived through holds."""
-    anchor: Schedule
+    prior_kl_coef: Annotated[Schedule, Was("anchor")]
     """Weight of the divergence from the benchmark's portfolio, at the start and at the end of training."""
     entropy: Entropy
     gate: Gate | None

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
 from finflow.schema.fields import Count, Day, Discount, Fraction, NonNegative, Positive, Schema, Text
-from finflow.schema.roles import ReadBy, Role
+from finflow.schema.roles import ReadBy, Role, Was
 
 _FROM_FILES = ("csv",)
 """Sources that read `env.path`."""
@@ -160,7 +160,7 @@ class Env(Schema):
     """How often the policy decides."""
     episode_days: Annotated[int, Field(ge=21), Role.ENVIRONMENT]
     """Trading days of a training episode (252 a year, on any calendar)."""
-    parallel: Annotated[Count, Role.ENVIRONMENT]
+    num_envs: Annotated[Count, Role.ENVIRONMENT, Was("parallel")]
     """Episodes that are lived through side by side."""
     limits: Annotated[Limits, Role.ENVIRONMENT]
     regimes: Annotated[Regimes, Role.MARKET]

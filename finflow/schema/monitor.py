@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finflow.schema.fields import Count, Positive, Schema
+from finflow.schema.roles import Was
 
 Limit = Positive | None
 """Null switches the rule off."""
@@ -17,11 +18,11 @@ class Act(Schema):
     """Each lowering multiplies the learning rates by this."""
     cql_factor: Annotated[float, Field(gt=1)]
     """Each raising multiplies the weight of CQL by this."""
-    settle: Count
+    cooldown: Annotated[Count, Was("settle")]
     """Updates that a measure is given to take effect."""
     patience: Annotated[int, Field(ge=0)]
     """Gentle measures for one rule before training goes back to the last good state."""
-    most: Annotated[int, Field(ge=0)]
+    max_interventions: Annotated[int, Field(ge=0), Was("most")]
     """Measures in one run; the next finding stops it with exit code 5."""
 
 

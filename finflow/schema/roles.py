@@ -81,6 +81,13 @@ class Grows:
 
 
 @dataclass(frozen=True)
+class Was:
+    """The key's name in the version before, which is still accepted."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Mark:
     """All that is said of a key, or of a section for the keys in it."""
 
@@ -88,6 +95,7 @@ class Mark:
     read_by: tuple[str, ...]
     not_with: str | None = None
     grows: str | None = None
+    was: str | None = None
 
 
 Marks = Mapping[str, Mark]
@@ -128,6 +136,8 @@ def _mark(key: str, above: Mark | None, metadata: list[Any]) -> Mark:
             mark = replace(mark, not_with=one.switch)
         if isinstance(one, Grows):
             mark = replace(mark, grows=one.stage)
+        if isinstance(one, Was):
+            mark = replace(mark, was=one.name)
     return mark
 
 

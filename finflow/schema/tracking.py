@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from finflow.schema.fields import Positive, Schema, Text
+from finflow.schema.roles import Was
 
 
 def _wandb_name(value: str) -> str:
@@ -38,5 +39,5 @@ class Tracking(Schema):
     """Whether TensorBoard files are written."""
     wandb: Wandb | None
     """Weights & Biases, of tracking=wandb; null: not at all."""
-    patience: Positive
+    close_timeout: Annotated[Positive, Was("patience")]
     """Seconds that sinks may take at the end of a run, to write or send what is left."""

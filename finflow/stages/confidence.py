@@ -73,14 +73,14 @@ def crossfit_settings(config: Config) -> DirectConfig | None:
     """Settings of the actors that are cross-fitted, one a block; None where a run has no value gradients."""
     algo = config.algo
     if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
-        anchor = algo.anchor
+        anchor = algo.prior_kl_coef
     elif isinstance(algo, OnlineAlgorithm) and algo.horizon:
-        anchor = algo.anchor[1]
+        anchor = algo.prior_kl_coef[1]
     else:
         return None
     return DirectConfig(
         name="direct", lr=algo.lr, actor_lr=algo.actor_lr, grad_clip=algo.grad_clip, gamma=algo.gamma, actors=BLOCKS,
-        horizon=algo.horizon, walkers=algo.walkers, anchor=anchor,
+        horizon=algo.horizon, walkers=algo.walkers, prior_kl_coef=anchor,
         network=algo.network.model_copy(update={"actors": BLOCKS}),
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ def dashboard(config: Config, run_dir: Path | None = None) -> DashboardResult:
     spec = as_json(build(place))
     _write(file, place, url, spec)
     if wandb.mode == "online":
-        place, url = save(place, config.tracking.patience)
+        place, url = save(place, config.tracking.close_timeout)
         _write(file, place, url, spec)
     following = "dashboard.py" if url is None else "finetune.py tracking=wandb"
     return DashboardResult(folder, file, url, f"python experiments/{following} tracking.wandb.mode=online")

@@ -29,10 +29,10 @@ def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
 
 
 def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "train") -> PortfolioVectorEnv:
-    """`num_envs` portfolios side by side, `env.parallel` by default; otherwise as `make_env`."""
-    count = config.env.parallel if num_envs is None else num_envs
+    """`num_envs` portfolios side by side, `env.num_envs` by default; otherwise as `make_env`."""
+    count = config.env.num_envs if num_envs is None else num_envs
     if count < 1:
-        raise ConfigError(f"num_envs={count}: at least one portfolio is needed; leave it out for env.parallel")
+        raise ConfigError(f"num_envs={count}: at least one portfolio is needed; leave it out for env.num_envs")
     return PortfolioVectorEnv(**_parts(config, part), num_envs=count)
 
 

@@ -89,7 +89,7 @@ def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneRe
             run.tracker.alert("episode", 0, lost)
         agent.scales = policy.scales
         agent.hand_over()
-    slots = share_out(episodes, min(config.env.parallel, counts[0]))
+    slots = share_out(episodes, min(config.env.num_envs, counts[0]))
     plan = _plan(config, algo, slots, prepared, networks, memory)
     changed = policy is not None and dict(policy.reward_facts) != reward_facts(config, prepared)
     tuning = Tuning(run, agent, memory, plan, config.budget.refit_updates if changed else None)
@@ -224,14 +224,14 @@ def _plan(
     memory: ReplayBuffer,
 ) -> OnlinePlan:
     """What phase 2 lives through; the entropy target starts at the parent's own width, sigma[0] at most."""
-    start, end = algo.entropy.sigma
+    start, end = algo.entropy.target_sigma
     days = prepared.market.calendar.rows(config.env.episode_days)
     if config.init.weights is not None:
         start = min(start, _own_sigma(networks, prepared, memory, config.seed))
     return OnlinePlan(
         slots=slots,
-        frozen_steps=-(-config.budget.frozen_episodes * days // len(slots)),
-        critic_updates=config.budget.critic_updates,
+        frozen_steps=-(-config.budget.warmup_episodes * days // len(slots)),
+        critic_warmup_updates=config.budget.critic_warmup_updates,
         sigma=(start, end),
         evaluate_every=config.evaluation.every_episodes,
     )

@@ -32,7 +32,7 @@ class Tuning:
         config, prepared, networks = run.config, run.prepared, agent.networks
         device = prepared.world.device
         simulator = Simulator(prepared.market, prepared.accounting, prepared.world.reward)
-        lived = ReplayBuffer(agent.config.memory_capacity, prepared.market.n, device)
+        lived = ReplayBuffer(agent.config.buffer_size, prepared.market.n, device)
         self.state, self.refitted = OnlineState.start(simulator, lived, plan), RefitState()
         self.selection = Selection(networks, config.evaluation.objective)
         self.generator = torch_stream(config.seed, "finetune/batches", device)

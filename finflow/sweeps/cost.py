@@ -60,8 +60,8 @@ def work(config: Config) -> float:
     if isinstance(algo, DirectConfig):
         return budget.epochs * (budget.updates_per_epoch or 1) * path + crossfit
     if isinstance(algo, OnlineAlgorithm):
-        updates = math.ceil(budget.episodes / config.env.parallel) * days / algo.update_interval
-        return budget.critic_updates * algo.batch_size + updates * (algo.batch_size + path)
+        updates = math.ceil(budget.episodes / config.env.num_envs) * days / algo.update_interval
+        return budget.critic_warmup_updates * algo.batch_size + updates * (algo.batch_size + path)
     updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / algo.batch_size)
     return updates * (algo.batch_size + path) + crossfit
 
@@ -82,7 +82,7 @@ def kept(config: Config) -> int:
 
 def remembered(config: Config) -> int:
     """Transitions in the memory of a run at its end."""
-    capacity = getattr(config.algo, "memory_capacity", 0)
+    capacity = getattr(config.algo, "buffer_size", 0)
     return min(capacity, config.budget.episodes * config.env.episode_days)
 
 

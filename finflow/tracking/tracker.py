@@ -114,7 +114,7 @@ def make_tracker(
     """
     asked = {name: choose(tracking, run_dir, step) for name, choose in SINKS.items()}
     sinks = {name: build for name, build in asked.items() if build is not None}
-    return CompositeTracker(JsonlTracker(run_dir, since), sinks, tracking.patience)
+    return CompositeTracker(JsonlTracker(run_dir, since), sinks, tracking.close_timeout)
 
 
 def _tensorboard(tracking: Tracking, run_dir: Path, step: int | None) -> Build | None:

@@ -11,7 +11,7 @@ from finflow.training.rules import ADVICE, Finding
 
 
 class Measures(Stateful):
-    """Takes measures, at most `act.most` in a run, and holds the factors on the loop's coefficients.
+    """Takes measures, at most `act.max_interventions` in a run, and holds the factors on the loop's coefficients.
 
     A rule is answered by its own gentle measure `act.patience` times, then by going back. Going back also lowers the
     learning rate: the same steps would lead to the same place.
@@ -34,7 +34,7 @@ class Measures(Stateful):
 
     def settling(self, update: int) -> bool:
         """Whether the latest measure is still given time to take effect."""
-        return self._last is not None and update - self._last < self.config.settle
+        return self._last is not None and update - self._last < self.config.cooldown
 
     def take(self, finding: Finding, update: int, where: str) -> str:
         """Answer a finding at this update (`where` is its text for people) and return a description of the measure.
@@ -42,9 +42,9 @@ class Measures(Stateful):
         Raises
         ------
         DivergedError
-            Once `act.most` measures have not been enough.
+            Once `act.max_interventions` measures have not been enough.
         """
-        if self.taken >= self.config.most:
+        if self.taken >= self.config.max_interventions:
             raise DivergedError(
                 f"{where}: {finding.wrong}, after {self.taken} measures of monitor=act; {ADVICE[finding.remedy]}"
             )
@@ -53,7 +53,7 @@ class Measures(Stateful):
         self.taken += 1
         self._last = update
         said = self._gentle(finding) if tried < self.config.patience else self._roll_back()
-        return f"{said} (measure {self.taken} of {self.config.most})"
+        return f"{said} (measure {self.taken} of {self.config.max_interventions})"
 
     def _gentle(self, finding: Finding) -> str:
         if finding.remedy == "roll_back":

@@ -41,13 +41,13 @@ class OnlinePlan:
     """Episodes of phase 2, drawn beforehand, so that progress is known and resuming is exact.
 
     slots : for each parallel slot its episodes.
-    frozen_steps : vector steps of the frozen policy before any update; critic_updates : updates of the critic
+    frozen_steps : vector steps of the frozen policy before any update; critic_warmup_updates : updates of the critic
     alone; sigma : entropy target's ends; evaluate_every : episodes between validations.
     """
 
     slots: list[list[Episode]]
     frozen_steps: int
-    critic_updates: int
+    critic_warmup_updates: int
     sigma: tuple[float, float]
     evaluate_every: int
 
@@ -172,10 +172,10 @@ def train_online(
                 _live(agent, simulator, world, memory, slots, monitor)
             ready = state.step >= plan.frozen_steps and memory.size >= config.batch_size
             if ready and state.step % config.update_interval == 0:
-                if state.updates == plan.critic_updates:
+                if state.updates == plan.critic_warmup_updates:
                     before_cql()
-                now = _coefficients(config, plan, reached, state.updates >= plan.critic_updates, monitor)
-                old = round(linear(config.offline_fraction, reached) * config.batch_size)
+                now = _coefficients(config, plan, reached, state.updates >= plan.critic_warmup_updates, monitor)
+                old = round(linear(config.mixing_ratio, reached) * config.batch_size)
                 logged = join(offline.sample(old, generator), memory.sample(config.batch_size - old, generator))
                 batch = batcher.complete(logged)
                 if walkers is not None and now.learn_policy:
@@ -212,9 +212,9 @@ def _coefficients(
 ) -> OnlineCoefficients:
     return OnlineCoefficients(
         sigma=linear(plan.sigma, progress),
-        anchor=linear(config.anchor, progress),
+        anchor=linear(config.prior_kl_coef, progress),
         temperature=linear(config.gate.temperature, progress) if config.gate else 1.0,
-        balance=linear(config.gate.balance, progress) if config.gate else 0.0,
+        balance=linear(config.gate.load_balance_coef, progress) if config.gate else 0.0,
         cql=monitor.cql_factor * linear(config.cql.anneal, progress) if config.cql else 0.0,
         learn_policy=learn_policy,
         lr_factor=monitor.lr_factor * cosine(progress),

@@ -72,7 +72,7 @@ def test_value_gradients_learn_the_kelly_portfolio(
 ) -> None:
     """The ledger's own gradient of the log return, day by day and without a critic: regret below 5 %."""
     words = ["algo=direct", *(word for word in SMALL if "batch_size" not in word), "algo.horizon=1", "algo.lr=1e-2"]
-    config = load("pretrain", [*words, "algo.anchor=0", "algo.network.embed_dim=32"]).algo
+    config = load("pretrain", [*words, "algo.prior_kl_coef=0", "algo.network.embed_dim=32"]).algo
     assert isinstance(config, DirectConfig)
     agent = Direct(make_networks(seed, config.network), config, bandit, torch.Generator().manual_seed(seed))
     generator, nothing = torch.Generator().manual_seed(seed), torch.zeros(512, dtype=torch.float64)

@@ -158,7 +158,7 @@ def test_what_pays_is_bought_and_the_anchor_holds_back(
     """Without an anchor the name that pays is held whole; a heavy one holds the benchmark's portfolio."""
     shares: list[float] = []
     for anchor in (0.0, 1e3):
-        agent = _direct(make_networks, paying, anchor=anchor)
+        agent = _direct(make_networks, paying, prior_kl_coef=anchor)
         for step in range(60):
             agent.update(agent_batch(paying, make_paths(16, 4, seed=step)), OfflineCoefficients())
         state = paying.observe(torch.tensor([20]), torch.full((1, N), 0.25).double(), torch.zeros(1).double())
@@ -180,7 +180,7 @@ def test_risk_aversion_keeps_the_tilt_small(
 ) -> None:
     """a - lambda a^2 / 2 is largest at a = 1 / lambda, where it is 1 / (2 lambda); all in the name is .66 a day."""
     where = replace(paying, reward=replace(paying.reward, lambda_risk=6.0), accounting=Accounting(0.0))
-    agent = _direct(make_networks, where, anchor=0.0)
+    agent = _direct(make_networks, where, prior_kl_coef=0.0)
     with torch.no_grad():
         agent.networks.actor.rate[2].bias.fill_(5.0)
     for step in range(150):

@@ -28,9 +28,9 @@ DAYS, LISTING, NAMES = 1250, 700, 5
 TINY = [
     "budget.collect_episodes=8", "confidence=none",
     "budget.epochs=1", "budget.updates_per_epoch=6", "env.episode_days=42",
-    "env.parallel=4", "algo.network.hidden_dim=8", "algo.network.embed_dim=4", "algo.batch_size=32",
+    "env.num_envs=4", "algo.network.hidden_dim=8", "algo.network.embed_dim=4", "algo.batch_size=32",
 ]  # fmt: skip
-TUNE = ["budget.episodes=4", "budget.frozen_episodes=1", "budget.critic_updates=3", "budget.refit_updates=3",
+TUNE = ["budget.episodes=4", "budget.warmup_episodes=1", "budget.critic_warmup_updates=3", "budget.refit_updates=3",
         "evaluation.every_episodes=2"]  # fmt: skip
 
 PlugIn = Callable[[str, Feature], AbstractContextManager[None]]

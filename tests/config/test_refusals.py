@@ -97,7 +97,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["tracking=neptune"], "tracking=neptune", "choose one of local, none, wandb"),
     (["tracking.wandb.mode=online"], "tracking.wandb.mode=online", "add tracking=wandb"),
     (["tracking=wandb", "tracking.wandb.mode=live"], "tracking.wandb.mode=live", "choose one of offline, online"),
-    (["tracking.patience=0"], "tracking.patience=0", "greater than 0"),
+    (["tracking.close_timeout=0"], "tracking.close_timeout=0", "greater than 0"),
     (["tracking.tensorboard=yes"], "tracking.tensorboard=yes", "boolean"),
     (["budget=3"], "budget=3", "set one of budget.collect_episodes"),
     (["budget.epochs=1e3"], "budget.epochs=1000.0", "integer"),

@@ -10,13 +10,13 @@ from .pages import stage_of
 
 SMALL = {
     "env.episode_days": "42",
-    "env.parallel": "4",
+    "env.num_envs": "4",
     "budget.collect_episodes": "48",
     "budget.epochs": "1",
     "budget.updates_per_epoch": "4",
     "budget.episodes": "4",
-    "budget.frozen_episodes": "1",
-    "budget.critic_updates": "2",
+    "budget.warmup_episodes": "1",
+    "budget.critic_warmup_updates": "2",
     "budget.refit_updates": "2",
     "budget.crossfit_updates": "2",
     "algo.batch_size": "16",

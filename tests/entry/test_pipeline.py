@@ -55,7 +55,7 @@ def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
     ended = ["validation", "checkpoints", "results", "confidence", "rest"]
     assert phases(lines) == ["prepare", "collect", "updates", *ended]
     assert following.startswith("python experiments/finetune.py ")
-    budget = "budget.episodes=4 budget.frozen_episodes=1 budget.critic_updates=2"
+    budget = "budget.episodes=4 budget.warmup_episodes=1 budget.critic_warmup_updates=2"
     lines, tuned, following = run(place, f"{following} {budget}")
     trained = ["validation", "checkpoints", "updates", "environment", "results", "confidence"]
     assert phases(lines) == ["prepare", "collect", *trained, "rest"]

@@ -27,7 +27,7 @@ from .test_make import ROOT
 
 TINY = (
     "budget.collect_episodes=8 budget.crossfit_updates=2 budget.updates_per_epoch=4 env.episode_days=42 "
-    "env.parallel=4 algo.batch_size=32 "
+    "env.num_envs=4 algo.batch_size=32 "
     "algo.network.hidden_dim=8 algo.network.embed_dim=4 hardware.threads=1 tracking=none"
 )
 FOLDS, SEEDS = ("2000", "2008"), (0, 1)
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, subprocess.Co
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     (folder / ".venv" / "runtime.stamp").touch()
-    tune = "budget.episodes=4 budget.frozen_episodes=1 budget.critic_updates=2 budget.refit_updates=2"
+    tune = "budget.episodes=4 budget.warmup_episodes=1 budget.critic_warmup_updates=2 budget.refit_updates=2"
     line = [
         f"ARGS=fold={','.join(FOLDS)} {TINY}",
         "PRETRAIN_ARGS=budget.epochs=1",  # not what finetune would look for: it is told the folder

@@ -46,7 +46,7 @@ def test_an_environment_of_a_configuration(config: Config) -> None:
 
 def test_a_vector_environment_of_a_configuration(config: Config) -> None:
     env = make_vector_env(config)
-    assert env.num_envs == config.env.parallel
+    assert env.num_envs == config.env.num_envs
     found, _ = make_vector_env(config, 3).reset(seed=7)
     assert found.shape[0] == 3
     for slot in range(3):

@@ -131,7 +131,7 @@ def test_runs_differ_from_what_a_user_gets_by_budget_and_size_alone() -> None:
 def test_a_smaller_budget_is_shorter_and_collects_as_much() -> None:
     whole, half = (line_of(Case("linear", 0.1, 0, part), "bcell", Path("out"), []) for part in (1.0, 0.5))
     changed = {text.split("=")[0] for text in set(whole) ^ set(half)}
-    assert changed == {"budget.updates_per_epoch", "budget.episodes", "budget.critic_updates"}
+    assert changed == {"budget.updates_per_epoch", "budget.episodes", "budget.critic_warmup_updates"}
     assert "budget.episodes=48" in half
 
 

@@ -82,7 +82,7 @@ class TanhIQL(IQL):
     """FinFlow's IQL, update and all, with the policy's loss of the paper on a box of actions."""
 
     def _regression(self, batch: Batch, advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        weight = advantage_weight(advantage, self.config.beta, self.config.weight_cap, self.config.normalise_advantage)
+        weight = advantage_weight(advantage, self.config.beta, self.config.max_weight, self.config.normalise_advantage)
         loss = -(weight * density(self.networks.actor(batch.state), batch.weights)).mean()
         return loss, {"effective_sample": effective_sample_share(weight)}
 

@@ -24,7 +24,7 @@ from finflow.stages import pretrain as pretrain_stage
 from finflow.training.checkpointing import Checkpointer
 
 TINY = [
-    "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.parallel=3",
+    "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.num_envs=3",
     "budget.collect_episodes=12", "budget.crossfit_updates=2",
     "budget.epochs=3", "budget.updates_per_epoch=4", "algo.batch_size=16",
     "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8", "tracking=none",
@@ -32,8 +32,8 @@ TINY = [
 ]  # fmt: skip
 PRETRAIN = ["checkpoint.interval=1", "evaluation.every_epochs=2"]
 FINETUNE = [
-    "budget.episodes=6", "budget.frozen_episodes=1", "budget.critic_updates=3", "budget.refit_updates=6",
-    "evaluation.every_episodes=3", "algo.cql.n_actions=3", "algo.memory_capacity=60", "checkpoint.interval=2",
+    "budget.episodes=6", "budget.warmup_episodes=1", "budget.critic_warmup_updates=3", "budget.refit_updates=6",
+    "evaluation.every_episodes=3", "algo.cql.n_actions=3", "algo.buffer_size=60", "checkpoint.interval=2",
     "reward.lambda_turn=0.5",  # not the parent's, so that the hand-over refits
 ]  # fmt: skip
 RESULTS = ("weights.safetensors", "metrics.jsonl", "summary.json", "validation.csv")

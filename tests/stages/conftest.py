@@ -35,9 +35,9 @@ TINY = [
     "budget.epochs=2",
     "budget.updates_per_epoch=12",
     "env.episode_days=42",
-    "env.parallel=4",
+    "env.num_envs=4",
     "algo.network.hidden_dim=16",
     "algo.network.embed_dim=8",
 ]
-TUNE = ["budget.episodes=8", "budget.frozen_episodes=1", "budget.critic_updates=5", "budget.refit_updates=8",
+TUNE = ["budget.episodes=8", "budget.warmup_episodes=1", "budget.critic_warmup_updates=5", "budget.refit_updates=8",
         "evaluation.every_episodes=4", "algo.batch_size=32", "algo.update_interval=1"]  # fmt: skip

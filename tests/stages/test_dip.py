@@ -17,9 +17,9 @@ MARKET = [
     "budget.epochs=3", "budget.updates_per_epoch=200",
 ]  # fmt: skip
 TUNE = [
-    "budget.episodes=96", "budget.frozen_episodes=4", "budget.critic_updates=150", "evaluation.every_episodes=16",
-    "algo.risk_weight=0.5", "algo.entropy.sigma=[0.2,0.05]", "algo.anchor=[0.3,0.0]", "algo.gate.lr_ratio=1.0",
-    "algo.gate.balance=[0.0,0.0]",
+    "budget.episodes=96", "budget.warmup_episodes=4", "budget.critic_warmup_updates=150",
+    "evaluation.every_episodes=16", "algo.risk_weight=0.5", "algo.entropy.target_sigma=[0.2,0.05]",
+    "algo.prior_kl_coef=[0.3,0.0]", "algo.gate.lr_ratio=1.0", "algo.gate.load_balance_coef=[0.0,0.0]",
 ]  # fmt: skip
 EMBEDDED = ["experiment=demo", "tracking=none"]
 

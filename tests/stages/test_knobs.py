@@ -10,7 +10,7 @@ import finflow
 from finflow.io.weights import load_weights
 
 TINY = [
-    "env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=3", "env.episode_days=21", "env.parallel=4",
+    "env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=3", "env.episode_days=21", "env.num_envs=4",
     "budget.collect_episodes=6", "confidence=none",
     "algo.network.hidden_dim=8", "algo.network.embed_dim=8", "algo.batch_size=16",
     "tracking=none",
@@ -18,8 +18,8 @@ TINY = [
 STAGE = {
     "pretrain": ["budget.epochs=1", "budget.updates_per_epoch=4"],
     "finetune": [
-        "budget.episodes=4", "budget.frozen_episodes=0", "budget.critic_updates=1", "evaluation.every_episodes=4",
-        "evaluation.objective=active_ir", "init.weights=null", "algo.cql.n_actions=2",
+        "budget.episodes=4", "budget.warmup_episodes=0", "budget.critic_warmup_updates=1",
+        "evaluation.every_episodes=4", "evaluation.objective=active_ir", "init.weights=null", "algo.cql.n_actions=2",
     ],
 }  # fmt: skip
 NETWORK = [
@@ -32,18 +32,18 @@ BOTH = [
 KNOBS = {
     "pretrain": [
         *(f"network.{change}" for change in NETWORK), *BOTH, "lr=1e-4", "horizon=8", "walkers=4", "actors=2",
-        "anchor=1", "extraction=awr", "extraction=q_gradient",
+        "prior_kl_coef=1", "extraction=awr", "extraction=q_gradient",
     ],
     "finetune": [
-        *BOTH, "network.dropout=0.1", "network.state_noise=0.01", "memory_capacity=24", "alpha_init=0.5",
-        "alpha_lr=1e-3", "anchor=[2,2]", "risk_weight=0.5", "offline_fraction=[0.9,0.9]", "bootstrap_fraction=0.9",
-        "entropy.sigma=[0.2,0.1]", "cql.alpha=10", "cql.n_actions=3", "cql.batch_fraction=1", "cql.anneal=[1,1]",
-        "cql.calibrate=false", "gate.temperature=[2,1]", "gate.balance=[1,1]", "gate.expert_dropout=0.4",
+        *BOTH, "network.dropout=0.1", "network.state_noise=0.01", "buffer_size=24", "alpha_init=0.5",
+        "alpha_lr=1e-3", "prior_kl_coef=[2,2]", "risk_weight=0.5", "mixing_ratio=[0.9,0.9]", "bootstrap_fraction=0.9",
+        "entropy.target_sigma=[0.2,0.1]", "cql.alpha=10", "cql.n_actions=3", "cql.batch_fraction=1", "cql.anneal=[1,1]",
+        "cql.calibrate=false", "gate.temperature=[2,1]", "gate.load_balance_coef=[1,1]", "gate.expert_dropout=0.4",
         "gate.lr_ratio=0.1", "top_quantiles_dropped=2", "horizon=8", "horizon=0", "walkers=4", "actors=2",
     ],
 }  # fmt: skip
 QUICK = {("pretrain", change) for change in KNOBS["pretrain"] if change.startswith("network") or change in BOTH[:5]} | {
-    ("finetune", change) for change in ("batch_size=20", "memory_capacity=24", "risk_weight=0.5", "cql.alpha=10")
+    ("finetune", change) for change in ("batch_size=20", "buffer_size=24", "risk_weight=0.5", "cql.alpha=10")
 }
 CASES = [
     pytest.param(stage, change, marks=[] if (stage, change) in QUICK else pytest.mark.slow)
@@ -52,7 +52,7 @@ CASES = [
 ]
 
 
-REGRESSION = ["beta=1.0", "weight_cap=1.0", "normalise_advantage=false"]
+REGRESSION = ["beta=1.0", "max_weight=1.0", "normalise_advantage=false"]
 """Knobs of `extraction=awr` alone."""
 
 

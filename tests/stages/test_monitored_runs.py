@@ -17,7 +17,7 @@ from .conftest import TINY, TUNE
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKET = ["env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", *TINY, "tracking=none"]
-QUICK = ["monitor.every=5", "monitor.act.settle=10", "budget.epochs=6", "budget.updates_per_epoch=20"]
+QUICK = ["monitor.every=5", "monitor.act.cooldown=10", "budget.epochs=6", "budget.updates_per_epoch=20"]
 
 
 def alerts(folder: Path) -> list[str]:
@@ -53,7 +53,7 @@ def test_a_healthy_run_is_silent_and_the_same_in_every_mode(root: Path, pretrain
 
 def test_acting_mends_what_a_warning_does_not(tmp_path: Path) -> None:
     """A learning rate a hundred million times too high: warned, the run ends at a NaN; mended, it ends well."""
-    quick = [*QUICK, "monitor.every=1", "monitor.act.settle=2", "monitor.act.most=40"]
+    quick = [*QUICK, "monitor.every=1", "monitor.act.cooldown=2", "monitor.act.max_interventions=40"]
     line = [*MARKET, *quick, f"output_root={tmp_path}", "algo.critic_lr=1e5"]
     with pytest.raises(DivergedError, match="not finite"):
         finflow.pretrain(finflow.load("pretrain", line))
@@ -71,7 +71,7 @@ def test_acting_mends_what_a_warning_does_not(tmp_path: Path) -> None:
 
 def test_acting_raises_cql_in_a_real_run(root: Path, pretrained: PretrainResult) -> None:
     line = [*MARKET, *TUNE, f"output_root={root}", "monitor=act", "monitor.q_value=1e-9", "monitor.every=5",
-            "monitor.act.settle=20"]  # fmt: skip
+            "monitor.act.cooldown=20"]  # fmt: skip
     result = finflow.finetune(finflow.load("finetune", line))
     assert any("q_mean" in message and "CQL raised to 2 times" in message for message in alerts(result.run_dir))
     rows = [json.loads(text) for text in result.metrics_path.read_text().splitlines()]

@@ -40,15 +40,15 @@ def test_work_counts_what_is_learnt_from() -> None:
     assert work(load("pretrain", [*few, *path, "algo.batch_size=64", "algo.extraction=awr"])) == 7 * 3 * 64
     whole = ["algo.extraction=awr", "budget.epochs=3", "budget.collect_episodes=10", "budget.updates_per_epoch=null"]
     assert work(load("pretrain", whole)) == 3 * 10 * 252
-    tune = ["budget.episodes=17", "env.parallel=16", "budget.critic_updates=100", "algo.batch_size=64",
+    tune = ["budget.episodes=17", "env.num_envs=16", "budget.critic_warmup_updates=100", "algo.batch_size=64",
             "algo.update_interval=3"]  # fmt: skip
     assert work(load("finetune", [*tune, *path])) == 100 * 64 + 2 * 252 / 3 * (64 + 2 * 6 * 5)
     assert work(load("finetune", [*tune, "algo.horizon=0"])) == (100 + 2 * 252 / 3) * 64
 
 
 def test_an_earlier_run_tells_what_later_ones_take(tmp_path: Path) -> None:
-    small = ["budget.episodes=16", "budget.critic_updates=0", f"output_root={tmp_path}"]
-    config = load("finetune", ["budget.episodes=160", "budget.critic_updates=0", f"output_root={tmp_path}"])
+    small = ["budget.episodes=16", "budget.critic_warmup_updates=0", f"output_root={tmp_path}"]
+    config = load("finetune", ["budget.episodes=160", "budget.critic_warmup_updates=0", f"output_root={tmp_path}"])
     assert measured(config) == ESTIMATE["finetune"]
     earlier_run(tmp_path, *small)
     assert measured(config).seconds(config) == pytest.approx(2000 + ESTIMATE["finetune"].rest)
@@ -69,9 +69,9 @@ def test_every_job_counts_with_its_own_work(tmp_path: Path) -> None:
     line = [
         "algo.update_interval=1",
         "algo.horizon=0",
-        "budget.critic_updates=0",
+        "budget.critic_warmup_updates=0",
         "env.episode_days=100",
-        "env.parallel=16",
+        "env.num_envs=16",
         f"output_root='{tmp_path}'",
     ]
     swept = ["algo.batch_size=100,300", "budget.episodes=16,64", "algo.lr=1e-4,1e-3", "seed=range(5)"]

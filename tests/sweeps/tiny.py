@@ -1,6 +1,6 @@
 """Runs of a second, for sweeps whose jobs are real."""
 
-MARKET = ["env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.parallel=4"]
+MARKET = ["env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.num_envs=4"]
 SMALL = [
     *MARKET,
     "budget.collect_episodes=8",
@@ -14,8 +14,8 @@ SMALL = [
 ]
 TUNE = [
     "budget.episodes=4",
-    "budget.frozen_episodes=1",
-    "budget.critic_updates=2",
+    "budget.warmup_episodes=1",
+    "budget.critic_warmup_updates=2",
     "budget.refit_updates=2",
     "evaluation.every_episodes=2",
 ]

@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "d0" * 43 + "secret"
 SMALL = [
-    "env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.parallel=4",
+    "env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=4", "env.episode_days=42", "env.num_envs=4",
     "budget.collect_episodes=8", "confidence=none",
     "budget.epochs=2", "budget.updates_per_epoch=4", "algo.network.hidden_dim=16",
     "algo.network.embed_dim=8", "hardware.threads=1",
 ]  # fmt: skip
 TUNE = [
-    "budget.episodes=4", "budget.frozen_episodes=1", "budget.critic_updates=2", "budget.refit_updates=2",
+    "budget.episodes=4", "budget.warmup_episodes=1", "budget.critic_warmup_updates=2", "budget.refit_updates=2",
     "evaluation.every_episodes=2", "algo.batch_size=32",
     "monitor.every=1", "monitor.actor_loss=1e-9", "monitor.critic_loss=1e-9",
 ]  # fmt: skip

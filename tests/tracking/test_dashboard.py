@@ -120,7 +120,7 @@ def test_a_server_that_does_not_take_it_is_one_line_and_the_json_is_there(
     fault: str, python: Client, server: LoopbackWandb, tmp_path: Path
 ) -> None:
     server.fault = fault
-    done = make(python, tmp_path, "tracking.wandb.mode=online", "tracking.patience=1.5",
+    done = make(python, tmp_path, "tracking.wandb.mode=online", "tracking.close_timeout=1.5",
                 WANDB_API_KEY=KEY, WANDB_BASE_URL=server.base)  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

@@ -25,7 +25,7 @@ from finflow.training.replay_buffer import ReplayBuffer
 
 CPU = torch.device("cpu")
 SMALL = [
-    "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.parallel=3",
+    "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.num_envs=3",
     "budget.collect_episodes=12", "algo.batch_size=16",
     "algo.network.hidden_dim=16", "algo.network.embed_dim=8", "algo.network.n_quantiles=8",
 ]  # fmt: skip

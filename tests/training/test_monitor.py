@@ -26,7 +26,7 @@ from finflow.training.replay_buffer import ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
 MakeMonitor = Callable[..., Monitor]
-QUICK = ("monitor.every=2", "monitor.repeat=6", "monitor.act.settle=4")
+QUICK = ("monitor.every=2", "monitor.repeat=6", "monitor.act.cooldown=4")
 NOW = OnlineCoefficients(sigma=0.3, anchor=1.0, temperature=1.0, balance=1e-2, cql=1.0)
 REWARD = torch.tensor([0.1, -0.2, 0.3])
 
@@ -196,7 +196,7 @@ def test_acting_goes_back_to_the_last_clean_state(
 ) -> None:
     """Twice in a row: what is gone back to must not be what the optimiser has written on since."""
     agent = make_bcell()
-    monitor = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.settle=1")
+    monitor = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.cooldown=1")
     agent.update(batch, NOW)
     monitor.ended(8)
     monitor.judge(lambda _: {"validation_sharpe": 1.0}, 8)
@@ -301,7 +301,7 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_happened(
                 monitor.ended(update // 5, -3.0 + 0.1 * (update % 3))
 
     agent = make_bcell()
-    whole = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.most=50")
+    whole = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.max_interventions=50")
     live(whole, range(1, 30))
     state = whole.state_dict()
     good = state["measures"].pop("good")
@@ -314,7 +314,7 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_happened(
     assert any("back to" in line for line in expected)
 
     agent.update(batch, NOW)
-    other = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.most=50")
+    other = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.max_interventions=50")
     other.load_state_dict(state)
     said = len(recorder.alerts)
     live(other, range(30, 120))

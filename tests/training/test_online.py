@@ -41,7 +41,7 @@ class Watched(Simulator):
 def _plan(prepared: Prepared, rows: Rows, **changes: Any) -> OnlinePlan:
     starts = starting_portfolios(prepared.market, prepared.priors, rows, np.random.default_rng(1))
     slots = share_out([Episode(r, s) for r, s in zip(rows, starts, strict=True)], SLOTS)
-    plan = OnlinePlan(slots, frozen_steps=8, critic_updates=5, sigma=(0.3, 0.15), evaluate_every=2)
+    plan = OnlinePlan(slots, frozen_steps=8, critic_warmup_updates=5, sigma=(0.3, 0.15), evaluate_every=2)
     return replace(plan, **changes)
 
 
@@ -64,7 +64,7 @@ def train(
         simulator = Watched(prepared.market, prepared.accounting, prepared.world.reward)
         generator = torch.Generator().manual_seed(3)
         batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator, lambda state: agent.act(state, agent.generator))
-        lived = ReplayBuffer(agent.config.memory_capacity, prepared.market.n, prepared.world.device)
+        lived = ReplayBuffer(agent.config.buffer_size, prepared.market.n, prepared.world.device)
         state = OnlineState.start(simulator, lived, plan)
         train_online(
             agent, prepared.world, plan, state, memory, batcher, None, recorder, monitor or make_monitor(agent),
@@ -138,10 +138,10 @@ def test_stages_of_the_hand_over(make_bcell: MakeBCell, prepared: Prepared, rows
         assert not torch.equal(now["critic.out_bias"], start["critic.out_bias"])
 
     train(agent, plan, before_cql)
-    assert measured == [plan.critic_updates]
+    assert measured == [plan.critic_warmup_updates]
     assert len(seen) == plan.steps - plan.frozen_steps
-    assert [now.learn_policy for now, _, _ in seen] == [k >= plan.critic_updates for k in range(len(seen))]
-    assert [moved for _, _, moved in seen] == [k > plan.critic_updates for k in range(len(seen))]
+    assert [now.learn_policy for now, _, _ in seen] == [k >= plan.critic_warmup_updates for k in range(len(seen))]
+    assert [moved for _, _, moved in seen] == [k > plan.critic_warmup_updates for k in range(len(seen))]
     assert all(size == BATCH for _, size, _ in seen)
 
 
@@ -177,9 +177,9 @@ def test_coefficients_follow_their_schedules(
         progress = (plan.frozen_steps + k) / plan.steps
         for name, ends in (
             ("sigma", plan.sigma),
-            ("anchor", config.anchor),
+            ("anchor", config.prior_kl_coef),
             ("temperature", config.gate.temperature),
-            ("balance", config.gate.balance),
+            ("balance", config.gate.load_balance_coef),
             ("cql", config.cql.anneal),
         ):
             assert getattr(now, name) == pytest.approx(ends[0] + (ends[1] - ends[0]) * progress), name
@@ -190,7 +190,7 @@ def test_coefficients_follow_their_schedules(
 def test_an_update_follows_so_many_steps(
     make_bcell: MakeBCell, prepared: Prepared, rows: Rows, train: Train, interval: int
 ) -> None:
-    agent, plan = make_bcell(update_interval=interval), _plan(prepared, rows, critic_updates=0)
+    agent, plan = make_bcell(update_interval=interval), _plan(prepared, rows, critic_warmup_updates=0)
     seen = _watch(agent)
     train(agent, plan)
     assert len(seen) == len([step for step in range(plan.frozen_steps, plan.steps) if step % interval == 0])
