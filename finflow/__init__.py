@@ -15,19 +15,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from finflow.config import load
-    from finflow.pipeline import (
-        audit,
-        collect,
-        decide,
-        evaluate,
-        explain,
-        finetune,
-        judge,
-        look,
-        make_env,
-        make_vector_env,
-        pretrain,
-    )  # fmt: skip
+    from finflow.stages.audit import audit
+    from finflow.stages.collect import collect
+    from finflow.stages.decide import decide
+    from finflow.stages.environment import make_env, make_vector_env
+    from finflow.stages.evaluate import evaluate
+    from finflow.stages.explain import explain
+    from finflow.stages.finetune import finetune
+    from finflow.stages.judge import judge
+    from finflow.stages.look import look
+    from finflow.stages.pretrain import pretrain
 
 __all__ = [
     "audit",
@@ -44,6 +41,11 @@ __all__ = [
     "pretrain",
 ]
 
+_MODULES = {
+    "load": "finflow.config", "make_env": "finflow.stages.environment", "make_vector_env": "finflow.stages.environment",
+}  # fmt: skip
+"""Where a name of the API stands that is no stage's."""
+
 
 def __dir__() -> list[str]:
     """The public API alone."""
@@ -54,4 +56,4 @@ def __getattr__(name: str) -> Any:
     """Import the API at its first use, since `--help` must not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("finflow.config" if name == "load" else "finflow.pipeline"), name)
+    return getattr(import_module(_MODULES.get(name, f"finflow.stages.{name}")), name)

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finflow.schema import STAGES
+
 from .pages import ROOT
 
 WARM = ROOT / "tests/docs/warm.py"
@@ -21,7 +23,7 @@ LIBRARIES = (
     "arch", "hydra", "jinja2", "pandas", "plotly.graph_objects", "pydantic", "rich.console", "rich.progress",
     "rich.table", "safetensors.torch", "scipy.optimize", "scipy.stats", "skfolio.datasets", "torch", "_pytest.config",
 )  # fmt: skip
-FINFLOW = ("finflow.pipeline", "finflow.stages.audit", "finflow.stages.sweep")
+FINFLOW = tuple(f"finflow.stages.{name}" for name in ("audit", *STAGES))
 QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 from finflow.config import Config, load
 from finflow.errors import ConfigError
-from finflow.pipeline import make_env, make_vector_env
+from finflow.stages.environment import make_env, make_vector_env
 from finflow.stages.prepare import prepare
 
 SMALL = ["env=synthetic", "env.synthetic.days=1400", "env.synthetic.assets=3", "hardware=cpu", "env.episode_days=21"]

@@ -11,8 +11,7 @@ import pytest
 
 import finflow
 from finflow.errors import ConfigError, DataError, StorageError
-from finflow.pipeline import explain
-from finflow.stages.explain import chosen_places
+from finflow.stages.explain import chosen_places, explain
 from finflow.stages.explaining import explainer_of, gauges_of, provenance_of, window_track
 from finflow.stages.loaded_run import load_trained
 from finflow.stages.results import EvaluateResult, ExplainResult
