@@ -1,7 +1,6 @@
 """The trained actor without exploration, for validation, evaluation and decisions."""
 
 from collections.abc import Iterable
-from copy import copy
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from finflow.envs.world import State, World
 from finflow.nn.actor import Actor
+from finflow.nn.ensemble import ActorEnsemble
 from finflow.nn.logistic_normal import Decision
 
 Floats = NDArray[np.float64]
@@ -23,14 +23,12 @@ class GreedyPolicy:
         otherwise a slow trading rate would spend its first months in cash.
     """
 
-    def __init__(self, actor: Actor, world: World, entries: Iterable[int] = ()) -> None:
+    def __init__(self, actor: Actor | ActorEnsemble, world: World, entries: Iterable[int] = ()) -> None:
         self.actor, self.world, self.entries = actor, world, frozenset(entries)
 
     def at_whole_tilt(self) -> "GreedyPolicy":
         """The policy as it was trained, whatever part of its tilt is deployed (`Actor.confidence`)."""
-        whole = copy(self.actor)
-        whole.confidence = 1.0
-        return GreedyPolicy(whole, self.world, self.entries)
+        return GreedyPolicy(self.actor.whole(), self.world, self.entries)
 
     def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E]."""

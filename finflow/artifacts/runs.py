@@ -1,5 +1,6 @@
 """Finds a finished run: the newest of a stage, or one that the user names."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,15 +102,16 @@ def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str])
     return Path(run_folder(str(output_root), stage, own.name, own.seed))
 
 
-def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: list[str]) -> Path | None:
-    """Folder with the tables of the newest evaluation that opened the window of one run alone; None where none did.
+def opened_by(output_root: str | Path, weights: Sequence[str], fold: str, test: list[str]) -> Path | None:
+    """Folder with the tables of the newest evaluation of one policy in its test window; None where there is none.
 
     A run is known by the hash of its weights, so that it may have been moved since. An evaluation that averaged
-    several runs followed another portfolio than this run's; of runs compared only the first has its tables stored.
+    other runs followed another portfolio; of runs compared only the first has its tables stored.
 
     Parameters
     ----------
-    fold, test : name of the run's fold, and first and last day of its test window.
+    weights : SHA-256 of the weights of the run, or of all seeds that the policy averages.
+    fold, test : name of the fold, and first and last day of its test window.
     """
     found: list[tuple[str, Path]] = []
     for path in run_files(Path(output_root), "evaluate", SUMMARY):
@@ -117,23 +119,28 @@ def opened_by(output_root: str | Path, weights_sha256: str, fold: str, test: lis
             record = read_json(path.parent / RUN)
         except StorageError:
             continue
-        weights, kind = record.get(JUDGED), record.get("kind")
-        if not isinstance(weights, list) or weights_sha256 not in weights or kind in ("seeds", "ensemble"):
+        judged, kind = record.get(JUDGED), record.get("kind")
+        if not isinstance(judged, list):
             continue
-        place = path.parent / f"fold-{fold}" if kind == "folds" else path.parent
-        # Of folds stitched, run.json names the first one's days alone; each has a folder of its own.
-        alone = kind == "folds" or (weights[0] == weights_sha256 and record.get("fold", {}).get("test") == test)
-        if alone and (place / "weights.csv").exists():
+        stitched = kind in ("folds", "ensemble")
+        place = path.parent / f"fold-{fold}" if stitched else path.parent
+        if stitched:  # run.json names the first fold's days alone; each fold has a folder of its own
+            seeds = 1 if kind == "folds" else len(judged) // max(len(list(path.parent.glob("fold-*"))), 1)
+            same = len(weights) == seeds and not Counter(weights) - Counter(judged)
+        else:
+            together = judged if kind == "seeds" else judged[:1]
+            same = Counter(weights) == Counter(together) and record.get("fold", {}).get("test") == test
+        if same and (place / "weights.csv").exists():
             found.append((_finished(path.parent), place))
     return max(found)[1] if found else None
 
 
-def noted_openings(output_root: str | Path) -> dict[str, str]:
-    """Head hash of the log of test-window openings that each earlier judgement noted, by its folder."""
+def noted_heads(output_root: str | Path, stages: Sequence[str], key: str) -> dict[str, str]:
+    """Head hash of a log that each earlier run of `stages` noted under `key` in its `run.json`, by its folder."""
     noted: dict[str, str] = {}
-    for path in (found for stage in OPENING for found in run_files(Path(output_root), stage, RUN)):
+    for path in (found for stage in stages for found in run_files(Path(output_root), stage, RUN)):
         try:
-            head = read_json(path).get(HEAD)
+            head = read_json(path).get(key)
         except StorageError:
             continue
         if isinstance(head, str):

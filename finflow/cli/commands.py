@@ -92,7 +92,7 @@ COMMANDS: dict[str, Command] = {
         "Print the portfolio to hold after the last date in the data, and the trades.",
         stages.decide,
         {
-            "run=DIR": "a fine-tuning run (default: the newest finished one)",
+            "run=DIR": "a fine-tuning run (default: the newest finished one), a sweep's folder, or [DIR,DIR]",
             "holdings=FILE": "a CSV ticker,shares or ticker,weight of what is held, with a row CASH",
             "capital=100000": "money to invest, or what holdings in weights are worth",
             "min_trade=0.005 lot=100": (
@@ -109,6 +109,7 @@ COMMANDS: dict[str, Command] = {
             "run=DIR": "a run that evaluate.py has judged (default: the newest finished one)",
             "date=2020-03-16": "the decision at the close of this day",
             "date=[2020-03-01,2020-03-31]": "every decision of these days",
+            "ticker=KO": "why the holding of one name is what it is, at the newest close or on `date`",
             "top=10": "the ten largest trades, of the test window or of `date`; neither: the largest",
             **_LOOKED_FOR,
         },

@@ -113,19 +113,24 @@ def decide(config: Config, folder: Path) -> Result:
     from finflow.stages.decide import decide
 
     result = decide(config, folder)
-    print(f"Run followed: {shown(result.run)}")
-    if result.confidence:
-        print(f"Confidence: {result.confidence}")
+    for one in result.runs:
+        print(f"Run followed: {shown(one)}")
+    for name, line in result.confidence.items():
+        print(f"Confidence{f', {name}' if name else ''}: {line}")
     tables.show_growth(result.new_days)
     if not result.decides:
         print(f"{result.date} is no decision day of env.rebalance: what is held stays as it is")
     if not result.owned:
-        print("Neither holdings nor capital: a model portfolio is followed, bought at the start of the test window")
+        print(f"No holdings given: this follows {result.portfolio}, the start of the test window; it is not yours")
     print(result.verdict or f"Verdict: none yet, run {result.next_command}")
-    tables.show_trades(f"Decision at the close of {result.date}, as fractions of net asset value", result.trades)
+    title = f"Decision at the close of {result.date}, as fractions of net asset value"
+    tables.show_trades(title, result.trades, config.min_trade)
     tables.show_ticket(result.ticket)
     print(f"Orders: {shown(result.orders)}")
     print(f"Table: {shown(result.table)}")
+    tables.show_realised(result.became)
+    print(f"Card: {shown(result.card)}")
+    print(f"Log: {shown(result.log)}")
     return result
 
 
@@ -134,7 +139,8 @@ def explain(config: Config, folder: Path) -> Result:
     from finflow.stages.explain import explain
 
     result = explain(config, folder)
-    print(f"Run explained: {shown(result.run)}")
+    for one in result.runs:
+        print(f"Run explained: {shown(one)}")
     tables.show_cards(result.cards)
     for page in result.pages if result.index is None else [result.index]:
         print(f"Card: {shown(page)}" if result.index is None else f"Cards: {shown(page)}")

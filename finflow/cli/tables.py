@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
+    from finflow.evaluation.decision_log import Realised
     from finflow.evaluation.result import Evaluation, Metrics
     from finflow.explanations.card import Card
     from finflow.stages.results import Trade
@@ -43,15 +44,50 @@ def show_parts(evaluation: "Evaluation") -> None:
         print(sentence)
 
 
-def show_trades(title: str, trades: "Sequence[Trade]") -> None:
-    """Print a row an asset; a positive trade buys."""
+def show_trades(title: str, trades: "Sequence[Trade]", least: float) -> None:
+    """Print a row a name whose trade is at least `least`, and cash; a positive trade buys."""
     from rich.console import Console
     from rich.table import Table
 
+    *names, cash = trades
+    large = [row for row in names if row.note or abs(row.trade) >= least * (1 - 1e-9)]
     table = Table("asset", "held", "target", "trade", "", title=title)
-    for row in trades:
-        table.add_row(row.asset, f"{row.held:.4f}", f"{row.target:.4f}", f"{row.trade:+z.4f}", row.note)
+    for row in (*large, cash):
+        table.add_row(row.asset, f"{row.held:z.4f}", f"{row.target:z.4f}", f"{row.trade:+z.4f}", row.note)
     Console(width=100).print(table)
+    if len(large) < len(names):
+        print(f"Left out: {len(names) - len(large)} names whose trade is below min_trade={least:g}")
+
+
+def show_realised(became: "Sequence[Realised]") -> None:
+    """Print a row an earlier decision: what it brought since, beside 1/N and what was held, and what was expected."""
+    if not became:
+        return
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:+z.2f}"
+
+    rows = [
+        [
+            one.date, str(one.closes), *map(percent, (one.decided, one.equal, one.held)),
+            *map(percent, (one.decided - one.equal, one.expected_equal)),
+            *map(percent, (one.decided - one.held, one.expected_held)),
+        ]
+        for one in became
+    ]  # fmt: skip
+    columns = [
+        "close of",
+        "closes\nsince",
+        "decided",
+        "1/N",
+        "held on",
+        "beyond\n1/N",
+        "expected",
+        "beyond\nheld",
+        "expected",
+    ]
+    show_table("What became of earlier decisions, net, %, each left alone since", columns, rows)
+    print("Expected: by the critic, discounted, less the reward's penalties, over all that follows")
 
 
 def show_ticket(ticket: "Ticket") -> None:
@@ -93,7 +129,7 @@ def show_cards(cards: "Iterable[Card]") -> None:
         ]
         for c in cards
     ]
-    columns = ["close of", "turnover %", "cost bp", "rate %", "largest trade", "leading expert", "regime"]
+    columns = ["close of", "turnover %", "cost bp", "rate %", "explained", "leading expert", "regime"]
     show_table("Decisions", columns, rows)
 
 

@@ -34,9 +34,14 @@ class Plan:
 
 
 def backtest(
-    market: Market, window: Window, accounting: Accounting, strategies: Mapping[str, Strategy | Plan]
+    market: Market,
+    window: Window,
+    accounting: Accounting,
+    strategies: Mapping[str, Strategy | Plan],
+    *,
+    held: Floats | None = None,
 ) -> dict[str, Track]:
-    """Run strategies over `window`, each from cash, side by side through the one ledger.
+    """Run strategies over `window`, each from cash, or from `held` [n], side by side through the one ledger.
 
     A callable decides on the market's decision days, a plan on its own; both also on the first day of the
     window, whatever the calendar, so that all are invested from the same close on.
@@ -64,18 +69,23 @@ def backtest(
     tracks: dict[str, Track] = {}
     for mask, names in groups.values():
         members = {name: strategies[name] for name in names}
-        view = replace(market, decision=mask, benchmark=np.zeros(len(market.dates)))  # no reward is needed
-        tracks.update(_run(view, window, accounting, members))
+        view = replace(market, decision=mask, benchmark=np.zeros(len(market.dates)))  # no reward is asked for
+        tracks.update(_run(view, window, accounting, members, held))
     return {name: tracks[name] for name in strategies}
 
 
 def _run(
-    market: Market, window: Window, accounting: Accounting, strategies: Mapping[str, Strategy | Plan]
+    market: Market,
+    window: Window,
+    accounting: Accounting,
+    strategies: Mapping[str, Strategy | Plan],
+    held: Floats | None,
 ) -> dict[str, Track]:
     """Run strategies that decide on the same days, `market.decision`, in one simulator."""
     simulator = Simulator(market, accounting)
     rows = np.asarray(window.decisions, dtype=np.int64)
-    simulator.reset(np.tile(rows, (len(strategies), 1)))
+    many = (len(strategies), 1)
+    simulator.reset(np.tile(rows, many), None if held is None else np.tile(held, many))
     steps: list[Step] = []
     alive: list[NDArray[np.bool_]] = []
     for row in rows:

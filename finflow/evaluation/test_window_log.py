@@ -1,26 +1,12 @@
-"""The log of openings: counts how often a test window was evaluated, as a hash chain that only grows.
+"""How often a test window has been looked at: `test_ledger.jsonl` under `output_root`, a `HashChain`."""
 
-`test_ledger.jsonl` under `output_root` holds one JSON object a line: number, fingerprint, fold, run, when,
-previous (hash of the line before, zeros for the first), hash (SHA-256 of all of these). A changed, removed or
-reordered line breaks the chain; a cut-off tail shows where a run's copy of the head hash is no longer found.
-"""
-
-import hashlib
-import json
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from finflow.errors import AuditError
-from finflow.io.files import storage_errors, write_all
-from finflow.io.lock import file_lock
+from finflow.io.hash_chain import HashChain
 
 FILE_NAME = "test_ledger.jsonl"
-START = "0" * 64
-FIELDS = ("number", "fingerprint", "fold", "run", "when", "previous", "hash")
 
 
 @dataclass(frozen=True)
@@ -31,11 +17,13 @@ class Opening:
     head: str
 
 
+def _log(output_root: Path) -> HashChain:
+    words = ("the opening", "the log of test-window openings")
+    return HashChain(Path(output_root) / FILE_NAME, words, ("fingerprint", "fold", "run", "when"))
+
+
 def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, when: str) -> Opening:
     """Append one opening of a test window, before its returns are looked at.
-
-    The whole chain is verified first. A lock keeps two evaluations from taking the same number; the line is
-    written and fsynced before the call returns, and taken back if that fails.
 
     Parameters
     ----------
@@ -45,29 +33,12 @@ def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, whe
 
     Raises
     ------
-    AuditError
-        If the log was tampered with; nothing is appended.
-    StorageError
-        If the log cannot be written.
+    AuditError, StorageError
+        As `HashChain.append`.
     """
-    path = Path(output_root) / FILE_NAME
-    with storage_errors(path, "written"), file_lock(path, math.inf) as (descriptor, _):
-        text = _read(descriptor)
-        whole = text[: text.rfind(b"\n") + 1]
-        entries = _verified(path, whole)
-        if len(whole) < len(text):  # a line cut short by a kill, before any return was read
-            os.ftruncate(descriptor, len(whole))
-        entry: dict[str, Any] = {"number": len(entries) + 1, "fingerprint": fingerprint, "fold": fold, "run": run}
-        entry |= {"when": when, "previous": entries[-1]["hash"] if entries else START}
-        entry["hash"] = _hash(entry)
-        try:
-            write_all(descriptor, (json.dumps(entry) + "\n").encode())
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, len(whole))
-            raise
-    same = [e for e in entries if (e["fingerprint"], e["fold"]) == (fingerprint, fold)]
-    return Opening(len(same) + 1, entry["hash"])
+    log = _log(output_root)
+    entries, head = log.append({"fingerprint": fingerprint, "fold": fold, "run": run, "when": when})
+    return Opening(sum((e["fingerprint"], e["fold"]) == (fingerprint, fold) for e in entries) + 1, head)
 
 
 def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -> int:
@@ -79,21 +50,10 @@ def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -
 
     Raises
     ------
-    AuditError
-        If a line was changed, removed or reordered, or a noted head is gone.
-    StorageError
-        If the log cannot be read.
+    AuditError, StorageError
+        As `HashChain.entries`.
     """
-    path = Path(output_root) / FILE_NAME
-    entries = _entries(path)
-    known = {START, *(entry["hash"] for entry in entries)}
-    for run, head in (noted or {}).items():
-        if head not in known:
-            raise AuditError(
-                f"{path}: the opening {head[:12]} that {run} noted is gone; restore the file from a copy,"
-                " or move that run away if it stems from elsewhere"
-            )
-    return len(entries)
+    return len(_log(output_root).entries(noted))
 
 
 def count_openings(output_root: Path, fingerprint: str, fold: str) -> int:
@@ -102,51 +62,6 @@ def count_openings(output_root: Path, fingerprint: str, fold: str) -> int:
     Raises
     ------
     AuditError, StorageError
-        As `verify_openings`.
+        As `HashChain.entries`.
     """
-    entries = _entries(Path(output_root) / FILE_NAME)
-    return sum((entry["fingerprint"], entry["fold"]) == (fingerprint, fold) for entry in entries)
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of the log, verified; a missing log has none."""
-    text = b""
-    if path.exists():
-        with storage_errors(path, "read"):
-            text = path.read_bytes()
-    return _verified(path, text[: text.rfind(b"\n") + 1])
-
-
-def _verified(path: Path, text: bytes) -> list[dict[str, Any]]:
-    previous, entries = START, list[dict[str, Any]]()
-    for number, line in enumerate(text.splitlines(), 1):
-        entry = _parsed(line)
-        if tuple(entry) != FIELDS or (entry["number"], entry["previous"], entry["hash"]) != (
-            number,
-            previous,
-            _hash(entry),
-        ):
-            raise AuditError(f"{path}:{number}: the log of test-window openings was changed; restore it from a copy")
-        entries.append(entry)
-        previous = entry["hash"]
-    return entries
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
-def _hash(entry: dict[str, Any]) -> str:
-    content = {name: entry[name] for name in FIELDS[:-1]}
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _read(descriptor: int) -> bytes:
-    parts: list[bytes] = []
-    while part := os.read(descriptor, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
+    return sum((entry["fingerprint"], entry["fold"]) == (fingerprint, fold) for entry in _log(output_root).entries())

@@ -21,6 +21,7 @@ from finflow.explanations.calibration import HORIZON, Calibration, calibrate
 from finflow.explanations.counterfactual import Flip, Search, leader_margin, leaders_by_regime, trade_margin
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.gradients import Attribution, Target, integrated_gradients
+from finflow.explanations.holding import Holding, holding
 from finflow.explanations.novelty import Familiarity, TrainDays
 from finflow.explanations.tail import Tail, tail
 from finflow.explanations.trade import TradeParts, trade_parts
@@ -108,7 +109,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Card:
-    """One decision; `focus` is the name of its largest trade, `calibration_window` what the critic was judged on."""
+    """One decision; `calibration_window` is what the critic was judged on.
+
+    focus : name of its largest trade, or of the `holding` that it explains. outcome : None as long as none is known.
+    """
 
     date: str
     window: str
@@ -131,7 +135,8 @@ class Card:
     tail: Tail
     familiarity: Familiarity
     alternatives: tuple[Alternative, ...]
-    outcome: Outcome
+    outcome: Outcome | None
+    holding: Holding | None
 
     @property
     def leader(self) -> str:
@@ -189,15 +194,20 @@ class Explainer:
         order = [int(p) for p in np.argsort(-turnover, kind="stable") if turnover[p] >= 0]
         return [p for p in order if places is None or p in places][:count]
 
-    def card(self, place: int) -> Card:
-        """The card of one decision of the scene."""
+    def card(self, place: int, ticker: str | None = None) -> Card:
+        """The card of one decision of the scene.
+
+        Parameters
+        ----------
+        ticker : name whose holding it explains; by default that of the largest trade, and no holding.
+        """
         scene, subject = self.scene, self.scene.subject
         track, row = scene.track, int(scene.rows[place])
         change = scene.target[place, :-1] - track.drifted[place, :-1]
-        focus = int(np.abs(change).argmax())
+        focus = int(np.abs(change).argmax()) if ticker is None else subject.assets.index(ticker)
         state, entered = scene.state_at(place), bool(scene.rate[place] == 1.0)
         wanted: Target = (lambda d: d.aim[:, focus]) if entered else (lambda d: d.mean[:, focus])
-        actor, name = subject.networks.actor, subject.assets[focus]
+        actor, name = subject.actor, subject.assets[focus]
         tailed = tail(subject.market, row, track.weights[place], track.drifted[place])
         search = Search(subject, state)
         leader = int(scene.gate[place].argmax())
@@ -236,6 +246,7 @@ class Explainer:
             familiarity=self.train_days.judge(row),
             alternatives=(others := alternatives(scene, place)),
             outcome=outcome(scene, place, others),
+            holding=None if ticker is None else holding(scene, place, focus),
         )
 
     def _lines(self, place: int, tailed: Tail) -> tuple[Line, ...]:
@@ -289,10 +300,12 @@ def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -
     )
 
 
-def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> Outcome:
-    """Returns of the days after a decision, as far as the window goes."""
+def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> Outcome | None:
+    """What the days after a decision brought, as far as the window goes; None where none is known yet."""
     market, row = scene.subject.market, int(scene.rows[place])
-    days = min(scene.subject.market.calendar.rows(HORIZON), len(scene.rows) - place)
+    days = min(market.calendar.rows(HORIZON), scene.known - 1 - row)
+    if days < 1:
+        return None
     following = market.returns[row + 1 : row + 1 + days]
     later: Floats = np.prod(1.0 + following, axis=0) - 1.0
     return Outcome(

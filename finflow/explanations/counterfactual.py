@@ -72,7 +72,7 @@ class Search:
             for one in named_inputs(subject)
             if not one.is_prior and one.name not in fixed and (one.asset is None or tradable[one.place])
         ]
-        self._actor, self._state = subject.networks.actor, state
+        self._actor, self._state = subject.actor, state
         self.start = torch.tensor([self._value(one) for one in self.inputs], device=state.assets.device)
 
     def _value(self, one: Input) -> float:
@@ -188,5 +188,5 @@ def leaders_by_regime(subject: Subject, state: State) -> dict[str, str]:
     market[:, columns] = torch.eye(len(REGIMES), device=market.device)
     count = len(market)
     moved = path_state(state, state.assets.expand(count, -1, -1), market, state.priors.expand(count, -1, -1))
-    leaders = subject.networks.actor(moved).gate.argmax(-1).tolist()
+    leaders = subject.actor(moved).gate.argmax(-1).tolist()
     return {name: subject.spec.experts[leader] for name, leader in zip(REGIMES, leaders, strict=True)}

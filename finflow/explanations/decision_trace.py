@@ -12,8 +12,11 @@ from finflow.data.market import Fold, Market, Window
 from finflow.envs.world import State, World
 from finflow.errors import StorageError
 from finflow.evaluation.result import Floats, Track
+from finflow.nn.actor import Actor
+from finflow.nn.critic import Critic
+from finflow.nn.ensemble import ActorEnsemble
 from finflow.nn.logistic_normal import Decision
-from finflow.nn.networks import Networks, ObservationSpec
+from finflow.nn.networks import ObservationSpec
 
 REPRODUCED = 1e-4
 """Largest difference between a stored weight and the same decision taken again; float32 leaves about 1e-7."""
@@ -23,16 +26,21 @@ REPRODUCED = 1e-4
 class Subject:
     """One trained policy on its market.
 
-    gamma : discount of the critic's return.
+    critics : of the runs that the policy averages, mostly one. gamma : discount of their return.
     """
 
     market: Market
     fold: Fold
     world: World
     spec: ObservationSpec
-    networks: Networks
     policy: GreedyPolicy
+    critics: tuple[Critic, ...]
     gamma: float
+
+    @property
+    def actor(self) -> Actor | ActorEnsemble:
+        """The policy's network, or several averaged."""
+        return self.policy.actor
 
     @cached_property
     def average_market(self) -> Tensor:
@@ -64,6 +72,7 @@ class DecisionTrace:
     state, decision : R states and the actor's output in them.
     rate : [R] part of the way to the aim; 1 where the window was entered from cash.
     decided : [R] bool, whether the portfolio could be changed.
+    known : row after the last whose return is known; a decision at the row before it has no outcome yet.
     """
 
     subject: Subject
@@ -74,6 +83,7 @@ class DecisionTrace:
     decision: Decision
     rate: Floats
     decided: NDArray[np.bool_]
+    known: int
 
     @property
     def gate(self) -> Floats:
@@ -101,33 +111,42 @@ class DecisionTrace:
         return State(*(part[place : place + 1] for part in self.state))
 
 
-def make_scene(subject: Subject, window: Window, track: Track, *, check: bool = True) -> DecisionTrace:
+def make_scene(
+    subject: Subject, window: Window, track: Track, *, check: bool = True, known: int | None = None
+) -> DecisionTrace:
     """Take every decision of `track` again.
 
     Parameters
     ----------
-    check : whether the track must be this policy's own; False for an average of several runs.
+    check : whether the track must be this policy's own; an average of several runs is nobody's.
+    known : row after the last whose return is known; by default the end of the window.
 
     Raises
     ------
     StorageError
         If the track is not this policy's in this window.
     """
-    policy, market = subject.policy, subject.market
     rows = np.asarray(window.decisions, dtype=np.int64)
-    if not np.array_equal(track.dates, market.dates[rows + 1]):
+    if not np.array_equal(track.dates, subject.market.dates[rows + 1]):
         raise StorageError(f"weights.csv: its days are not those of the {subject.fold.name} window; evaluate again")
-    state = policy.observe(rows, track.drifted, track.drawdown_before)
-    decision = policy.decide(rows, track.drifted, track.drawdown_before)
-    entered = np.array([int(row) in policy.entries for row in rows]) & (track.drifted[:, -1] >= 1.0)
-    decided = market.decision[rows].copy()
+    decided = subject.market.decision[rows].copy()
     decided[0] = True
-    scene = DecisionTrace(
-        subject, window, track, rows, state, decision, np.where(entered, 1.0, _array(decision.rate)), decided
-    )
+    trace = trace_of(subject, window, track, track.drawdown_before, decided, window.stop if known is None else known)
     if check:
-        _check(scene)
-    return scene
+        _check(trace)
+    return trace
+
+
+def trace_of(
+    subject: Subject, window: Window, track: Track, drawdown: Floats, decided: NDArray[np.bool_], known: int
+) -> DecisionTrace:
+    """The trace of a track whose ln(peak / NAV) before each decision was `drawdown` [R]."""
+    policy, rows = subject.policy, np.asarray(window.decisions, dtype=np.int64)
+    state = policy.observe(rows, track.drifted, drawdown)
+    decision = policy.decide(rows, track.drifted, drawdown)
+    entered = np.array([int(row) in policy.entries for row in rows]) & (track.drifted[:, -1] >= 1.0)
+    rate = np.where(entered, 1.0, _array(decision.rate))
+    return DecisionTrace(subject, window, track, rows, state, decision, rate, decided, known)
 
 
 def _check(scene: DecisionTrace) -> None:

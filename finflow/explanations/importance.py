@@ -50,7 +50,7 @@ def _shares(scene: DecisionTrace) -> dict[str, float]:
     total: dict[str, float] = {}
     for place in chosen.tolist():
         focus = int(np.abs(scene.target[place] - scene.track.drifted[place])[:-1].argmax())
-        state, actor = scene.state_at(place), scene.subject.networks.actor
+        state, actor = scene.state_at(place), scene.subject.actor
         found = integrated_gradients(actor, scene.subject, state, lambda d, i=focus: d.mean[:, i], tolerance=0.01)
         size = float(np.abs(found.shares).sum()) or 1.0
         for one, share in zip(found.inputs, found.shares.tolist(), strict=True):

@@ -35,10 +35,8 @@ class GateRow:
 class Overview:
     """Everything that the report explains of one or several windows.
 
-    net, volatility : of the whole, which experts and names each sum to. calibration : by run, where a run's own
-    portfolio was judged. sectors, sector_of
-    (risky name -> sector) : where they are given. cards : of chosen days; empty for averaged runs, which have
-    no one decision.
+    net, volatility : of the whole, which experts and names each sum to. calibration : by policy. sectors, sector_of
+    (risky name -> sector) : where they are given. cards : of chosen days.
     """
 
     importance: Importance
@@ -69,7 +67,7 @@ def overview(
     Parameters
     ----------
     windows : of each window the scenes of its runs, on one track.
-    explainers : by label, of windows that one run lived alone.
+    explainers : by label, of each window's policy, averaged where it is that of several runs.
     largest : cards for so many of each window's largest trades, beside the first days of known crises.
     sectors : of the n - 1 risky names.
     """

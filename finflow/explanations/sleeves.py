@@ -5,7 +5,7 @@ drift with their holdings; at a decision each keeps 1 - rate of its own and expe
 rules, or float32, change goes to `execution`. Costs follow the sign of the whole trade, so that they sum as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,25 +53,38 @@ def sleeves(scenes: Sequence[DecisionTrace]) -> Sleeves:
     """Parts of a track; several scenes of one track are runs whose targets were averaged."""
     track, subject = scenes[0].track, scenes[0].subject
     returns = subject.market.returns[scenes[0].rows + 1]
-    keep = np.mean([1.0 - scene.rate for scene in scenes], axis=0)
-    added = np.mean([scene.rate[:, None, None] * scene.gate[..., None] * scene.experts for scene in scenes], axis=0)
-    days, experts, assets = added.shape
-    held = np.zeros((experts + 1, assets))
-    held[-1] = track.drifted[0]
-    earned, cost, share = (np.zeros((days, experts + 1)) for _ in range(3))
+    days, parts = len(track.net), len(subject.spec.experts) + 1
+    earned, cost, share = (np.zeros((days, parts)) for _ in range(3))
     charge = np.divide(track.cost, track.turnover, out=np.zeros(days), where=track.turnover > 0)
-    for t in range(days):
-        before = held
-        if scenes[0].decided[t]:
-            held = keep[t] * held
-            held[:-1] += added[t]
-        held[-1] += track.weights[t] - held.sum(0)
+    for t, (before, held) in enumerate(_lived(scenes)):
         sign = np.sign(track.weights[t] - track.drifted[t])[:-1]
         cost[t] = charge[t] * ((held - before)[:, :-1] @ sign)
         earned[t] = (1.0 - track.cost[t]) * (held @ returns[t])
         share[t] = held.sum(1)
-        held = held * (1.0 + returns[t]) / (1.0 + track.gross[t])
     return Sleeves((*subject.spec.experts, EXECUTION), earned, cost, share)
+
+
+def weights_by_expert(trace: DecisionTrace, place: int) -> Floats:
+    """Weights after the decision at `place` by who asked for them, [K + 1, n], execution last; they sum to it."""
+    return next(held for t, (_, held) in enumerate(_lived([trace])) if t == place)
+
+
+def _lived(traces: Sequence[DecisionTrace]) -> Generator[tuple[Floats, Floats]]:
+    """Sleeves [K + 1, n] before and after each decision."""
+    first = traces[0]
+    track, returns = first.track, first.subject.market.returns[first.rows + 1]
+    keep = np.mean([1.0 - trace.rate for trace in traces], axis=0)
+    added = np.mean([trace.rate[:, None, None] * trace.gate[..., None] * trace.experts for trace in traces], axis=0)
+    held = np.zeros((added.shape[1] + 1, added.shape[2]))
+    held[-1] = track.drifted[0]
+    for t in range(len(added)):
+        before = held
+        if first.decided[t]:
+            held = keep[t] * held
+            held[:-1] += added[t]
+        held[-1] += track.weights[t] - held.sum(0)
+        yield before, held
+        held = held * (1.0 + returns[t]) / (1.0 + track.gross[t])
 
 
 def contributions(parts: Sleeves, net: Floats, year: int = TRADING_YEAR) -> tuple[Contribution, ...]:

@@ -36,11 +36,10 @@ def critic_atoms(subject: Subject, state: State, weights: Floats) -> Floats:
 
 @torch.no_grad()
 def many_atoms(subject: Subject, state: State, weights: Floats) -> Floats:
-    """The same for A portfolios a state, [B, A, n] -> [B, A, N_q]."""
-    critic = subject.networks.critic
+    """The same for A portfolios a state, [B, A, n] -> [B, A, N_q]; of several critics the mean of each quantile."""
     actions: Tensor = torch.as_tensor(weights, dtype=torch.float32, device=subject.world.device)
-    atoms = lower_mean(critic.atoms(critic.embed(state), actions))
-    return atoms.sort(-1).values.double().cpu().numpy()
+    found = [lower_mean(critic.atoms(critic.embed(state), actions)) for critic in subject.critics]
+    return np.mean([atoms.sort(-1).values.double().cpu().numpy() for atoms in found], axis=0)
 
 
 def outlook(scene: DecisionTrace, place: int) -> Outlook:

@@ -12,7 +12,9 @@ plain one.
 
 import math
 from abc import ABC, abstractmethod
+from copy import copy
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +106,12 @@ class Actor(Computed, ABC):
         else:
             log_sigma = aim.new_zeros(len(aim), aim.shape[-1] - 1)
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
+
+    def whole(self) -> Self:
+        """The same weights, with the whole tilt deployed."""
+        found = copy(self)
+        found.confidence = 1.0
+        return found
 
     def by_actor(self, part: Tensor) -> Tensor:
         """[A W, ...] -> [A, W, ...]."""

@@ -9,12 +9,23 @@ from finflow.explanations.card import Card, Reason, Reasons
 from finflow.io.files import atomic_write
 from finflow.report.card_tables import (
     alternatives_table,
+    holding_table,
     outcome_names_table,
     outcome_table,
     tail_table,
     trade_table,
 )
-from finflow.report.card_words import basis, expects, familiar, flip_says, headline, leaders_say, percent, plain_name
+from finflow.report.card_words import (
+    basis,
+    expects,
+    familiar,
+    flip_says,
+    headline,
+    holding_says,
+    leaders_say,
+    percent,
+    plain_name,
+)
 from finflow.report.html import asset, templates
 from finflow.report.tables import Table, fact_table
 
@@ -29,6 +40,7 @@ STANDING = {
     "train": "A day of the train window: the policy was fitted on it. This shows how it decides, not how good it is.",
     "validation": "A day of the validation window, by which the checkpoint was selected.",
     "test": "",
+    "live": "A decision after the test window: what follows it was not known in training, selection or judgement.",
 }
 """A note for the reader on the window of a card."""
 
@@ -73,6 +85,8 @@ class CardView:
     key: str
     headline: str
     standing: str
+    holding: tuple[str, ...]
+    asked: tuple[Bar, ...]
     figures: tuple[tuple[str, str, str], ...]
     gate: tuple[Bar, ...]
     gauges: tuple[Gauge, ...]
@@ -125,6 +139,10 @@ def card_view(card: Card) -> CardView:
         key=f"card-{card.date}",
         headline=headline(card),
         standing=STANDING[card.window],
+        holding=() if card.holding is None else holding_says(card.holding),
+        asked=()
+        if card.holding is None
+        else signed_bars([(name, part, "") for name, part in card.holding.asked.items()]),
         figures=(
             ("Turnover", percent(card.turnover), "of wealth, two-way"),
             ("Cost", basis(card.cost), "of wealth"),
@@ -147,8 +165,15 @@ def card_view(card: Card) -> CardView:
             "trades": trade_table(card),
             "tail": tail_table(card),
             "alternatives": alternatives_table(card),
-            "outcome": outcome_table(card),
-            "names": outcome_names_table(card),
+            **(
+                {}
+                if card.outcome is None
+                else {
+                    "outcome": outcome_table(card, card.outcome),
+                    "names": outcome_names_table(card, card.outcome),
+                }
+            ),
+            **({} if card.holding is None else {"holding": holding_table(card, card.holding)}),
             "provenance": fact_table(f"card-{card.date}-provenance", _provenance(card)),
         },
     )
@@ -165,7 +190,7 @@ def signed_bars(rows: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:
     bars: list[Bar] = []
     for label, value, note in rows:
         width = 50 * abs(value) / reach
-        text = f"{1e4 * value:+.2f} bp" if reach < 0.01 else f"{100 * value:+.2f} %"
+        text = f"{1e4 * value:+z.2f} bp" if reach < 0.01 else f"{100 * value:+z.2f} %"
         bars.append(Bar(label, text, note, 50 - width if value < 0 else 50.0, width, value < 0))
     return tuple(bars)
 
@@ -222,4 +247,7 @@ def _outlook(card: Card) -> OutlookView:
 
 def _provenance(card: Card) -> dict[str, Any]:
     known = "all above but calibration and outcome was known by then"
-    return {"as of": f"close of {card.date}; {known}"} | {k.replace("_", " "): v for k, v in card.provenance.items()}
+    told = {
+        k.replace("_", " "): ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in card.provenance.items()
+    }
+    return {"as of": f"close of {card.date}; {known}", **told}

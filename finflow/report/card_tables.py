@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from finflow.explanations.card import Card, Line
+from finflow.explanations.card import Card, Line, Outcome
+from finflow.explanations.holding import Holding
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
 
 LINES = 24
 """Names that a table lists; the others are summed in one row."""
+UNSEEN = 5e-6
+"""What a rule of the ledger added to a weight, and the table would round to nothing, is left out."""
 FAINT = 1e-4
 """Parts of a trade are shaded relative to the largest, at least a basis point, so that a held day stays white."""
 
@@ -55,6 +58,27 @@ def _tinted(part: float, largest: float) -> Cell:
     """Basis points, shaded by their size against the largest of a name; cash and sums may be beyond it."""
     tint = min(max(part / largest, -1.0), 1.0)
     return replace(signed(part, 2, 1e4), tint=tint)
+
+
+def holding_table(card: Card, found: Holding) -> Table:
+    """From what was held, over what each expert wanted, to what is held: the last column sums to the weight."""
+    rows = [Row((Cell("held before"), Cell(""), Cell(""), signed(found.before, 3, 100)))]
+    for name, (share, own) in found.experts.items():
+        part = found.rate * share * (own - found.before)
+        rows.append(Row((Cell(name), number(share, 1, 100), number(own, 2, 100), signed(part, 3, 100))))
+    rows += [
+        Row((Cell(name), Cell(""), Cell(""), signed(part, 3, 100)))
+        for name, part in found.rules.items()
+        if abs(part) >= UNSEEN
+    ]
+    rows.append(Row((Cell("held after"), Cell(""), Cell(""), signed(found.weight, 3, 100)), "policy", group=True))
+    columns = (
+        Column("That day", numeric=False),
+        Column("Gate share", "%"),
+        Column(f"Its {found.asset}", "% of wealth"),
+        Column("Part", "points"),
+    )
+    return Table(f"card-{card.date}-holding", columns, tuple(rows))
 
 
 def tail_table(card: Card) -> Table:
@@ -111,21 +135,21 @@ def alternatives_table(card: Card) -> Table:
     return Table(f"card-{card.date}-alternatives", columns, tuple(rows))
 
 
-def outcome_table(card: Card) -> Table:
-    """Returns of the decision and of its alternatives, without later trades."""
+def outcome_table(card: Card, outcome: Outcome) -> Table:
+    """Returns of what was done and of what else could have been, left alone."""
     rows = [
         Row((Cell(name), signed(one, 2, 100), signed(later, 2, 100)), "policy" if i == 0 else "")
-        for i, (name, (one, later)) in enumerate(card.outcome.alternatives.items())
+        for i, (name, (one, later)) in enumerate(outcome.alternatives.items())
     ]
     columns = (
         Column("What", numeric=False),
         Column("Next day", "%"),
-        Column(f"{card.outcome.days} closes", "%, left alone"),
+        Column(f"{outcome.days} closes", "%, left alone"),
     )
     return Table(f"card-{card.date}-outcome", columns, tuple(rows))
 
 
-def outcome_names_table(card: Card) -> Table:
+def outcome_names_table(card: Card, outcome: Outcome) -> Table:
     """Returns of the names that were traded most."""
     places = sorted(range(len(card.lines) - 1), key=lambda i: -abs(card.lines[i].trade))[:8]
     rows = [
@@ -133,8 +157,8 @@ def outcome_names_table(card: Card) -> Table:
             (
                 Cell(card.lines[i].asset),
                 signed(card.lines[i].trade, 2, 1e4),
-                signed(card.outcome.next[i], 2, 100),
-                signed(card.outcome.later[i], 2, 100),
+                signed(outcome.next[i], 2, 100),
+                signed(outcome.later[i], 2, 100),
             )
         )
         for i in places
@@ -143,6 +167,6 @@ def outcome_names_table(card: Card) -> Table:
         Column("Name", numeric=False),
         Column("Trade", "bp of wealth"),
         Column("Next day", "%"),
-        Column(f"{card.outcome.days} closes", "%"),
+        Column(f"{outcome.days} closes", "%"),
     )
     return Table(f"card-{card.date}-names", columns, tuple(rows))

@@ -2,6 +2,7 @@
 
 from finflow.explanations.card import Card
 from finflow.explanations.counterfactual import Flip, Move
+from finflow.explanations.holding import Holding
 
 SMALL = 5e-5
 """Smaller trades than half a basis point are left out of the sentences."""
@@ -32,6 +33,23 @@ def headline(card: Card) -> str:
     rest = f", and {others} smaller trade{'s' if others > 1 else ''}" if others else ""
     text = ", ".join(words) + rest
     return f"{text[0].upper()}{text[1:]}."
+
+
+def holding_says(found: Holding) -> tuple[str, ...]:
+    """Why a holding is as large as it is: its trades and drift, the way to the aim, the rules, and its costs."""
+    away = "as far as it was asked" if found.rate == 1.0 else f"{percent(found.rate)} of the way"
+    rules = [f"{name} {1e4 * part + 0.0:+.2f} bp" for name, part in found.rules.items() if abs(part) >= SMALL / 100]
+    return (
+        f"{found.asset} is {percent(found.weight)} of wealth. Before the close of {found.since} it was "
+        f"{percent(found.start)}; from then on trades added {100 * found.traded:+z.2f} points, prices "
+        f"{100 * found.drift:+z.2f}.",
+        f"The aim is {percent(found.aim)}: each expert's own weight for it, times its share of the gate. From "
+        f"{percent(found.before)} before, it went {away}, to {percent(found.target)}.",
+        f"Of the ledger's rules: {', '.join(rules)}." if rules else "No rule of the ledger changed that.",
+        f"Costs change no weight, they are paid from all wealth: {basis(found.cost)} for its trade that day, "
+        f"{basis(found.cost_since)} for all since {found.since}. The trading rate was learnt "
+        f"where a trade costs {1e4 * found.cost_rate:g} bp.",
+    )
 
 
 def plain_name(label: str) -> str:

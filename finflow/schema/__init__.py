@@ -203,6 +203,8 @@ class Config(Schema):
     """A day, or [first,last]; null: the test window."""
     top: Annotated[Count | None, Role.REQUEST, ReadBy("explain")]
     """As many of the largest trades; null: every day of `date`, or the largest trade."""
+    ticker: Annotated[Text | None, Role.REQUEST, ReadBy("explain")]
+    """A name whose holding is explained: why its weight is what it is; without `date` at the newest close."""
     episodes: Annotated[Count, Role.REQUEST, ReadBy("collect")]
     """Episodes that are collected."""
     out: Annotated[Text, Role.REQUEST, ReadBy("collect")]

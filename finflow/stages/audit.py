@@ -95,7 +95,7 @@ def _checks(trained: Trained, rows: Rows) -> tuple[Check, ...]:
     subject = Subject(
         prices=prices,
         env=own.env.model_copy(update={"periods_per_year": prepared.market.calendar.year}),  # a cut shortens the count
-        actor=trained.policy.actor,
+        actor=trained.networks.actor,
         scaling=prepared.scaling,
         accounting=prepared.accounting,
         reward=prepared.world.reward,

@@ -1,97 +1,143 @@
-"""Target weights and trades for the latest date in the data; no return is shown."""
+"""Target weights and trades for the latest date in the data; of earlier decisions, what became of them."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import SUMMARY
 from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.artifacts.runs import opened_by
+from finflow.artifacts.runs import noted_heads, opened_by
 from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
-from finflow.data.market import FROZEN, Market, Window
-from finflow.envs.ledger import book, execute
 from finflow.errors import ConfigError
+from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats
-from finflow.io.files import atomic_write, read_json
+from finflow.explanations.alternatives import EQUAL, HOLD
+from finflow.explanations.card import Card
+from finflow.io.files import atomic_json, atomic_write, read_json
+from finflow.report.card import write_card
 from finflow.schema import Config
-from finflow.stages.loaded_run import Trained, judging, load_trained, single_run
+from finflow.stages.explaining import card_paths
+from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
+from finflow.stages.loaded_run import judging
 from finflow.stages.results import DecideResult, Trade
-from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
+from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
+from finflow.stages.ticket import Holdings, Order, read_holdings, ticket
 from finflow.tracking.console import warn
 
 UNQUOTED = "no price yet: held"
+SHOWN = 5
+"""Earlier decisions of which it is said what became of them."""
 
 
 def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     """Decide at the last close, and write an order ticket from what is held.
 
     `capital` alone is cash. Without either the policy's model portfolio is followed from the start of its test window
-    to the last close.
+    to the last close. The decision has a card, and a line in the log of its policy's decisions.
 
     Raises
     ------
-    ConfigError, DataError, StorageError
+    ConfigError, DataError, StorageError, AuditError
         One line each, see `finflow.errors`.
     """
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        trained = load_trained(config, single_run(config), config.env.end)
-    if trained.past.changed is not None:
-        warn(f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since")
-    prepared, own = trained.prepared, judging(config, trained)
+        groups = load_groups(config, config.env.end)
+    group = groups[-1]  # of a walk-forward the newest fold is the one that goes on
+    trained, folders = group.first, tuple(run.folder for each in groups for run in each.runs)
+    for run in group.runs:
+        if run.past.changed is not None:
+            warn(f"run={run.folder}: trained on other data: the {run.past.changed} changed since")
+    prepared, own = group.prepared, judging(config, trained)
     market = prepared.market
     prices = np.where(unquoted(market)[:-1], np.nan, market.close[-1])
     owned = _owned(config, market.assets, prices)
+    log = log_of(group)
+    noted = f"{log.path.parent.name}/{log.path.name}"
+    earlier = latest_by_date(log.entries(noted_heads(own.output_root, own.stage, noted)))
     with stopwatch.phase("decide"):
-        day, trades = latest_decision(trained, None if owned is None else owned.weights)
-        held, target = (np.array([getattr(trade, name) for trade in trades]) for name in ("held", "target"))
+        model = followed(group)
+        last, drawdown = int(model.rows[-1]), float(model.track.drawdown_before[-1])
+        trace = model if owned is None else decision_for(group, model, last, owned.weights, drawdown)
+        held, target = trace.track.drifted[-1], trace.track.weights[-1]
+        notes = [UNQUOTED if waits else "" for waits in unquoted(market)]
+        columns = zip(market.assets, held.tolist(), target.tolist(), notes, strict=True)
+        day, trades = str(market.dates[last]), tuple(Trade(*row) for row in columns)
         orders = ticket(
             market.assets, prices, held, target, capital=None if owned is None else owned.value,
             cost_rate=prepared.accounting.cost_rate, min_trade=config.min_trade, lot=config.lot,
         )  # fmt: skip
+        found = (realised(entry, market, prepared.accounting) for entry in earlier.values())
+        became = tuple(one for one in found if one is not None)[-SHOWN:]
+    with stopwatch.phase("explain"):
+        portfolio = model_portfolio(model) if owned is None else _portfolio(config)
+        card = live_explainer(group, trace, portfolio).card(len(trace.rows) - 1)
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, own)
-    rows = [
-        "asset,held,target,trade,note",
-        *(f"{t.asset},{t.held:.6f},{t.target:.6f},{t.trade:.6f},{t.note}" for t in trades),
-    ]
-    table = folder / "decision.csv"
-    atomic_write(table, ("\n".join(rows) + "\n").encode())
-    listed = folder / "orders.csv"
-    atomic_write(listed, _order_rows(orders).encode())
+    table, listed = folder / "decision.csv", folder / "orders.csv"
+    rows = [(t.asset, *(f"{x:z.6f}" for x in (t.held, t.target, t.trade)), t.note) for t in trades]
+    _write_rows(table, ("asset", "held", "target", "trade", "note"), rows)
+    _write_rows(listed, [field.name for field in fields(Order)], [astuple(order) for order in orders.orders])
+    if became:
+        _write_rows(
+            folder / "realised.csv", [field.name for field in fields(Realised)], [astuple(one) for one in became]
+        )
+    page, data = card_paths(folder, card.date)
+    write_card(page, card)
+    atomic_json(data, card.to_dict())
+    _, head = log.append({
+        "when": stopwatch.started, "date": day, "fingerprint": market.fingerprint, "weights": group.weights,
+        "runs": [f"{run.folder.parent.name}/{run.folder.name}" for run in group.runs], "owned": owned is not None,
+        "held": dict(zip(market.assets, held.tolist(), strict=True)),
+        "target": dict(zip(market.assets, target.tolist(), strict=True)),
+        "drawdown": drawdown, "expected": _expected(card),
+    })  # fmt: skip
     new_days = 0 if trained.past.changed else trained.past.new_days
+    runs = tuple(run.folder for run in group.runs)
     facts = {
-        CALENDAR: prepared.market.calendar.facts(),
-        "run": str(trained.folder),
+        CALENDAR: market.calendar.facts(),
+        "run": [str(run) for run in runs],
         "settings": {name: getattr(config, name) for name in ("run", "holdings", "capital", "min_trade", "lot")},
         "as_of": day,
         "new_days": new_days,
+        noted: head,
     }
     record = run_record(
-        own, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
+        own, market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
         finished=True, facts=facts,
     )  # fmt: skip
     write_run(folder, record)
-    said = None if trained.confidence is None else trained.confidence.line()
-    verdict = _verdict(trained)
+    said = confidence_lines(group.runs, "single" if len(runs) == 1 else "seeds")
+    verdict = _verdict(group)
     summary = {"verdict": verdict, "confidence": said, "targets": {t.asset: t.target for t in trades}}
     write_summary(folder, {"stage": "decide", "as_of": day, **summary, "ticket": asdict(orders)})
-    following = command_for("evaluate", trained.config, {"run": trained.folder})
-    decides = bool(prepared.market.decision[-1])
+    following = command_for("evaluate", trained.config, {"run": named(folders)})
     return DecideResult(
-        folder, day, trades, orders, owned is not None, table, listed, trained.folder, verdict, said, new_days,
-        following, decides,
+        folder, day, trades, orders, portfolio, owned is not None, table, listed, page, log.path, became, runs, verdict,
+        said, new_days, following, bool(market.decision[-1]),
     )  # fmt: skip
+
+
+def _portfolio(config: Config) -> str:
+    return "cash" if config.holdings is None else f"the holdings of {Path(config.holdings).name}"
+
+
+def _expected(card: Card) -> dict[str, float]:
+    """What the critic expected of a decision, as active log returns, see `Realised`."""
+    advantage = {one.name: -one.advantage / card.outlook.scale for one in card.alternatives}
+    return {
+        "discounted active return": card.outlook.mean / card.outlook.scale,
+        "beyond 1/N": advantage[EQUAL],
+        "beyond holding": advantage[HOLD],
+    }
 
 
 def _owned(config: Config, assets: Sequence[str], prices: Floats) -> Holdings | None:
@@ -106,56 +152,20 @@ def _owned(config: Config, assets: Sequence[str], prices: Floats) -> Holdings | 
     return Holdings(found.weights, found.value or config.capital)
 
 
-def _order_rows(orders: Ticket) -> str:
-    """`orders.csv`; blank where no capital is known."""
+def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """A CSV; blank where a value is None."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([field.name for field in fields(Order)])
-    table.writerows(astuple(order) for order in orders.orders)
-    return text.getvalue()
+    table.writerow(header)
+    table.writerows(rows)
+    atomic_write(path, text.getvalue().encode())
 
 
-def _verdict(trained: Trained) -> str | None:
-    """Verdict of the newest evaluation of this run alone, or of its fold in one of several."""
-    fold, test = trained.prepared.fold.name, trained.prepared.dates["test"]
-    sha256 = str(trained.summary.get("weights_sha256"))
-    place = opened_by(trained.config.output_root, sha256, fold, list(test))
+def _verdict(group: Group) -> str | None:
+    """Verdict of the newest evaluation of this policy alone, or of its fold in a walk-forward."""
+    fold, test = group.prepared.fold.name, group.prepared.dates["test"]
+    place = opened_by(group.first.config.output_root, group.weights, fold, list(test))
     if place is None:
         return None
     figures = read_json(place / (SUMMARY if (place / SUMMARY).exists() else "metrics.json"))
     return str(figures["verdict"]["line"]) if "verdict" in figures else None
-
-
-def latest_decision(trained: Trained, owned: Floats | None = None) -> tuple[str, tuple[Trade, ...]]:
-    """Date of the last close, and what the policy would hold after it, by asset, cash last.
-
-    Parameters
-    ----------
-    owned : [n] weights that are held there; None for those of the model portfolio. The drawdown is the model's. Cash
-        alone is a portfolio that is entered: the whole aim is bought, as at the start of a window.
-    """
-    prepared, policy = trained.prepared, trained.policy
-    market, accounting = prepared.market, prepared.accounting
-    last = len(market.dates) - 1
-    track = prepared.track(Window(prepared.fold.test.start, last + 1), policy.act)
-    pending = unquoted(market)
-    returns = np.where(pending, 0.0, market.returns[last])
-    booked = book(track.weights[-1], track.drifted[-1], returns, accounting.cost_rate)
-    held = booked.drifted[None] if owned is None else owned[None]
-    drawdown = np.maximum(track.drawdown_before[-1:] - np.log1p(booked.net[None]), 0.0)
-    rows = np.array([last])
-    entered = owned is not None and owned[-1] >= 1.0
-    if entered:
-        policy = GreedyPolicy(policy.actor, policy.world, {last})
-    target = policy.act(rows, held, drawdown)
-    status = np.where(pending, FROZEN, market.status[rows])
-    executed = execute(target, held, status, market.decision[rows] | entered, accounting)[0]
-    notes = [UNQUOTED if waits else "" for waits in pending]
-    columns = zip(market.assets, held[0], executed, notes, strict=True)
-    return str(market.dates[last]), tuple(Trade(name, float(h), float(t), note) for name, h, t, note in columns)
-
-
-def unquoted(market: Market) -> NDArray[np.bool_]:
-    """[n] names that lack a price in the newest row alone: more often late than delisted, so they are held."""
-    priced = np.isfinite(market.close)
-    return np.append(priced[-2] & ~priced[-1], False)

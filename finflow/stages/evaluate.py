@@ -9,7 +9,7 @@ from typing import Any
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
-from finflow.artifacts.runs import HEAD, JUDGED, named_runs, noted_openings
+from finflow.artifacts.runs import HEAD, JUDGED, noted_heads
 from finflow.config import run_folder, to_yaml
 from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
@@ -23,10 +23,10 @@ from finflow.schema import Config
 from finflow.stages.explaining import explain_judged
 from finflow.stages.judged_before import JUDGEMENT, judged_before, judgement_of, keep
 from finflow.stages.judging import Judged, judge_runs
-from finflow.stages.loaded_run import Trained, judging, load_trained, require_same_past
+from finflow.stages.loaded_run import Trained, judging, require_same_past
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
-from finflow.stages.run_groups import confidence_lines, kind_of, labels
+from finflow.stages.run_groups import confidence_lines, labels, load_runs, named
 from finflow.tracking.console import warn
 
 
@@ -51,12 +51,11 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         raise ConfigError("audit=true: keeps the test window shut; call finflow.audit, or evaluate without it")
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        runs = [load_trained(config, run) for run in named_runs(config.run)]
+        runs, kind = load_runs(config)
         for run in runs:
             require_same_past(run)
-        kind = kind_of(runs)
         sectors = _sectors(config, runs)
-        verify_openings(Path(config.output_root), noted_openings(config.output_root))
+        verify_openings(Path(config.output_root), noted_heads(config.output_root, "evaluate", HEAD))
     first = runs[0]
     own = judging(config, first)
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
@@ -75,7 +74,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         keep(folder, judged)
         _write_tables(folder, judged)
         atomic_json(folder / "explanations.json", overview.to_dict())
-    following = command_for("decide", first.config, {"run": first.folder})
+    traded = [run.folder for run in runs] if kind != "comparison" else [first.folder]
+    following = command_for("decide", first.config, {"run": named(traded)})
     facts = {
         CALENDAR: first.prepared.market.calendar.facts(),
         "run": [str(run.folder) for run in runs],

@@ -1,5 +1,6 @@
 """Decision cards of a run, from the files of its evaluation; the test window is not opened again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,18 @@ from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
 from finflow.data.market import Window
 from finflow.errors import ConfigError
+from finflow.evaluation.decision_log import by_name, latest_by_date
 from finflow.explanations.card import Card, Explainer
+from finflow.explanations.decision_trace import REPRODUCED
 from finflow.io.files import atomic_json
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track
-from finflow.stages.loaded_run import Trained, judging, load_trained, require_same_past, single_run
+from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
+from finflow.stages.loaded_run import judging, require_same_past
 from finflow.stages.results import ExplainResult
+from finflow.stages.run_groups import Group, load_groups, named
+from finflow.tracking.console import warn
 
 WINDOWS = ("train", "validation", "test")
 
@@ -26,7 +32,9 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     """Make a card, as a page and as JSON, for each decision that `date` and `top` choose.
 
     `date` is a day or `[first, last]`, null the test window; `top` keeps the largest trades among them, the first
-    purchase of the window apart. Neither: the largest trade of the test window.
+    purchase of the window apart. Neither: the largest trade of the test window. Days after the test window, up to the
+    newest close, are explained as `decide` decided them. With `ticker` the cards say why that name's holding is what
+    it is; without `date` then that of the newest close.
 
     Raises
     ------
@@ -37,17 +45,14 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     """
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        trained = load_trained(config, single_run(config))
-        require_same_past(trained)
-        name, first, last = asked_window(config, trained)
-        track = window_track(trained, name)
-        if track is None:
-            raise ConfigError(
-                f"run={trained.folder}: the test window, from {trained.prepared.dates['test'][0]} on, has not been"
-                f" opened for this run; run: {command_for('evaluate', trained.config, {'run': trained.folder})}"
-            )
-        explainer = explainer_of(trained, name, track, gauges_of(trained))
-        places = chosen_places(config, explainer, first, last)
+        groups = load_groups(config)
+        for run in (run for group in groups for run in group.runs):
+            require_same_past(run)
+        assets = groups[0].prepared.market.assets[:-1]
+        if config.ticker is not None and config.ticker not in assets:
+            raise ConfigError(f"ticker={config.ticker}: no name of the run; known here: {', '.join(assets)}")
+        chosen = chosen_decisions(config, groups)
+    trained = groups[0].first
     own = judging(config, trained)
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,8 +60,8 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     cards: list[Card] = []
     pages: list[Path] = []
     with stopwatch.phase("explain"):
-        for place in places:
-            card = explainer.card(place)
+        for explainer, place in chosen:
+            card = explainer.card(place, config.ticker)
             page, data = card_paths(folder, card.date)
             write_card(page, card)
             atomic_json(data, card.to_dict())
@@ -66,8 +71,8 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     calendar = trained.prepared.market.calendar.facts()
     facts = {
         CALENDAR: calendar,
-        "run": str(trained.folder),
-        "settings": {"run": config.run, "date": config.date, "top": config.top},
+        "run": [str(run.folder) for group in groups for run in group.runs],
+        "settings": {name: getattr(config, name) for name in ("run", "date", "top", "ticker")},
     }
     record = run_record(
         own, trained.prepared.market.fingerprint, trained.prepared.dates, own.seed, trained.record.get("parent"),
@@ -75,36 +80,102 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     )  # fmt: skip
     write_run(folder, record)
     shown = [{"date": c.date, "turnover": c.turnover, "focus": c.focus, "leader": c.leader} for c in cards]
-    write_summary(folder, {"stage": "explain", "window": name, "cards": shown})
-    following = command_for("decide", trained.config, {"run": trained.folder})
-    return ExplainResult(folder, tuple(cards), tuple(pages), index, trained.folder, following)
+    write_summary(folder, {"stage": "explain", "window": cards[0].window, "cards": shown})
+    folders = tuple(run.folder for group in groups for run in group.runs)
+    following = command_for("decide", trained.config, {"run": named(folders)})
+    return ExplainResult(folder, tuple(cards), tuple(pages), index, folders, following)
 
 
-def asked_window(config: Config, trained: Trained) -> tuple[str, int, int]:
-    """Window of the given days, and their first and last row.
+def chosen_decisions(config: Config, groups: Sequence[Group]) -> list[tuple[Explainer, int]]:
+    """Explainers, and the places in their scenes of the decisions to explain, by date; of `top` by size.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such decision, or it lies in a test window that no evaluation has opened.
+    """
+    if config.date is not None or config.ticker is not None:
+        newest = str(groups[-1].prepared.market.dates[-1])
+        group, name, first, last = asked_window(config.date or newest, groups)
+        if name == LIVE:
+            return _live_decisions(config, group, first, last)
+        explainer = _explainer(groups, group, name)
+        return [(explainer, place) for place in chosen_places(config, explainer, first, last)]
+    found: list[tuple[Explainer, int]] = []
+    for group in groups:
+        explainer = _explainer(groups, group, "test")
+        rows = group.prepared.fold.test.decisions
+        found += [(explainer, place) for place in chosen_places(config, explainer, rows[0], rows[-1])]
+    found.sort(key=lambda one: -one[0].scene.track.turnover[one[1]])
+    return found[: config.top or 1]
+
+
+def _live_decisions(config: Config, group: Group, first: int, last: int) -> list[tuple[Explainer, int]]:
+    """Decisions after the test window: as `decide` logged them, else those of the model portfolio."""
+    model = followed(group)
+    whole = live_explainer(group, model, model_portfolio(model))
+    logged = latest_by_date(log_of(group).entries())
+    market = group.prepared.market
+    found: list[tuple[Explainer, int]] = []
+    for place in chosen_places(config, whole, first, last):
+        row = int(model.rows[place])
+        entry = logged.get(str(market.dates[row]))
+        held = None if entry is None else by_name(entry["held"], market.assets)
+        if entry is None or held is None:
+            found.append((whole, place))
+            continue
+        trace = decision_for(group, model, row, held, entry["drawdown"]) if entry["owned"] else model
+        here = 0 if entry["owned"] else place
+        apart = np.abs(trace.track.weights[here] - by_name(entry["target"], market.assets)).max()
+        if apart > REPRODUCED:
+            warn(f"date={market.dates[row]}: comes out {apart:.1e} from what decide logged: the data changed since")
+        words = f"decision {entry['number']} of {log_of(group).path.name}"
+        explainer = live_explainer(group, trace, f"what was held at {words}") if entry["owned"] else whole
+        found.append((explainer, here))
+    return found
+
+
+def _explainer(groups: Sequence[Group], group: Group, name: str) -> Explainer:
+    track = window_track(group, name)
+    if track is None:
+        folders = [run.folder for each in groups for run in each.runs]
+        command = command_for("evaluate", group.first.config, {"run": named(folders)})
+        raise ConfigError(
+            f"run={group.first.folder}: the test window, from {group.prepared.dates['test'][0]} on, has not been"
+            f" opened for {'this run' if len(folders) == 1 else 'these runs'}; run: {command}"
+        )
+    return explainer_of(group, name, track, gauges_of(group.first))
+
+
+def asked_window(asked: str | Sequence[str], groups: Sequence[Group]) -> tuple[Group, str, int, int]:
+    """Policy and window that the days asked for lie in, and the first and last row of them.
+
+    Of several folds the one whose test window holds them, as in a walk-forward; else the last that knows them.
 
     Raises
     ------
     ConfigError
         If a day is no trading day, lies between the windows, or the days lie in several.
     """
-    fold, dates = trained.prepared.fold, trained.prepared.market.dates
-    if config.date is None:
-        rows = fold.test.decisions
-        return "test", rows[0], rows[-1]
-    if isinstance(config.date, str):
-        first = last = _row(config.date, dates)
+    dates = groups[0].prepared.market.dates
+    if isinstance(asked, str):
+        first = last = _row(asked, dates)
     else:
-        days = [np.datetime64(day, "D") for day in config.date]
+        days = [np.datetime64(day, "D") for day in asked]
         first, last = int(np.searchsorted(dates, days[0])), int(np.searchsorted(dates, days[1], side="right")) - 1
         if first > last:
-            raise ConfigError(f"date=[{','.join(config.date)}]: no trading day in it; write [first,last]")
-    for name in WINDOWS:
-        window: Window = getattr(fold, name)
-        if first in window.decisions and last in window.decisions:
-            return name, first, last
-    spans = (f"{name} {dates[w.start - 1]} to {dates[w.stop - 2]}" for name in WINDOWS for w in [getattr(fold, name)])
-    shown = config.date if isinstance(config.date, str) else f"[{','.join(config.date)}]"
+            raise ConfigError(f"date=[{','.join(asked)}]: no trading day in it; write [first,last]")
+    for name in reversed(WINDOWS):
+        for group in reversed(groups):
+            window: Window = getattr(group.prepared.fold, name)
+            if first in window.decisions and last in window.decisions:
+                return group, name, first, last
+    fold = groups[-1].prepared.fold
+    if first >= fold.test.stop - 1:
+        return groups[-1], LIVE, first, last
+    spans = [f"{name} {dates[w.start - 1]} to {dates[w.stop - 2]}" for name in WINDOWS for w in [getattr(fold, name)]]
+    spans.append(f"{LIVE} {dates[fold.test.stop - 1]} to {dates[-1]}")
+    shown = asked if isinstance(asked, str) else f"[{','.join(asked)}]"
     raise ConfigError(f"date={shown}: not inside one window's decisions; those of this run are {', '.join(spans)}")
 
 

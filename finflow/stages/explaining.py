@@ -18,7 +18,7 @@ from finflow.explanations.overview import Overview, overview
 from finflow.schema import part_of
 from finflow.schema.roles import Role
 from finflow.stages.loaded_run import Trained
-from finflow.stages.run_groups import Kind, by_fold
+from finflow.stages.run_groups import Group, Kind, groups_of
 
 CARDS = 3
 """Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
@@ -26,12 +26,12 @@ _WHAT_IT_IS = set(Role) - {Role.OUTPUT, Role.HOST, Role.SPEED, Role.PRECISION, R
 """All but where and how a run was made. It could do without commands and names; hashes of earlier cards hold them."""
 
 
-def subject_of(trained: Trained) -> Subject:
-    """The run's policy on its market."""
-    prepared = trained.prepared
+def subject_of(group: Group) -> Subject:
+    """A group's policy on its market."""
+    prepared, critics = group.prepared, tuple(run.networks.critic for run in group.runs)
     return Subject(
-        prepared.market, prepared.fold, prepared.world, prepared.spec, trained.networks, trained.policy,
-        trained.config.algo.gamma,
+        prepared.market, prepared.fold, prepared.world, prepared.spec, group.policy, critics,
+        group.first.config.algo.gamma,
     )  # fmt: skip
 
 
@@ -42,48 +42,58 @@ def gauges_of(trained: Trained) -> Gauges:
     return regime_gauges(market_index(load_prices(env), env), env.regimes, calendar)
 
 
-def provenance_of(trained: Trained) -> dict[str, Any]:
-    """Facts of a card that stay the same wherever and whenever it is made."""
-    own, market = trained.config, trained.prepared.market
+def provenance_of(group: Group) -> dict[str, Any]:
+    """Facts of a card that stay the same wherever and whenever it is made; of seeds averaged those of each."""
+    market, env = group.prepared.market, group.first.config.env
+
+    def each(facts: Sequence[Any]) -> Any:
+        return facts[0] if len(facts) == 1 else list(facts)
+
+    owns = [run.config for run in group.runs]
+    places = [run.folder for run in group.runs]
     return {
-        "run": f"{own.stage}/{trained.folder.parent.name}/{trained.folder.name}",
-        "data": f"{own.env.source}, {market.dates[0]} to {market.dates[-1]}",
+        "run": each([f"{own.stage}/{at.parent.name}/{at.name}" for own, at in zip(owns, places, strict=True)]),
+        "data": f"{env.source}, {market.dates[0]} to {market.dates[-1]}",
         "data_fingerprint": market.fingerprint,
-        "config_hash": digest(part_of(own.model_dump(), _WHAT_IT_IS)),
-        "weights_sha256": trained.summary.get("weights_sha256"),
-        "fold": trained.prepared.fold.name,
-        "seed": own.seed,
+        "config_hash": each([digest(part_of(own.model_dump(), _WHAT_IT_IS)) for own in owns]),
+        "weights_sha256": each(group.weights),
+        "fold": group.prepared.fold.name,
+        "seed": each([own.seed for own in owns]),
     }
 
 
-def window_track(trained: Trained, name: str) -> Track | None:
+def window_track(group: Group, name: str) -> Track | None:
     """Track of a window: as an evaluation stored it for the test window, None where none did; else followed anew."""
-    prepared = trained.prepared
+    prepared = group.prepared
     window: Window = getattr(prepared.fold, name)
     if name != "test":
-        return prepared.track(window, trained.policy.act)
-    digest_of = str(trained.summary.get("weights_sha256"))
-    folder = opened_by(trained.config.output_root, digest_of, prepared.fold.name, list(prepared.dates["test"]))
+        return prepared.track(window, group.policy.act)
+    root, test = group.first.config.output_root, list(prepared.dates["test"])
+    folder = opened_by(root, group.weights, prepared.fold.name, test)
     return None if folder is None else read_track(folder, prepared.market, window, prepared.accounting.cost_rate)
 
 
-def explainer_of(trained: Trained, name: str, track: Track, gauges: Gauges) -> Explainer:
+def explainer_of(group: Group, name: str, track: Track, gauges: Gauges) -> Explainer:
     """Explains decisions of one window as `track` holds them."""
-    scene = make_scene(subject_of(trained), getattr(trained.prepared.fold, name), track)
-    judge = None if name == "test" else _judge(trained, name, scene)
-    return Explainer(scene, name, gauges, provenance_of(trained), trained.config.seed, judge)
+    scene = make_scene(subject_of(group), getattr(group.prepared.fold, name), track)
+    judge = None if name == "test" else judge_of(group, name, scene)
+    return Explainer(scene, name, gauges, provenance_of(group), group.first.config.seed, judge)
 
 
-def _judge(trained: Trained, name: str, scene: DecisionTrace) -> tuple[str, DecisionTrace]:
-    """The test window where an evaluation has opened it, else validation."""
-    test = window_track(trained, "test")
+def judge_of(group: Group, name: str, scene: DecisionTrace) -> tuple[str, DecisionTrace]:
+    """Window that judges the critic for cards of window `name`, whose trace is `scene`, and its trace.
+
+    The test window where an evaluation has opened it on the same data, else validation.
+    """
+    same = all(run.past.changed is None and run.past.readjusted is None for run in group.runs)
+    test = window_track(group, "test") if same else None
     if test is not None:
-        return "test", make_scene(scene.subject, trained.prepared.fold.test, test)
+        return "test", make_scene(subject_of(group), group.prepared.fold.test, test)
     if name == "validation":
         return name, scene
-    track = window_track(trained, "validation")
+    track = window_track(group, "validation")
     assert track is not None
-    return "validation", make_scene(scene.subject, trained.prepared.fold.validation, track)
+    return "validation", make_scene(subject_of(group), group.prepared.fold.validation, track)
 
 
 def explain_judged(
@@ -97,25 +107,28 @@ def explain_judged(
 
     Parameters
     ----------
-    tracks : of each window, the policy's: one, or as many as folds were stitched, in the order of `by_fold`.
+    tracks : of each window, the policy's: one, or as many as folds were stitched, in the order of `groups_of`.
     labels : short names of the windows.
     sectors : of the risky names, where they are given.
     """
-    if kind == "seeds":
-        scenes = [make_scene(subject_of(run), run.prepared.fold.test, tracks[0], check=False) for run in runs]
-        return overview([scenes], {}, 0, sectors)
-    if kind == "ensemble":
-        groups = zip(by_fold(runs).values(), tracks, strict=True)
-        windows = [[make_scene(subject_of(run), run.prepared.fold.test, track, check=False) for run in group]
-                   for group, track in groups]  # fmt: skip
-        return overview(windows, {}, 0, sectors)
-    judged = [group[0] for group in by_fold(runs).values()] if kind == "folds" else [runs[0]]
+    groups = groups_of(runs, kind)[: len(tracks)]
+    names = [groups[0].label] if kind == "seeds" else labels
     gauges = gauges_of(runs[0])
     explainers = {
-        label: explainer_of(run, "test", track, gauges)
-        for label, run, track in zip(labels, judged, tracks, strict=False)
+        name: explainer_of(group, "test", track, gauges)
+        for name, group, track in zip(names, groups, tracks, strict=False)
     }
-    return overview([[one.scene] for one in explainers.values()], explainers, CARDS, sectors)
+    windows = [
+        [one.scene] if len(group.runs) == 1 else _each_seed(group, one.scene)
+        for group, one in zip(groups, explainers.values(), strict=True)
+    ]
+    return overview(windows, explainers, CARDS, sectors)
+
+
+def _each_seed(group: Group, scene: DecisionTrace) -> list[DecisionTrace]:
+    """What each seed says along the common track: how the inputs that matter depend on the seed is seen there."""
+    subjects = [subject_of(Group((run,))) for run in group.runs]
+    return [make_scene(subject, scene.window, scene.track, check=False) for subject in subjects]
 
 
 def card_paths(folder: Path, date: str) -> tuple[Path, Path]:

@@ -15,9 +15,9 @@ from finflow.evaluation.test_window_log import count_openings
 from finflow.io.files import read_json
 from finflow.schema import Config
 from finflow.stages.explaining import provenance_of
-from finflow.stages.judging import Judged, together
+from finflow.stages.judging import Judged
 from finflow.stages.loaded_run import Trained
-from finflow.stages.run_groups import Kind, by_fold
+from finflow.stages.run_groups import Group, Kind, by_fold
 from finflow.tracking.console import warn
 
 JUDGEMENT = "judgement"
@@ -27,7 +27,7 @@ JUDGEMENT = "judgement"
 def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
     """All that an evaluation's result follows from, for `run.json`: the runs in their order, data, and statistics."""
     return {
-        "runs": [digest(provenance_of(run) | {"run": ""}) for run in runs],
+        "runs": [digest(provenance_of(Group((run,))) | {"run": ""}) for run in runs],
         "kind": kind,
         **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
     }
@@ -69,7 +69,7 @@ def _rebuilt(config: Config, runs: Sequence[Trained], stored: Stored, head: str)
     groups = list(by_fold(runs).values()) if stored.folds else [list(runs)]
     evaluation = replace(stored.evaluation, window_opened=opened)
     parts = [
-        Part(own, group[0].prepared, together(group).act)
+        Part(own, group[0].prepared, Group(tuple(group)).policy.act)
         for own, group in zip(stored.folds or (evaluation,), groups, strict=True)
     ]
     return Judged(evaluation, parts, stored.study, head)

@@ -15,13 +15,13 @@ from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.result import Evaluation, Member, Study, Track
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.evaluation.stitching import Part, join, stitch
-from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Policy
+from finflow.evaluation.task import POLICY, Bootstrap, Candidate
 from finflow.evaluation.test_window_log import record_opening
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.schema.env import Env
 from finflow.stages.loaded_run import Trained
-from finflow.stages.run_groups import AveragedPolicy, Kind, by_fold, labels
+from finflow.stages.run_groups import Group, Kind, groups_of, labels
 
 SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
 
@@ -43,11 +43,11 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
     head = openings[-1][1]
     first, names, bootstrap = runs[0], labels(runs, kind), _bootstrap(config, runs[0])
     if kind == "single":
-        part = _part(config, first, first.policy, opened)
+        part = _part(config, Group((first,)), opened)
         return Judged(part.evaluation, [part], None, head)
     if kind in ("folds", "ensemble"):
-        groups = by_fold(runs)
-        parts = [_part(config, group[0], together(group), opened) for group in groups.values()]
+        groups = groups_of(runs, kind)
+        parts = [_part(config, group, opened) for group in groups]
         members = tuple(
             Member(name, part.evaluation.metrics[POLICY], part.evaluation.verdict)
             for name, part in zip(names, parts, strict=True)
@@ -56,25 +56,20 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
         if kind == "folds":
             return Judged(whole, parts, Study("folds", members, None, False), head)
         # Each seed's own walk-forward, over the same days as the ensemble's.
-        own = zip(*groups.values(), strict=True)
+        own = zip(*(group.runs for group in groups), strict=True)
         walked = {f"seed {of_seed[0].config.seed}": join([_track(run) for run in of_seed]) for of_seed in own}
         seeds = _members(walked, whole, bootstrap)
         return Judged(whole, parts, Study("folds", members, *_middle(bootstrap, seeds), seeds=seeds), head)
     tracks = {name: _track(run) for name, run in zip(names, runs, strict=True)}
     if kind == "seeds":
-        part = _part(config, first, together(runs), opened)
+        part = _part(config, Group(tuple(runs)), opened)
         members = _members(tracks, part.evaluation, bootstrap)
         return Judged(part.evaluation, [part], Study("seeds", members, *_middle(bootstrap, members)), head)
     others = dict(list(tracks.items())[1:])
-    part = _part(config, first, first.policy, opened, others)
+    part = _part(config, Group((first,)), opened, others)
     members = _members(tracks, part.evaluation, bootstrap)
     chosen = selection_of(tracks, part.evaluation.baselines[part.evaluation.verdict.opponent])
     return Judged(part.evaluation, [part], Study("comparison", members, None, False, chosen), head)
-
-
-def together(runs: Sequence[Trained]) -> Policy:
-    """The policy of one run, or of several seeds averaged."""
-    return runs[0].policy if len(runs) == 1 else AveragedPolicy([run.policy for run in runs])
 
 
 def _middle(bootstrap: Bootstrap, seeds: Sequence[Member]) -> tuple[tuple[float, float, float] | None, bool]:
@@ -94,9 +89,8 @@ def _open(config: Config, run: Trained, when: str) -> tuple[int, str]:
     return opening.count, opening.head
 
 
-def _part(
-    config: Config, run: Trained, policy: Policy, opened: dict[str, int], others: dict[str, Track] | None = None
-) -> Part:
+def _part(config: Config, group: Group, opened: dict[str, int], others: dict[str, Track] | None = None) -> Part:
+    run, policy = group.first, group.policy
     prepared, own = run.prepared, run.config
     whole = run.policy.at_whole_tilt()  # parts of a policy that abstains have no effect
     decisions = prepared.fold.validation.decisions
@@ -107,7 +101,7 @@ def _part(
         policy,
         prepared.scaling,
         prepared.spec.experts,
-        variants=taken if policy is run.policy else {},  # an average of runs has no single gate
+        variants=taken if len(group.runs) == 1 else {},  # an average has no one gate to take a part from
         diagnostics={k: v for k, v in run.summary.get("diagnostics", {}).items() if v is not None},
     )
     evaluation = evaluate_policy(

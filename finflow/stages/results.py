@@ -7,6 +7,7 @@ from pathlib import Path
 from finflow.errors import AuditError
 from finflow.evaluation.audit.findings import Check
 from finflow.evaluation.confidence import Confidence
+from finflow.evaluation.decision_log import Realised
 from finflow.evaluation.result import Evaluation, Study
 from finflow.explanations.card import Card
 from finflow.stages.ticket import Ticket
@@ -71,13 +72,13 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """Decision cards of `run`, one a day, and their pages; `index` lists them where there are several."""
+    """Decision cards of `runs`, one a day, and their pages; `index` lists them where there are several."""
 
     run_dir: Path
     cards: tuple[Card, ...]
     pages: tuple[Path, ...]
     index: Path | None
-    run: Path
+    runs: tuple[Path, ...]
     next_command: str
 
 
@@ -140,11 +141,13 @@ class Trade:
 
 @dataclass(frozen=True)
 class DecideResult:
-    """Target weights for the latest date in the data, by the policy of `run`.
+    """Target weights for the latest date in the data, by the policy of `runs`, averaged where they are several.
 
-    `ticket` leads there from what is held, `owned` says whether that is what the user named or a model portfolio.
+    `ticket` leads there from what is held, `portfolio` says in words what that is, and `owned` whether it is what the
+    user named or a model portfolio. `card` is the decision's page, `log` where it was logged, and `became` says what
+    came of the last decisions of the same policy, the newest last.
     `verdict` is that of the newest evaluation of the run, None before any.
-    `confidence` says how much of the policy's tilt is deployed. `new_days` counts what the data have gained since it
+    `confidence` says by run how much of its tilt is deployed. `new_days` counts what the data have gained since it
     was trained, their past being the same (0 where it is not). `decides` says whether the date is a decision day: the
     last session of its period, by `env.rebalance`.
     """
@@ -153,12 +156,16 @@ class DecideResult:
     date: str
     trades: tuple[Trade, ...]
     ticket: Ticket
+    portfolio: str
     owned: bool
     table: Path
     orders: Path
-    run: Path
+    card: Path
+    log: Path
+    became: tuple[Realised, ...]
+    runs: tuple[Path, ...]
     verdict: str | None
-    confidence: str | None
+    confidence: Mapping[str, str]
     new_days: int
     next_command: str
     decides: bool = True

@@ -2,19 +2,22 @@
 stitched where both do, else compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from finflow.agents.greedy import Floats, GreedyPolicy
+from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import under
+from finflow.artifacts.runs import named_runs
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
+from finflow.nn.ensemble import ActorEnsemble
 from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import CARRIED, Role
-from finflow.stages.loaded_run import Trained
+from finflow.stages.loaded_run import Trained, load_trained
+from finflow.stages.prepare import Prepared
 
 Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
 """How runs belong together; an ensemble is folds of which each has several seeds."""
@@ -22,20 +25,87 @@ _COMPARED = CARRIED - {Role.HOST, Role.OUTPUT} | {Role.METHOD}
 """What makes a run another one; the parent's weights differ between seeds anyway."""
 
 
-class AveragedPolicy:
-    """Several runs as one strategy: each decides for the common portfolio, and the targets are averaged."""
+@dataclass(frozen=True)
+class Group:
+    """What acts as one policy in one fold: a run, or several seeds averaged."""
 
-    def __init__(self, policies: Sequence[GreedyPolicy]) -> None:
-        self.policies = policies
+    runs: tuple[Trained, ...]
 
-    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
-        """Mean target weights [E, n]."""
-        return np.mean([policy.act(rows, drifted, drawdown) for policy in self.policies], axis=0)
+    @property
+    def first(self) -> Trained:
+        """The run whose market, fold and configuration stand for all."""
+        return self.runs[0]
 
-    def explain(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
-        """Mean gate [E, K] and trading rate [E]."""
-        parts = [policy.explain(rows, drifted, drawdown) for policy in self.policies]
-        return np.mean([gate for gate, _ in parts], axis=0), np.mean([rate for _, rate in parts], axis=0)
+    @property
+    def prepared(self) -> Prepared:
+        """Market, fold and world of the first run; those of the others are the same."""
+        return self.first.prepared
+
+    @property
+    def weights(self) -> list[str]:
+        """SHA-256 of each run's weights."""
+        return [str(run.summary.get("weights_sha256")) for run in self.runs]
+
+    @property
+    def label(self) -> str:
+        """Its seeds, for a reader."""
+        seeds = ", ".join(str(run.config.seed) for run in self.runs)
+        return f"seed{'s' if len(self.runs) > 1 else ''} {seeds}"
+
+    @cached_property
+    def policy(self) -> GreedyPolicy:
+        """The run's own policy, or the average of all."""
+        return self.entering(self.prepared.fold.entries)
+
+    def entering(self, entries: Iterable[int]) -> GreedyPolicy:
+        """The policy with other rows at which it buys its whole aim, see `GreedyPolicy`."""
+        actors = [run.networks.actor for run in self.runs]
+        rows = frozenset(entries)
+        actor = actors[0] if len(actors) == 1 else ActorEnsemble(actors, rows)
+        return GreedyPolicy(actor, self.prepared.world, rows)
+
+
+def load_runs(config: Config, end: str | None = None) -> tuple[list[Trained], Kind]:
+    """The runs that `config.run` names, a sweep's folder standing for its jobs, and how they belong together.
+
+    Parameters
+    ----------
+    end : last day of the data; None for the runs' own `env.end`.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError
+        As `named_runs`, `load_trained` and `kind_of`.
+    """
+    runs = [load_trained(config, run, end) for run in named_runs(config.run)]
+    return runs, kind_of(runs)
+
+
+def load_groups(config: Config, end: str | None = None) -> list[Group]:
+    """What `config.run` names as policies that can be traded, one a fold, in the order of their test windows.
+
+    Raises
+    ------
+    ConfigError
+        If the runs are no one strategy but were to be compared, and as `load_runs`.
+    """
+    runs, kind = load_runs(config, end)
+    if kind == "comparison":
+        differing = ", ".join(sorted(_differing([_settings(run.config) for run in runs])))
+        raise ConfigError(f"run: these differ by {differing}: no one strategy; name one of them, or its seeds")
+    return groups_of(runs, kind)
+
+
+def groups_of(runs: Sequence[Trained], kind: Kind) -> list[Group]:
+    """Runs that act together: all seeds of a fold; of runs to compare each for itself."""
+    if kind in ("folds", "ensemble"):
+        return [Group(tuple(group)) for group in by_fold(runs).values()]
+    return [Group(tuple(runs))] if kind == "seeds" else [Group((run,)) for run in runs]
+
+
+def named(folders: Sequence[Path]) -> str | list[str]:
+    """What `run` is set to for these folders."""
+    return str(folders[0]) if len(folders) == 1 else [str(folder) for folder in folders]
 
 
 def kind_of(runs: Sequence[Trained]) -> Kind:

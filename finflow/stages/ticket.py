@@ -129,8 +129,8 @@ def ticket(
     cost_rate : cost of a trade as a fraction of its notional.
     """
     change = target[:-1] - before[:-1]
-    change = np.where((np.abs(change) >= min_trade) & (prices > 0), change, 0.0)
-    change = _paid_for(change, before[-1], cost_rate)
+    change = _large(np.where(prices > 0, change, 0.0), min_trade)
+    change = _large(_paid_for(change, before[-1], cost_rate), min_trade)
     if capital is None:
         after = before[:-1] + change
         turnover = float(np.abs(change).sum())
@@ -139,9 +139,11 @@ def ticket(
         orders = [Order(assets[k], float(before[k]), float(after[k]), None, None, None, None) for k in moved]
         return Ticket(_largest_first(orders), turnover, None, None, None, cash)
     worth = np.nan_to_num(prices)
-    shares = _lots(change * capital, prices, lot)
+    least = min_trade * capital
+    money = _large(_lots(change * capital, prices, lot) * worth, least)
     # Sales in whole lots bring less than was meant.
-    shares = _lots(_paid_for(shares * worth, before[-1] * capital, cost_rate), prices, lot)
+    shares = _lots(_paid_for(money, before[-1] * capital, cost_rate), prices, lot)
+    shares = np.where(_large(shares * worth, least) == 0, 0.0, shares)
     money = shares * worth
     costs = cost_rate * np.abs(money)
     left = capital - float(costs.sum())
@@ -156,6 +158,11 @@ def ticket(
     cash = before[-1] * capital - float(money.sum()) - float(costs.sum())
     turnover = float(np.abs(money).sum()) / capital
     return Ticket(_largest_first(orders), turnover, capital, float(costs.sum()), cash, cash / left)
+
+
+def _large(trades: Floats, least: float) -> Floats:
+    """Trades without those below `least`; one that is as large may be a rounding of floats short of it."""
+    return np.where(np.abs(trades) >= least * (1.0 - 1e-9), trades, 0.0)
 
 
 def _paid_for(change: Floats, cash: float, cost_rate: float) -> Floats:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from finflow.artifacts.runs import JUDGED, judged_folder, named_runs, newest_run, noted_openings, opened_by, resolve_run
+from finflow.artifacts.runs import (
+    HEAD,
+    JUDGED,
+    judged_folder,
+    named_runs,
+    newest_run,
+    noted_heads,
+    opened_by,
+    resolve_run,
+)
 from finflow.config import load, to_yaml
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_json
@@ -90,7 +99,7 @@ def test_heads_that_evaluations_noted(tmp_path: Path) -> None:
     atomic_json(tmp_path / "evaluate/a/2/run.json", {"audit": "audit.json"})
     (tmp_path / "evaluate/a/3").mkdir()
     (tmp_path / "evaluate/a/3/run.json").write_text("{")
-    noted = noted_openings(tmp_path)
+    noted = noted_heads(tmp_path, "evaluate", HEAD)
     assert noted == {str(tmp_path / "evaluate/a/1"): "aa", str(tmp_path / "evaluate/sweep/x/0"): "bb"}
 
 
@@ -108,21 +117,21 @@ def evaluation(root: Path, name: str, finished: str, **record: object) -> Path:
 
 def test_the_newest_evaluation_of_one_run_alone_is_found(tmp_path: Path) -> None:
     test = ["2018-01-02", "2022-12-28"]
-    assert opened_by(tmp_path, "aa", "2018", test) is None
+    assert opened_by(tmp_path, ["aa"], "2018", test) is None
     evaluation(tmp_path, "averaged", "2026-09", kind="seeds", **{JUDGED: ["aa", "bb"]})
     evaluation(tmp_path, "second", "2026-08", kind="comparison", **{JUDGED: ["bb", "aa"]})
     evaluation(tmp_path, "other window", "2026-07", fold={"name": "2018", "test": ["2018-01-02", "2021-01-01"]})
     evaluation(tmp_path, "written before weights were noted", "2026-06", **{JUDGED: None})
-    assert opened_by(tmp_path, "aa", "2018", test) is None
+    assert opened_by(tmp_path, ["aa"], "2018", test) is None
     older = evaluation(tmp_path, "older", "2026-01")
-    assert opened_by(tmp_path, "aa", "2018", test) == older
+    assert opened_by(tmp_path, ["aa"], "2018", test) == older
     first = evaluation(tmp_path, "first of two", "2026-02", kind="comparison", **{JUDGED: ["aa", "bb"]})
-    assert opened_by(tmp_path, "aa", "2018", test) == first
+    assert opened_by(tmp_path, ["aa"], "2018", test) == first
     folds = evaluation(tmp_path, "folds", "2026-03", kind="folds", fold={"name": "2008"}, **{JUDGED: ["cc", "aa"]})
-    assert opened_by(tmp_path, "aa", "2018", test) == folds / "fold-2018"
+    assert opened_by(tmp_path, ["aa"], "2018", test) == folds / "fold-2018"
     (folds / "summary.json").unlink()
     (first / "run.json").write_text("damaged")
-    assert opened_by(tmp_path, "aa", "2018", test) == older
+    assert opened_by(tmp_path, ["aa"], "2018", test) == older
 
 
 def test_the_folder_of_a_sweep_stands_for_its_jobs(root: Path) -> None:

@@ -20,7 +20,7 @@ from finflow.evaluation.metrics import sharpe_ratio
 from finflow.evaluation.stitching import join
 from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.pin_parents import pin
-from finflow.stages.run_groups import AveragedPolicy
+from finflow.stages.run_groups import Group
 from finflow.sweeps.plan import plan_of
 
 from .test_make import ROOT
@@ -103,7 +103,7 @@ def test_seeds_are_averaged_in_each_window_and_the_windows_joined(
     def track(fold: str, *seeds: int) -> object:
         group = [runs[fold, seed] for seed in seeds]
         own = group[0].prepared
-        act = AveragedPolicy([run.policy for run in group]).act
+        act = Group(tuple(group)).policy.act
         return backtest(own.market, own.fold.test, own.accounting, {"policy": act})["policy"]
 
     whole = join([track(fold, *SEEDS) for fold in FOLDS])  # type: ignore[misc]
@@ -138,7 +138,7 @@ def test_a_window_that_seeds_shared_is_no_one_runs_own(
 ) -> None:
     for (fold, _), run in runs.items():
         digest = str(run.summary["weights_sha256"])
-        assert opened_by(made[0] / "outputs", digest, fold, list(run.prepared.dates["test"])) is None
+        assert opened_by(made[0] / "outputs", [digest], fold, list(run.prepared.dates["test"])) is None
 
 
 def test_folds_of_different_seeds_are_refused_and_no_window_is_opened(

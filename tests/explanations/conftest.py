@@ -50,7 +50,7 @@ def make_subject(prepared: Prepared) -> MakeSubject:
         networks = scattered(prepared, seed)
         world = replace(prepared.world, accounting=replace(prepared.accounting, **rules))
         policy = GreedyPolicy(networks.actor, world, prepared.fold.entries)
-        return Subject(prepared.market, prepared.fold, world, prepared.spec, networks, policy, 0.99)
+        return Subject(prepared.market, prepared.fold, world, prepared.spec, policy, (networks.critic,), 0.99)
 
     return make
 

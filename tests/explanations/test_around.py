@@ -107,7 +107,7 @@ def test_held_returns_by_hand(scene: DecisionTrace) -> None:
 
 def test_the_outlook_is_that_of_the_lower_twin(scene: DecisionTrace) -> None:
     found = outlook(scene, PLACE)
-    state, critic = scene.state_at(PLACE), scene.subject.networks.critic
+    state, critic = scene.state_at(PLACE), scene.subject.critics[0]
     weights = state.drifted.new_tensor(scene.track.weights[PLACE][None, None]).float()
     with torch.no_grad():  # as the outlook does: with gradients other kernels round otherwise
         twins = critic.atoms(critic.embed(state), weights)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from finflow.agents.greedy import GreedyPolicy
 from finflow.data.market import REGIMES
 from finflow.explanations.counterfactual import Search, leader_margin, leaders_by_regime, trade_margin
 from finflow.explanations.decision_trace import DecisionTrace, Subject
@@ -119,8 +120,8 @@ def test_a_gate_on_the_label_alone_follows_it(
     state = scene.state_at(PLACE)
     actor = linear([("market", (column,), 8.0), ("priors", (0, 0), 0.0)])
     actor.market[subject.spec.market_features.index("regime:stable")] = -8.0
-    network = type("Stub", (), {"actor": actor})()
-    found = leaders_by_regime(replace(subject, networks=network), state)  # type: ignore[arg-type]
+    policy = GreedyPolicy(actor, subject.world)  # type: ignore[arg-type]
+    found = leaders_by_regime(replace(subject, policy=policy), state)
     first, second = subject.spec.experts[:2]
     assert found["crisis"] == first
     assert found["stable"] == second

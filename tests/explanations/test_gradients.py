@@ -22,7 +22,7 @@ def attribution(
 ) -> Attribution:
     change = np.abs(scene.target[place] - scene.track.drifted[place])[:-1]
     focus = int(change.argmax()) if asset is None else asset
-    network = actor or scene.subject.networks.actor
+    network = actor or scene.subject.actor
     return integrated_gradients(network, scene.subject, scene.state_at(place), lambda d: d.mean[:, focus])  # type: ignore[arg-type]
 
 
@@ -65,7 +65,7 @@ def test_completeness_over_a_window(scene: DecisionTrace) -> None:
 
 def test_an_average_day_has_nothing_to_explain(scene: DecisionTrace, subject: Subject) -> None:
     state = average_day(subject, scene.state_at(PLACE))
-    found = integrated_gradients(subject.networks.actor, subject, state, lambda d: d.mean[:, 0])
+    found = integrated_gradients(subject.actor, subject, state, lambda d: d.mean[:, 0])
     np.testing.assert_array_equal(found.shares, 0.0)
     assert found.value == found.average
 
@@ -83,7 +83,7 @@ def test_the_average_day_is_that_of_train_rows(scene: DecisionTrace, subject: Su
 
 def moved(scene: DecisionTrace, state: State, other: State) -> float:
     with torch.no_grad():
-        actor = scene.subject.networks.actor.eval()
+        actor = scene.subject.actor.eval()
         return float((actor(state).mean - actor(other).mean).abs().sum())
 
 
@@ -116,7 +116,7 @@ def test_deleting_the_top_five_moves_the_weights_more_than_five_at_random(
 
 
 def test_a_randomised_network_changes_the_attributions(scene: DecisionTrace, make_subject: MakeSubject) -> None:
-    other = make_subject(7).networks.actor
+    other = make_subject(7).actor
     again, changed = [], []
     for place in spread_places(scene, 12):
         own = attribution(scene, place, asset=0).shares
@@ -136,9 +136,9 @@ def test_captum_agrees(scene: DecisionTrace, subject: Subject) -> None:
     def forward(assets: torch.Tensor, market: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
         count = len(assets)
         repeated = State(*(part.expand(count, *part.shape[1:]) for part in state))
-        return subject.networks.actor(repeated._replace(assets=assets, market=market, priors=priors)).mean[:, 0]
+        return subject.actor(repeated._replace(assets=assets, market=market, priors=priors)).mean[:, 0]
 
-    subject.networks.actor.eval()
+    subject.actor.eval()
     theirs = captum.IntegratedGradients(forward).attribute(
         (state.assets, state.market, state.priors), (average.assets, average.market, average.priors), n_steps=400
     )

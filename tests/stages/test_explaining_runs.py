@@ -15,6 +15,7 @@ from finflow.stages.explain import chosen_places, explain
 from finflow.stages.explaining import explainer_of, gauges_of, provenance_of, window_track
 from finflow.stages.loaded_run import load_trained
 from finflow.stages.results import EvaluateResult, ExplainResult
+from finflow.stages.run_groups import Group
 
 from .conftest import TINY, TUNE
 
@@ -112,7 +113,8 @@ def test_a_card_names_what_it_was_made_of(root: Path, run: Path, judged: Evaluat
     trained = load_trained(finflow.load("explain", [f"output_root={root}"]), str(run))
 
     def settings(**changes: object) -> str:
-        return str(provenance_of(replace(trained, config=trained.config.model_copy(update=changes)))["config_hash"])
+        changed = replace(trained, config=trained.config.model_copy(update=changes))
+        return str(provenance_of(Group((changed,)))["config_hash"])
 
     assert settings() == settings(output_root="elsewhere") == told["config_hash"]
     assert settings(seed=1) != told["config_hash"]
@@ -252,9 +254,9 @@ def test_days_without_a_decision(root: Path, run: Path, judged: EvaluateResult) 
     """With rarer decisions only theirs have cards, and the nearest are named for another day."""
     config = finflow.load("explain", [f"output_root={root}", f"run={run}"])
     trained = load_trained(config, str(run))
-    track = window_track(trained, "test")
+    track = window_track(Group((trained,)), "test")
     assert track is not None
-    explainer = explainer_of(trained, "test", track, gauges_of(trained))
+    explainer = explainer_of(Group((trained,)), "test", track, gauges_of(trained))
     rare = np.zeros(len(track.dates), dtype=bool)
     rare[[0, 20, 40]] = True
     explainer.scene = replace(explainer.scene, decided=rare)

@@ -106,7 +106,7 @@ def test_an_evaluation_says_what_it_is_and_what_it_judged(root: Path) -> None:
     own = from_yaml(result.run_dir / "config.yaml")
     assert (own.stage, own.evaluation.bootstrap_samples) == ("evaluate", 200)
     decided = finflow.decide(finflow.load("decide", shlex.split(result.next_command)[2:]))
-    assert decided.run == judged
+    assert decided.runs == (judged,)
     assert decided.run_dir.parent == root / "out" / "decide" / "mine"
     assert record(decided.run_dir)["stage"] == "decide"
 

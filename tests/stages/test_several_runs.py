@@ -1,17 +1,21 @@
 """Several runs on one page: seeds averaged, folds end to end, others side by side; the window's openings counted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import finflow
 from finflow.errors import ConfigError
 from finflow.evaluation.metrics import sharpe_ratio
+from finflow.io.weights import load_weights, save_weights
+from finflow.pipeline import explain
 from finflow.stages.loaded_run import load_trained
-from finflow.stages.results import EvaluateResult
-from finflow.stages.run_groups import AveragedPolicy
+from finflow.stages.results import DecideResult, EvaluateResult
+from finflow.stages.run_groups import Group
 
 from .conftest import TINY, TUNE
 
@@ -46,13 +50,14 @@ def test_seeds_are_averaged_to_one_strategy(root: Path, seeds: list[Path]) -> No
     assert [member.label for member in result.study.members] == ["seed 0", "seed 1"]
     assert result.study.underpowered
     config = finflow.load("evaluate", [f"output_root={root}"])
-    policies = [load_trained(config, str(run)).policy for run in seeds]
+    group = Group(tuple(load_trained(config, str(run)) for run in seeds))
+    policies = [run.policy for run in group.runs]
     for part in policies[1].actor.parameters():  # both seeds may have kept the start, where all seeds are alike
         part.data.add_(0.1)
     rows, held = np.array([1500]), np.full((1, 5), 0.2)
     apart = [policy.act(rows, held, np.zeros(1)) for policy in policies]
     assert not np.array_equal(*apart)
-    np.testing.assert_array_equal(AveragedPolicy(policies).act(rows, held, np.zeros(1)), (apart[0] + apart[1]) / 2)
+    np.testing.assert_array_equal(group.policy.act(rows, held, np.zeros(1)), (apart[0] + apart[1]) / 2)
     ratios = [member.metrics.sharpe for member in result.study.members]
     assert result.study.middle is not None
     assert result.study.middle[0] == pytest.approx(sum(ratios) / 2)
@@ -77,6 +82,67 @@ def test_other_runs_stand_side_by_side(root: Path, seeds: list[Path]) -> None:
     assert "minimum variance, daily" in result.evaluation.metrics
 
 
+@pytest.fixture(scope="module")
+def apart(root: Path, seeds: list[Path]) -> list[Path]:
+    """Copies of the seeds, each away from its start."""
+    found: list[Path] = []
+    for run in seeds:
+        copy = Path(shutil.copytree(run, root / "apart" / run.name))
+        tensors, stored = load_weights(copy / "weights.safetensors")
+        generator = torch.Generator().manual_seed(len(found))
+        moved = {
+            name: tensor + 0.3 * torch.randn(tensor.shape, generator=generator) if "actor" in name else tensor
+            for name, tensor in tensors.items()
+        }
+        summary = json.loads((copy / "summary.json").read_text())
+        summary["weights_sha256"] = save_weights(copy / "weights.safetensors", moved, stored)
+        (copy / "summary.json").write_text(json.dumps(summary))
+        found.append(copy)
+    return found
+
+
+def decide(root: Path, *runs: Path, **settings: object) -> DecideResult:
+    typed = [f"{key}={value}" for key, value in settings.items()]
+    return finflow.decide(finflow.load("decide", [f"output_root={root}", f"run=[{','.join(map(str, runs))}]", *typed]))
+
+
+def test_seeds_that_were_judged_together_are_traded_together(root: Path, apart: list[Path]) -> None:
+    judged = evaluate(root, *apart)
+    together, *alone = (decide(root, *runs, capital=1000) for runs in (apart, apart[:1], apart[1:]))
+    targets = [np.array([trade.target for trade in each.trades]) for each in (together, *alone)]
+    assert np.abs(targets[1] - targets[2]).max() > 1e-3
+    np.testing.assert_allclose(targets[0], (targets[1] + targets[2]) / 2, atol=1e-12)
+    assert together.verdict == judged.evaluation.verdict.line()
+    assert {each.verdict for each in alone}.isdisjoint({together.verdict})
+    assert together.runs == tuple(apart)
+
+
+def test_seeds_that_were_judged_together_are_explained_together(root: Path, apart: list[Path]) -> None:
+    """The card is of the average: its parts sum to the trade that was judged, its attribution to the weight."""
+    named = [f"output_root={root}", f"run=[{','.join(map(str, apart))}]"]
+    judged = evaluate(root, *apart)
+    (card,) = explain(finflow.load("explain", [*named, "top=1"])).cards
+    assert card.turnover == judged.evaluation.policy.turnover[1:].max()
+    assert card.provenance["seed"] == [0, 1]
+    for line in card.lines:
+        assert sum(line.experts) + line.execution == pytest.approx(line.trade, abs=1e-12)
+        assert abs(line.execution) < 1e-6
+    for why in (card.why_trade, card.why_aim):
+        assert why.value == pytest.approx(why.average + sum(r.share for r in why.top) + why.rest + why.residual)
+    assert card.date in json.loads((judged.run_dir / "explanations.json").read_text())["cards"]
+    with pytest.raises(ConfigError, match="opened for this run"):
+        explain(finflow.load("explain", [f"output_root={root}", f"run={apart[0]}", "top=1"]))
+
+
+def test_runs_that_are_no_one_strategy_are_not_traded(root: Path, seeds: list[Path]) -> None:
+    other = train(root, "algo.risk_weight=0.25")
+    before = sorted(root.glob("*/*/*"))
+    for stage, do in (("decide", finflow.decide), ("explain", explain)):
+        with pytest.raises(ConfigError, match=r"run: these differ by algo\.risk_weight: no one strategy; name one"):
+            do(finflow.load(stage, [f"output_root={root}", f"run=[{seeds[0]},{other}]"]))
+    assert sorted(root.glob("*/*/*")) == before
+
+
 def test_every_opening_is_counted(root: Path, seeds: list[Path]) -> None:
     first = evaluate(root, seeds[0]).evaluation.window_opened
     assert evaluate(root, seeds[0], samples=150).evaluation.window_opened == first + 1
@@ -97,12 +163,6 @@ def test_the_same_run_twice_and_mixed_data_are_refused(root: Path, seeds: list[P
     stranger = train(root, "env.synthetic.seed=5")
     with pytest.raises(ConfigError, match="different data"):
         evaluate(root, seeds[0], stranger)
-
-
-def test_decide_takes_one_run(root: Path, seeds: list[Path]) -> None:
-    named = ",".join(f"'{run}'" for run in seeds)
-    with pytest.raises(ConfigError, match="takes one run"):
-        finflow.decide(finflow.load("decide", [f"output_root={root}", f"run=[{named}]"]))
 
 
 def test_folds_are_stitched_end_to_end(tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ def test_lots_and_small_trades_are_rounded_towards_what_is_held() -> None:
     assert made.cash == pytest.approx(5000.0)
 
 
+def test_what_shrinks_below_the_smallest_trade_is_left_out() -> None:
+    """Cash for a tenth of both purchases: 0.0999 of the one is an order, 0.0001 of the other is none."""
+    before, target = np.array([0.0, 0.0, 0.9, 0.1]), np.array([0.999, 0.002, 0.9, 0.0])
+    for capital in (None, 1e6):
+        made = ticket(ASSETS, PRICES, before, target, capital=capital, cost_rate=0.0, min_trade=0.001, lot=1)
+        assert [order.asset for order in made.orders] == ["AA"]
+
+
 def test_without_a_capital_weights_alone_are_ordered() -> None:
     before, target = np.array([0.2, 0.3, 0.0, 0.5]), np.array([0.3, 0.1, 0.0, 0.6])
     made = ticket(ASSETS, PRICES, before, target, capital=None, cost_rate=0.01, min_trade=0.0, lot=1)
