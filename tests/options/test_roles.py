@@ -26,7 +26,7 @@ from finflow.schema.roles import ReadBy, Role, marks_of
 from finflow.stages.explaining import provenance_of
 from finflow.stages.pin_parents import pin
 from finflow.stages.run_directory import resumed_folder
-from finflow.stages.run_groups import kind_of
+from finflow.stages.run_groups import Group, kind_of
 from finflow.stages.tracking_events import start_of
 from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import preset_of
@@ -92,7 +92,7 @@ SETTINGS = ("env.halts", "env.fee", "budget.rounds", "reward.lambda_calm", "chec
 
 @pytest.mark.parametrize("key", [key for key in ADDED if key != "wish"])
 def test_the_hash_of_settings_holds_what_a_run_is(key: str) -> None:
-    hashes = [provenance_of(trained(config))["config_hash"] for config in (load("finetune"), changed(key))]
+    hashes = [provenance_of(Group((trained(config),)))["config_hash"] for config in (load("finetune"), changed(key))]
     assert (hashes[0] != hashes[1]) is (key in SETTINGS)
 
 
