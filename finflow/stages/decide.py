@@ -61,7 +61,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     owned = _owned(config, market.assets, prices)
     log = log_of(group)
     noted = f"{log.path.parent.name}/{log.path.name}"
-    earlier = latest_by_date(log.entries(noted_heads(own.output_root, own.stage, noted)))
+    earlier = latest_by_date(log.entries(noted_heads(own.output_root, (own.stage,), noted)))
     with stopwatch.phase("decide"):
         model = followed(group)
         last, drawdown = int(model.rows[-1]), float(model.track.drawdown_before[-1])

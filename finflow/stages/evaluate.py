@@ -9,7 +9,7 @@ from typing import Any
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
-from finflow.artifacts.runs import HEAD, JUDGED, noted_heads
+from finflow.artifacts.runs import HEAD, JUDGED, OPENING, noted_heads
 from finflow.config import run_folder, to_yaml
 from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
@@ -55,7 +55,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         for run in runs:
             require_same_past(run)
         sectors = _sectors(config, runs)
-        verify_openings(Path(config.output_root), noted_heads(config.output_root, "evaluate", HEAD))
+        verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
     first = runs[0]
     own = judging(config, first)
     folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))

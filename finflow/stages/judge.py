@@ -6,7 +6,7 @@ from typing import Any
 
 from finflow.artifacts.commands import command_for, under
 from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
-from finflow.artifacts.runs import HEAD, noted_openings
+from finflow.artifacts.runs import HEAD, OPENING, noted_heads
 from finflow.config import load, named, run_folder
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.build import build_market
@@ -69,7 +69,7 @@ def judge(
     with stopwatch.phase("prepare"):
         task, scaling = _task(config)
         candidate = _candidate(strategy, config, task, scaling)
-        verify_openings(Path(config.output_root), noted_openings(config.output_root))
+        verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
     folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
     fingerprint, market = task.market.fingerprint, task.market
     label = f"{folder.parent.name}/{folder.name}"

@@ -99,7 +99,7 @@ def test_heads_that_evaluations_noted(tmp_path: Path) -> None:
     atomic_json(tmp_path / "evaluate/a/2/run.json", {"audit": "audit.json"})
     (tmp_path / "evaluate/a/3").mkdir()
     (tmp_path / "evaluate/a/3/run.json").write_text("{")
-    noted = noted_heads(tmp_path, "evaluate", HEAD)
+    noted = noted_heads(tmp_path, ("evaluate",), HEAD)
     assert noted == {str(tmp_path / "evaluate/a/1"): "aa", str(tmp_path / "evaluate/sweep/x/0"): "bb"}
 
 

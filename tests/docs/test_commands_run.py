@@ -117,7 +117,9 @@ def filled(place: Path, words: Sequence[str]) -> list[str]:
         text = re.sub(r"\[DIR(,DIR)+\]", f"[{','.join(jobs)}]", text).replace("run=DIR", f"run={jobs[0]}")
         text = text.replace("experiment=DIR/", f"experiment={sweep}/")
         text = re.sub(r"outputs/pretrain/[\w-]+/DIR", str(pretrained.relative_to(place)), text)
-    real = shlex.split(text.replace("/data/finflow", "data").replace("AAPL,KO,XOM", "T00,T01,T02"))
+    real = shlex.split(
+        text.replace("/data/finflow", "data").replace("AAPL,KO,XOM", "T00,T01,T02").replace("ticker=KO", "ticker=T00")
+    )
     return [str(max(place.glob(word))) if "/*/" in word else word for word in real]
 
 
