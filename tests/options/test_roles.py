@@ -154,7 +154,7 @@ def test_presets_and_trackers_take_their_share() -> None:
 
 
 @pytest.mark.parametrize(("key", "stage", "readers"), [
-    ("env.halts", "evaluate", "pretrain, finetune, collect, look"),
+    ("env.halts", "evaluate", "pretrain, finetune, collect, judge, look"),
     ("reward.lambda_calm", "collect", "pretrain, finetune"),
     ("wish", "finetune", "explain"),
 ])  # fmt: skip

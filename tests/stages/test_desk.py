@@ -9,7 +9,6 @@ import pytest
 
 import finflow
 from finflow.errors import AuditError, ConfigError
-from finflow.pipeline import explain
 from finflow.stages.results import DecideResult, ExplainResult
 
 from .conftest import TINY, TUNE
@@ -40,7 +39,7 @@ def decide(root: Path, *typed: str) -> DecideResult:
 
 
 def cards(root: Path, *typed: str) -> ExplainResult:
-    return explain(finflow.load("explain", [f"output_root={root}", *typed]))
+    return finflow.explain(finflow.load("explain", [f"output_root={root}", *typed]))
 
 
 def test_a_day_at_the_desk(root: Path) -> None:

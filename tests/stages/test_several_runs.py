@@ -12,7 +12,6 @@ import finflow
 from finflow.errors import ConfigError
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.io.weights import load_weights, save_weights
-from finflow.pipeline import explain
 from finflow.stages.loaded_run import load_trained
 from finflow.stages.results import DecideResult, EvaluateResult
 from finflow.stages.run_groups import Group
@@ -126,7 +125,7 @@ def test_seeds_that_were_judged_together_are_explained_together(root: Path, apar
     """The card is of the average: its parts sum to the trade that was judged, its attribution to the weight."""
     named = [f"output_root={root}", f"run=[{','.join(map(str, apart))}]"]
     judged = evaluate(root, *apart)
-    (card,) = explain(finflow.load("explain", [*named, "top=1"])).cards
+    (card,) = finflow.explain(finflow.load("explain", [*named, "top=1"])).cards
     assert card.turnover == judged.evaluation.policy.turnover[1:].max()
     assert card.provenance["seed"] == [0, 1]
     for line in card.lines:
@@ -136,13 +135,13 @@ def test_seeds_that_were_judged_together_are_explained_together(root: Path, apar
         assert why.value == pytest.approx(why.average + sum(r.share for r in why.top) + why.rest + why.residual)
     assert card.date in json.loads((judged.run_dir / "explanations.json").read_text())["cards"]
     with pytest.raises(ConfigError, match="opened for this run"):
-        explain(finflow.load("explain", [f"output_root={root}", f"run={apart[0]}", "top=1"]))
+        finflow.explain(finflow.load("explain", [f"output_root={root}", f"run={apart[0]}", "top=1"]))
 
 
 def test_runs_that_are_no_one_strategy_are_not_traded(root: Path, seeds: list[Path]) -> None:
     other = train(root, "algo.risk_weight=0.25")
     before = sorted(root.glob("*/*/*"))
-    for stage, do in (("decide", finflow.decide), ("explain", explain)):
+    for stage, do in (("decide", finflow.decide), ("explain", finflow.explain)):
         with pytest.raises(ConfigError, match=r"run: these differ by algo\.risk_weight: no one strategy; name one"):
             do(finflow.load(stage, [f"output_root={root}", f"run=[{seeds[0]},{other}]"]))
     assert sorted(root.glob("*/*/*")) == before
