@@ -1,20 +1,23 @@
 """Hand-over and training of phase 2, from their start or from a checkpoint."""
 
 from collections.abc import Mapping
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator
+from finflow.evaluation.result import Floats
 from finflow.seeding import torch_stream
 from finflow.stages.run import Run, cql_scales, walkers_of
 from finflow.stages.tracking_events import show_networks
 from finflow.stages.validation import Selection, summarise_episode
+from finflow.tracking.sink import Tracker
 from finflow.training.batches import Batcher
 from finflow.training.interrupts import stop_when_asked
-from finflow.training.online import OnlinePlan, OnlineState, train_online
+from finflow.training.online import Experience, OnlinePlan, OnlineState, train_online
 from finflow.training.refit import RefitState, refit
 from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.rules import Figures
 
 
 class Tuning:
@@ -78,14 +81,13 @@ class Tuning:
                 )  # fmt: skip
             self.measure_scales()
             self.agent.hand_over()
-        score = self.evaluate_at(0)
+        score = self.evaluate(0)
         if self.run.config.init.weights is not None:
             self.monitor.handed_over(score)
 
     def train(self) -> dict[str, float | None]:
         """The loop of phase 2."""
-        run, agent, state, algo = self.run, self.agent, self.state, self.agent.config
-        summarise = partial(summarise_episode, year=run.prepared.market.calendar.year)
+        run, agent, algo = self.run, self.agent, self.agent.config
         batcher = Batcher(
             run.prepared.world,
             algo.relabel_fraction,
@@ -94,13 +96,26 @@ class Tuning:
             self.generator,
             lambda observed: agent.act(observed, agent.acting),
         )
-        return train_online(
-            agent, run.prepared.world, self.plan, state, self.memory, batcher, self.walkers, run.tracker,
-            self.monitor, self.evaluate_at, summarise, before_cql=self.before_cql, generator=self.generator,
-            pause=lambda: self.keeper.pause("episode", state.finished), phase=run.stopwatch.phase,
-        )  # fmt: skip
+        return train_online(agent, self.plan, self.state, Experience(self.memory, batcher, self.walkers), self)
 
-    def evaluate_at(self, episode: int) -> dict[str, float | None]:
+    @property
+    def tracker(self) -> Tracker:
+        """The run's."""
+        return self.run.tracker
+
+    def pause(self) -> None:
+        """Save a checkpoint where one is due, and stop where that was asked for."""
+        self.keeper.pause("episode", self.state.finished)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Count the seconds of a named phase of the run."""
+        return self.run.stopwatch.phase(name)
+
+    def summarise(self, net: Floats, turnover: Floats) -> Figures:
+        """Figures of an episode, annualised by the market's calendar."""
+        return summarise_episode(net, turnover, year=self.run.prepared.market.calendar.year)
+
+    def evaluate(self, episode: int) -> dict[str, float | None]:
         """Validate the agent, and keep it if it is the best so far."""
         run = self.run
         with run.stopwatch.phase("validation"):

@@ -27,6 +27,7 @@ from finflow.stages.run_directory import Place, placed
 from finflow.stages.tracking_events import outcome_of, show_networks
 from finflow.stages.validation import Selection
 from finflow.training.batches import Batcher
+from finflow.training.checkpointing import Checkpointer
 from finflow.training.interrupts import stop_when_asked
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.replay_buffer import ReplayBuffer
@@ -96,7 +97,7 @@ def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainR
 
 def _learn(run: Run, agent: OfflineLearner, memory: ReplayBuffer | None, dataset: str | None) -> Figures:
     """Train from the start or from the checkpoint; the last epoch's row."""
-    config, prepared, networks, algo = run.config, run.prepared, agent.networks, agent.config
+    config, prepared, algo = run.config, run.prepared, agent.config
     once = 1 if memory is None or not isinstance(algo, OfflineCritic) else -(-memory.size // algo.batch_size)
     plan = OfflinePlan(
         epochs=config.budget.epochs,
@@ -111,29 +112,45 @@ def _learn(run: Run, agent: OfflineLearner, memory: ReplayBuffer | None, dataset
     walkers = None
     if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
         walkers = walkers_of(config, prepared, algo, "pretrain/walkers")
-    state, validator, selection = OfflineState(), run.validator(networks), Selection(None, config.evaluation.objective)
-    monitor = run.monitor(agent, "epoch", conservative=False)
+    session = _Session(run, agent, plan)
     made_of = {MARKET: prepared.market.fingerprint, DATASET: dataset}
     run.place.same(made_of)
-    parts = {"agent": agent, "state": state, "monitor": monitor, "selection": selection, "generator": generator}
+    parts = {
+        "agent": agent, "state": session.state, "monitor": session.monitor, "selection": session.selection,
+        "generator": generator,
+    }  # fmt: skip
     parts |= {} if walkers is None else {"walkers": walkers}
+    with stop_when_asked() as stop:
+        session.keeper = run.checkpointer(stop, parts, made_of, session.monitor.check)
+        row = train_offline(agent, plan, session.state, draw, walkers, session)
+        session.keeper.finish("epoch", plan.epochs)
+    return row
 
-    def validate(epoch: int) -> dict[str, float | None]:
+
+class _Session:
+    """Validation, checkpoints and figures of one run of phase 1."""
+
+    keeper: Checkpointer
+
+    def __init__(self, run: Run, agent: OfflineLearner, plan: OfflinePlan) -> None:
+        self.run, self.networks, self.plan, self.tracker = run, agent.networks, plan, run.tracker
+        self.state, self.validate = OfflineState(), run.validator(agent.networks)
+        self.selection = Selection(None, run.config.evaluation.objective)
+        self.monitor = run.monitor(agent, "epoch", conservative=False)
+
+    def evaluate(self, epoch: int) -> Figures:
+        """Validate the agent, and mark the checkpoint if it is the best so far."""
+        run = self.run
         with run.stopwatch.phase("validation"):
-            score = validator()
-            show_networks(run.tracker, "epoch", epoch, networks, run.gate(validator))
-        if selection.consider(epoch, score, validator.series(config.evaluation.objective)):
-            keeper.found_best()
+            score = self.validate()
+            show_networks(run.tracker, "epoch", epoch, self.networks, run.gate(self.validate))
+        if self.selection.consider(epoch, score, self.validate.series(run.config.evaluation.objective)):
+            self.keeper.found_best()
         return score
 
-    with stop_when_asked() as stop:
-        keeper = run.checkpointer(stop, parts, made_of, monitor.check)
-        row = train_offline(
-            agent, draw, walkers, run.tracker, monitor, validate, plan, state,
-            pause=lambda: keeper.pause("epoch", state.updates // plan.updates_per_epoch),
-        )  # fmt: skip
-        keeper.finish("epoch", plan.epochs)
-    return row
+    def pause(self) -> None:
+        """Save a checkpoint where one is due, and stop where that was asked for."""
+        self.keeper.pause("epoch", self.state.updates // self.plan.updates_per_epoch)
 
 
 def _drawn(batcher: Batcher, memory: ReplayBuffer, count: int, generator: torch.Generator) -> Batch:

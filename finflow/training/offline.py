@@ -1,6 +1,6 @@
 """Phase 1's loop: epochs over the offline data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from finflow.agents.batch import Batch, OfflineCoefficients
@@ -8,10 +8,9 @@ from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OfflineLearner
 from finflow.agents.stateful import Stateful
 from finflow.tracking.progress import progress
-from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
-from finflow.training.monitor import Monitor
 from finflow.training.schedules import cosine
+from finflow.training.session import Session
 from finflow.training.walkers import Walkers
 
 
@@ -42,15 +41,11 @@ class OfflineState(Stateful):
 
 def train_offline(
     agent: OfflineLearner,
-    draw: Callable[[], Batch] | None,
-    walkers: Walkers | None,
-    tracker: Tracker,
-    monitor: Monitor,
-    evaluate: Callable[[int], Mapping[str, float | None]],
     plan: OfflinePlan,
     state: OfflineState,
-    *,
-    pause: Callable[[], None],
+    draw: Callable[[], Batch] | None,
+    walkers: Walkers | None,
+    session: Session,
 ) -> dict[str, float | None]:
     """Train `agent` from `state` to the end of `plan`; returns the last epoch's row.
 
@@ -58,15 +53,14 @@ def train_offline(
     ----------
     draw : the next batch of transitions; None for a learner that has no critic.
     walkers : along whose paths the policy learns; None for one that learns from transitions alone.
-    evaluate : (epochs finished) -> validation figures of the agent as it stands, logged every
-        `plan.evaluate_every` epochs and at the end.
-    pause : called after every update, where the run can be left and taken up again.
+    session : the run that the loop is a part of.
 
     Raises
     ------
     DivergedError
         At the first update whose losses are not finite, or where the monitor's measures were not enough.
     """
+    monitor = session.monitor
     with progress(plan.updates, "pretraining", state.updates) as advance:
         while state.updates < plan.updates:
             now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
@@ -84,10 +78,10 @@ def train_offline(
                 state.row = {"updates": state.updates, **state.averages.means(f"epoch {epoch}")}
                 state.averages = Averages()
                 if epoch % plan.evaluate_every == 0 or epoch == plan.epochs:
-                    state.row |= monitor.judge(evaluate, epoch)
-                tracker.log("epoch", epoch, state.row)
+                    state.row |= monitor.judge(session.evaluate, epoch)
+                session.tracker.log("epoch", epoch, state.row)
                 advance(0, **{name: state.row.get(name) for name in ("v_loss", "q_loss", "policy_loss")})
-            pause()
+            session.pause()
     return state.row
 
 

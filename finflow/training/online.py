@@ -1,7 +1,5 @@
 """Phase 2's loop: act, step, store, update; episodes side by side in one simulator."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -9,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.batch import OnlineCoefficients
+from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.distributed import sharded_update
 from finflow.agents.learner import OnlineLearner
 from finflow.agents.stateful import Stateful
@@ -17,16 +15,13 @@ from finflow.envs.simulator import Simulator, Step
 from finflow.envs.world import World
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.progress import progress
-from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import ReplayBuffer, join
 from finflow.training.schedules import cosine, linear
+from finflow.training.session import OnlineSession
 from finflow.training.walkers import Walkers
-
-Evaluate = Callable[[int], Mapping[str, float | None]]
-Summarise = Callable[[NDArray[np.float64], NDArray[np.float64]], Mapping[str, float | None]]
 
 
 class Episode(NamedTuple):
@@ -127,62 +122,58 @@ class OnlineState(Stateful):
         return cls(simulator, memory, slots)
 
 
+@dataclass(frozen=True)
+class Experience:
+    """What updates of phase 2 learn from beside the buffer of what was lived through.
+
+    offline : phase 1's data; batcher : completes samples, and holds their random stream; walkers : along whose paths
+    the policy learns, None with a horizon of 0.
+    """
+
+    offline: ReplayBuffer
+    batcher: Batcher
+    walkers: Walkers | None
+
+    def batch(self, lived: ReplayBuffer, size: int, old: int, *, with_paths: bool) -> Batch:
+        """`old` rows of offline data and the rest from `lived`, completed; with paths where the policy learns."""
+        generator = self.batcher.generator
+        batch = self.batcher.complete(join(self.offline.sample(old, generator), lived.sample(size - old, generator)))
+        return batch if self.walkers is None or not with_paths else batch._replace(paths=self.walkers.paths())
+
+
 def train_online(
-    agent: OnlineLearner,
-    world: World,
-    plan: OnlinePlan,
-    state: OnlineState,
-    offline: ReplayBuffer,
-    batcher: Batcher,
-    walkers: Walkers | None,
-    tracker: Tracker,
-    monitor: Monitor,
-    evaluate: Evaluate,
-    summarise: Summarise,
-    *,
-    before_cql: Callable[[], None],
-    pause: Callable[[], None],
-    phase: Callable[[str], AbstractContextManager[None]],
-    generator: torch.Generator,
+    agent: OnlineLearner, plan: OnlinePlan, state: OnlineState, experience: Experience, session: OnlineSession
 ) -> dict[str, float | None]:
     """Fine-tune `agent` from `state` through the episodes of `plan`; returns the last episode's row.
 
     Parameters
     ----------
-    walkers : along whose paths the policy learns; None with a horizon of 0.
-    evaluate : (episodes finished) -> validation figures of the agent as it stands.
-    summarise : (net [L], turnover [L]) of an episode -> its return, Sharpe ratio, CVaR, turnover.
-    before_cql : called once when the critic-only warm-up ends (from scratch, it measures the scale of CQL).
-    pause : called after every step, where the run can be left and taken up again.
-    phase : context manager that counts the seconds of a named phase.
-    generator : of the offline and online samples.
+    experience : what updates learn from beside the episodes.
+    session : the run that the loop is a part of.
 
     Raises
     ------
     DivergedError
         At an update whose losses are not finite, or where the monitor's measures were not enough.
     """
-    config, simulator, memory, slots = agent.config, state.simulator, state.memory, state.slots
+    config, simulator, slots, monitor = agent.config, state.simulator, state.slots, session.monitor
     with progress(plan.episodes, "fine-tuning (episodes)", state.finished) as advance:
         for slot in np.flatnonzero(~simulator.active):  # after a resume with more episodes
             _begin_episode(simulator, slots, plan, int(slot))
         while simulator.active.any():
             reached = state.step / plan.steps
-            with phase("environment"):
-                _live(agent, simulator, world, memory, slots, monitor)
-            ready = state.step >= plan.frozen_steps and memory.size >= config.batch_size
+            with session.phase("environment"):
+                _live(agent, state, experience.batcher.world, monitor)
+            ready = state.step >= plan.frozen_steps and state.memory.size >= config.batch_size
             if ready and state.step % config.update_interval == 0:
                 if state.updates == plan.critic_warmup_updates:
-                    before_cql()
+                    session.before_cql()
                 now = _coefficients(config, plan, reached, state.updates >= plan.critic_warmup_updates, monitor)
                 old = round(linear(config.mixing_ratio, reached) * config.batch_size)
-                logged = join(offline.sample(old, generator), memory.sample(config.batch_size - old, generator))
-                batch = batcher.complete(logged)
-                if walkers is not None and now.learn_policy:
-                    batch = batch._replace(paths=walkers.paths())
+                batch = experience.batch(state.memory, config.batch_size, old, with_paths=now.learn_policy)
                 metrics = sharded_update(lambda rows, now=now: agent.update(rows, now), batch)
-                if batch.paths is not None and walkers is not None:
-                    walkers.advance(agent.reached)
+                if batch.paths is not None and experience.walkers is not None:
+                    experience.walkers.advance(agent.reached)
                 if monitor.add(metrics, batch.reward):
                     state.averages.add(metrics)
                 state.updates += 1
@@ -194,16 +185,16 @@ def train_online(
                 state.averages = Averages()
             for slot in done:
                 state.finished += 1
-                figures = summarise(np.array(slots.net[slot]), np.array(slots.turnover[slot]))
+                figures = session.summarise(np.array(slots.net[slot]), np.array(slots.turnover[slot]))
                 monitor.ended(state.finished, figures["sharpe"])
                 own = {"reward": float(slots.reward[slot]), "updates": state.updates}
                 state.row = {**figures, **own, **state.means}
                 if state.finished % plan.evaluate_every == 0 or state.finished == plan.episodes:
-                    state.row |= monitor.judge(evaluate, state.finished)
-                tracker.log("episode", state.finished, state.row)
+                    state.row |= monitor.judge(session.evaluate, state.finished)
+                session.tracker.log("episode", state.finished, state.row)
                 advance(1, **{name: state.row[name] for name in ("sharpe", "critic_loss", "actor_loss")})
                 _next_episode(simulator, slots, plan, int(slot))
-            pause()
+            session.pause()
     return state.row
 
 
@@ -221,11 +212,9 @@ def _coefficients(
     )
 
 
-def _live(
-    agent: OnlineLearner, simulator: Simulator, world: World, memory: ReplayBuffer, slots: Slots, monitor: Monitor
-) -> None:
+def _live(agent: OnlineLearner, lived: OnlineState, world: World, monitor: Monitor) -> None:
     """One day in every active slot: observe, draw from the policy, book, store."""
-    device = world.device
+    device, simulator, slots = world.device, lived.simulator, lived.slots
     active = np.flatnonzero(simulator.active)
     state = world.observe(
         torch.as_tensor(simulator.row, device=device),
@@ -238,7 +227,7 @@ def _live(
     def put(values: NDArray[np.generic]) -> torch.Tensor:
         return torch.as_tensor(values[active], device=device)
 
-    stored = memory.add(
+    stored = lived.memory.add(
         put(step.row),
         put(step.next_row),
         put(step.before),

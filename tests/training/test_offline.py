@@ -1,4 +1,6 @@
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -28,9 +30,10 @@ def _train(
 ) -> object:
     generator = torch_stream(0, "test")
     batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator)
+    session: Any = SimpleNamespace(tracker=recorder, monitor=monitor, evaluate=evaluate, pause=lambda: None)
     return train_offline(
-        agent, lambda: batcher.complete(memory.sample(agent.config.batch_size, generator)), None, recorder, monitor,  # type: ignore[arg-type]
-        evaluate, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(), pause=lambda: None,  # type: ignore[arg-type]
+        agent, OfflinePlan(EPOCHS, UPDATES, 2), OfflineState(),
+        lambda: batcher.complete(memory.sample(agent.config.batch_size, generator)), None, session,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from finflow.stages.prepare import Prepared
 from finflow.stages.validation import summarise_episode
 from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
-from finflow.training.online import Episode, OnlinePlan, OnlineState, share_out, train_online
+from finflow.training.online import Episode, Experience, OnlinePlan, OnlineState, share_out, train_online
 from finflow.training.replay_buffer import ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
@@ -66,11 +67,11 @@ def train(
         batcher = Batcher(prepared.world, 0.5, 0.0, 0.99, generator, lambda state: agent.act(state, agent.generator))
         lived = ReplayBuffer(agent.config.buffer_size, prepared.market.n, prepared.world.device)
         state = OnlineState.start(simulator, lived, plan)
-        train_online(
-            agent, prepared.world, plan, state, memory, batcher, None, recorder, monitor or make_monitor(agent),
-            lambda _: figures, summarise_episode, before_cql=before_cql, pause=lambda: None, generator=generator,
-            phase=Stopwatch().phase,
+        session = SimpleNamespace(
+            tracker=recorder, monitor=monitor or make_monitor(agent), evaluate=lambda _: figures,
+            summarise=summarise_episode, before_cql=before_cql, pause=lambda: None, phase=Stopwatch().phase,
         )  # fmt: skip
+        train_online(agent, plan, state, Experience(memory, batcher, None), session)
         return simulator
 
     return run
