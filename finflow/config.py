@@ -110,7 +110,7 @@ def parse(cfg: DictConfig) -> Config:
     ConfigError
         One line for the first unknown key, missing key, wrong type or value out of range.
     """
-    values = _renamed(plain(cfg))
+    values = plain(cfg)
     stage, algo = str(values.get("stage")), values.get("algo")
     name = str(algo.get("name") if isinstance(algo, dict) else algo)
     known = [a for choices in ALGORITHMS.values() for a in choices]
@@ -196,11 +196,11 @@ def plain_yaml(path: Path) -> dict[str, Any]:
         If the file is missing or is not a FinFlow configuration.
     """
     content = OmegaConf.to_container(_read(path), resolve=False)
-    return _renamed(cast("dict[str, Any]", content))
+    return cast("dict[str, Any]", content)
 
 
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """With the keys of the version before, of an older run folder or a preset of one's own, renamed."""
+def renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """The nested `values` of a configuration that the version before wrote, with today's names of its keys."""
     for old, new in RENAMED.items():
         *sections, name = old.split(".")
         section: Any = values
@@ -219,7 +219,7 @@ def _read(path: Path) -> DictConfig:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
-    return cfg
+    return OmegaConf.create(renamed(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))))
 
 
 def _refuse_bomb(path: Path) -> None:

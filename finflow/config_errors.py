@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, IDLE, READS, STAGES, Config
+from finflow.schema import ALGORITHMS, IDLE, READS, RENAMED, STAGES, Config
 from finflow.schema.fields import Schema, schemas_in
 
 CONF_DIR = Path(__file__).resolve().parent / "conf"
@@ -194,7 +194,7 @@ def _refuse_shape(stage: str, text: str, override: Override, folders: Sequence[P
         return
     path = key.split(".")
     if key not in PRESETS and not any(path[-1] in cls.model_fields for cls in _schemas_at(path[:-1])):
-        raise ConfigError(f"{text}: unknown key; known here: {', '.join(_known_keys(stage, key))}")
+        raise ConfigError(f"{text}: {_unknown(stage, key)}")
     if key == "stage":
         raise ConfigError(f"{text}: each stage has an entry point of its own; run experiments/{value}.py")
     if _schemas_at(path) and value is not None and not isinstance(value, dict) and not (CONF_DIR / key).is_dir():
@@ -260,6 +260,12 @@ def _schemas_at(path: Sequence[str], stage: str | None = None) -> list[type[Sche
     return found
 
 
+def _unknown(stage: str, key: str) -> str:
+    if key in RENAMED:
+        return f"its name is {RENAMED[key]} now; write that"
+    return f"unknown key; known here: {', '.join(_known_keys(stage, key))}"
+
+
 def _known_keys(stage: str, key: str) -> list[str]:
     """Keys beside `key` that `stage` reads, from the deepest part of its path that exists."""
     path = key.split(".")[:-1]
@@ -278,7 +284,7 @@ def validation_message(stage: str, error: ValidationError) -> str:
     key = ".".join(path)
     kind, value, context = problem["type"], _shown(problem["input"]), problem.get("ctx", {})
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{key}={value}: unknown key; known here: {', '.join(_known_keys(stage, key))}"
+        return f"{key}={value}: {_unknown(stage, key)}"
     if kind in ("missing", "missing_argument"):
         return f"{key}: {MISSING}, set it in conf/ or on the command line"
     if kind == "literal_error":

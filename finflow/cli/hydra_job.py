@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from finflow.errors import ConfigError
 from finflow.io.files import storage_errors
 
 _SECTIONS = {"hydra.yaml": "hydra", "config.yaml": None, "overrides.yaml": "hydra.overrides.task"}
@@ -28,10 +29,14 @@ def hydra_job(cfg: DictConfig, stage: str, folder: Path) -> Generator[None]:
 
     Raises
     ------
+    ConfigError
+        If `hydra.output_subdir` is not hidden, or `hydra.job_logging` cannot be set up.
     StorageError
         If the folder cannot be made.
     """
     node = cfg.hydra
+    if node.output_subdir is not None and not str(node.output_subdir).startswith("."):
+        raise ConfigError(f"hydra.output_subdir={node.output_subdir}: not a hidden folder; write .{node.output_subdir}")
     with read_write(node), open_dict(node):
         node.runtime.output_dir = str(folder.absolute())
         node.job.id, node.job.num = stage, 0
@@ -41,7 +46,10 @@ def hydra_job(cfg: DictConfig, stage: str, folder: Path) -> Generator[None]:
         with storage_errors(folder, "made"):
             folder.mkdir(parents=True, exist_ok=True)
     with env_override(dict(node.job.env_set)):
-        configure_log(node.job_logging, node.verbose)
+        try:
+            configure_log(node.job_logging, node.verbose)
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"hydra.job_logging: {error.__cause__ or error}; leave it out") from error
         if node.output_subdir is not None:
             _save(cfg, folder / node.output_subdir)
         callbacks, ended = Callbacks(cfg), JobReturn(cfg=cfg, hydra_cfg=cfg, status=JobStatus.FAILED)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,7 +28,7 @@ from finflow.cli.sweep import params_of, sweep
 from finflow.config import compose_stage, current_names, parse
 from finflow.config_errors import parse_override, resolve_message
 from finflow.errors import ConfigError
-from finflow.schema import Config
+from finflow.schema import ALGORITHMS, Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
 from finflow.tracking.background_sink import leave
@@ -58,12 +59,12 @@ def launch(stage: str, argv: Sequence[str]) -> int:
         print(usage(stage, read_line([arg for arg in argv if arg not in ("-h", "--help")]).overrides))
         return 0
     line = read_line(argv)
-    if line.prints:
-        show(stage, line)
-        return 0
     several, (overrides, notes) = line.several, current_names(expanded(line.overrides))
     for note in notes:
         warn(note)
+    if line.prints:
+        show(stage, replace(line, overrides=overrides))
+        return 0
     if several or any(parse_override(text).is_sweep_override() for text in overrides):
         params = params_of(stage, overrides, several)
         if params is not None:
@@ -105,8 +106,8 @@ def _console(words: Sequence[str]) -> int:
 
 
 def _sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
-    if stage == "look":
-        raise ConfigError("-m: a look takes one market; leave it out")
+    if stage not in ALGORITHMS:
+        raise ConfigError(f"-m: {stage} runs once; only {' and '.join(ALGORITHMS)} can be swept; leave it out")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("WORLD_SIZE: torchrun starts one run, not several; leave out -m")
     return sweep(stage, overrides, params)

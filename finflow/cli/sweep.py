@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Generator, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ import hydra
 from omegaconf import DictConfig
 
 from finflow.artifacts.commands import command_line, override, program_of, typable
-from finflow.config import compose_stage, parse
+from finflow.config import compose_stage, parse, renamed
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
 from finflow.io.flatten import flatten
@@ -163,7 +164,7 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
     found = folder.manifest()
     if found.id != plan.id:
         raise ConfigError(f"{folder.path}: holds the sweep of another command line; name another hydra.sweep.dir")
-    before, now = flatten(dict(found.settings)), flatten(first.model_dump())
+    before, now = flatten(renamed(deepcopy(dict(found.settings)))), flatten(first.model_dump())
     for key in {**before, **now}:
         if before.get(key) != now.get(key) and role_of(key) not in (Role.OUTPUT, Role.COMMAND):
             was = f"{key}={before.get(key)}, now {now.get(key)}"

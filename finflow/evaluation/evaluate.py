@@ -42,7 +42,7 @@ def evaluate_policy(
     Parameters
     ----------
     bootstrap : of the verdict and every comparison.
-    window_opened : how often this window has been opened, from `openings.record_opening`.
+    window_opened : how often this window has been opened, from `test_window_log.record_opening`.
     warnings : of earlier steps; those of this evaluation are appended.
     others : tracks of other policies over the same window, shown and tested beside the baselines.
     own_benchmark : whether `market.benchmark` is the user's own, not 1/N: it is then a rival with a verdict of its own.

@@ -52,7 +52,7 @@ def measure(
     final_nav = float(nav[-1])
     if days == 0:
         return Metrics(*(None,) * 12, final_nav=final_nav)
-    annual_return = final_nav ** (year / days) - 1.0 if final_nav > 0 and 4 * days >= year else None
+    annual_return = float(np.float64(final_nav) ** (year / days) - 1.0) if final_nav > 0 and 4 * days >= year else None
     downside = math.sqrt(float(np.mean(np.minimum(net, 0.0) ** 2)))
     under = underwater(nav)
     depth = abs(float(under.min()))

@@ -4,6 +4,7 @@ Both see what is known at the close of the decision and nothing after it. They a
 they answer must follow from what they are given alone.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -78,6 +79,15 @@ class Outsider:
         return np.zeros((len(rows), 0)), np.full(len(rows), np.nan)
 
 
+def _is_model(strategy: Model) -> bool:
+    """Whether its `predict` takes an observation and `deterministic`: scikit-learn's does not."""
+    try:
+        inspect.signature(strategy.predict).bind(None, deterministic=True)
+    except TypeError:
+        return False
+    return True
+
+
 def outsider(strategy: Function | Model, market: Market, observations: Observations) -> Outsider:
     """A function or a model as a policy.
 
@@ -87,9 +97,9 @@ def outsider(strategy: Function | Model, market: Market, observations: Observati
         If it is neither, or a model of another environment; when it acts, if it asks for what is no long-only
         portfolio.
     """
-    if isinstance(strategy, Model):
+    if isinstance(strategy, Model) and not isinstance(strategy, type) and _is_model(strategy):
         return _model(strategy, market, observations)
-    if not callable(strategy):
+    if isinstance(strategy, type) or not callable(strategy):
         raise DataError(
             f"strategy: a {type(strategy).__name__} can neither be called with a history, nor does it have "
             "predict(observation, deterministic=True); give one of these, or weights=FILE or returns=FILE"

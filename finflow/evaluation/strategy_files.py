@@ -15,6 +15,7 @@ from finflow.evaluation.strategies import ROUNDING, Outsider, long_only
 from finflow.evaluation.task import POLICY, Task
 
 _SHOWN = 3
+_LARGEST_RETURN = 10.0
 
 
 def read_weights(path: Path, task: Task) -> tuple[Outsider, bool]:
@@ -71,7 +72,7 @@ def read_returns(path: Path, task: Task) -> Track:
     ------
     DataError
         In one line, if it does not hold each day of the window and no other between them, or a return is blank or
-        below -1.
+        below -1 or above 10.
     """
     table, market, window = read_table(path), task.market, task.fold.test
     if len(table.header) != 2:
@@ -81,7 +82,12 @@ def read_returns(path: Path, task: Task) -> Track:
     _refuse_others(table, market, rows, "no day of the prices")
     at = np.searchsorted(table.dates, market.dates[rows])
     net = table.values[at, 0]
-    for wrong, what in ((np.isnan(net), "a blank return; give a number"), (net < -1, "a loss of more than everything")):
+    wrongs = (
+        (np.isnan(net), "a blank return; give a number"),
+        (net < -1, "a loss of more than everything"),
+        (net > _LARGEST_RETURN, f"a gain of more than {100 * _LARGEST_RETURN:.0f} % on one day"),
+    )
+    for wrong, what in wrongs:
         if wrong.any():
             raise table.error(int(at[np.argmax(wrong)]), 0, f"{what}; write 1 % as 0.01")
     unknown, nothing = np.full(len(net), np.nan), np.zeros((len(net), 0))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ def sha256_of(path: Path) -> str:
     """
     with storage_errors(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sources_hash(rooms: Iterable[str]) -> str:
+    """SHA-256 over the code of some of FinFlow's packages, in the order of their files' names."""
+    digest = hashlib.sha256()
+    for room in rooms:
+        for path in sorted((Path(__file__).parents[1] / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def content_hash(arrays: Mapping[str, NDArray[Any]] | Mapping[str, torch.Tensor]) -> str:

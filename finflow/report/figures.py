@@ -115,9 +115,9 @@ def _add_track(
 
 def _equity_axes(figure: go.Figure, tracks: list[Track]) -> None:
     wealth = np.concatenate([track.nav for track in tracks])
-    low, high = float(wealth.min()) * 0.97, float(wealth.max()) * 1.03
+    low, high = max(float(wealth.min()) * 0.97, 1e-3), float(wealth.max()) * 1.03
     ticks = [tick for tick in LOG_TICKS if low <= tick <= high]
-    wide = high / low > 4
+    wide = high > 4 * low
     figure.update_yaxes(
         type="log", title="growth of 1", range=[float(np.log10(low)), float(np.log10(high))],
         tickvals=[t for t in ticks if not wide or t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)] or None,

@@ -13,6 +13,7 @@ from finflow.data.build import build_market
 from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
 from finflow.data.folds import fold_dates, make_fold
+from finflow.data.market import Market
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.gym_env import Observations
 from finflow.envs.ledger import Accounting
@@ -23,6 +24,7 @@ from finflow.evaluation.strategies import Function, Model, outsider
 from finflow.evaluation.strategy_files import read_returns, read_weights
 from finflow.evaluation.task import Bootstrap, Candidate, Task
 from finflow.evaluation.test_window_log import record_opening, verify_openings
+from finflow.io.files import storage_errors
 from finflow.io.flatten import flatten
 from finflow.io.hashing import sha256_of
 from finflow.report.page import RunFacts, write_report
@@ -71,9 +73,15 @@ def judge(
         candidate = _candidate(strategy, config, task, scaling)
         verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
     folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
-    fingerprint, market = task.market.fingerprint, task.market
+    market = task.market
+    with storage_errors(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
+            raise ConfigError(f"run_dir={folder}: not empty; name a new folder")
+    file = None if form == "strategy" else sha256_of(Path(str(getattr(config, form))))
     label = f"{folder.parent.name}/{folder.name}"
-    opening = record_opening(Path(config.output_root), fingerprint, task.fold.name, label, stopwatch.started)
+    data = _data_fingerprint(config, market)
+    opening = record_opening(Path(config.output_root), data, task.fold.name, label, stopwatch.started)
     with stopwatch.phase("evaluate"):
         asked = config.evaluation
         evaluation = evaluate_policy(
@@ -86,18 +94,17 @@ def judge(
         )
     for line in evaluation.warnings:
         warn(line)
-    folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config)
     following = command_for("pretrain", config)
     facts: dict[str, Any] = {
         CALENDAR: market.calendar.facts(),
         "strategy": form,
-        **({"sha256": sha256_of(Path(str(getattr(config, form))))} if form in ("weights", "returns") else {}),
+        **({} if file is None else {"sha256": file}),
         "window_opened": opening.count,
         HEAD: opening.head,
     }
     dates = fold_dates(market, task.fold)
-    record = run_record(config, fingerprint, dates, config.seed, None, stopwatch, finished=True, facts=facts)
+    record = run_record(config, market.fingerprint, dates, config.seed, None, stopwatch, finished=True, facts=facts)
     report = folder / "report.html"
     with stopwatch.phase("report"):
         write_evaluation(folder, evaluation, task)
@@ -123,6 +130,15 @@ def _task(config: Config) -> tuple[Task, FeatureScaling]:
     market = build_market(config.env, Path(config.output_root) / "cache")
     fold = make_fold(market, config.env, config.fold)
     return Task(market, fold, Accounting.of(config.env)), FeatureScaling.fit(market, fold)
+
+
+def _data_fingerprint(config: Config, market: Market) -> str:
+    """Of the data: how often a strategy decides is its own choice, and its window is the same at any frequency."""
+    usual = load("judge").env.rebalance
+    if config.env.rebalance == usual:
+        return market.fingerprint
+    env = config.env.model_copy(update={"rebalance": usual})
+    return build_market(env, Path(config.output_root) / "cache").fingerprint
 
 
 def _candidate(strategy: Function | Model | None, config: Config, task: Task, scaling: FeatureScaling) -> Candidate:

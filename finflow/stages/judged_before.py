@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.names import RUN, SUMMARY
+from finflow.artifacts.names import RUN
 from finflow.artifacts.runs import HEAD, run_files
 from finflow.config import digest
 from finflow.errors import StorageError
@@ -13,6 +13,7 @@ from finflow.evaluation.stitching import Part
 from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, store
 from finflow.evaluation.test_window_log import count_openings
 from finflow.io.files import read_json
+from finflow.io.hashing import sources_hash
 from finflow.schema import Config
 from finflow.stages.explaining import provenance_of
 from finflow.stages.judging import Judged
@@ -22,13 +23,16 @@ from finflow.tracking.console import warn
 
 JUDGEMENT = "judgement"
 """Entry of `run.json` that says what was judged, and how."""
+COMPUTING = ("agents", "allocators", "data", "envs", "evaluation", "nn")
+"""Rooms whose code the result of an evaluation follows from."""
 
 
 def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
-    """All that an evaluation's result follows from, for `run.json`: the runs in their order, data, and statistics."""
+    """All that an evaluation's result follows from, for `run.json`: the runs in their order, data, statistics, code."""
     return {
         "runs": [digest(provenance_of(Group((run,))) | {"run": ""}) for run in runs],
         "kind": kind,
+        "code": sources_hash(COMPUTING),
         **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
     }
 
@@ -36,17 +40,17 @@ def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[st
 def judged_before(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[Judged, Path] | None:
     """The newest stored result of the same judgement, and its folder; None where there is none that can be read.
 
-    Nothing is computed from test returns: whatever is shown has been seen at an opening that the log holds.
+    What is shown was seen at an opening that the log holds; what sectors and cards add is computed from that result.
     """
     wanted = judgement_of(config, runs, kind)
     found: list[tuple[str, Path, str]] = []
-    for summary in run_files(Path(config.output_root), "evaluate", SUMMARY):
+    for path in run_files(Path(config.output_root), "evaluate", RUN):
         try:
-            record = read_json(summary.parent / RUN)
+            record = read_json(path)
         except StorageError:
             continue
-        if record.get(JUDGEMENT) == wanted and (summary.parent / STORED).exists():
-            found.append((str(record["finished"]), summary.parent, str(record[HEAD])))
+        if record.get(JUDGEMENT) == wanted and (path.parent / STORED).exists():
+            found.append((str(record["started"]), path.parent, str(record[HEAD])))
     for _, folder, head in sorted(found, reverse=True):
         try:
             return _rebuilt(config, runs, read_stored(folder / STORED), head), folder

@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from finflow.config import current_names, from_yaml, load
+from finflow.errors import ConfigError
 from finflow.schema import MARKS, RENAMED
 
 
@@ -36,6 +37,13 @@ def test_a_run_folder_of_the_version_before_is_read(stage: str, tmp_path: Path) 
     assert renamed >= 7
     OmegaConf.save(values, path)
     assert from_yaml(path) == config
+
+
+def test_a_preset_with_a_name_of_the_version_before_is_refused_by_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nenv:\n  parallel: 8\n")
+    with pytest.raises(ConfigError, match=r"env\.parallel=8: its name is env.num_envs now; write that"):
+        load("pretrain", [f"hydra.searchpath=['{tmp_path}']", "experiment=mine", "env.num_envs=32"])
 
 
 def test_no_name_is_both_an_old_one_and_a_key() -> None:

@@ -72,6 +72,16 @@ def test_a_shell_completes(stage: str, said: Said, monkeypatch: pytest.MonkeyPat
     assert said(stage, ["-sc", "query=bash"]) == "output_root=\n"
 
 
+def test_a_key_of_the_version_before_is_printed_by_its_new_name(said: Said) -> None:
+    assert "num_envs: 3" in said("pretrain", ["--cfg", "job", "env.parallel=3"])
+
+
+@pytest.mark.parametrize("stage", ["collect", "evaluate", "judge", "look", "decide", "explain", "sweep", "dashboard"])
+def test_what_does_not_train_is_not_swept(stage: str) -> None:
+    with pytest.raises(ConfigError, match=f"-m: {stage} runs once; only pretrain and finetune can be swept"):
+        launch(stage, ["-m"])
+
+
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
@@ -89,6 +99,11 @@ def test_a_shell_completes(stage: str, said: Said, monkeypatch: pytest.MonkeyPat
         (["--config-path=x"], "--config-path: the configurations of FinFlow are always read"),
         (["--experimental-rerun=x"], "--experimental-rerun: reads a pickle"),
         (["--cfg", "job", "algo.typo=1"], "algo.typo=1: unknown key"),
+        (["hydra.output_subdir=meta"], "hydra.output_subdir=meta: not a hidden folder; write .meta"),
+        (
+            ["hydra/job_logging=default", "hydra.job_logging.handlers.file.filename=/proc/x.log"],
+            "hydra.job_logging: ",
+        ),
         (["hydra.job.chdir=true"], "hydra.job.chdir=true: paths are read from where you type"),
     ],
 )

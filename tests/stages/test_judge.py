@@ -140,6 +140,38 @@ def test_an_opening_is_counted_once_a_judgement_and_by_the_chain_of_evaluate(pri
         finflow.judge(equal, name="mine", config=config)
 
 
+def test_a_window_is_the_same_however_often_a_strategy_decides(prices: Path, tmp_path: Path) -> None:
+    counts = [
+        finflow.judge(equal, config=settings(prices, tmp_path, f"env.rebalance={often}")).evaluation.window_opened
+        for often in ("daily", "weekly", "monthly")
+    ]
+    assert counts == [1, 2, 3]
+
+
+def test_a_folder_that_holds_something_opens_no_window(prices: Path, tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/weights.csv").touch()
+    with pytest.raises(ConfigError, match="used: not empty; name a new folder"):
+        finflow.judge(equal, config=settings(prices, tmp_path / "out"), run_dir=tmp_path / "used")
+    assert not (tmp_path / "out" / FILE_NAME).exists()
+
+
+def test_ruin_is_reported(prices: Path, judged: tuple[EvaluateResult, pd.DataFrame], tmp_path: Path) -> None:
+    policy = judged[0].evaluation.policy
+    net = np.where(np.arange(len(policy.net)) == 30, -1.0, 0.0)
+    days = pd.Index([str(day) for day in policy.dates], name="date")
+    pd.DataFrame({"r": net}, index=days).to_csv(tmp_path / "r.csv")
+    result = finflow.judge(config=settings(prices, tmp_path / "out", f"returns='{tmp_path}/r.csv'"))
+    assert result.evaluation.metrics["policy"].final_nav == 0.0
+    assert result.report.exists()
+
+
+@pytest.mark.parametrize("strategy", [type("Ridge", (), {"predict": lambda self, x: x})(), dict, 3])
+def test_what_answers_in_another_way_is_refused(strategy: Any, prices: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"can neither be called with a history, nor does it have predict"):
+        finflow.judge(strategy, config=settings(prices, tmp_path))
+
+
 def test_the_report_leaves_out_what_is_not_known(
     prices: Path, judged: tuple[EvaluateResult, pd.DataFrame], tmp_path: Path
 ) -> None:
@@ -247,6 +279,7 @@ WRONG_RETURNS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "too short": (lambda t: t.iloc[5:], r"5 of the \d+ days of the test window have no row .*, \.\.\.\); add them"),
     "a blank": (lambda t: t.assign(r=t.r.where(t.index != LATER)), r":r: a blank return; give a number"),
     "a total loss": (lambda t: t.assign(r=-2.0), r"a loss of more than everything; write 1 % as 0.01"),
+    "percents": (lambda t: t.assign(r=12.5), r"a gain of more than 1000 % on one day; write 1 % as 0.01"),
     "two columns": (lambda t: t.assign(other=t.r), r"r.csv:1:other: a second column of returns"),
 }
 
