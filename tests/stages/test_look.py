@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import look as command
 import numpy as np
 import pandas as pd
 import pytest
 
 import finflow
+from finflow.cli.main import launch
 from finflow.errors import ConfigError
 from finflow.stages.look import LookResult
 
@@ -54,11 +54,11 @@ def test_the_newest_row_and_warnings(place: Path) -> None:
 
 def test_the_command_prints_it_and_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(place.rglob("*"))
-    assert command.launch(["env=csv", "env.path=p.csv"]) == 0
+    assert launch("look", ["env=csv", "env.path=p.csv"]) == 0
     assert "Calendar: seven days a week" in capsys.readouterr().out
     assert sorted(place.rglob("*")) == before
-    with pytest.raises(ConfigError, match="-m: a look takes one market"):
-        command.launch(["-m", "env=csv"])
+    with pytest.raises(ConfigError, match="-m: look runs once"):
+        launch("look", ["-m", "env=csv"])
 
 
 def test_a_snapshot_is_not_made(place: Path) -> None:
