@@ -11,6 +11,7 @@ RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 DOCS := .venv/docs.stamp
 DASHBOARD := .venv/dashboard.stamp
+EXPORT := .venv/export.stamp
 PARITY := .venv-parity/ready.stamp
 PEERS_VENV := .venv-peers/ready.stamp
 ARGS ?=
@@ -41,7 +42,7 @@ $(RUN) experiments/evaluate.py $(2) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train walkforward collect look pretrain finetune evaluate judge decide explain sweep dashboard docs configuration test mutations lint parity bench growth profile clean
+.PHONY: help setup demo train walkforward collect look pretrain finetune evaluate judge decide explain export sweep dashboard docs configuration test mutations lint parity bench growth profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -60,7 +61,7 @@ train: $(RUNTIME) ## the whole pipeline at full size; PRETRAIN_ARGS, FINETUNE_AR
 walkforward: $(RUNTIME) ## both phases for every fold of the embedded prices, and one pooled verdict; ARGS as for train
 	@$(call pipeline,$(if $(findstring experiment=,$(ARGS)),,experiment=folds),)
 
-collect look pretrain finetune evaluate judge decide explain sweep: $(RUNTIME)
+collect look pretrain finetune evaluate judge decide explain export sweep: $(RUNTIME)
 	@$(RUN) experiments/$@.py $(ARGS)
 collect: ## offline data by hand, into one file
 look: ## a dry look at the data: calendar, windows, masks, warnings
@@ -70,6 +71,7 @@ evaluate: ## the test window of the newest finished run: baselines, verdict, rep
 judge: ## a strategy from outside: weights=FILE or returns=FILE on the test window
 decide: ## target weights and trades for the latest date in the data
 explain: ## why it traded: a card for each day of date=DAY, date=[FIRST,LAST] or top=N
+export: $(EXPORT) ## a run's policy as ONNX: run=DIR, out=FILE
 sweep: ## the table of a sweep: leaderboard, luck, effects, best.yaml, sweep.html
 
 dashboard: $(DASHBOARD) ## the W&B workspace: its JSON, and saved with ARGS="tracking.wandb.mode=online"
@@ -141,6 +143,11 @@ $(DOCS): $(RUNTIME)
 $(DASHBOARD): $(RUNTIME)
 	@echo "Setting up wandb-workspaces"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dashboard]'
+	@touch $@
+
+$(EXPORT): $(RUNTIME)
+	@echo "Setting up ONNX"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[export]'
 	@touch $@
 
 # d3rlpy wants a Gymnasium of its own; everything else is what FinFlow pins.

@@ -1,7 +1,7 @@
 """FinFlow: portfolio reinforcement learning whose numbers can be believed.
 
 `finflow.load(stage, overrides)` gives a configuration; `pretrain`, `finetune`, `evaluate`, `audit`, `collect`,
-`decide`, `explain`, `look`, `make_env` and `make_vector_env` take one each; `judge` a strategy beside it.
+`decide`, `explain`, `export`, `look`, `make_env` and `make_vector_env` take one each; `judge` a strategy beside it.
 """
 
 import os
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from finflow.stages.environment import make_env, make_vector_env
     from finflow.stages.evaluate import evaluate
     from finflow.stages.explain import explain
+    from finflow.stages.export import export
     from finflow.stages.finetune import finetune
     from finflow.stages.judge import judge
     from finflow.stages.look import look
@@ -32,6 +33,7 @@ __all__ = [
     "decide",
     "evaluate",
     "explain",
+    "export",
     "finetune",
     "judge",
     "load",

@@ -114,6 +114,15 @@ COMMANDS: dict[str, Command] = {
             **_LOOKED_FOR,
         },
     ),
+    "export": Command(
+        "Write a run's policy as ONNX, with its scaling, names and limits: see docs/export.md.",
+        stages.export,
+        {
+            "run=DIR": "a run folder (default: the newest finished one)",
+            "out=policy.onnx": "the file; an .npz of inputs and answers lies beside it",
+            **_LOOKED_FOR,
+        },
+    ),
     "collect": Command(
         "Collect offline data with priors, mixtures, noisy and random portfolios.",
         stages.collect,

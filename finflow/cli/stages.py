@@ -147,6 +147,20 @@ def explain(config: Config, folder: Path) -> Result:
     return result
 
 
+def export(config: Config, folder: Path) -> Result:
+    """A run's policy as an ONNX file."""
+    from finflow.stages.export import export
+
+    result = export(config, folder)
+    print(f"Run exported: {shown(result.run)}")
+    if result.confidence is not None:
+        print(f"Confidence: {result.confidence}")
+    print(f"Checked: {result.decisions} validation decisions, weights at most {result.difference:.1e} off the policy's")
+    print(f"Policy: {shown(result.file)}")
+    print(f"Inputs and answers to test with: {shown(result.answers)}")
+    return result
+
+
 def collect(config: Config, folder: Path) -> Result:
     """Offline data by hand: episodes of the behaviour policies, written to one file."""
     from finflow.stages.collect import collect

@@ -57,7 +57,7 @@ class MlpActor(Actor):
 
     def tilts(self, state: State, context: Tensor) -> Tensor:
         """See `Actor`."""
-        return self.mixed(self.tilt, context).view(len(state.row), -1, state.priors.shape[-1])
+        return self.mixed(self.tilt, context).flatten(0, 1).unflatten(-1, (-1, state.priors.shape[-1]))
 
     def widths(self, state: State, context: Tensor) -> Tensor:
         """See `Actor`."""

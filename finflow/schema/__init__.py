@@ -14,12 +14,14 @@ from finflow.schema.roles import Grows, Marks, NotWith, ReadBy, Role, Was, keys_
 from finflow.schema.tracking import Tracking
 
 Stage = Literal[
-    "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "sweep", "dashboard"
+    "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "export", "sweep", "dashboard"
 ]
 STAGES: tuple[str, ...] = get_args(Stage)
 
 _TRAINING = ReadBy("pretrain", "finetune")
 _EVERY_STAGE = ReadBy(*STAGES)
+_FOLLOWING: tuple[Stage, ...] = ("evaluate", "decide", "explain", "export")
+"""Stages that load a trained run."""
 
 
 def _resume(value: Any) -> Any:
@@ -82,13 +84,9 @@ class MarketRegime(Schema):
 class Hardware(Schema):
     """Where tensors live and how training computes; the stages that judge compute in float32, as written."""
 
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], ReadBy("pretrain", "finetune", "collect", "evaluate", "decide", "explain")
-    ]
+    device: Annotated[Literal["auto", "cpu", "cuda"], ReadBy("pretrain", "finetune", "collect", *_FOLLOWING)]
     """Where tensors live; auto: CUDA where there is one."""
-    threads: Annotated[
-        int, Field(ge=1, le=1024), ReadBy("pretrain", "finetune", "collect", "evaluate", "decide", "explain")
-    ]
+    threads: Annotated[int, Field(ge=1, le=1024), ReadBy("pretrain", "finetune", "collect", *_FOLLOWING)]
     """Threads of one process; the bits of a result depend on it."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Role.PRECISION]
     """What the networks multiply in: bf16 and fp16 are mixed precision, weights and losses stay fp32."""
@@ -177,9 +175,7 @@ class Config(Schema):
     """Which test window; auto is the last there is, and the embedded prices know 2000, 2008, 2013 and 2018."""
     output_root: Annotated[Text, Role.OUTPUT, _EVERY_STAGE]
     """Folder that everything is written under."""
-    run: Annotated[
-        Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy("evaluate", "decide", "explain")
-    ]
+    run: Annotated[Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy(*_FOLLOWING)]
     """Run to judge: latest, a run folder, several as [DIR,DIR], or a sweep's folder for all of its jobs."""
     audit: Annotated[bool, Role.REQUEST, ReadBy("evaluate")]
     """Look for leaks in data, features and fold; the test window stays shut."""
@@ -207,8 +203,8 @@ class Config(Schema):
     """A name whose holding is explained: why its weight is what it is; without `date` at the newest close."""
     episodes: Annotated[Count, Role.REQUEST, ReadBy("collect")]
     """Episodes that are collected."""
-    out: Annotated[Text, Role.REQUEST, ReadBy("collect")]
-    """File that collected data is written to."""
+    out: Annotated[Text, Role.REQUEST, ReadBy("collect", "export")]
+    """File to write: collected data, or the policy as ONNX."""
     dir: Annotated[Text, Role.COMMAND, ReadBy("sweep")]
     """Sweep to read: latest, or its folder."""
     confidence: Annotated[Literal["none", "validation", "crossfit"], Role.METHOD, _TRAINING]

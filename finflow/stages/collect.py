@@ -7,10 +7,10 @@ from finflow.artifacts.provenance import Stopwatch, run_record, write_config, wr
 from finflow.config import run_folder
 from finflow.data.calendar import CALENDAR
 from finflow.envs.collect import dataset_bytes
-from finflow.errors import ConfigError
 from finflow.io.files import atomic_write, storage_errors
 from finflow.schema import Config
 from finflow.stages.offline_data import collected, dataset_facts
+from finflow.stages.out_file import out_file
 from finflow.stages.prepare import prepare, use_hardware
 from finflow.stages.results import CollectResult
 
@@ -23,7 +23,7 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
-    stopwatch, path = Stopwatch(), _file(config.out)
+    stopwatch, path = Stopwatch(), out_file(config.out)
     with stopwatch.phase("prepare"):
         prepared = prepare(config, use_hardware(config.hardware))
     folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
@@ -52,14 +52,3 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     write_summary(folder, {"stage": "collect", "transitions": len(dataset), "episodes": config.episodes})
     following = command_for("pretrain", config, {"offline.dataset": str(path)})
     return CollectResult(folder, path, len(dataset), following, prepared.market.calendar.line())
-
-
-def _file(out: str) -> Path:
-    """The file to write, refused before anything is collected where there can be none."""
-    path = Path(out)
-    if path.is_dir():
-        raise ConfigError(f"out={out}: a folder; name a file in it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise ConfigError(f"out={out}: {above} is a file; name another folder")
-    return path

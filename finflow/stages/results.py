@@ -125,6 +125,24 @@ class CollectResult:
 
 
 @dataclass(frozen=True)
+class ExportResult:
+    """The policy of `run` as an ONNX file, and an .npz of inputs and its own answers on `decisions` days.
+
+    `difference` is the largest of a weight between the two there; `confidence` says how much of the policy's tilt is
+    deployed.
+    """
+
+    run_dir: Path
+    file: Path
+    answers: Path
+    run: Path
+    confidence: str | None
+    decisions: int
+    difference: float
+    next_command: str
+
+
+@dataclass(frozen=True)
 class Trade:
     """One line of a decision: weights as fractions of NAV; the trade is target minus held."""
 

@@ -156,17 +156,17 @@ def test_other_stages_refuse(stage: str, overrides: list[str], key: str, fragmen
     [
         ("pretrain", "init.weights=latest", "finetune"),
         ("pretrain", "budget.episodes=3", "finetune"),
-        ("pretrain", "run=latest", "evaluate, decide, explain"),
+        ("pretrain", "run=latest", "evaluate, decide, explain, export"),
         ("finetune", "evaluation.every_epochs=3", "pretrain"),
         ("pretrain", "evaluation.bootstrap_samples=200", "evaluate, judge"),
-        ("finetune", "out=x.npz", "collect"),
+        ("finetune", "out=x.npz", "collect, export"),
         ("evaluate", "env=csv", "pretrain, finetune, collect, judge, look"),
         ("evaluate", "market_regime=volatile", "pretrain, finetune"),
         ("evaluate", "tracking=none", "pretrain, finetune, dashboard"),
         ("decide", "algo.lr=1", "pretrain, finetune"),
         ("decide", "fold=2008", "pretrain, finetune, collect, judge, look"),
         ("collect", "reward.lambda_cvar=1", "pretrain, finetune"),
-        ("collect", "run=latest", "evaluate, decide, explain"),
+        ("collect", "run=latest", "evaluate, decide, explain, export"),
     ],
 )
 def test_a_key_that_the_stage_would_ignore_is_refused(stage: str, override: str, readers: str) -> None:

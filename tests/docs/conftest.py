@@ -52,7 +52,7 @@ def python_of(folder: Path, address: Path) -> None:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -s -E "{WARM}" ask "{address}" "$0" "$@"\n')
     program.chmod(0o755)
     (place / "activate").write_text(f'PATH="{place}:$PATH"\n')
-    for stamp in ("runtime", "dev", "dashboard"):  # as `make` leaves them: nothing is to be set up
+    for stamp in ("runtime", "dev", "dashboard", "export"):  # as `make` leaves them: nothing is to be set up
         (folder / ".venv" / f"{stamp}.stamp").touch()
 
 

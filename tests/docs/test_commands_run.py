@@ -30,6 +30,7 @@ LEFT: Mapping[str, str] = {
     "hardware=gpu": "wants a GPU; what of it a CPU can do is in tests/training",
     "benchmarks.gpu": "wants a GPU: without one it takes minutes, and says nothing of use",
     "pip": "installs from the network; the extras' names are checked in tests/docs/test_commands.py",
+    "experiments/export.py": "wants an extra; see tests/stages/test_export.py",
     "torchrun": "starts two whole processes; see tests/entry/test_torchrun.py",
     "tensorboard": "serves until it is stopped; what it reads is tested in tests/tracking",
     "wandb": "a program of W&B; what it reads, and a sync to a loopback server, are in tests/tracking",

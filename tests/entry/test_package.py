@@ -92,7 +92,7 @@ def test_the_one_command(words: list[str], code: int, said: str, tmp_path: Path)
 @pytest.mark.parametrize("words", [[], ["--help"]])
 def test_alone_it_lists_the_commands(words: list[str], tmp_path: Path) -> None:
     done = run(tmp_path, sys.executable, "-m", "finflow", *words, PYTHONPATH=str(ROOT))
-    assert [line.split()[0] for line in done.stdout.splitlines()[2:11]] == list(COMMANDS)
+    assert [line.split()[0] for line in done.stdout.splitlines()[2 : 2 + len(COMMANDS)]] == list(COMMANDS)
     assert done.returncode == (0 if words else 2)
 
 
