@@ -72,6 +72,11 @@ class Ground:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(path)
 
+    @property
+    def preset(self) -> Path:
+        """A folder of configurations with a preset that names a class."""
+        return Path(self.put("experiment/evil.yaml", "# @package _global_\nalgo:\n  _target_: os.mkdir\n")).parents[1]
+
     def stage(self, stage: str, **values: object) -> Work:
         config = self.tiny.configs[stage]
         for key, value in values.items():
@@ -245,8 +250,8 @@ ATTACKS: dict[str, Callable[[Ground], Work]] = {
     "a class path as a value": lambda g: g.typed("env={_target_:os.mkdir}"),
     "a class path for the launcher": lambda g: g.typed("-m", "seed=0,1", "hydra.launcher._target_=os.mkdir"),
     "a class path for the sweeper": lambda g: g.typed("hydra.sweeper._target_=os.mkdir"),
-    "configurations from elsewhere": lambda g: g.typed(f"hydra.searchpath=[file://{g.outside}]"),
-    "a folder of configurations": lambda g: g.typed(f"--config-dir={g.outside}"),
+    "a class path from elsewhere": lambda g: g.typed(f"hydra.searchpath=['{g.preset}']", "experiment=evil"),
+    "a class path in a folder of configurations": lambda g: g.typed(f"--config-dir={g.preset}", "experiment=evil"),
     "an option outside its group": lambda g: g.typed(f"env=../../{g.outside}/precious"),
     "callbacks": lambda g: g.typed("+hydra.callbacks.x._target_=os.mkdir"),
     "a name that climbs": lambda g: g.typed("name=../../outside/owned"),

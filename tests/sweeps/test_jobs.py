@@ -224,7 +224,7 @@ def test_a_job_that_is_being_run_is_left_alone(stub: Command, tmp_path: Path) ->
     assert stub("raise DivergedError('x')", *line).returncode == 1
     sweep = SweepFolder(tmp_path / "sweep")
     first, second = (job.name for job in sweep.manifest().jobs)
-    sweep.run_dir(first).mkdir()
+    sweep.run_dir(first).mkdir(exist_ok=True)
     (sweep.run_dir(first) / "at work").touch()
     sweep.record(first, Status("running", started="2000-01-01T00:00:00+00:00"))
     with sweep.lock(first) as held:
