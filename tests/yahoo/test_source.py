@@ -1,6 +1,7 @@
 """Prices by the real yfinance client from a loopback Yahoo: whole, or one line that says what to do."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import date
@@ -177,14 +178,23 @@ def test_a_day_that_one_name_lacks_is_left_out_and_named(market: LoopbackYahoo, 
     assert any(line.startswith("BBB: no price on 1 days (2019-03-05)") for line in prices.warnings)
     for day in market.stocks["BBB"].days[10:60]:
         market.stocks["BBB"].without(str(day.date()))
-    assert "BBB: no price on 51 of its 783 days" in refusal(env_of(), None)
+    said = refusal(env_of(), None)
+    assert "BBB: no price on 51 of its 783 days" in said
+    told = re.search(r"leave it out, .* or add env\.calendar=common env\.lost_rows=([\d.]+)", said)
+    assert told is not None
+    common = env_of().model_copy(update={"calendar": "common", "lost_rows": float(told[1])})
+    assert len(load_prices(common).dates) == 783 - 51
+    assert len(load_prices(env_of("AAA", "CCC")).dates) == 783
 
 
 def test_a_close_that_is_no_price_is_refused(market: LoopbackYahoo, env_of: EnvOf, tmp_path: Path) -> None:
     market.stocks["BBB"].adjusted[3] = -0.5
     text = refusal(env_of(), tmp_path / "cache")
     assert text.startswith("env.tickers: BBB: Yahoo's adjusted close on 2018-01-05 is -0.5")
+    assert "leave the ticker out, or set env.start later" in text
     assert files(tmp_path / "cache") == []
+    assert np.isfinite(load_prices(env_of("AAA", "CCC")).close).all()
+    assert np.isfinite(load_prices(env_of(first="2018-01-08")).close).all()
 
 
 def test_a_damaged_cache_is_fetched_anew(market: LoopbackYahoo, env_of: EnvOf, tmp_path: Path) -> None:
@@ -213,11 +223,12 @@ def test_without_a_last_day_yesterdays_prices_or_the_newest_kept(
     assert "nothing is cached" in refusal(env_of("AAA", "BBB", last=None), tmp_path)
 
 
-def test_what_cannot_be_asked_is_refused(env_of: EnvOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_asked_is_refused(market: LoopbackYahoo, env_of: EnvOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yahoo_source, "today", lambda: date(2020, 12, 15))
     assert refusal(env_of(), None).startswith("env.end=2020-12-31: not over yet; write 2020-12-14 or earlier")
     assert refusal(env_of(first="2020-12-14", last=None), None).startswith("env.start=2020-12-14: not before")
     assert "CASH clashes" in refusal(env_of("AAA", "CASH", last=None), None)
+    assert str(load_prices(env_of(last="2020-12-14")).dates[-1]) == "2020-12-14"
 
 
 def test_the_client_is_left_as_it_was(market: LoopbackYahoo, env_of: EnvOf) -> None:
