@@ -49,7 +49,7 @@ class OfflineAlgorithm(Schema):
     """Norm that gradients are clipped to."""
     gamma: Discount
     """Discount a day."""
-    actors: Count
+    actors: Annotated[Count, Role.PRETRAINED]
     """Policies trained side by side in one pass, whose decisions are averaged."""
     network: Annotated[Network, Role.PRETRAINED]
 
@@ -166,7 +166,7 @@ class OnlineAlgorithm(ValueGradients):
     """Transitions of one update."""
     update_interval: Count
     """Steps of the parallel episodes from one update to the next."""
-    actors: Count
+    actors: Annotated[Count, Role.PRETRAINED]
     """Policies trained side by side in one pass, whose decisions are averaged."""
     gamma: Discount
     """Discount a day."""

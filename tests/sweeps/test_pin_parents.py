@@ -51,14 +51,15 @@ def test_from_scratch_nothing_is_settled(root: Path) -> None:
     assert [job.values["ablation"] for job in plan.jobs if job.name in pin("finetune", plan)] == ["none"]
 
 
-def test_what_shapes_the_parent_is_swept_in_pretraining_first(root: Path) -> None:
-    plan = plan_of("finetune", line(root, *TUNE, "algo.network.n_quantiles=8,16", "algo.lr=1e-4,3e-4"))
+@pytest.mark.parametrize("key", ["algo.network.n_quantiles", "algo.actors"])
+def test_what_shapes_the_parent_is_swept_in_pretraining_first(key: str, root: Path) -> None:
+    plan = plan_of("finetune", line(root, *TUNE, f"{key}=8,16", "algo.lr=1e-4,3e-4"))
     with pytest.raises(ParentError) as caught:
         pin("finetune", plan)
     said, command = str(caught.value).rsplit(": ", 1)
-    assert "algo.network.n_quantiles is the parent's, so pretrain sweeps it first" in said
+    assert f"{key} is the parent's, so pretrain sweeps it first" in said
     assert command.startswith("python experiments/pretrain.py -m ")
-    assert command.endswith(" algo.network.n_quantiles=8,16")
+    assert command.endswith(f" {key}=8,16")
     assert "algo.lr" not in command
     assert "budget.episodes" not in command
 
@@ -70,6 +71,7 @@ def test_what_shapes_the_parent_is_swept_in_pretraining_first(root: Path) -> Non
         (["fold=2008,2018", "algo.network.n_quantiles=8,16"], True),
         (["seed=0,1", "algo.beta=1,3"], False),
         (["algo.beta=1,3", "init.publish=true"], True),
+        (["algo.actors=2,4"], True),
     ],
 )
 def test_trials_of_one_pretraining_do_not_replace_each_other_as_latest(swept: list[str], published: bool) -> None:
