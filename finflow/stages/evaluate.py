@@ -64,6 +64,16 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         before = judged_before(config, runs, kind)
         judged = judge_runs(config, runs, kind, stopwatch.started) if before is None else before[0]
     evaluation = judged.evaluation
+    with stopwatch.phase("explain"):
+        tracks = [part.evaluation.policy for part in judged.parts]
+        overview = explain_judged(runs, kind, tracks, labels(runs, kind), sectors)
+    for line in evaluation.warnings:
+        warn(line)
+    write_config(folder, own)
+    with stopwatch.phase("report"):
+        keep(folder, judged)
+        _write_tables(folder, judged)
+        atomic_json(folder / "explanations.json", overview.to_dict())
     traded = [run.folder for run in runs] if kind != "comparison" else [first.folder]
     following = command_for("decide", first.config, {"run": named(traded)})
     facts = {
@@ -86,18 +96,6 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         own, first.prepared.market.fingerprint, first.prepared.dates, own.seed, first.record.get("parent"), stopwatch,
         finished=True, facts=facts,
     )  # fmt: skip
-    with stopwatch.phase("report"):  # at once: what fails from here on costs no second opening
-        write_config(folder, own)
-        keep(folder, judged)
-        write_run(folder, record | {"finished": None})
-    with stopwatch.phase("explain"):
-        tracks = [part.evaluation.policy for part in judged.parts]
-        overview = explain_judged(runs, kind, tracks, labels(runs, kind), sectors)
-    for line in evaluation.warnings:
-        warn(line)
-    with stopwatch.phase("report"):
-        _write_tables(folder, judged)
-        atomic_json(folder / "explanations.json", overview.to_dict())
     said = confidence_lines(runs, kind)
     report = folder / "report.html"
     with stopwatch.phase("report"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.names import RUN
+from finflow.artifacts.names import RUN, SUMMARY
 from finflow.artifacts.runs import HEAD, run_files
 from finflow.config import digest
 from finflow.errors import StorageError
@@ -44,13 +44,13 @@ def judged_before(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[
     """
     wanted = judgement_of(config, runs, kind)
     found: list[tuple[str, Path, str]] = []
-    for path in run_files(Path(config.output_root), "evaluate", RUN):
+    for summary in run_files(Path(config.output_root), "evaluate", SUMMARY):
         try:
-            record = read_json(path)
+            record = read_json(summary.parent / RUN)
         except StorageError:
             continue
-        if record.get(JUDGEMENT) == wanted and (path.parent / STORED).exists():
-            found.append((str(record["started"]), path.parent, str(record[HEAD])))
+        if record.get(JUDGEMENT) == wanted and (summary.parent / STORED).exists():
+            found.append((str(record["finished"]), summary.parent, str(record[HEAD])))
     for _, folder, head in sorted(found, reverse=True):
         try:
             return _rebuilt(config, runs, read_stored(folder / STORED), head), folder

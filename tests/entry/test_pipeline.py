@@ -81,7 +81,9 @@ def test_each_next_command_works_and_leads_to_a_verdict(place: Path) -> None:
     assert report == judged / "report.html"
     assert report.stat().st_size > 100_000
     lines, decided, _ = run(place, following)
-    assert (place / lines[-1].removeprefix("Table: ")).parent == decided
+    written = dict(line.split(": ", 1) for line in lines if line.startswith(("Table: ", "Card: ", "Log: ")))
+    assert {(place / written[what]).parent for what in ("Table", "Card")} == {decided}
+    assert (place / written["Log"]).parent == place / "outputs" / "decisions"
     assert decided.parent == place / "outputs" / "decide" / tuned.parent.name
     assert {p.name for p in place.iterdir()} == {"experiments", "outputs"}
 

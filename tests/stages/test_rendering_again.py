@@ -66,16 +66,6 @@ def test_other_code_opens_the_window(root: Path, monkeypatch: pytest.MonkeyPatch
     assert openings(root) == before + 2
 
 
-def test_what_fails_after_the_opening_costs_no_second_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words, before = "evaluation.block_days=13", openings(root)
-    with monkeypatch.context() as broken:
-        broken.setattr("finflow.stages.evaluate.explain_judged", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            evaluate(root, words)
-    assert evaluate(root, words).rendered_from is not None
-    assert openings(root) == before + 1
-
-
 def test_a_damaged_file_is_no_evaluation(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "evaluation.block_days=12"
     found = evaluate(root, words).run_dir / STORED
