@@ -275,7 +275,7 @@ KEYS: dict[str, tuple[list[str], str, list[str]]] = {
         ["env=sp500", "env.cash_yield=5"], "write 5 % as 0.05", ["env=sp500", "env.cash_yield=0.05"],
     ),
     "an unknown ticker": (
-        ["env=sp500", "env.tickers=[AAPL,XXX]"], "choose among AAPL", ["env=sp500", "env.tickers=[AAPL,AMD]"],
+        ["env=sp500", "env.tickers=[AAPL,NOPE]"], "choose among AAPL", ["env=sp500", "env.tickers=[AAPL,AMD]"],
     ),
     "an end before all prices": (
         ["env=sp500", "env.start=1970-01-01", "env.end=1980-01-01"], "set it later",
