@@ -19,8 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
-from yaml import SafeLoader, YAMLError, scan
-from yaml.tokens import AliasToken
+from yaml import YAMLError
 
 from finflow.config_errors import (
     CONF_DIR,
@@ -35,9 +34,6 @@ from finflow.config_errors import (
 )
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, READS, RENAMED, STAGES, Config
-
-_LARGEST = 1 << 20
-"""Bytes of a run folder's configuration, at most; a thousand tickers take a hundredth of it."""
 
 
 def load(stage: str, overrides: Sequence[str] = ()) -> Config:
@@ -213,22 +209,12 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> DictConfig:
     try:
-        _refuse_bomb(path)
         cfg = OmegaConf.load(path)
     except (OSError, OmegaConfBaseException, RecursionError, ValueError, YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
     return OmegaConf.create(renamed(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))))
-
-
-def _refuse_bomb(path: Path) -> None:
-    """Refuse what FinFlow never writes: a huge file, and references, which a few lines can grow to gigabytes."""
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"larger than {_LARGEST} bytes")
-    with path.open(encoding="utf-8") as file:
-        if any(isinstance(token, AliasToken) for token in scan(file, Loader=SafeLoader)):
-            raise ValueError("it refers to parts of itself")
 
 
 def digest(value: Any) -> str:

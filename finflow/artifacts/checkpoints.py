@@ -88,7 +88,7 @@ class Checkpoints:
         name = f"{self._next_number():05d}-{unit}-{progress}.safetensors"
         path = self.folder / name
         tensors, plain = pack(state)
-        metadata = {"name": name, "best": best, "facts": dict(facts), "state": plain}
+        metadata = {"best": best, "facts": dict(facts), "state": plain}
         try:
             sha256 = save_weights(path, tensors, metadata)
             if sha256_of(path) != sha256:
@@ -168,19 +168,14 @@ class Checkpoints:
         for name in sorted(names, key=_number, reverse=True):
             path = self.folder / name
             try:
-                _, metadata = load_weights(self._inside(path))
+                _, metadata = load_weights(path)
                 yield Entry(name, sha256_of(path), metadata.get("best") is True)
             except StorageError as error:
                 refused.append(str(error))
 
     def _read(self, path: Path, entry: Entry) -> Found:
         tensors, metadata = load_weights(self._inside(path), entry.sha256)
-        if metadata.get("name") != entry.name:
-            raise StorageError(f"{path}: another checkpoint ({metadata.get('name')}) under this name")
-        try:
-            return Found(path, unpack(tensors, metadata["state"]), metadata["facts"])
-        except (StorageError, KeyError) as error:
-            raise StorageError(f"{path}: not a checkpoint of FinFlow: {error}") from error
+        return Found(path, unpack(tensors, metadata["state"]), metadata["facts"])
 
     def _inside(self, path: Path) -> Path:
         """`path`, if what it leads to lies in this run's own folder of checkpoints."""
@@ -194,21 +189,14 @@ class Checkpoints:
         if not path.exists():
             return None
         content = read_json(path)
-        listed = content.get("checkpoints")
-        if content.get("sha256") != _seal(listed) or content.get("format") != _FORMAT or not isinstance(listed, list):
+        listed: Any = content.get("checkpoints")
+        if content != _sealed(listed):
             raise StorageError(f"{path}: damaged (its content does not match its hash)")
-        try:
-            entries = [Entry(str(item["name"]), str(item["sha256"]), item["best"] is True) for item in listed]
-        except (KeyError, TypeError) as error:
-            raise StorageError(f"{path}: not a manifest of FinFlow") from error
-        for entry in entries:
-            self._inside(self.folder / entry.name)
-        return entries
+        return [Entry(**entry) for entry in listed]
 
     def _write_manifest(self, entries: Sequence[Entry]) -> None:
         listed = [asdict(entry) for entry in entries]
-        content = {"format": _FORMAT, "checkpoints": listed, "sha256": _seal(listed)}
-        atomic_write(self.folder / MANIFEST, (json.dumps(content, indent=2) + "\n").encode())
+        atomic_write(self.folder / MANIFEST, (json.dumps(_sealed(listed), indent=2) + "\n").encode())
 
     def _next_number(self) -> int:
         return 1 + max((_number(name) for name in [*self._files(), *(e.name for e in self._entries)]), default=0)
@@ -232,5 +220,6 @@ def _number(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _seal(listed: Any) -> str:
-    return digest({"format": _FORMAT, "checkpoints": listed})
+def _sealed(listed: Any) -> dict[str, Any]:
+    content = {"format": _FORMAT, "checkpoints": listed}
+    return {**content, "sha256": digest(content)}

@@ -76,8 +76,6 @@ def read_policy(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> S
     try:
         arrays = {k.removeprefix(_SCALING): v.numpy() for k, v in tensors.items() if k.startswith(_SCALING)}
         scales, confidence = metadata["scales"], metadata["confidence"]
-        if confidence is not None and not 0 <= confidence["kappa"] <= 1:
-            raise ValueError("confidence is no fraction")
         return StoredPolicy(
             networks={k.removeprefix(_NETWORKS): v for k, v in tensors.items() if k.startswith(_NETWORKS)},
             scaling=FeatureScaling.from_arrays(arrays),

@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,7 @@ from finflow.envs.world import World
 from finflow.errors import DataError
 from finflow.seeding import numpy_stream, torch_stream
 
-_FIELDS: dict[str, tuple[type[np.generic], int]] = {
-    "row": (np.int32, 1),
-    "next_row": (np.int32, 1),
-    "drifted": (np.float32, 2),
-    "executed": (np.float32, 2),
-    "drawdown": (np.float32, 1),
-    "previous": (np.int64, 1),
-}
-"""Type and dimensions of each stored array."""
-
-ROUNDING = 1e-5  # of a stored portfolio's sum, float32
+_ARRAYS = ("row", "next_row", "drifted", "executed", "drawdown", "previous")
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class Dataset:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
-        return {name: getattr(self, name) for name in _FIELDS}
+        return {name: getattr(self, name) for name in _ARRAYS}
 
     def only(self, keep: NDArray[np.bool_]) -> "Dataset":
         """The transitions marked in `keep` [N]; links to those left out are cut."""
@@ -106,7 +95,7 @@ def collect(
         )
         previous[active] = index
         stored += len(active)
-    joined: dict[str, Any] = {name: np.concatenate([part[name] for part in lived]) for name in _FIELDS}
+    joined: dict[str, Any] = {name: np.concatenate([part[name] for part in lived]) for name in _ARRAYS}
     return Dataset(**joined, facts=facts)
 
 
@@ -118,52 +107,27 @@ def dataset_bytes(dataset: Dataset) -> bytes:
     return file.getvalue()
 
 
-def load_dataset(path: Path, market: Market, train: Window, wanted: dict[str, Any]) -> Dataset:
-    """Read a dataset made by `collect.py` and check that it belongs to this market and fold.
+def load_dataset(path: Path, wanted: dict[str, Any]) -> Dataset:
+    """Read a dataset made by `collect.py` and check that it belongs to this market and fold: `wanted` are its facts.
 
     Raises
     ------
     DataError
         If the file is missing, damaged, holds objects, or was made from other data (the field is named).
     """
-    key = f"offline.dataset={path}"
-    facts, arrays = _read(key, path)
-    if not isinstance(facts, dict):
-        raise DataError(f"{key}: its facts are damaged; make it again with experiments/collect.py")
-    for name, value in wanted.items():
-        if facts.get(name) != value:
-            leaf, there, here = _difference(name, facts.get(name), value)
-            raise DataError(
-                f"{key}: made with {leaf}={there}, this run has {here}; make it again with experiments/collect.py"
-            )
-    _check_arrays(key, arrays, market, train)
-    return Dataset(**arrays, facts=facts)
-
-
-def _read(key: str, path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
-    """Facts and arrays of a file, neither checked yet."""
-    remedy = "make one with experiments/collect.py"
+    key, remedy = f"offline.dataset={path}", "make one with experiments/collect.py"
     try:
         with np.load(path, allow_pickle=False) as file:
-            _refuse_bomb(path, file.zip)
-            missing = [name for name in ("facts", *_FIELDS) if name not in file.files]
-            if not missing:
-                return json.loads(str(file["facts"])), {name: file[name] for name in _FIELDS}
+            facts, arrays = json.loads(str(file["facts"])), {name: file[name] for name in _ARRAYS}
     except FileNotFoundError:
         raise DataError(f"{key}: no such file; {remedy}") from None
     except Exception as error:  # a damaged archive raises many kinds of errors
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror.lower()
-        else:
-            reason = "damaged, or holding objects" if zipfile.is_zipfile(path) else "no .npz archive, or cut short"
-        raise DataError(f"{key}: not a dataset of FinFlow ({reason}); {remedy}") from error
-    raise DataError(f"{key}: not a dataset of FinFlow (without an array {missing[0]}); {remedy}")
-
-
-def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that unpacks to more than its size: FinFlow's own are not compressed."""
-    if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-        raise ValueError("compressed")
+        raise DataError(f"{key}: not a dataset of FinFlow, or damaged; {remedy}") from error
+    for name, value in wanted.items():
+        if facts.get(name) != value:
+            leaf, there, here = _difference(name, facts.get(name), value)
+            raise DataError(f"{key}: made with {leaf}={there}, this run has {here}; {remedy}")
+    return Dataset(**arrays, facts=facts)
 
 
 def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:
@@ -175,33 +139,6 @@ def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:
     texts = [repr(value) for value in (there, here)]
     first, second = (text if len(text) <= 80 else f"{text[:77]}..." for text in texts)
     return name, first, second
-
-
-def _check_arrays(key: str, arrays: dict[str, NDArray[Any]], market: Market, train: Window) -> None:
-    count = len(arrays["row"]) if arrays["row"].ndim else 0
-    for name, (kind, dims) in _FIELDS.items():
-        array = arrays[name]
-        if array.dtype != kind or array.ndim != dims or len(array) != count or count == 0:
-            raise DataError(f"{key}: array {name}, {array.dtype} of shape {array.shape}, is damaged; make it again")
-        if not np.isfinite(array).all():
-            raise DataError(f"{key}: array {name} holds a number that is not finite; make it again")
-    decisions, previous = train.decisions, arrays["previous"]
-    for name, stop in (("row", decisions.stop), ("next_row", decisions.stop + 1)):
-        if arrays[name].min() < decisions.start or arrays[name].max() >= stop:
-            raise DataError(f"{key}: {name} reaches outside the training window; make it again")
-    for name in ("drifted", "executed"):
-        weights = arrays[name]
-        if weights.shape[1] != market.n:
-            raise DataError(f"{key}: {name} is of {weights.shape[1]} assets, the market has {market.n}; make it again")
-        if weights.min() < -ROUNDING or abs(weights.sum(1, dtype=np.float64) - 1.0).max() > ROUNDING:
-            raise DataError(f"{key}: {name} holds weights that are negative or do not sum to 1; make it again")
-    if arrays["drawdown"].min() < 0:
-        raise DataError(f"{key}: drawdown is negative; make it again")
-    if previous.min() < -1 or (previous >= np.arange(count)).any():
-        raise DataError(f"{key}: array previous does not point backwards; make it again")
-    linked = previous[previous >= 0]
-    if len(np.unique(linked)) < len(linked) or (arrays["next_row"][linked] != arrays["row"][previous >= 0]).any():
-        raise DataError(f"{key}: array previous links transitions that do not follow each other; make it again")
 
 
 def _tensors(simulator: Simulator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finflow.errors import StorageError
-
 
 def pack(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Tensors of `state` by their path in it, and the rest as plain JSON data.
@@ -27,17 +25,23 @@ def pack(state: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def unpack(tensors: Mapping[str, Tensor], plain: Any) -> Any:
-    """Inverse of `pack`.
-
-    Raises
-    ------
-    StorageError
-        If the two do not belong together.
-    """
-    try:
-        return _unpack(plain, tensors)
-    except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
-        raise StorageError(f"its state cannot be read ({type(error).__name__}: {error})") from error
+    """Inverse of `pack`."""
+    if isinstance(plain, list):
+        return [unpack(tensors, part) for part in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, content),) = plain.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "array":
+        return tensors[content].numpy()
+    if kind == "tuple":
+        return tuple(unpack(tensors, part) for part in content)
+    if kind == "map":
+        return {key: unpack(tensors, part) for key, part in content}
+    if kind == "float":
+        return float(content)
+    raise ValueError(f"{kind!r} is no kind of state")
 
 
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -60,22 +64,3 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{path}: {type(value).__name__} cannot be kept in a checkpoint")
-
-
-def _unpack(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(plain, list):
-        return [_unpack(part, tensors) for part in plain]
-    if not isinstance(plain, dict):
-        return plain
-    ((kind, content),) = plain.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "array":
-        return tensors[content].numpy()
-    if kind == "tuple":
-        return tuple(_unpack(part, tensors) for part in content)
-    if kind == "map":
-        return {key: _unpack(part, tensors) for key, part in content}
-    if kind == "float":
-        return float(content)
-    raise ValueError(f"{kind!r} is no kind of state")

@@ -32,7 +32,7 @@ def offline_data(config: Config, prepared: Prepared) -> Dataset:
     """The dataset that `config.offline` asks for."""
     facts = dataset_facts(config, prepared)
     if config.offline.dataset is not None:
-        return load_dataset(Path(config.offline.dataset), prepared.market, prepared.fold.train, facts)
+        return load_dataset(Path(config.offline.dataset), facts)
     shape = {
         "version": COLLECT_VERSION,
         "episodes": config.budget.collect_episodes,

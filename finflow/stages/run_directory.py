@@ -117,7 +117,6 @@ def placed(config: Config, run_dir: Path | None) -> Generator[Place]:
             return
         held.enter_context(locked(folder))
         for part in (folder, folder / FOLDER):
-            _refuse_odd_files(part)
             remove_leftovers(part)
         stored, store = stored_config(folder), Checkpoints(folder, keep)
         place = Place(folder, store, held, resumed=True, changed=_allowed_changes(folder, stored, config))
@@ -198,10 +197,7 @@ def _holder(path: Path) -> Path | None:
 
 
 def _position(facts: Mapping[str, Any]) -> Position:
-    try:
-        return {name: Mark(int(length), str(sha256)) for name, (length, sha256) in facts["sinks"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError("a checkpoint that does not say where metrics.jsonl ended") from error
+    return {name: Mark(length, sha256) for name, (length, sha256) in facts["sinks"].items()}
 
 
 def _refuse_finished(config: Config, place: Place) -> None:
@@ -242,11 +238,3 @@ def _refused(stage: str, changed: Mapping[str, list[Any]]) -> dict[str, list[Any
 def _listing(changed: Mapping[str, list[Any]]) -> str:
     shown = [f"{key}={then} (here {now})" for key, (then, now) in list(changed.items())[:4]]
     return ", ".join(shown) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
-
-
-def _refuse_odd_files(folder: Path) -> None:
-    """Refuse links and pipes in a run folder: nothing is written through a link or waits for a pipe."""
-    for path in folder.glob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            what = "a link" if path.is_symlink() else "neither a file nor a folder"
-            raise StorageError(f"{path}: {what}, in a run folder; put the file itself there")

@@ -224,7 +224,7 @@ FILES: dict[str, Case] = {
     ),
     "dataset: text": (
         lambda b: b.synthetic("pretrain", offline__dataset=b.put("d.npz", "hello")),
-        "no .npz archive",
+        "not a dataset of FinFlow, or damaged",
         "collect.py",
     ),
     "dataset: a folder": (

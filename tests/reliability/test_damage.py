@@ -144,7 +144,7 @@ def dataset(folder: Path) -> Victim:
 
     def use() -> object:
         wanted = dataset_facts(config, prepared)
-        return content_hash(load_dataset(path, prepared.market, prepared.fold.train, wanted).arrays())
+        return content_hash(load_dataset(path, wanted).arrays())
 
     return Victim(path, other, use, [use()])
 

@@ -67,8 +67,8 @@ class Place(PurePosixPath):
 def replace_files(patch: pytest.MonkeyPatch) -> None:
     def save(path: Place, tensors: Any, metadata: dict[str, Any]) -> str:
         path.disk.call()
-        path.disk.files[path.name] = (f"hash of {metadata['name']}", metadata)
-        return f"hash of {metadata['name']}"
+        path.disk.files[path.name] = (f"hash of {path.name}", metadata)
+        return f"hash of {path.name}"
 
     def read(path: Place, sha256: str | None = None) -> Any:
         if path.disk.files.get(path.name, (None,))[0] is None:
