@@ -106,7 +106,7 @@ def opened_by(output_root: str | Path, weights: Sequence[str], fold: str, test: 
     """Folder with the tables of the newest evaluation of one policy in its test window; None where there is none.
 
     A run is known by the hash of its weights, so that it may have been moved since. An evaluation that averaged
-    other runs followed another portfolio; of runs compared only the first has its tables stored.
+    other runs followed another portfolio; of settings compared the first alone has its tables stored.
 
     Parameters
     ----------
@@ -128,8 +128,7 @@ def opened_by(output_root: str | Path, weights: Sequence[str], fold: str, test: 
             seeds = 1 if kind == "folds" else len(judged) // max(len(list(path.parent.glob("fold-*"))), 1)
             same = len(weights) == seeds and not Counter(weights) - Counter(judged)
         else:
-            together = judged if kind == "seeds" else judged[:1]
-            same = Counter(weights) == Counter(together) and record.get("fold", {}).get("test") == test
+            same = Counter(weights) == Counter(judged) and record.get("fold", {}).get("test") == test
         if same and (place / "weights.csv").exists():
             found.append((_finished(path.parent), place))
     return max(found)[1] if found else None

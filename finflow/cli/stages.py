@@ -75,6 +75,7 @@ def _judged(result: "EvaluateResult") -> Result:
         print(f"Run judged: {shown(one)}")
     tables.show_growth(result.new_days)
     tables.show_metrics(found.metrics, found.policy.year)
+    tables.show_settings(result.study, found)
     tables.show_parts(found)
     if found.diagnostics:
         print(f"Experts and gate: {diagnostics_says(found.diagnostics)}")

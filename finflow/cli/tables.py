@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from finflow.evaluation.audit.findings import Check
     from finflow.evaluation.decision_log import Realised
     from finflow.evaluation.result import Evaluation, Metrics
+    from finflow.evaluation.study import Study
     from finflow.explanations.card import Card
     from finflow.stages.results import Trade
     from finflow.stages.ticket import Ticket
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 SHOWN = 10
 """Settings of a leaderboard, at most."""
+SETTING = 7
+"""Columns of the table of settings that a terminal has room for; the metrics that follow stand in a table before."""
 
 
 def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
@@ -41,6 +44,20 @@ def show_parts(evaluation: "Evaluation") -> None:
     rows = [[cell.text for cell in row.cells] for row in table.rows]
     show_table("The policy with one part taken away, on validation rows", [c.label for c in table.columns], rows)
     for sentence in reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate):
+        print(sentence)
+
+
+def show_settings(study: "Study | None", evaluation: "Evaluation") -> None:
+    """Print a row a compared setting, as in the report, and what the rows say; nothing of any other study."""
+    from finflow.report.settings import settings_says, settings_table
+
+    if study is None or study.kind != "comparison":
+        return
+    table = settings_table(study, evaluation)
+    columns = [f"{column.label}\n{column.unit}".strip() for column in table.columns[:SETTING]]
+    rows = [["\n".join(filter(None, (c.text, c.note))) for c in row.cells[:SETTING]] for row in table.rows]
+    show_table("Setting by setting, test window, net of costs", columns, rows)
+    for sentence in settings_says(study):
         print(sentence)
 
 

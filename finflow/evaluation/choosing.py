@@ -1,4 +1,4 @@
-"""What picking the best of several runs is worth: deflated Sharpe ratio and probability of overfitting."""
+"""What picking the best of several settings is worth: deflated Sharpe ratio and probability of overfitting."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ import numpy as np
 
 from finflow.evaluation.deflated import deflated_sharpe
 from finflow.evaluation.overfitting import backtest_overfitting
-from finflow.evaluation.result import Selection, Track
+from finflow.evaluation.result import Track
+from finflow.evaluation.study import Selection
 
 
 def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:

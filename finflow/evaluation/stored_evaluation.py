@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.errors import StorageError
-from finflow.evaluation.result import Evaluation, Study, Track
+from finflow.evaluation.result import Evaluation, Track
+from finflow.evaluation.study import Study
 from finflow.io.state_codec import pack, unpack
 from finflow.io.weights import load_weights, save_weights
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from finflow.data.calendar import BUSINESS, Calendar
-from finflow.evaluation.result import Evaluation, Study
+from finflow.evaluation.result import Evaluation
+from finflow.evaluation.study import Study
 from finflow.explanations.overview import Overview
 from finflow.report.behaviour import drawdown_table, relative_table, rolling_chart
 from finflow.report.calendar_tables import month_says, month_table, year_table

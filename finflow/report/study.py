@@ -1,4 +1,4 @@
-"""Several runs on one page: seeds averaged, folds stitched, or runs compared."""
+"""Several runs on one page: seeds averaged, folds stitched, or settings compared."""
 
 import math
 from collections.abc import Sequence
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from finflow.evaluation.result import Evaluation, Member, Metrics, Study, Verdict
+from finflow.evaluation.result import Evaluation, Metrics, Verdict
+from finflow.evaluation.study import Member, Study
 from finflow.report.figures import opponent_name
+from finflow.report.settings import FIGURES, settings_caution, settings_says, settings_table
 from finflow.report.tables import BY_FIELD, Cell, Column, Row, Table, interval_cell, number, signed
 from finflow.report.theme import BLUE, GREEN, OPPONENT, POLICY, SKY, Chart, blank, finish, numbers, text
 from finflow.report.verdict import CLASSES, common_reach
 
 ENOUGH_SEEDS = 10
-FIGURES = ("sharpe", "annual_return", "volatility", "max_drawdown", "cvar95", "turnover", "effective_assets")
 SPREAD = (0.0, 0.16, -0.16, 0.08, -0.08)
 """Heights of neighbouring dots within their row, so that equal seeds are still seen apart."""
 
@@ -70,34 +71,21 @@ def study_view(study: Study, evaluation: Evaluation) -> StudyView:
         caution = f"{of}: underpowered. {ENOUGH_SEEDS} seeds are the least that count." if study.underpowered else ""
         says = (first, average, tally, f"Each seed over all windows: {_tally(study.seeds)}.", *_middle(study))
         return StudyView(f"{subject}, average of {of}", "Folds", "Fold by fold", says, caution, None, table)
-    label = study.members[0].label if study.members else "none"
-    first = f"The rest of the page is about the first of these {count} runs, {label}. {tally}"
-    caution = "" if count < 2 else "The best of several runs is partly the luckiest: its lead is smaller than it looks."
-    says = (first, *_selection(study))
+    first, *says = settings_says(study)
     return StudyView(
-        f"first of {count} runs compared", "Runs", "Run by run", says, caution, None, _table(study, evaluation)
+        f"first of {count} settings",
+        "Settings",
+        "Setting by setting",
+        (f"{first} {tally}", *says),
+        settings_caution(study),
+        None,
+        settings_table(study, evaluation),
     )
 
 
 def _tally(members: Sequence[Member]) -> str:
     outcomes = [member.verdict.outcome for member in members]
     return ", ".join(f"{outcomes.count(kind)} × {kind} 1/N" for kind in CLASSES if kind in outcomes)
-
-
-def _selection(study: Study) -> tuple[str, ...]:
-    """Sentences on the selection bias of the best compared run; undefined figures are left out."""
-    chosen = study.selection
-    if chosen is None or chosen.probabilistic is None:
-        return ()
-    alone = f"Probability that its active Sharpe ratio is above 0: {chosen.probabilistic:.2f} alone"
-    says = f"Best against 1/N: {chosen.best}. {alone}"
-    if chosen.deflated is not None:
-        says += f", {chosen.deflated:.2f} deflated for {chosen.trials} runs"
-    if chosen.deflated_effective is not None and chosen.effective_trials is not None:
-        says += f", {chosen.deflated_effective:.2f} for the {chosen.effective_trials:.1f} that they amount to"
-    if chosen.overfitting is None:
-        return (f"{says}.",)
-    return (f"{says}.", f"Probability that picking the best overfits (CSCV): {chosen.overfitting:.2f}.")
 
 
 def _middle(study: Study) -> tuple[str, ...]:
@@ -108,8 +96,8 @@ def _middle(study: Study) -> tuple[str, ...]:
 
 
 def _table(study: Study, evaluation: Evaluation) -> Table:
-    """One row a member, and of folds a row a seed; of folds and of seeds a last one for all of them together."""
-    label = {"seeds": "Seed", "folds": "Fold", "comparison": "Run"}[study.kind]
+    """One row a member, of folds a row a seed as well, and a last one for all of them together."""
+    label = {"seeds": "Seed", "folds": "Fold"}[study.kind]
     measures = [BY_FIELD[field] for field in FIGURES]
     verdicts = [*(member.verdict for member in (*study.members, *study.seeds)), evaluation.verdict]
     reach = common_reach(verdicts)
@@ -121,15 +109,10 @@ def _table(study: Study, evaluation: Evaluation) -> Table:
         judged = (signed(verdict.difference, 2), interval_cell(verdict, reach), outcome)
         return Row((Cell(name), *judged, *(measure.cell(metrics) for measure in measures)), mark)
 
-    compared = study.kind == "comparison"
-    rows = [
-        row(member.label, member.metrics, member.verdict, "policy" if compared and i == 0 else "")
-        for i, member in enumerate(study.members)
-    ]
+    rows = [row(member.label, member.metrics, member.verdict, "") for member in study.members]
     rows += [row(f"{seed.label}, pooled", seed.metrics, seed.verdict, "") for seed in study.seeds]
-    if not compared:
-        together = "average" if study.kind == "seeds" else "average, pooled" if study.seeds else "pooled"
-        rows.append(row(together, evaluation.metrics[evaluation.policy.name], evaluation.verdict, "policy"))
+    together = "average" if study.kind == "seeds" else "average, pooled" if study.seeds else "pooled"
+    rows.append(row(together, evaluation.metrics[evaluation.policy.name], evaluation.verdict, "policy"))
     columns = (
         Column(label, numeric=False),
         Column("Sharpe difference", "a year"),

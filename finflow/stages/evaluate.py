@@ -26,7 +26,7 @@ from finflow.stages.judging import Judged, judge_runs
 from finflow.stages.loaded_run import Trained, judging, require_same_past
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
-from finflow.stages.run_groups import confidence_lines, labels, load_runs, named
+from finflow.stages.run_groups import confidence_lines, groups_of, labels, load_runs, named
 from finflow.tracking.console import warn
 
 
@@ -34,7 +34,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     """Judge one finished run, or several, on their folds' test windows, and write tables and report.
 
     Several runs that differ by their seed alone are averaged to one strategy, by their fold alone stitched to one
-    walk-forward track, by both averaged within each fold and then stitched, else compared on one page. Where the same
+    walk-forward track, by both averaged within each fold and then stitched, else compared setting by setting, the
+    seeds of each averaged. Every strategy counts as one opening of its window. Where the same
     runs were judged before on the same data and with the same statistics, the page is made from what was stored then:
     the test window is not opened again.
 
@@ -74,12 +75,12 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         keep(folder, judged)
         _write_tables(folder, judged)
         atomic_json(folder / "explanations.json", overview.to_dict())
-    traded = [run.folder for run in runs] if kind != "comparison" else [first.folder]
-    following = command_for("decide", first.config, {"run": named(traded)})
+    traded = runs if kind != "comparison" else groups_of(runs, kind)[0].runs
+    following = command_for("decide", first.config, {"run": named([run.folder for run in traded])})
     facts = {
         CALENDAR: first.prepared.market.calendar.facts(),
         "run": [str(run.folder) for run in runs],
-        JUDGED: [run.summary.get("weights_sha256") for run in runs],
+        JUDGED: [run.summary.get("weights_sha256") for run in traded],
         "kind": kind,
         JUDGEMENT: judgement_of(config, runs, kind),
         "rendered_from": None if before is None else str(before[1]),

@@ -18,7 +18,7 @@ from finflow.schema import Config
 from finflow.stages.explaining import provenance_of
 from finflow.stages.judging import Judged
 from finflow.stages.loaded_run import Trained
-from finflow.stages.run_groups import Group, Kind, by_fold
+from finflow.stages.run_groups import Group, Kind, groups_of
 from finflow.tracking.console import warn
 
 JUDGEMENT = "judgement"
@@ -53,7 +53,7 @@ def judged_before(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[
             found.append((str(record["finished"]), summary.parent, str(record[HEAD])))
     for _, folder, head in sorted(found, reverse=True):
         try:
-            return _rebuilt(config, runs, read_stored(folder / STORED), head), folder
+            return _rebuilt(config, runs, kind, read_stored(folder / STORED), head), folder
         except StorageError as error:  # damaged, or of an earlier version
             warn(f"{error}: the test window is opened anew")
     return None
@@ -65,15 +65,15 @@ def keep(folder: Path, judged: Judged) -> None:
     store(folder / STORED, Stored(judged.evaluation, folds, judged.study))
 
 
-def _rebuilt(config: Config, runs: Sequence[Trained], stored: Stored, head: str) -> Judged:
+def _rebuilt(config: Config, runs: Sequence[Trained], kind: Kind, stored: Stored, head: str) -> Judged:
     opened = max(
         count_openings(Path(config.output_root), str(run.record["data_fingerprint"]), run.prepared.fold.name)
         for run in runs
     )
-    groups = list(by_fold(runs).values()) if stored.folds else [list(runs)]
+    groups = groups_of(runs, kind)[: len(stored.folds) or 1]
     evaluation = replace(stored.evaluation, window_opened=opened)
     parts = [
-        Part(own, group[0].prepared, Group(tuple(group)).policy.act)
+        Part(own, group.prepared, group.policy.act)
         for own, group in zip(stored.folds or (evaluation,), groups, strict=True)
     ]
     return Judged(evaluation, parts, stored.study, head)

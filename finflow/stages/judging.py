@@ -1,10 +1,8 @@
-"""Opens test windows: of one run, of averaged seeds, of joined folds, or of runs to compare."""
+"""Opens test windows: of one run, of averaged seeds, of joined folds, or of settings to compare."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from finflow.agents.policy_ablations import BLOCK, variants
 from finflow.data.benchmark import EQUAL_WEIGHT
@@ -12,16 +10,17 @@ from finflow.data.market import Market
 from finflow.evaluation.choosing import selection_of
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.metrics import track_metrics
-from finflow.evaluation.result import Evaluation, Member, Study, Track
-from finflow.evaluation.seeds import summarise_seeds
+from finflow.evaluation.result import Evaluation, Track
+from finflow.evaluation.settings import against_reference, over_seeds, same_as, seed_by_seed
 from finflow.evaluation.stitching import Part, join, stitch
+from finflow.evaluation.study import Member, Setting, Study
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate
-from finflow.evaluation.test_window_log import record_opening
+from finflow.evaluation.test_window_log import Opening, record_opening
 from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.schema.env import Env
 from finflow.stages.loaded_run import Trained
-from finflow.stages.run_groups import Group, Kind, groups_of, labels
+from finflow.stages.run_groups import Group, Kind, groups_of, labels, settings_of
 
 SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy here is flattered by that, 1/N too"
 
@@ -37,16 +36,16 @@ class Judged:
 
 
 def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -> Judged:
-    """Judge runs that belong together as `kind` says; every run's opening of its window is recorded first."""
-    openings = [_open(config, run, when) for run in runs]
-    opened = {run.prepared.fold.name: count for run, (count, _) in zip(runs, openings, strict=True)}
-    head = openings[-1][1]
-    first, names, bootstrap = runs[0], labels(runs, kind), _bootstrap(config, runs[0])
+    """Judge runs that belong together as `kind` says; every strategy's opening of its window is recorded first."""
+    groups = groups_of(runs, kind)
+    openings = [_open(config, group, when) for group in groups]
+    opened = {group.prepared.fold.name: one.count for group, one in zip(groups, openings, strict=True)}
+    head = openings[-1].head
+    names, bootstrap = labels(runs, kind), _bootstrap(config, runs[0])
     if kind == "single":
-        part = _part(config, Group((first,)), opened)
+        part = _part(config, groups[0], opened)
         return Judged(part.evaluation, [part], None, head)
     if kind in ("folds", "ensemble"):
-        groups = groups_of(runs, kind)
         parts = [_part(config, group, opened) for group in groups]
         members = tuple(
             Member(name, part.evaluation.metrics[POLICY], part.evaluation.verdict)
@@ -57,36 +56,58 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
             return Judged(whole, parts, Study("folds", members, None, False), head)
         # Each seed's own walk-forward, over the same days as the ensemble's.
         own = zip(*(group.runs for group in groups), strict=True)
-        walked = {f"seed {of_seed[0].config.seed}": join([_track(run) for run in of_seed]) for of_seed in own}
-        seeds = _members(walked, whole, bootstrap)
-        return Judged(whole, parts, Study("folds", members, *_middle(bootstrap, seeds), seeds=seeds), head)
-    tracks = {name: _track(run) for name, run in zip(names, runs, strict=True)}
+        walked = {of_seed[0].config.seed: join([_track(run) for run in of_seed]) for of_seed in own}
+        seeds = _members({f"seed {seed}": track for seed, track in walked.items()}, whole, bootstrap)
+        return Judged(whole, parts, Study("folds", members, *over_seeds(walked, bootstrap), seeds=seeds), head)
     if kind == "seeds":
-        part = _part(config, Group(tuple(runs)), opened)
-        members = _members(tracks, part.evaluation, bootstrap)
-        return Judged(part.evaluation, [part], Study("seeds", members, *_middle(bootstrap, members)), head)
-    others = dict(list(tracks.items())[1:])
-    part = _part(config, Group((first,)), opened, others)
-    members = _members(tracks, part.evaluation, bootstrap)
-    chosen = selection_of(tracks, part.evaluation.baselines[part.evaluation.verdict.opponent])
-    return Judged(part.evaluation, [part], Study("comparison", members, None, False, chosen), head)
+        part = _part(config, groups[0], opened)
+        seeds = {run.config.seed: _track(run) for run in runs}
+        members = _members(dict(zip(names, seeds.values(), strict=True)), part.evaluation, bootstrap)
+        return Judged(part.evaluation, [part], Study("seeds", members, *over_seeds(seeds, bootstrap)), head)
+    return _compared(config, settings_of(runs), opened, head)
 
 
-def _middle(bootstrap: Bootstrap, seeds: Sequence[Member]) -> tuple[tuple[float, float, float] | None, bool]:
-    """Interquartile mean of the seeds' Sharpe ratios with its interval, None if undefined; and whether they are few."""
-    ratios = np.array([np.nan if seed.metrics.sharpe is None else seed.metrics.sharpe for seed in seeds])
-    found = summarise_seeds(ratios, samples=bootstrap.samples, rng=bootstrap.rng("seeds"))
-    middle = (found.middle, found.low, found.high)
-    return None if np.isnan(middle).any() else middle, found.underpowered
+def _compared(config: Config, settings: Mapping[str, Group], opened: dict[str, int], head: str) -> Judged:
+    """The averaged strategy of each setting beside that of the first; settings with the same returns count as one."""
+    reference, *_ = settings.values()
+    bootstrap = _bootstrap(config, reference.first)
+    runs = {name: {run.config.seed: _track(run) for run in group.runs} for name, group in settings.items()}
+    tracks = {
+        name: next(iter(runs[name].values()))
+        if len(group.runs) == 1
+        else group.prepared.track(group.prepared.fold.test, group.policy.act)
+        for name, group in settings.items()
+    }
+    same = same_as(tracks)
+    distinct = {name: track for name, track in tracks.items() if not same[name]}
+    part = _part(config, reference, opened, dict(list(distinct.items())[1:]))
+    first, few, members = next(iter(settings)), False, list[Member]()
+    for member, group in zip(_members(tracks, part.evaluation, bootstrap), settings.values(), strict=True):
+        own = runs[member.label]
+        middle, underpowered = over_seeds(own, bootstrap)
+        setting = Setting(
+            seeds=tuple(own),
+            middle=middle,
+            against=against_reference(member.label, tracks, bootstrap),
+            paired=None if group is reference else seed_by_seed(own, runs[first], bootstrap),
+            same_as=same[member.label],
+            handed_over=sum(run.summary.get("selected_episode") == 0 for run in group.runs),
+            abstaining=sum(run.confidence is not None and run.confidence.kappa == 0 for run in group.runs),
+        )
+        few = few or underpowered
+        members.append(replace(member, setting=setting))
+    chosen = None
+    if len(distinct) > 1:
+        chosen = selection_of(distinct, part.evaluation.baselines[part.evaluation.verdict.opponent])
+    return Judged(part.evaluation, [part], Study("comparison", tuple(members), None, few, chosen), head)
 
 
-def _open(config: Config, run: Trained, when: str) -> tuple[int, str]:
-    prepared = run.prepared
-    name = f"{run.folder.parent.name}/{run.folder.name}"
+def _open(config: Config, group: Group, when: str) -> Opening:
+    """Record one opening for a strategy, whatever the number of seeds that it averages."""
+    name = ", ".join(f"{run.folder.parent.name}/{run.folder.name}" for run in group.runs)
     # Counted by the data of training: the days of a window stay the same where a file has grown since.
-    fingerprint = str(run.record["data_fingerprint"])
-    opening = record_opening(Path(config.output_root), fingerprint, prepared.fold.name, name, when)
-    return opening.count, opening.head
+    fingerprint = str(group.first.record["data_fingerprint"])
+    return record_opening(Path(config.output_root), fingerprint, group.prepared.fold.name, name, when)
 
 
 def _part(config: Config, group: Group, opened: dict[str, int], others: dict[str, Track] | None = None) -> Part:

@@ -8,7 +8,8 @@ from finflow.errors import AuditError
 from finflow.evaluation.audit.findings import Check
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.decision_log import Realised
-from finflow.evaluation.result import Evaluation, Study
+from finflow.evaluation.result import Evaluation
+from finflow.evaluation.study import Study
 from finflow.explanations.card import Card
 from finflow.stages.ticket import Ticket
 

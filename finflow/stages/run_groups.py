@@ -1,5 +1,5 @@
 """Several runs at once: averaged where only the seed differs, stitched where only the fold does, averaged and then
-stitched where both do, else compared.
+stitched where both do, else compared setting by setting, the seeds of each averaged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,11 @@ from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import CARRIED, Role
 from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.prepare import Prepared
+from finflow.sweeps.folder import SweepFolder
+from finflow.sweeps.table import REPLICATES
 
 Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
-"""How runs belong together; an ensemble is folds of which each has several seeds."""
+"""How runs belong together; an ensemble is folds of which each has several seeds, a comparison several settings."""
 _COMPARED = CARRIED - {Role.HOST, Role.OUTPUT} | {Role.METHOD}
 """What makes a run another one; the parent's weights differ between seeds anyway."""
 
@@ -97,10 +99,48 @@ def load_groups(config: Config, end: str | None = None) -> list[Group]:
 
 
 def groups_of(runs: Sequence[Trained], kind: Kind) -> list[Group]:
-    """Runs that act together: all seeds of a fold; of runs to compare each for itself."""
+    """Runs that act together, each of them one strategy: all seeds of a fold, or of a setting to compare."""
     if kind in ("folds", "ensemble"):
         return [Group(tuple(group)) for group in by_fold(runs).values()]
-    return [Group(tuple(runs))] if kind == "seeds" else [Group((run,)) for run in runs]
+    return list(settings_of(runs).values()) if kind == "comparison" else [Group(tuple(runs))]
+
+
+def settings_of(runs: Sequence[Trained]) -> dict[str, Group]:
+    """Runs to compare by the name of their setting, in the order in which they are named, their seeds rising.
+
+    A setting is called by what was chosen for it: the option or values of its sweep, else the keys that set it apart.
+    Runs of one setting and seed, from other parents, stand each for itself.
+    """
+    found: dict[tuple[str, str], list[Trained]] = {}
+    for run in runs:
+        own = _settings(run.config) | {"seed": None}
+        found.setdefault((_chosen(run), repr(sorted(own.items()))), []).append(run)
+    groups: list[tuple[str, Group]] = []
+    for (chosen, _), members in found.items():
+        members.sort(key=lambda run: run.config.seed)
+        repeated = len({run.config.seed for run in members}) < len(members)
+        together = [(run,) for run in members] if repeated else [tuple(members)]
+        groups += [(chosen, Group(one)) for one in together]
+    apart = [_settings(group.first.config) | {"seed": None} for _, group in groups]
+    keys = sorted(_differing(apart))
+    names = [
+        chosen or ", ".join(f"{key}={own.get(key)}" for key in keys)[:80]
+        for (chosen, _), own in zip(groups, apart, strict=True)
+    ]
+    unique = [name and names.count(name) == 1 for name in names]
+    return {
+        name if one else f"{name} {group.first.folder.name}".strip(): group
+        for name, one, (_, group) in zip(names, unique, groups, strict=True)
+    }
+
+
+def _chosen(run: Trained) -> str:
+    """What the sweep of a run varied for it but for the seed: of a group the option alone; empty outside a sweep."""
+    folder = SweepFolder(run.folder.parent)
+    job = next((job for job in folder.manifest().jobs if job.name == run.folder.name), None) if folder.exists else None
+    plain = flatten(run.config.model_dump())
+    values = {} if job is None else {key: value for key, value in job.values.items() if key not in REPLICATES}
+    return ", ".join(f"{key}={value}" if key in plain else value for key, value in values.items())
 
 
 def named(folders: Sequence[Path]) -> str | list[str]:
@@ -135,7 +175,8 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
         raise ConfigError(
             f"run: these differ by {', '.join(sorted(differing))} and have different test windows; name one fold's"
         )
-    return "seeds" if differing == {"seed"} else "comparison"
+    once = len({run.config.seed for run in runs}) == len(runs)
+    return "seeds" if differing == {"seed"} and once else "comparison"
 
 
 def by_fold(runs: Sequence[Trained]) -> dict[str, list[Trained]]:
@@ -158,21 +199,23 @@ def _require_same_seeds(runs: Sequence[Trained]) -> None:
 
 
 def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
-    """A short name for each run: its seed, or what sets it apart; of folds, for each in the order of `by_fold`."""
+    """A short name for each run: its seed; of folds and of settings to compare for each, as `groups_of` has them."""
     if kind in ("single", "seeds"):
         return [f"seed {run.config.seed}" for run in runs]
     if kind in ("folds", "ensemble"):
         return [f"fold {name}" for name in by_fold(runs)]
-    settings = [_settings(run.config) for run in runs]
-    keys = sorted(_differing(settings))
-    names = [", ".join(f"{key}={one.get(key)}" for key in keys)[:80] for one in settings]
-    folders = [run.folder.name for run in runs]
-    unique = [name and names.count(name) == 1 for name in names]
-    return [name if one else f"{name} {place}".strip() for name, one, place in zip(names, unique, folders, strict=True)]
+    return list(settings_of(runs))
 
 
 def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
     """How much of its tilt each run is deployed with, by a name that sets the runs apart; "" of a single one."""
+    if kind == "comparison":
+        return {
+            f"{name}, seed {run.config.seed}": run.confidence.line()
+            for name, group in settings_of(runs).items()
+            for run in group.runs
+            if run.confidence is not None
+        }
     if kind == "single":
         names = [""]
     elif kind == "ensemble":

@@ -119,13 +119,13 @@ def test_the_newest_evaluation_of_one_run_alone_is_found(tmp_path: Path) -> None
     test = ["2018-01-02", "2022-12-28"]
     assert opened_by(tmp_path, ["aa"], "2018", test) is None
     evaluation(tmp_path, "averaged", "2026-09", kind="seeds", **{JUDGED: ["aa", "bb"]})
-    evaluation(tmp_path, "second", "2026-08", kind="comparison", **{JUDGED: ["bb", "aa"]})
+    evaluation(tmp_path, "second", "2026-08", kind="comparison", **{JUDGED: ["bb"]})
     evaluation(tmp_path, "other window", "2026-07", fold={"name": "2018", "test": ["2018-01-02", "2021-01-01"]})
     evaluation(tmp_path, "written before weights were noted", "2026-06", **{JUDGED: None})
     assert opened_by(tmp_path, ["aa"], "2018", test) is None
     older = evaluation(tmp_path, "older", "2026-01")
     assert opened_by(tmp_path, ["aa"], "2018", test) == older
-    first = evaluation(tmp_path, "first of two", "2026-02", kind="comparison", **{JUDGED: ["aa", "bb"]})
+    first = evaluation(tmp_path, "first of two", "2026-02", kind="comparison", **{JUDGED: ["aa"]})
     assert opened_by(tmp_path, ["aa"], "2018", test) == first
     folds = evaluation(tmp_path, "folds", "2026-03", kind="folds", fold={"name": "2008"}, **{JUDGED: ["cc", "aa"]})
     assert opened_by(tmp_path, ["aa"], "2018", test) == folds / "fold-2018"

@@ -15,16 +15,15 @@ from finflow.evaluation.result import (
     CostRow,
     Evaluation,
     GateInformation,
-    Member,
     Metrics,
     Reality,
     Regression,
     Scrutiny,
     Stress,
-    Study,
     Track,
     Verdict,
 )
+from finflow.evaluation.study import Member, Selection, Setting, Study
 from finflow.report.page import RunFacts, write_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -130,6 +129,21 @@ def make_study(kind: str, evaluation: Evaluation, labels: tuple[str, ...]) -> St
     seeds = kind == "seeds"
     middle = ((own.sharpe or 0) + 0.03, (own.sharpe or 0) - 0.09, (own.sharpe or 0) + 0.13) if seeds else None
     return Study(kind, members, middle, underpowered=seeds and len(labels) < 10)  # pyright: ignore
+
+
+def make_comparison(evaluation: Evaluation, labels: tuple[str, str, str]) -> Study:
+    """Three settings of two seeds: the reference, one that beats it, and one that kept the hand-over as it did."""
+    study = make_study("comparison", evaluation, labels)
+    beats = Comparison(labels[0], 0.5, 0.4, 0.1, 0.7, 0.01)
+    level = Comparison(labels[0], 0.0, 0.0, 0.0, 0.0, 1.0)
+    settings = (
+        Setting((0, 1), (0.5, 0.4, 0.6), None, None, "", 1, 0),
+        Setting((0, 1), (0.9, 0.7, 1.1), beats, (0.3, 0.2, 0.5), "", 0, 0),
+        Setting((0, 1), (0.5, 0.4, 0.6), level, (0.0, 0.0, 0.0), labels[0], 2, 0),
+    )
+    members = tuple(replace(m, setting=own) for m, own in zip(study.members, settings, strict=True))
+    chosen = Selection(labels[1], 0.9, 0.8, 0.85, 2, 1.5, 0.2)
+    return replace(study, members=members, underpowered=True, selection=chosen)
 
 
 def stitched(evaluation: Evaluation) -> Evaluation:
@@ -292,7 +306,7 @@ def studies(evaluation: Evaluation) -> dict[str, Study]:
     return {
         "seeds": make_study("seeds", evaluation, (*(f"seed {i}" for i in range(8)), HOSTILE)),
         "folds": make_study("folds", evaluation, ("2000", "2008", "2013", "2018")),
-        "comparison": make_study("comparison", evaluation, ("bcell", HOSTILE, "from scratch " * 6)),
+        "comparison": make_comparison(evaluation, ("bcell", HOSTILE, "from scratch " * 6)),
     }
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.evaluation.result import Evaluation, Member, Study
+from finflow.evaluation.result import Evaluation
+from finflow.evaluation.study import Member, Study
 from finflow.report import figures, theme
 from finflow.report.page import RunFacts, render
 from finflow.report.study import study_view
@@ -51,19 +52,60 @@ def test_a_seed_without_a_sharpe_ratio_is_counted_and_not_drawn(
 
 
 def test_members_stand_side_by_side_with_their_verdicts(evaluation: Evaluation, studies: dict[str, Study]) -> None:
-    for kind, last in (("seeds", "average"), ("folds", "pooled"), ("comparison", None)):
+    for kind, last in (("seeds", "average"), ("folds", "pooled")):
         study = studies[kind]
         table = study_view(study, evaluation).table
         labels = [column.label for column in table.columns]
-        names = [member.label for member in study.members] + ([last] if last else [])
+        names = [*(member.label for member in study.members), last]
         assert [row.cells[0].text for row in table.rows] == names
-        marked = [i for i, row in enumerate(table.rows) if row.mark == "policy"]
-        assert marked == ([len(names) - 1] if last else [0])
+        assert [i for i, row in enumerate(table.rows) if row.mark == "policy"] == [len(names) - 1]
         for row, member in zip(table.rows, study.members, strict=False):
             assert row.cells[labels.index("Verdict")].text == f"{member.verdict.outcome} 1/N"
             assert row.cells[labels.index("Sharpe")].value == member.metrics.sharpe
             assert row.cells[labels.index("95 % interval")].value == member.verdict.low
         assert table.columns[labels.index("Verdict")].unit == "against 1/N monthly"
+
+
+def test_settings_stand_beside_the_reference(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    study = studies["comparison"]
+    view = study_view(study, evaluation)
+    labels = [column.label for column in view.table.columns]
+    assert view.table.columns[labels.index("Difference")].unit == "Sharpe, to bcell"
+    assert [row.cells[0].text for row in view.table.rows] == [member.label for member in study.members]
+    assert [row.mark for row in view.table.rows] == ["policy", "", ""]
+    first, second, third = (dict(zip(labels, row.cells, strict=True)) for row in view.table.rows)
+    assert (first["Outcome"].text, first["Difference"].text) == ("reference", "–")
+    assert (second["Outcome"].text, second["Outcome"].tone) == ("BEATS bcell", "beats")
+    assert (second["Difference"].text, second["95 % interval"].text) == ("+0.40", "[0.10, 0.70]")
+    assert second["Seed by seed"].text == "+0.30 [+0.20, +0.50]"
+    assert second["Over seeds"].text == "0.90 [0.70, 1.10]"
+    assert second["Sharpe"].value == study.members[1].metrics.sharpe
+    assert third["Outcome"].text == "IDENTICAL TO bcell"
+    assert third["Outcome"].note == "kept the hand-over"
+    assert third["Difference"].text == "–"
+    assert view.caution.startswith("2 seeds: underpowered.")
+    assert "3 settings, each of 2 seeds;" in view.says[0]
+    assert view.says[1].endswith(
+        "since each of the 2 runs kept the hand-over, the policy of phase 1: it is not ranked."
+    )
+    assert "0.80 deflated for 2 settings" in view.says[3]
+
+
+def test_settings_that_are_all_the_same_are_not_ranked(evaluation: Evaluation, studies: dict[str, Study]) -> None:
+    first, _, third = studies["comparison"].members
+    assert third.setting is not None
+    abstaining = replace(third.setting, handed_over=0, abstaining=2)
+    members = (first, replace(third, label="a", setting=abstaining))
+    same = replace(studies["comparison"], members=members, selection=None)
+    view = study_view(same, evaluation)
+    assert view.says[1:] == (
+        "All 2 settings are the same policy: their returns are identical on every day. There is nothing to rank.",
+    )
+    assert first.setting is not None
+    start = replace(first, setting=replace(first.setting, abstaining=2))
+    view = study_view(replace(same, members=(start, members[1])), evaluation)
+    assert ", since each of the 4 runs abstains and holds the benchmark's portfolio. There is" in view.says[1]
+    assert view.caution == ""
 
 
 def test_the_pooled_row_is_the_verdict_of_the_page(evaluation: Evaluation, studies: dict[str, Study]) -> None:
@@ -118,7 +160,7 @@ def test_the_title_says_what_was_stitched(
     assert "test windows from 2000-01-03 to" in page
     assert "s-costs" not in page
     assert study_view(studies["seeds"], small).subject == "average of 9 seeds"
-    assert study_view(studies["comparison"], small).subject == "first of 3 runs compared"
+    assert study_view(studies["comparison"], small).subject == "first of 3 settings"
 
 
 @pytest.mark.parametrize("kind", ["seeds", "folds", "comparison"])

@@ -1,10 +1,14 @@
 """A user's own prices: 30 daily tickers, one back-filled flat until it lists, one delisted, blank to the end."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+
+from finflow.io.weights import load_weights, save_weights
 
 LISTED, DELISTED = "LATE", "GONE"
 DAYS, LISTING, DELISTING = 1400, 900, 1330
@@ -41,3 +45,16 @@ TINY = [
 ]
 TUNE = ["budget.episodes=8", "budget.warmup_episodes=1", "budget.critic_warmup_updates=5", "budget.refit_updates=8",
         "evaluation.every_episodes=4", "algo.batch_size=32", "algo.update_interval=1"]  # fmt: skip
+
+
+def move_actor(run: Path, seed: int, **summary: object) -> None:
+    """Move a run's policy away from where its training left it, and write `summary` over its own."""
+    tensors, stored = load_weights(run / "weights.safetensors")
+    generator = torch.Generator().manual_seed(seed)
+    moved = {
+        name: tensor + 0.3 * torch.randn(tensor.shape, generator=generator) if "actor" in name else tensor
+        for name, tensor in tensors.items()
+    }
+    kept = json.loads((run / "summary.json").read_text()) | summary
+    kept["weights_sha256"] = save_weights(run / "weights.safetensors", moved, stored)
+    (run / "summary.json").write_text(json.dumps(kept))
