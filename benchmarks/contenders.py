@@ -10,12 +10,13 @@ from benchmarks.sizes import ACTION, ATOMS, BATCH, CQL_ACTIONS, HIDDEN, MEMORY
 from benchmarks.worker import Burst
 from finflow.agents import bcell, iql
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.scales import Scales
 from finflow.envs.collect import collect
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import Config
 from finflow.schema.algo import BCellConfig, IQLConfig
 from finflow.seeding import torch_stream
-from finflow.stages.prepare import Prepared, compiled, computing_of, prepare, use_hardware
+from finflow.stages.prepare import Prepared, compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.run import walkers_of
 from finflow.training.batches import Batcher
 from finflow.training.replay_buffer import ReplayBuffer
@@ -43,7 +44,7 @@ def updates_of(
         update = partial(compiled(agent.update, config.hardware), coefficients=OfflineCoefficients())
     else:
         learner = agent = bcell.BCell(networks, algo, world, generator)
-        agent.scales = (1.0, 10.0)  # as if measured: without them there is no CQL
+        agent.scales = Scales(1.0, 10.0)  # as if measured: without them there is no CQL
         act, paths = (lambda state: learner.act(state, generator)), algo.horizon > 0
         update = partial(compiled(agent.update, config.hardware), coefficients=NOW)
     batcher = Batcher(world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator, act)
@@ -65,12 +66,12 @@ def learner(stage: str, *changes: str, atoms: int = ATOMS, with_batch: bool) -> 
     """Updates of one phase on a memory of behaviours' transitions."""
     config = finflow.load(stage, [*MARKET, *SIZES, *changes])
     device = use_hardware(config.hardware)
-    prepared, algo = prepare(config, device), config.algo
+    prepared, algo = fit(config, load_market(config), device), config.algo
     assert isinstance(algo, IQLConfig | BCellConfig)
     algo = algo.model_copy(update={"network": algo.network.model_copy(update={"n_quantiles": atoms})})
     networks = build_networks(prepared.spec, algo.network, 0, device, computing_of(config.hardware))
     where = (
-        prepared.world if device.type == "cpu" else prepare(config, torch.device("cpu")).world
+        prepared.world if device.type == "cpu" else fit(config, load_market(config), torch.device("cpu")).world
     )  # it is stepped there
     data = collect(prepared.market, where, prepared.fold.train, MEMORY // 200, 200, 0.0, 0, {})
     draw, update = updates_of(config, prepared, networks, algo, ReplayBuffer.of(data, device), with_batch=with_batch)

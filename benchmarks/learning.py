@@ -52,7 +52,7 @@ from finflow.evaluation.result import Track
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, load_trained
-from finflow.stages.prepare import Prepared, prepare, use_hardware
+from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
 from finflow.stages.run import METRICS
 from finflow.stages.validation import Validator
 
@@ -296,7 +296,7 @@ def row_of(case: Case, learner: str, oracle: float | None, out: Path, changes: l
     began = _cpu()
     if stage is None:
         config = finflow.load("pretrain", line)
-        prepared = prepare(config, use_hardware(config.hardware))
+        prepared = fit(config, load_market(config), use_hardware(config.hardware))
         on = oracle_on(config, prepared) if learner == ORACLE else ols_on(prepared)
         facts["train_seconds"] = _cpu() - began
     else:

@@ -20,7 +20,7 @@ from finflow.errors import FinFlowError
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
 from finflow.schema.algo import BCellConfig, IQLConfig
-from finflow.stages.prepare import computing_of, prepare, use_hardware
+from finflow.stages.prepare import computing_of, fit, load_market, use_hardware
 from finflow.training.replay_buffer import ReplayBuffer
 
 WARM, UPDATES, ROWS, EPISODES = 5, 10, 25, 20
@@ -30,7 +30,7 @@ DEFAULTS = {"pretrain": ["algo=iql"], "finetune": ["algo=bcell", "init.weights=n
 def update_of(config: Config) -> Callable[[], Any]:
     """One update of the phase that `config` is of, its batch included."""
     device = use_hardware(config.hardware)
-    prepared, algo = prepare(config, device), config.algo
+    prepared, algo = fit(config, load_market(config), device), config.algo
     assert isinstance(algo, IQLConfig | BCellConfig)
     networks = build_networks(prepared.spec, algo.network, 0, device, computing_of(config.hardware))
     data = collect(prepared.market, prepared.world, prepared.fold.train, EPISODES, 200, 0.0, 0, {})

@@ -17,6 +17,7 @@ from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.distributed import all_reduce_mean, own_stream
 from finflow.agents.iql import implicit_losses
 from finflow.agents.optimizer_step import Descent
+from finflow.agents.scales import Scales
 from finflow.agents.stateful import Stateful
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
@@ -44,7 +45,7 @@ class BCell(Stateful):
 
     Attributes
     ----------
-    scales : s_A and s_Q, the frozen scale of CQL (`measure_scales`), or None until measured.
+    scales : the frozen scale of CQL, None until measured.
     reference : phase 1's critic as it was handed over, whose V bounds CQL below; None from scratch.
     reached : drifted weights and drawdowns at the end of the last update's paths; None without paths.
     """
@@ -66,7 +67,7 @@ class BCell(Stateful):
         self.acting, self.generator = generator, own_stream(generator)
         device = world.device
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.alpha_init), device=device))
-        self.scales: tuple[float, float] | None = None
+        self.scales: Scales | None = None
         self.reference: Critic | None = None
         self.reached: tuple[Tensor, Tensor] | None = None
         gate = [] if networks.actor.gate is None else list(networks.actor.gate.parameters())
@@ -160,7 +161,7 @@ class BCell(Stateful):
 
     def _advantage_scale(self) -> float:
         """Unit of value in the actor's loss: s_A, so that alpha and eta mean the same whatever the reward's scale."""
-        return max(self.scales[0], ADVANTAGE_FLOOR) if self.scales else 1.0
+        return max(self.scales.advantage, ADVANTAGE_FLOOR) if self.scales else 1.0
 
     @property
     def cql_alpha(self) -> float:
@@ -283,3 +284,4 @@ class BCell(Stateful):
         if state["reference"] is not None:
             self.hand_over()
         super().load_state_dict(state)
+        self.scales = None if self.scales is None else Scales(*self.scales)  # read back as a plain pair

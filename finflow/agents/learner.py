@@ -10,6 +10,7 @@ from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
+from finflow.agents.scales import Scales
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
 from finflow.nn.logistic_normal import Decision
@@ -55,10 +56,10 @@ class OfflineLearner(Learner, Protocol):
 class OnlineLearner(Learner, Protocol):
     """Phase 2.
 
-    scales : s_A and s_Q of CQL, None until measured; acting : generator of what is done in episodes.
+    scales : of CQL, None until measured; acting : generator of what is done in episodes.
     """
 
-    scales: tuple[float, float] | None
+    scales: Scales | None
     acting: torch.Generator
 
     @property

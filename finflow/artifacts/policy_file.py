@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finflow.agents.scales import Scales
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.reward import RewardModel
 from finflow.errors import StorageError
@@ -19,7 +20,7 @@ _NETWORKS = "networks."
 
 @dataclass(frozen=True)
 class StoredPolicy:
-    """What a weights file holds beside the networks: scaling, reward, spec, shape; scales s_A and s_Q of CQL.
+    """What a weights file holds beside the networks: scaling, reward, spec, shape, scales of CQL.
 
     confidence : evidence behind the part of the tilt that is deployed, its `kappa` (`evaluation.confidence`).
     """
@@ -29,7 +30,7 @@ class StoredPolicy:
     reward: RewardModel
     spec: ObservationSpec
     shape: Network
-    scales: tuple[float, float] | None
+    scales: Scales | None
     reward_facts: Mapping[str, Any]
     confidence: Mapping[str, Any] | None
 
@@ -52,7 +53,7 @@ def to_metadata(
     spec: ObservationSpec,
     shape: Network,
     reward_facts: Mapping[str, Any],
-    scales: tuple[float, float] | None,
+    scales: Scales | None,
     confidence: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Metadata of a weights file, beside the facts that a parent is matched by."""
@@ -82,7 +83,7 @@ def read_policy(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> S
             reward=RewardModel(**metadata["reward_facts"]["reward"]),
             spec=ObservationSpec(**{key: tuple(value) for key, value in metadata["spec"].items()}),
             shape=Network(**metadata["shape"]),
-            scales=None if scales is None else (float(scales[0]), float(scales[1])),
+            scales=None if scales is None else Scales(float(scales[0]), float(scales[1])),
             reward_facts=metadata["reward_facts"],
             confidence=confidence,
         )

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY
-from finflow.config import to_yaml
-from finflow.io.files import atomic_json, atomic_write, read_json
+from finflow.config import run_folder, to_yaml
+from finflow.data.calendar import CALENDAR
+from finflow.data.market import Market
+from finflow.io.files import atomic_json, atomic_write, read_json, storage_errors
 from finflow.schema import Config
 
 _PACKAGES = ("finflow", "torch", "numpy", "safetensors", "pandas", "skfolio", "hydra-core", "gymnasium")
@@ -61,43 +63,79 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+def made_folder(config: Config, run_dir: Path | None) -> Path:
+    """`run_dir`, else a new folder under the output root, named by stage, name, time and seed.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be made.
+    """
+    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
+    with storage_errors(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def run_record(
     config: Config,
-    market_fingerprint: str,
+    market: Market,
     dates: Mapping[str, Any],
-    seed: int,
     parent: Mapping[str, Any] | None,
     stopwatch: Stopwatch,
-    *,
-    finished: bool = False,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Content of `run.json`; never fails for want of git or of a package.
+    """Content of `run.json` of a run that is not finished; never fails for want of git or of a package.
 
     Parameters
     ----------
     dates : of the fold, as `data.folds.fold_dates` gives them.
     parent : `Parent.record()` of the weights that the run started from, or None.
-    finished : whether the run has ended; until then `finished` is null.
     facts : more plain data of the stage, for example how often the test window was opened.
     """
     return {
         "stage": config.stage,
         "name": config.name,
-        "seed": seed,
-        "data_fingerprint": market_fingerprint,
+        "seed": config.seed,
+        "data_fingerprint": market.fingerprint,
         "fold": dict(dates),
         "parent": None if parent is None else dict(parent),
-        **(facts or {}),
+        CALENDAR: market.calendar.facts(),
+        **facts,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "platform": {"system": platform.platform(), "host": socket.gethostname(), "cores": os.cpu_count()},
         "git": git_state(_CHECKOUT),
         "started": stopwatch.started,
-        "finished": now() if finished else None,
+        "finished": None,
         "seconds": stopwatch.rounded(),
     }
+
+
+def finish_run(
+    folder: Path,
+    config: Config,
+    record: Mapping[str, Any],
+    stopwatch: Stopwatch,
+    summary: Mapping[str, Any] | None,
+) -> None:
+    """End of every stage: `config.yaml`, `run.json` with the time of the end, and last `summary.json`.
+
+    Parameters
+    ----------
+    record : of `run_record`.
+    summary : see `write_summary`; None for a run that no later stage may take for a finished one.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written.
+    """
+    write_config(folder, config)
+    write_run(folder, {**record, "finished": now(), "seconds": stopwatch.rounded()})
+    if summary is not None:
+        write_summary(folder, {"stage": config.stage, **summary})
 
 
 def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:

@@ -89,6 +89,7 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
         regime=regime,
         decision=decision_days(prices.dates, env.rebalance, calendar),
         benchmark=benchmark,
+        index=index,
         fingerprint=fingerprint,
         warnings=(
             *prices.warnings,
@@ -101,13 +102,6 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
     )
 
 
-def market_index(prices: Prices, env: Env) -> NDArray[np.float64]:
-    """Simple returns of 1/N by which regimes are labelled, [T], NaN before its first."""
-    rows = calendar_of(prices.dates, env.periods_per_year).rows(env.min_history)
-    state = trading(prices.close, env.stale_run, rows)
-    return _index(simple_returns(prices.close, env.delist_return), state)
-
-
 def prefix_fingerprint(source: Market | Prices, until: date) -> str:
     """Hash of the dates, tickers and closes up to `until`: unchanged where a file has only grown since."""
     tickers = source.assets[:-1] if isinstance(source, Market) else source.tickers
@@ -116,10 +110,7 @@ def prefix_fingerprint(source: Market | Prices, until: date) -> str:
 
 
 def _index(risky: NDArray[np.float64], state: Trading) -> NDArray[np.float64]:
-    """1/N over live names that are not stale, [T], NaN before its first day.
-
-    Unlike the benchmark it needs no `min_history`: features and labels have warm-up periods of their own.
-    """
+    """See `Market.index`."""
     held = state.live & ~state.stale
     index = equal_weight(risky, held, np.zeros(len(risky)))
     begun = np.maximum.accumulate(held.any(axis=1))

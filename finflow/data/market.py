@@ -39,6 +39,8 @@ class Market:
     decision : [T] bool, days at whose close the portfolio may be changed.
     benchmark : [T] float64, simple return of the benchmark from t-1 to t (1/N over the names tradable at
         t-1, gross, or the user's own).
+    index : [T] float64, simple return of 1/N over live names that are not stale, by which regimes are labelled; NaN
+        before its first. Unlike the benchmark it needs no `min_history`.
     fingerprint : hash of the data and settings that shape the arrays.
     warnings : one line each, for the console and the report.
     calendar : of `dates`; windows of time are turned into rows by it, figures annualised.
@@ -57,6 +59,7 @@ class Market:
     regime: NDArray[np.int8]
     decision: NDArray[np.bool_]
     benchmark: NDArray[np.float64]
+    index: NDArray[np.float64]
     fingerprint: str
     warnings: tuple[str, ...]
     calendar: Calendar = BUSINESS

@@ -3,17 +3,19 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from finflow.data.features import group_of
+from finflow.data.market import Market
 from finflow.envs.world import PATH_SCALARS
 from finflow.nn.actor import Actor, PortfolioActor
 from finflow.nn.critic import Critic, PortfolioCritic
 from finflow.nn.mlp import MlpActor, MlpCritic
 from finflow.nn.precision import Computed, Computing
-from finflow.schema.algo import Network
+from finflow.schema.algo import Network, OfflineAlgorithm, OnlineAlgorithm
 from finflow.seeding import stream_seed
 
 EXPERT_GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +49,17 @@ class ObservationSpec:
     market_features: tuple[str, ...]
     experts: tuple[str, ...]
     assets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, market: Market, algo: OfflineAlgorithm | OnlineAlgorithm) -> Self:
+        """What the networks of `algo` see of `market`."""
+        return cls(
+            features=market.feature_names,
+            feature_groups=tuple(group_of(name) for name in market.feature_names),
+            market_features=market.market_feature_names,
+            experts=(SINGLE,) if isinstance(algo, OnlineAlgorithm) and algo.gate is None else tuple(EXPERT_GROUPS),
+            assets=market.assets if algo.network.kind == "mlp" else (),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON."""

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
-from finflow.config import run_folder
-from finflow.data.calendar import CALENDAR
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.data.simultaneity import faded_signal
 from finflow.data.sources import load_prices
 from finflow.data.synthetic import PLANTED
@@ -21,7 +19,7 @@ from finflow.evaluation.audit.signal_leakage import compare_foresight
 from finflow.io.files import atomic_json
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
-from finflow.stages.loaded_run import Trained, judging, load_trained, single_run
+from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import AuditResult
 from finflow.tracking.console import warn
 
@@ -54,9 +52,8 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     if trained.past.changed is not None:
         changed = f"the {trained.past.changed} changed since training"
         warn(f"run={trained.folder}: {changed}; they are audited as they are now")
-    named = judging(config, trained)
-    folder = run_dir or Path(run_folder(named.output_root, named.stage, named.name, named.seed))
-    folder.mkdir(parents=True, exist_ok=True)
+    named = named_after(config, trained)
+    folder = made_folder(named, run_dir)
     rng = numpy_stream(own.seed, "audit/rows")
     rows = spread_rows(len(prepared.market.dates), DATES, rng)
     with stopwatch.phase("audit"):
@@ -64,7 +61,6 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     faded = faded_signal(prepared.market, prepared.fold.train)
     if faded is not None:
         warn(faded.line())
-    write_config(folder, named)
     content = {
         "passed": not any(check.differences for check in checks),
         "run": str(trained.folder),
@@ -75,16 +71,9 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
         "checks": [asdict(check) for check in checks],
     }
     atomic_json(folder / AUDIT, content)
-    record = run_record(
-        named, prepared.market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
-        finished=True, facts={
-            CALENDAR: prepared.market.calendar.facts(),
-            "run": str(trained.folder),
-            "settings": {"run": config.run},
-            "audit": AUDIT,
-        },
-    )  # fmt: skip
-    write_run(folder, record)  # without summary.json, so that no later stage takes it for an evaluation
+    facts = {"run": str(trained.folder), "settings": {"run": config.run}, "audit": AUDIT}
+    record = record_of(named, trained, stopwatch, facts)
+    finish_run(folder, named, record, stopwatch, None)  # no later stage may take it for an evaluation
     following = command_for("evaluate", own, {"run": trained.folder})
     return AuditResult(folder, folder / AUDIT, checks, len(rows), following)
 

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.config import run_folder
-from finflow.data.calendar import CALENDAR
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
 from finflow.envs.collect import dataset_bytes
-from finflow.io.files import atomic_write, storage_errors
+from finflow.io.files import atomic_write
 from finflow.schema import Config
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.out_file import out_file
-from finflow.stages.prepare import prepare, use_hardware
+from finflow.stages.prepare import fit, load_market, use_hardware
 from finflow.stages.results import CollectResult
 
 
@@ -25,30 +23,13 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     """
     stopwatch, path = Stopwatch(), out_file(config.out)
     with stopwatch.phase("prepare"):
-        prepared = prepare(config, use_hardware(config.hardware))
-    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
-    with storage_errors(folder, "made"):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config)
+        prepared = fit(config, load_market(config), use_hardware(config.hardware))
+    folder = made_folder(config, run_dir)
     with stopwatch.phase("collect"):
         dataset = collected(config, prepared, config.episodes)
     atomic_write(path, dataset_bytes(dataset))
-    facts = {
-        CALENDAR: prepared.market.calendar.facts(),
-        "dataset": str(path),
-        "dataset_facts": dataset_facts(config, prepared),
-    }
-    record = run_record(
-        config,
-        prepared.market.fingerprint,
-        prepared.dates,
-        config.seed,
-        None,
-        stopwatch,
-        finished=True,
-        facts=facts,
-    )
-    write_run(folder, record)
-    write_summary(folder, {"stage": "collect", "transitions": len(dataset), "episodes": config.episodes})
+    facts = {"dataset": str(path), "dataset_facts": dataset_facts(config, prepared)}
+    record = run_record(config, prepared.market, prepared.dates, None, stopwatch, facts)
+    finish_run(folder, config, record, stopwatch, {"transitions": len(dataset), "episodes": config.episodes})
     following = command_for("pretrain", config, {"offline.dataset": str(path)})
     return CollectResult(folder, path, len(dataset), following, prepared.market.calendar.line())

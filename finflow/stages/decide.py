@@ -10,10 +10,8 @@ import numpy as np
 
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import SUMMARY
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import noted_heads, opened_by
-from finflow.config import run_folder
-from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import Realised, latest_by_date, realised
@@ -25,7 +23,7 @@ from finflow.report.card import write_card
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths
 from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
-from finflow.stages.loaded_run import judging
+from finflow.stages.loaded_run import named_after, record_of
 from finflow.stages.results import DecideResult, Trade
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
 from finflow.stages.ticket import Holdings, Order, read_holdings, ticket
@@ -55,7 +53,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     for run in group.runs:
         if run.past.changed is not None:
             warn(f"run={run.folder}: trained on other data: the {run.past.changed} changed since")
-    prepared, own = group.prepared, judging(config, trained)
+    prepared, own = group.prepared, named_after(config, trained)
     market = prepared.market
     prices = np.where(unquoted(market)[:-1], np.nan, market.close[-1])
     owned = _owned(config, market.assets, prices)
@@ -79,9 +77,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     with stopwatch.phase("explain"):
         portfolio = model_portfolio(model) if owned is None else _portfolio(config)
         card = live_explainer(group, trace, portfolio).card(len(trace.rows) - 1)
-    folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, own)
+    folder = made_folder(own, run_dir)
     table, listed = folder / "decision.csv", folder / "orders.csv"
     rows = [(t.asset, *(f"{x:z.6f}" for x in (t.held, t.target, t.trade)), t.note) for t in trades]
     _write_rows(table, ("asset", "held", "target", "trade", "note"), rows)
@@ -103,22 +99,17 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     new_days = 0 if trained.past.changed else trained.past.new_days
     runs = tuple(run.folder for run in group.runs)
     facts = {
-        CALENDAR: market.calendar.facts(),
         "run": [str(run) for run in runs],
         "settings": {name: getattr(config, name) for name in ("run", "holdings", "capital", "min_trade", "lot")},
         "as_of": day,
         "new_days": new_days,
         noted: head,
     }
-    record = run_record(
-        own, market.fingerprint, prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
-        finished=True, facts=facts,
-    )  # fmt: skip
-    write_run(folder, record)
     said = confidence_lines(group.runs, "single" if len(runs) == 1 else "seeds")
     verdict = _verdict(group)
-    summary = {"verdict": verdict, "confidence": said, "targets": {t.asset: t.target for t in trades}}
-    write_summary(folder, {"stage": "decide", "as_of": day, **summary, "ticket": asdict(orders)})
+    targets = {trade.asset: trade.target for trade in trades}
+    summary = {"as_of": day, "verdict": verdict, "confidence": said, "targets": targets, "ticket": asdict(orders)}
+    finish_run(folder, own, record_of(own, trained, stopwatch, facts), stopwatch, summary)
     following = command_for("evaluate", trained.config, {"run": named(folders)})
     return DecideResult(
         folder, day, trades, orders, portfolio, owned is not None, table, listed, page, log.path, became, runs, verdict,

@@ -7,7 +7,7 @@ import torch
 from finflow.config import Config
 from finflow.envs.gym_env import PortfolioEnv, PortfolioVectorEnv
 from finflow.errors import ConfigError
-from finflow.stages.prepare import prepare
+from finflow.stages.prepare import fit, load_market
 
 Part = Literal["train", "validation"]
 
@@ -40,7 +40,7 @@ def _parts(config: Config, part: Part) -> dict[str, Any]:
     if part not in ("train", "validation"):
         hint = "; the test window opens through evaluate and judge only" if part == "test" else ""
         raise ConfigError(f"part={part}: no such part; choose one of train, validation{hint}")
-    prepared = prepare(config, torch.device("cpu"))
+    prepared = fit(config, load_market(config), torch.device("cpu"))
     features, market_features = prepared.scaling.apply(prepared.market)
     return {
         "market": prepared.market,

@@ -8,10 +8,9 @@ from typing import Any
 
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import FACTS, weights_of
-from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import HEAD, JUDGED, OPENING, noted_heads
-from finflow.config import run_folder, to_yaml
-from finflow.data.calendar import CALENDAR
+from finflow.config import to_yaml
 from finflow.data.csv_table import read_as
 from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
@@ -23,7 +22,7 @@ from finflow.schema import Config
 from finflow.stages.explaining import explain_judged
 from finflow.stages.judged_before import JUDGEMENT, judged_before, judgement_of, keep
 from finflow.stages.judging import Judged, judge_runs
-from finflow.stages.loaded_run import Trained, judging, require_same_past
+from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
 from finflow.stages.run_groups import confidence_lines, groups_of, labels, load_runs, named
@@ -58,9 +57,8 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         sectors = _sectors(config, runs)
         verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
     first = runs[0]
-    own = judging(config, first)
-    folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
-    folder.mkdir(parents=True, exist_ok=True)
+    own = named_after(config, first)
+    folder = made_folder(own, run_dir)
     with stopwatch.phase("evaluate"):
         before = judged_before(config, runs, kind)
         judged = judge_runs(config, runs, kind, stopwatch.started) if before is None else before[0]
@@ -70,7 +68,6 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         overview = explain_judged(runs, kind, tracks, labels(runs, kind), sectors)
     for line in evaluation.warnings:
         warn(line)
-    write_config(folder, own)
     with stopwatch.phase("report"):
         keep(folder, judged)
         _write_tables(folder, judged)
@@ -78,7 +75,6 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     traded = runs if kind != "comparison" else groups_of(runs, kind)[0].runs
     following = command_for("decide", first.config, {"run": named([run.folder for run in traded])})
     facts = {
-        CALENDAR: first.prepared.market.calendar.facts(),
         "run": [str(run.folder) for run in runs],
         JUDGED: [run.summary.get("weights_sha256") for run in traded],
         "kind": kind,
@@ -93,19 +89,14 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         "window_opened": evaluation.window_opened,
         HEAD: judged.head,
     }
-    record = run_record(
-        own, first.prepared.market.fingerprint, first.prepared.dates, own.seed, first.record.get("parent"), stopwatch,
-        finished=True, facts=facts,
-    )  # fmt: skip
+    record = record_of(own, first, stopwatch, facts)
     said = confidence_lines(runs, kind)
     report = folder / "report.html"
     with stopwatch.phase("report"):
         write_report(report, evaluation, _run_facts(first, record, following, said), judged.study, overview)
-    write_run(folder, record | {"finished": now(), "seconds": stopwatch.rounded()})
     study = None if judged.study is None else plain(asdict(judged.study))
-    write_summary(
-        folder, {"stage": "evaluate", "kind": kind, **figures(evaluation), "study": study, "confidence": said}
-    )
+    summary = {"kind": kind, **figures(evaluation), "study": study, "confidence": said}
+    finish_run(folder, own, record, stopwatch, summary)
     folders = tuple(run.folder for run in runs)
     source = None if before is None else before[1]
     return EvaluateResult(

@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.artifacts.commands import command_for
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.config import run_folder
-from finflow.data.calendar import CALENDAR
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import by_name, latest_by_date
@@ -20,7 +18,7 @@ from finflow.report.card import write_card, write_index
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track
 from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
-from finflow.stages.loaded_run import judging, require_same_past
+from finflow.stages.loaded_run import named_after, record_of, require_same_past
 from finflow.stages.results import ExplainResult
 from finflow.stages.run_groups import Group, load_groups, named
 from finflow.tracking.console import warn
@@ -53,10 +51,8 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
             raise ConfigError(f"ticker={config.ticker}: no name of the run; known here: {', '.join(assets)}")
         chosen = chosen_decisions(config, groups)
     trained = groups[0].first
-    own = judging(config, trained)
-    folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, own)
+    own = named_after(config, trained)
+    folder = made_folder(own, run_dir)
     cards: list[Card] = []
     pages: list[Path] = []
     with stopwatch.phase("explain"):
@@ -68,19 +64,13 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
             cards.append(card)
             pages.append(page)
     index = write_index(folder / "index.html", cards, [page.name for page in pages]) if len(cards) > 1 else None
-    calendar = trained.prepared.market.calendar.facts()
     facts = {
-        CALENDAR: calendar,
         "run": [str(run.folder) for group in groups for run in group.runs],
         "settings": {name: getattr(config, name) for name in ("run", "date", "top", "ticker")},
     }
-    record = run_record(
-        own, trained.prepared.market.fingerprint, trained.prepared.dates, own.seed, trained.record.get("parent"),
-        stopwatch, finished=True, facts=facts,
-    )  # fmt: skip
-    write_run(folder, record)
     shown = [{"date": c.date, "turnover": c.turnover, "focus": c.focus, "leader": c.leader} for c in cards]
-    write_summary(folder, {"stage": "explain", "window": cards[0].window, "cards": shown})
+    summary = {"window": cards[0].window, "cards": shown}
+    finish_run(folder, own, record_of(own, trained, stopwatch, facts), stopwatch, summary)
     folders = tuple(run.folder for group in groups for run in group.runs)
     following = command_for("decide", trained.config, {"run": named(folders)})
     return ExplainResult(folder, tuple(cards), tuple(pages), index, folders, following)

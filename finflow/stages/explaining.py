@@ -6,10 +6,8 @@ from typing import Any
 
 from finflow.artifacts.runs import opened_by
 from finflow.config import digest
-from finflow.data.build import market_index
 from finflow.data.market import Window
 from finflow.data.regimes import Gauges, regime_gauges
-from finflow.data.sources import load_prices
 from finflow.evaluation.result import Track
 from finflow.evaluation.stored_track import read_track
 from finflow.explanations.card import Explainer
@@ -37,9 +35,8 @@ def subject_of(group: Group) -> Subject:
 
 def gauges_of(trained: Trained) -> Gauges:
     """What the market's regimes were labelled by."""
-    env = trained.config.env
-    calendar = trained.prepared.market.calendar
-    return regime_gauges(market_index(load_prices(env), env), env.regimes, calendar)
+    market = trained.prepared.market
+    return regime_gauges(market.index, trained.config.env.regimes, market.calendar)
 
 
 def provenance_of(group: Group) -> dict[str, Any]:

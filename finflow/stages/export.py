@@ -21,14 +21,12 @@ from finflow.artifacts.onnx_policy import (
     onnx_bytes,
     require_libraries,
 )
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run, write_summary
-from finflow.config import run_folder
-from finflow.data.calendar import CALENDAR
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.hashing import sha256_of
 from finflow.schema import Config
-from finflow.stages.loaded_run import Trained, judging, load_trained, single_run
+from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.out_file import out_file
 from finflow.stages.results import ExportResult
 from finflow.tracking.console import warn
@@ -81,25 +79,17 @@ def export(config: Config, run_dir: Path | None = None) -> ExportResult:
         )
     atomic_write(path, file)
     atomic_write(known, _npz({"dates": days, **inputs, **wanted}))
-    own = judging(config, trained)
-    folder = run_dir or Path(run_folder(own.output_root, own.stage, own.name, own.seed))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, own)
-    market = trained.prepared.market
+    own = named_after(config, trained)
+    folder = made_folder(own, run_dir)
     facts = {
-        CALENDAR: market.calendar.facts(),
         "run": str(trained.folder),
         "settings": {"run": config.run, "out": config.out},
         "file": str(path),
         "sha256": sha256_of(path),
     }
-    record = run_record(
-        own, market.fingerprint, trained.prepared.dates, own.seed, trained.record.get("parent"), stopwatch,
-        finished=True, facts=facts,
-    )  # fmt: skip
-    write_run(folder, record)
     said = None if trained.confidence is None else trained.confidence.line()
-    write_summary(folder, {"stage": "export", "decisions": len(days), "difference": apart, "confidence": said})
+    summary = {"decisions": len(days), "difference": apart, "confidence": said}
+    finish_run(folder, own, record_of(own, trained, stopwatch, facts), stopwatch, summary)
     following = command_for("decide", trained.config, {"run": trained.folder})
     return ExportResult(folder, path, known, trained.folder, said, len(days), apart, following)
 

@@ -1,7 +1,5 @@
 """Phase 2, from the weights of phase 1 to the checkpoint that validation selects."""
 
-import contextlib
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +7,12 @@ import torch
 
 from finflow.agents.learner import OnlineLearner, online_learner
 from finflow.agents.weight_transfer import hand_over
-from finflow.allocators.priors import EXPERTS
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
-from finflow.artifacts.policy_file import StoredPolicy, read_policy
-from finflow.artifacts.pretrained import Parent, find_parent, parent_facts, weights_of
-from finflow.artifacts.provenance import Stopwatch, write_summary
-from finflow.data.market import REGIMES
+from finflow.artifacts.policy_file import read_policy
+from finflow.artifacts.pretrained import Parent, weights_of
+from finflow.artifacts.provenance import Stopwatch
+from finflow.data.market import REGIMES, Market
 from finflow.envs.collect import Dataset
 from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
@@ -26,11 +23,19 @@ from finflow.schema.algo import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.finetune_session import Tuning
 from finflow.stages.offline_data import offline_data
-from finflow.stages.prepare import Prepared, compiled, computing_of, prepare, reward_facts, use_hardware
+from finflow.stages.parent import find_weights
+from finflow.stages.prepare import (
+    Prepared,
+    compiled,
+    computing_of,
+    fit,
+    load_market,
+    reward_facts,
+    use_hardware,
+)
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import DATASET, EPISODES, MARKET, METRICS, PARENT, SCALE_STATES, Run, open_run
 from finflow.stages.run_directory import Place, placed
-from finflow.stages.tracking_events import outcome_of
 from finflow.stages.validation import Selection
 from finflow.tracking.console import warn
 from finflow.training.online import Episode, OnlinePlan, share_out
@@ -61,11 +66,13 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
 def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneResult:
     stopwatch, device = Stopwatch(), use_hardware(config.hardware)
     with stopwatch.phase("prepare"):
-        prepared = prepare(config, device)
-        parent = _parent(config, prepared, place)
+        market = load_market(config)
+        parent = _parent(config, market, place)
         policy = None if parent is None else read_policy(parent.tensors, parent.metadata)
-        if policy is not None:
-            prepared = _as_trained(config, prepared, policy)
+        if policy is None:
+            prepared = fit(config, market, device)
+        else:
+            prepared = fit(config, market, device, scaling=policy.scaling, reward=policy.reward)
     with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
         counts = _counts(config, place)
         episodes = [episode for k in range(len(counts)) for episode in _episodes(config, algo, prepared, counts, k)]
@@ -76,8 +83,7 @@ def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneRe
         PARENT: None if parent is None else parent.sha256,
     }
     place.same(made_of)
-    run = open_run(config, place, prepared, stopwatch)
-    run.record(parent)
+    run = open_run(config, place, prepared, stopwatch, parent)
     torch.manual_seed(stream_seed(config.seed, "dropout"))
     networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
     agent = online_learner(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
@@ -111,7 +117,6 @@ def _close(
         dip = min(float(v or 0.0) for v in objectives[1:]) - float(objectives[0] or 0.0)
     diagnostics, trained = alive(selection.score, first), alive(end, first)
     summary = {
-        "stage": "finetune",
         "weights_sha256": sha256,
         "parent_sha256": None if parent is None else parent.sha256,
         "selected_episode": selection.at,
@@ -124,10 +129,7 @@ def _close(
         "diagnostics_at_end": trained,
         "last": dict(last),
     }
-    run.tracker.finish(outcome_of(run.folder, "finetune", summary))
-    run.tracker.close()
-    run.record(parent, finished=True)
-    write_summary(run.folder, summary)
+    run.finish(summary)
     return FinetuneResult(
         run.folder,
         run.folder / WEIGHTS,
@@ -154,37 +156,18 @@ def alive(score: Mapping[str, float | None], handover: Mapping[str, float | None
     return found
 
 
-def _parent(config: Config, prepared: Prepared, place: Place) -> Parent | None:
+def _parent(config: Config, market: Market, place: Place) -> Parent | None:
     """Weights that the run starts from; where it is resumed, those that it began with."""
     if config.init.weights is None:
         return None
     recorded = place.record.get("parent")
     weights = str(weights_of(recorded, config.output_root)) if recorded else config.init.weights
-    found = _found(config, prepared, weights)
+    found = find_weights(config, market, weights)
     if recorded and found.sha256 != recorded["sha256"]:
         raise ParentError(f"{weights}: no longer the weights that {place.folder} began with; restore them")
     if found.stand_in:
         warn(f"init.weights=latest: none were pretrained with seed={config.seed}; took seed={found.facts['seed']}'s")
     return found
-
-
-def _found(config: Config, prepared: Prepared, weights: str) -> Parent:
-    """A parent with the experts of phase 1, which a single expert is merged from; or one that has a single one too."""
-
-    def find(experts: tuple[str, ...]) -> Parent:
-        spec = dataclasses.replace(prepared.spec, experts=experts)
-        wanted = parent_facts(config, prepared.market.fingerprint, spec.to_dict(), prepared.dates)
-        return find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))
-
-    if prepared.spec.experts != EXPERTS:
-        with contextlib.suppress(ParentError):
-            return find(prepared.spec.experts)
-    return find(EXPERTS)
-
-
-def _as_trained(config: Config, prepared: Prepared, policy: StoredPolicy) -> Prepared:
-    """The same market under the scaling and reward scale that the parent was trained with."""
-    return prepare(config, prepared.world.device, dates=prepared.dates, scaling=policy.scaling, reward=policy.reward)
 
 
 def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:

@@ -8,7 +8,7 @@ from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.result import Floats
 from finflow.seeding import torch_stream
-from finflow.stages.run import Run, cql_scales, walkers_of
+from finflow.stages.run import Run, walkers_of
 from finflow.stages.tracking_events import show_networks
 from finflow.stages.validation import Selection, summarise_episode
 from finflow.tracking.sink import Tracker
@@ -133,5 +133,4 @@ class Tuning:
 
     def measure_scales(self) -> None:
         """The scale of CQL, on the critic as it stands."""
-        run = self.run
-        self.agent.scales = cql_scales(self.agent.networks, run.prepared, self.memory, run.config.seed)
+        self.agent.scales = self.run.measure_scales(self.agent.networks, self.memory)

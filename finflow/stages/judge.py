@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.commands import command_for, under
-from finflow.artifacts.provenance import Stopwatch, now, run_record, write_config, write_run, write_summary
+from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
 from finflow.artifacts.runs import HEAD, OPENING, noted_heads
-from finflow.config import load, named, run_folder
+from finflow.config import load, named
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.build import build_market
-from finflow.data.calendar import CALENDAR
 from finflow.data.csv_table import read_as
 from finflow.data.folds import fold_dates, make_fold
 from finflow.data.market import Market
@@ -24,7 +23,6 @@ from finflow.evaluation.strategies import Function, Model, outsider
 from finflow.evaluation.strategy_files import read_returns, read_weights
 from finflow.evaluation.task import Bootstrap, Candidate, Task
 from finflow.evaluation.test_window_log import record_opening, verify_openings
-from finflow.io.files import storage_errors
 from finflow.io.flatten import flatten
 from finflow.io.hashing import sha256_of
 from finflow.report.page import RunFacts, write_report
@@ -72,12 +70,9 @@ def judge(
         task, scaling = _task(config)
         candidate = _candidate(strategy, config, task, scaling)
         verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
-    folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
-    market = task.market
-    with storage_errors(folder, "made"):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
-            raise ConfigError(f"run_dir={folder}: not empty; name a new folder")
+    folder, market = made_folder(config, run_dir), task.market
+    if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
+        raise ConfigError(f"run_dir={folder}: not empty; name a new folder")
     file = None if form == "strategy" else sha256_of(Path(str(getattr(config, form))))
     label = f"{folder.parent.name}/{folder.name}"
     data = _data_fingerprint(config, market)
@@ -94,23 +89,19 @@ def judge(
         )
     for line in evaluation.warnings:
         warn(line)
-    write_config(folder, config)
     following = command_for("pretrain", config)
     facts: dict[str, Any] = {
-        CALENDAR: market.calendar.facts(),
         "strategy": form,
         **({} if file is None else {"sha256": file}),
         "window_opened": opening.count,
         HEAD: opening.head,
     }
-    dates = fold_dates(market, task.fold)
-    record = run_record(config, market.fingerprint, dates, config.seed, None, stopwatch, finished=True, facts=facts)
+    record = run_record(config, market, fold_dates(market, task.fold), None, stopwatch, facts)
     report = folder / "report.html"
     with stopwatch.phase("report"):
         write_evaluation(folder, evaluation, task)
         write_report(report, evaluation, _run_facts(config, folder, task, record, following))
-    write_run(folder, record | {"finished": now(), "seconds": stopwatch.rounded()})
-    write_summary(folder, {"stage": "judge", "strategy": form, **figures(evaluation)})
+    finish_run(folder, config, record, stopwatch, {"strategy": form, **figures(evaluation)})
     return EvaluateResult(folder, report, evaluation, None, (), {}, 0, following)
 
 

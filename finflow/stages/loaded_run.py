@@ -1,5 +1,6 @@
 """Loads a finished run: its configuration, its policy, and the current market."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import stored_config
 from finflow.artifacts.names import RUN, WEIGHTS
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
-from finflow.artifacts.provenance import read_summary
+from finflow.artifacts.provenance import Stopwatch, read_summary, run_record
 from finflow.artifacts.runs import resolve_run
 from finflow.data.calendar import CALENDAR, NOMINAL, TRADING_YEAR
+from finflow.data.folds import fold_from_dates
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.evaluation.confidence import Confidence
 from finflow.io.files import read_json
@@ -18,7 +20,7 @@ from finflow.io.weights import load_weights
 from finflow.nn.networks import Networks
 from finflow.schema import Config
 from finflow.stages.data_lineage import Past, compare_past
-from finflow.stages.prepare import Prepared, prepare, use_hardware
+from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
 from finflow.tracking.console import warn
 
 
@@ -72,7 +74,9 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     if not isinstance(dates, dict):
         raise StorageError(f"{folder / RUN}: damaged (no fold in it); train the run again")
     device = use_hardware(config.hardware)
-    prepared = prepare(own, device, dates=dates, scaling=stored.scaling, reward=stored.reward)  # pyright: ignore[reportArgumentType]
+    market = load_market(own)
+    fold = fold_from_dates(market, dates)  # pyright: ignore[reportArgumentType]
+    prepared = fit(own, market, device, fold=fold, scaling=stored.scaling, reward=stored.reward)
     networks = stored.build(device)
     for what in ("features", "assets"):
         if getattr(stored.spec, what) != getattr(prepared.spec, what):
@@ -110,9 +114,15 @@ def require_same_past(trained: Trained) -> None:
         )
 
 
-def judging(config: Config, first: Trained) -> Config:
-    """Configuration of a stage that judges runs, under the name and seed of the first: its draws use that seed."""
+def named_after(config: Config, first: Trained) -> Config:
+    """Configuration of a stage that loads runs, under the name and seed of the first: its draws use that seed."""
     return config.model_copy(update={"name": first.config.name, "seed": first.config.seed})
+
+
+def record_of(config: Config, first: Trained, stopwatch: Stopwatch, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """See `run_record`, of a stage that loads runs, on the data, fold and parent of the first."""
+    prepared = first.prepared
+    return run_record(config, prepared.market, prepared.dates, first.record.get("parent"), stopwatch, facts)
 
 
 def single_run(config: Config) -> str:

@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from finflow.artifacts.commands import command_for, command_line, under
+from finflow.artifacts.commands import command_line, under
 from finflow.artifacts.names import CONFIG, SUMMARY
-from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
+from finflow.artifacts.pretrained import Parent
 from finflow.config import compose_stage, digest, from_yaml, load
 from finflow.config_errors import PRESETS, parse_override
+from finflow.data.market import Market
 from finflow.errors import ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import MARKS, READS, Config, role_of
 from finflow.schema.roles import CARRIED, MATCHED, Role
-from finflow.stages.prepare import Prepared, prepare
+from finflow.stages.parent import find_weights
+from finflow.stages.prepare import load_market
 from finflow.sweeps.folder import Pin, SweepFolder
 from finflow.sweeps.plan import Job, Plan
 
@@ -39,7 +39,7 @@ def pin(stage: str, plan: Plan) -> dict[str, Pin]:
         typed = any(text.startswith("init.publish=") for text in plan.fixed) or "init.publish" in plan.swept
         return {job.name: Pin({"init.publish": False}) for job in plan.jobs} if trials and not typed else {}
     found: dict[str, Pin | None] = {}
-    markets: dict[str, Prepared] = {}
+    markets: dict[str, Market] = {}
     for job in plan.jobs:
         key = _deciding(job)
         if key not in found:
@@ -61,21 +61,19 @@ def _decides(key: str) -> bool:
     return any(mark.role in MATCHED | {Role.INIT} for one, mark in MARKS.items() if under(one, (key,)))
 
 
-def _pin_one(config: Config, markets: dict[str, Prepared], plan: Plan) -> Pin | None:
+def _pin_one(config: Config, markets: dict[str, Market], plan: Plan) -> Pin | None:
     if config.init.weights is None:
         return None
-    market = digest([config.env.model_dump(), config.fold, config.output_root])
+    market = digest([config.env.model_dump(), config.output_root])
     if market not in markets:
-        markets[market] = prepare(config, torch.device("cpu"))
-    prepared = markets[market]
+        markets[market] = load_market(config)
     source = _of_sweep(config) or config.init.weights
-    wanted = parent_facts(config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
     try:
-        parent = find_parent(config.output_root, source, wanted, lambda: command_for("pretrain", config))
+        parent = find_weights(config, markets[market], source)
     except ParentError as error:
         raise ParentError(_advice(str(error), plan)) from None
     return Pin(
-        {"init.weights": str(_place(parent))}, parent.sha256, parent.facts.get("seed"), wanted["data_fingerprint"]
+        {"init.weights": str(_place(parent))}, parent.sha256, parent.facts.get("seed"), markets[market].fingerprint
     )
 
 

@@ -1,4 +1,4 @@
-"""The start of every stage: the market, and everything fitted on the fold's train rows."""
+"""The start of every stage: the market is loaded, then everything is fitted on the fold's train rows."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.allocators.priors import EXPERTS, prior_portfolios
+from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market
-from finflow.data.features import group_of
-from finflow.data.folds import FoldDates, fold_dates, fold_from_dates, make_fold
+from finflow.data.folds import FoldDates, fold_dates, make_fold
+from finflow.data.market import Fold, Market
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel, fit_reward
@@ -20,10 +20,9 @@ from finflow.envs.world import World
 from finflow.errors import ConfigError
 from finflow.evaluation.task import Task
 from finflow.malloc import keep_freed_memory
-from finflow.nn.networks import SINGLE, ObservationSpec
+from finflow.nn.networks import ObservationSpec
 from finflow.nn.precision import Computing
 from finflow.schema import Config, Hardware
-from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.console import warn
 
 Update = TypeVar("Update", bound=Callable[..., Any])
@@ -77,26 +76,43 @@ def compiled(update: Update, hardware: Hardware) -> Update:
     return torch.compile(update, mode=hardware.compile)  # pyright: ignore[reportReturnType]
 
 
-def prepare(
+def load_market(config: Config) -> Market:
+    """The market of `config`; its warnings are printed.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError
+        See `load_prices`.
+    """
+    market = build_market(config.env, cache_folder(config))
+    for line in market.warnings:
+        warn(line)
+    return market
+
+
+def cache_folder(config: Config) -> Path:
+    """Where downloads and what is computed from a market are kept between runs."""
+    return Path(config.output_root) / "cache"
+
+
+def fit(
     config: Config,
+    market: Market,
     device: torch.device,
     *,
-    dates: FoldDates | None = None,
+    fold: Fold | None = None,
     scaling: FeatureScaling | None = None,
     reward: RewardModel | None = None,
 ) -> Prepared:
-    """Build the market of `config`; what is not given is fitted on the train rows of its fold.
+    """Fit what is not given on the train rows of the fold, and put the market on `device`.
 
     Parameters
     ----------
-    dates : of an earlier run's fold; else `config.fold` is cut anew.
+    fold : of an earlier run; else `config.fold` is cut anew.
     scaling, reward : kept with trained weights. The lambdas of `reward` are always the configuration's.
     """
-    cache = Path(config.output_root) / "cache"
-    market = build_market(config.env, cache)
-    for line in market.warnings:
-        warn(line)
-    fold = make_fold(market, config.env, config.fold) if dates is None else fold_from_dates(market, dates)
+    cache = cache_folder(config)
+    fold = fold or make_fold(market, config.env, config.fold)
     priors = prior_portfolios(market, cache)
     scaling = scaling or FeatureScaling.fit(market, fold)
     accounting = Accounting.of(config.env)
@@ -104,13 +120,7 @@ def prepare(
         reward = fit_reward(market, priors, fold.train, config.reward)
     else:
         reward = RewardModel(reward.scale, reward.tail_threshold, **config.reward.model_dump())
-    spec = ObservationSpec(
-        features=market.feature_names,
-        feature_groups=tuple(group_of(name) for name in market.feature_names),
-        market_features=market.market_feature_names,
-        experts=(SINGLE,) if isinstance(config.algo, OnlineAlgorithm) and config.algo.gate is None else EXPERTS,
-        assets=market.assets if config.algo.network.kind == "mlp" else (),
-    )
+    spec = ObservationSpec.of(market, config.algo)
     world = World.of(market, scaling.apply, priors, accounting, reward, device)
     return Prepared(market, fold, accounting, fold_dates(market, fold), priors, scaling, spec, world, cache)
 

@@ -12,7 +12,7 @@ from finflow.agents.learner import OfflineLearner, offline_learner
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.pretrained import publish_parent
-from finflow.artifacts.provenance import Stopwatch, write_summary
+from finflow.artifacts.provenance import Stopwatch
 from finflow.errors import ConfigError
 from finflow.io.hashing import content_hash
 from finflow.nn.networks import build_networks
@@ -20,11 +20,11 @@ from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.offline_data import offline_data
-from finflow.stages.prepare import compiled, computing_of, prepare, use_hardware
+from finflow.stages.prepare import compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.results import Figures, PretrainResult
-from finflow.stages.run import DATASET, MARKET, METRICS, Run, cql_scales, open_run, walkers_of
+from finflow.stages.run import DATASET, MARKET, METRICS, Run, open_run, walkers_of
 from finflow.stages.run_directory import Place, placed
-from finflow.stages.tracking_events import outcome_of, show_networks
+from finflow.stages.tracking_events import show_networks
 from finflow.stages.validation import Selection
 from finflow.training.batches import Batcher
 from finflow.training.checkpointing import Checkpointer
@@ -53,12 +53,11 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
 def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainResult:
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        prepared = prepare(config, use_hardware(config.hardware))
+        prepared = fit(config, load_market(config), use_hardware(config.hardware))
     place.same({MARKET: prepared.market.fingerprint})
     with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
         dataset = offline_data(config, prepared) if isinstance(algo, OfflineCritic) else None
-    run = open_run(config, place, prepared, stopwatch)
-    run.record(None)
+    run = open_run(config, place, prepared, stopwatch, None)
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
     computing = computing_of(config.hardware)
     networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
@@ -69,19 +68,16 @@ def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainR
     with stopwatch.phase("updates"):
         row = _learn(run, agent, memory, None if dataset is None else content_hash(dataset.arrays()))
     with stopwatch.phase("results"):
-        scales = None if memory is None else cql_scales(networks, prepared, memory, config.seed)
+        scales = None if memory is None else run.measure_scales(networks, memory)
     found = run.confidence(networks)
     sha256 = run.save(networks.state_dict(), scales, found)
-    summary: dict[str, Any] = {"stage": "pretrain", "weights_sha256": sha256, "metrics": row}
+    summary: dict[str, Any] = {"weights_sha256": sha256, "metrics": row}
     if dataset is not None and scales is not None:
-        summary |= {"transitions": len(dataset), "advantage_std": scales[0], "atom_std": scales[1]}
+        summary |= {"transitions": len(dataset), "advantage_std": scales.advantage, "atom_std": scales.atoms}
     summary["confidence"] = None if found is None else found.to_dict()
-    run.tracker.finish(outcome_of(run.folder, "pretrain", summary))
-    run.tracker.close()
-    run.record(None, finished=True)
     if config.init.publish and memory is not None and rank() == 0:  # phase 2 takes over a critic, too
         publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
-    write_summary(run.folder, summary)
+    run.finish(summary)
     losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
     following = command_for("finetune", config)
     return PretrainResult(

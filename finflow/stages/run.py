@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.learner import Learner
-from finflow.agents.scales import measure_scales
+from finflow.agents.scales import Scales, measure_scales
 from finflow.artifacts.names import VALIDATION, WEIGHTS
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.pretrained import FACTS, Parent, parent_facts
-from finflow.artifacts.provenance import Stopwatch, run_record, write_config, write_run
-from finflow.data.calendar import CALENDAR
+from finflow.artifacts.provenance import Stopwatch, finish_run, run_record, write_config, write_run
 from finflow.envs.episodes import Rows, training_paths
 from finflow.errors import Interrupted
 from finflow.evaluation.confidence import Confidence
@@ -30,7 +29,7 @@ from finflow.stages.confidence import confidence
 from finflow.stages.data_lineage import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
 from finflow.stages.run_directory import Place
-from finflow.stages.tracking_events import start_of
+from finflow.stages.tracking_events import outcome_of, start_of
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.checkpointing import Checkpointer, Stateful
@@ -49,13 +48,14 @@ MARKET, DATASET, PARENT, EPISODES = "market", "offline data", "parent", "episode
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training run: its folder, data, clock and sinks."""
+    """One training run: its folder, data, clock and sinks, and what its `run.json` has said since its start."""
 
     config: Config
     place: Place
     prepared: Prepared
     stopwatch: Stopwatch
     tracker: CompositeTracker
+    record: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -67,26 +67,11 @@ class Run:
         prepared = self.prepared
         return parent_facts(self.config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
 
-    def record(self, parent: Parent | None, *, finished: bool = False) -> None:
-        """Write `run.json`; the first time, pass it to the sinks."""
-        history = self.place.history()
-        record = run_record(
-            self.config,
-            self.prepared.market.fingerprint,
-            self.prepared.dates,
-            self.config.seed,
-            None if parent is None else parent.record(self.config.output_root),
-            self.stopwatch,
-            finished=finished,
-            facts={
-                PAST: past_facts(self.prepared.market, self.prepared.cache),
-                CALENDAR: self.prepared.market.calendar.facts(),
-                **({"resumed": history} if history else {}),
-            },
-        )
-        write_run(self.folder, record)
-        if not finished:
-            self.tracker.begin(start_of(self.config, self.folder, record))
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Pass the end to the sinks, close them, and write the last files of the run."""
+        self.tracker.finish(outcome_of(self.folder, self.config.stage, {"stage": self.config.stage, **summary}))
+        self.tracker.close()
+        finish_run(self.folder, self.config, self.record, self.stopwatch, summary)
 
     def checkpointer(
         self,
@@ -129,6 +114,14 @@ class Run:
             self.config.monitor, agent, self.tracker, step_name=step_name, names=names, conservative=conservative
         )
 
+    def measure_scales(self, networks: Networks, memory: ReplayBuffer) -> Scales:
+        """The scale of CQL, on the critic as it stands, over offline states."""
+        world = self.prepared.world
+        generator = torch_stream(self.config.seed, "cql-scale", world.device)
+        logged = memory.sample(SCALE_STATES, generator)
+        state = world.observe(logged.row, logged.drifted, logged.drawdown)
+        return measure_scales(networks, world, state, generator)
+
     def confidence(self, networks: Networks) -> Confidence | None:
         """The part of its tilt that the policy of `networks` is deployed with.
 
@@ -150,7 +143,7 @@ class Run:
     def save(
         self,
         weights: Mapping[str, torch.Tensor],
-        scales: tuple[float, float] | None,
+        scales: Scales | None,
         confidence: Confidence | None = None,
     ) -> str:
         """Write `weights.safetensors` with all that belongs to it; returns its SHA-256."""
@@ -160,8 +153,8 @@ class Run:
         return save_weights(self.folder / WEIGHTS, to_tensors(weights, prepared.scaling), metadata)
 
 
-def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwatch) -> Run:
-    """Claim the run folder, write its `config.yaml`, and open its sinks where a checkpoint left them."""
+def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwatch, parent: Parent | None) -> Run:
+    """Claim the run folder, write `config.yaml` and `run.json`, and open the sinks where a checkpoint left them."""
     place.claim()
     write_config(place.folder, config)
     step = None if place.found is None else int(place.found.facts["progress"])
@@ -172,16 +165,18 @@ def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwa
         tracker.close(failed=True, within=HURRY if hurried else None)
 
     place.held.push(close)
-    return Run(config, place, prepared, stopwatch, tracker)
-
-
-def cql_scales(networks: Networks, prepared: Prepared, memory: ReplayBuffer, seed: int) -> tuple[float, float]:
-    """s_A and s_Q of CQL's frozen scale, over offline states."""
-    world = prepared.world
-    generator = torch_stream(seed, "cql-scale", world.device)
-    logged = memory.sample(SCALE_STATES, generator)
-    state = world.observe(logged.row, logged.drifted, logged.drawdown)
-    return measure_scales(networks, world, state, generator)
+    history = place.history()
+    record = run_record(
+        config,
+        prepared.market,
+        prepared.dates,
+        None if parent is None else parent.record(config.output_root),
+        stopwatch,
+        {PAST: past_facts(prepared.market, prepared.cache), **({"resumed": history} if history else {})},
+    )
+    write_run(place.folder, record)
+    tracker.begin(start_of(config, place.folder, record))
+    return Run(config, place, prepared, stopwatch, tracker, record)
 
 
 def walkers_of(config: Config, prepared: Prepared, algo: ValueGradients, stream: str) -> Walkers:

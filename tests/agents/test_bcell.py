@@ -8,6 +8,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
+from finflow.agents.scales import Scales
 from finflow.envs.world import State, World
 from finflow.losses.cql import scaled_alpha
 from finflow.nn.critic import Embedding
@@ -100,9 +101,9 @@ def test_critic_teaches_the_actor_on_decision_days_only(
     assert total > 1e-3 if decides else total < 1e-20
 
 
-@pytest.mark.parametrize(("scales", "unit"), [(None, 1.0), ((4.0, 9.0), 4.0), ((0.01, 9.0), 0.1)])
+@pytest.mark.parametrize(("scales", "unit"), [(None, 1.0), (Scales(4.0, 9.0), 4.0), (Scales(0.01, 9.0), 0.1)])
 def test_actor_loss_by_hand(
-    make_bcell: MakeBCell, world: World, make_batch: MakeBatch, scales: tuple[float, float] | None, unit: float
+    make_bcell: MakeBCell, world: World, make_batch: MakeBatch, scales: Scales | None, unit: float
 ) -> None:
     """E[alpha ln pi_y / d - min_j rho(z^j) / S] of the executed sample, rho the mean, S = s_A, .1 at least."""
     agent, batch = make_bcell(), make_batch(world)
@@ -230,7 +231,7 @@ def test_cql_has_no_weight_until_its_scale_is_measured(
     agent = make_bcell()
     assert agent.cql_weight() == 0.0
     assert "cql" not in agent.update(make_batch(world), coefficients)
-    agent.scales = (0.4, 6.0)
+    agent.scales = Scales(0.4, 6.0)
     assert agent.cql_weight() == scaled_alpha(agent.config.cql.alpha, 8, 0.4, 6.0) > 0
     assert "cql" in agent.update(make_batch(world), coefficients)
     assert "cql" not in agent.update(make_batch(world), replace(coefficients, cql=0.0))
@@ -261,7 +262,7 @@ def test_cql_holds_unsupported_portfolios_down(
     cash = torch.tensor([0.01, 0.01, 0.01, 0.97]).expand(32, 4)
     batch = make_batch(world)._replace(weights=cash, reward=torch.zeros(32), discount=torch.zeros(32))
     scattered = torch.softmax(2 * torch.randn(32, 10, 4, generator=torch.Generator().manual_seed(0)), -1)
-    for scales in (None, (6.0, 2.0), (60.0, 2.0)):
+    for scales in (None, Scales(6.0, 2.0), Scales(60.0, 2.0)):
         agent = make_bcell(critic_lr=3e-3)
         agent.scales = scales
         for _ in range(100):

@@ -12,6 +12,7 @@ from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients,
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.agents.learner import OFFLINE, ONLINE, OfflineLearner, OnlineLearner, offline_learner, online_learner
+from finflow.agents.scales import Scales
 from finflow.config import load
 from finflow.envs.world import World
 from finflow.nn.networks import SINGLE, Networks
@@ -57,7 +58,7 @@ def make_agent(
             return offline_learner(make_networks(seed, algo.network), algo, world, generator)
         networks = make_networks(seed, algo.network, SPEC.experts if algo.gate else (SINGLE,))
         agent = online_learner(networks, algo, world, generator)
-        agent.scales = (0.5, 5.0) if "cql" in extras else None
+        agent.scales = Scales(0.5, 5.0) if "cql" in extras else None
         return agent
 
     return make

@@ -12,6 +12,7 @@ from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.optimizer_step import Descent
+from finflow.agents.scales import Scales
 from finflow.config import load
 from finflow.envs.world import World
 from finflow.errors import ConfigError
@@ -35,7 +36,7 @@ def make(
     def build(computing: Computing) -> Agent:
         agent = make_iql(0, network=network) if name == "iql" else make_bcell(0, network=network)
         if isinstance(agent, BCell):
-            agent.scales = (0.5, 5.0)
+            agent.scales = Scales(0.5, 5.0)
         agent.networks.compute_as(computing)
         torch.manual_seed(0)
         return agent

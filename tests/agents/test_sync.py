@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.scales import Scales
 from finflow.envs.world import World
 from finflow.training.batches import Batcher
 from finflow.training.replay_buffer import ReplayBuffer
@@ -56,7 +57,7 @@ def test_an_update_never_waits_for_the_device(
         work = partial(make_iql(0, network=network).update, batch, OfflineCoefficients())
     else:
         learner = make_bcell(0, network=network, risk_weight=0.5)
-        learner.scales = (0.5, 5.0)
+        learner.scales = Scales(0.5, 5.0)
         learner.refit(batch)
         with NoWaiting() as watch:
             learner.refit(batch)

@@ -10,6 +10,7 @@ from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.agents.policy_ablations import variants
+from finflow.agents.scales import Scales
 from finflow.agents.weight_transfer import hand_over
 from finflow.envs.world import World
 from finflow.nn.actor import PRIOR_FLOOR, TILT_BOUND
@@ -105,7 +106,7 @@ def test_sac_has_no_cql_and_no_balance(
     make_bcell: Callable[..., BCell], world: World, make_batch: MakeBatch, coefficients: OnlineCoefficients
 ) -> None:
     agent = make_bcell(gate=None, cql=None)
-    agent.scales = (0.5, 5.0)
+    agent.scales = Scales(0.5, 5.0)
     metrics = agent.update(make_batch(world), coefficients)
     assert agent.cql_weight() == 0.0
     assert "cql" not in metrics

@@ -33,6 +33,7 @@ def market_of(close: NDArray[np.float64], dates: NDArray[np.datetime64] | None =
         regime=np.zeros(days, dtype=np.int8),
         decision=np.ones(days, dtype=np.bool_),
         benchmark=np.zeros(days),
+        index=np.zeros(days),
         fingerprint="by hand",
         warnings=(),
     )

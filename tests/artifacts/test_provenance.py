@@ -10,6 +10,7 @@ import pytest
 from finflow.artifacts import provenance
 from finflow.artifacts.provenance import (
     Stopwatch,
+    finish_run,
     git_state,
     read_summary,
     run_record,
@@ -18,6 +19,7 @@ from finflow.artifacts.provenance import (
     write_summary,
 )
 from finflow.config import from_yaml, load
+from finflow.data.build import build_market
 from finflow.errors import StorageError
 
 DATES = {"name": "2018", "train": ["1996-01-04", "2014-11-28"], "validation": ["a", "b"], "test": ["c", "d"]}
@@ -72,17 +74,22 @@ def test_run_record_is_plain_and_complete(tmp_path: Path, monkeypatch: pytest.Mo
         with watch.phase("collect"):
             pass
     parent = {"weights": "w", "sha256": "0"}
-    record = run_record(load("finetune"), "f00", DATES, 7, parent, watch, finished=True, facts={"window_opened": 2})
+    config = load("finetune", ["seed=7", "env=synthetic", "env.synthetic.assets=2", "env.synthetic.days=1300"])
+    market = build_market(config.env)
+    record = run_record(config, market, DATES, parent, watch, {"window_opened": 2})
     write_run(tmp_path, record)
+    assert json.loads((tmp_path / "run.json").read_text()) == record
+    assert record["finished"] is None
+    finish_run(tmp_path, config, record, watch, {"sharpe": 0.1})
+    assert read_summary(tmp_path) == {"stage": "finetune", "sharpe": 0.1}
     back = json.loads((tmp_path / "run.json").read_text())
-    assert back == record
-    expected = {"stage": "finetune", "seed": 7, "data_fingerprint": "f00", "fold": DATES, "parent": parent}
+    assert back == record | {"finished": back["finished"]}
+    expected = {"stage": "finetune", "seed": 7, "data_fingerprint": market.fingerprint, "fold": DATES, "parent": parent}
     assert {**back, **expected, "window_opened": 2} == back
     assert back["versions"]["torch"]
     assert back["versions"]["no-such-package"] is None
     assert list(back["seconds"]) == ["collect"]
     assert datetime.fromisoformat(back["started"]) <= datetime.fromisoformat(back["finished"])
-    assert run_record(load("finetune"), "f00", DATES, 7, None, watch)["finished"] is None
 
 
 def test_stopwatch_adds_up_and_survives_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ def make_market() -> MakeMarket:
             regime=np.full(days, NO_LABEL, dtype=np.int8) if regime is None else regime,
             decision=np.ones(days, dtype=np.bool_) if decision is None else decision,
             benchmark=returns[:, :-1].mean(1) if benchmark is None else benchmark,
+            index=returns[:, :-1].mean(1),
             fingerprint="0123456789abcdef",
             warnings=(),
         )

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from finflow.config import Config, load
 from finflow.errors import ConfigError
 from finflow.stages.environment import make_env, make_vector_env
-from finflow.stages.prepare import prepare
+from finflow.stages.prepare import fit, load_market
 
 SMALL = ["env=synthetic", "env.synthetic.days=1400", "env.synthetic.assets=3", "hardware=cpu", "env.episode_days=21"]
 
@@ -33,7 +33,7 @@ def dates_lived(env: Any) -> list[int]:
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space.*", "ignore:.*spec.*")
 def test_an_environment_of_a_configuration(config: Config) -> None:
-    prepared = prepare(config, torch.device("cpu"))
+    prepared = fit(config, load_market(config), torch.device("cpu"))
     env = make_env(config)
     check_env(env, skip_render_check=True)
     market, fold = prepared.market, prepared.fold

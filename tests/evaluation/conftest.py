@@ -38,6 +38,7 @@ def make_market() -> MakeMarket:
             regime=np.full(days, NO_LABEL, dtype=np.int8) if regime is None else regime,
             decision=decision_days(dates, rebalance),
             benchmark=returns[:, :-1].mean(1),
+            index=returns[:, :-1].mean(1),
             fingerprint="0123456789abcdef",
             warnings=(),
             rebalance=rebalance,

@@ -50,6 +50,7 @@ def market() -> Market:
         regime=np.zeros(days, dtype=np.int8),
         decision=np.ones(days, dtype=np.bool_),
         benchmark=returns[:, :-1].mean(1),
+        index=returns[:, :-1].mean(1),
         fingerprint="sp500",
         warnings=(),
     )

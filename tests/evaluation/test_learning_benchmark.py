@@ -32,7 +32,7 @@ from finflow.evaluation.baselines import equal_weight_track
 from finflow.evaluation.oracle import planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.schema import Config
-from finflow.stages.prepare import Prepared, prepare, use_hardware
+from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
 
 DAYS = Window(260, 2780)
 
@@ -46,7 +46,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if market not in found:
             case = Case(market, 0.0 if market == "null" else 0.1, 3, 1.0)
             config = finflow.load("pretrain", line_of(case, "ols", root / market, []))
-            found[market] = config, prepare(config, use_hardware(config.hardware))
+            found[market] = config, fit(config, load_market(config), use_hardware(config.hardware))
         return found[market]
 
     return of

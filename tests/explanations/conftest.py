@@ -17,7 +17,7 @@ from finflow.explanations.decision_trace import DecisionTrace, Subject, make_sce
 from finflow.nn.logistic_normal import Decision
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema.algo import Network
-from finflow.stages.prepare import Prepared, prepare
+from finflow.stages.prepare import Prepared, fit, load_market
 
 MakeSubject = Callable[..., Subject]
 MakeScene = Callable[..., DecisionTrace]
@@ -28,7 +28,8 @@ MARKET = ["env=synthetic", "env.synthetic.days=1700", "env.synthetic.assets=8"]
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     place = tmp_path_factory.mktemp("market")
-    return prepare(load("finetune", [*MARKET, f"output_root={place}"]), CPU)
+    config = load("finetune", [*MARKET, f"output_root={place}"])
+    return fit(config, load_market(config), CPU)
 
 
 def scattered(prepared: Prepared, seed: int) -> Networks:

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from finflow.config import load
-from finflow.data.build import market_index
 from finflow.data.market import NO_LABEL, REGIMES
 from finflow.data.regimes import regime_gauges
-from finflow.data.sources import load_prices
 from finflow.explanations.card import Card, Explainer
 from finflow.explanations.counterfactual import Flip, Move
 from finflow.explanations.decision_trace import DecisionTrace
@@ -26,7 +24,7 @@ from .conftest import MARKET, MakeScene, MakeSubject
 @pytest.fixture(scope="module")
 def explainer(scene: DecisionTrace) -> Explainer:
     env = load("finetune", MARKET).env
-    gauges = regime_gauges(market_index(load_prices(env), env), env.regimes)
+    gauges = regime_gauges(scene.subject.market.index, env.regimes)
     return Explainer(scene, "validation", gauges, {"run": "finetune/x/y", "fold": "auto"}, 0)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from finflow.agents.scales import Scales
 from finflow.artifacts.policy_file import read_policy, to_metadata, to_tensors
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.world import State
@@ -78,7 +79,7 @@ def test_transfer_through_a_file_is_exact(
     }
     shape = small_network()
     path = tmp_path / "weights.safetensors"
-    metadata = to_metadata(spec, shape, {"reward": reward}, (0.3, 7.0), {"kappa": 0.25})
+    metadata = to_metadata(spec, shape, {"reward": reward}, Scales(0.3, 7.0), {"kappa": 0.25})
     sha256 = save_weights(path, to_tensors(parent.state_dict(), scaling), metadata)
     stored = read_policy(*load_weights(path, sha256))
     child = stored.build(torch.device("cpu"))

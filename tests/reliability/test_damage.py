@@ -20,7 +20,7 @@ from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.hashing import content_hash
 from finflow.io.weights import load_weights, save_weights
 from finflow.stages.offline_data import collected, dataset_facts
-from finflow.stages.prepare import prepare
+from finflow.stages.prepare import fit, load_market
 
 from .conftest import TINY, Tiny, forked
 from .test_kill import events, kill
@@ -136,9 +136,9 @@ def cache(folder: Path) -> Victim:
 
 def dataset(folder: Path) -> Victim:
     config = finflow.load("pretrain", [*TINY, "env.synthetic.assets=3"])
-    prepared = prepare(config, torch.device("cpu"))
+    prepared = fit(config, load_market(config), torch.device("cpu"))
     elsewhere = config.model_copy(update={"env": config.env.model_copy(update={"cost_rate": 0.002})})
-    other = dataset_bytes(collected(elsewhere, prepare(elsewhere, torch.device("cpu")), 2))
+    other = dataset_bytes(collected(elsewhere, fit(elsewhere, load_market(elsewhere), torch.device("cpu")), 2))
     path = folder / "dataset.npz"
     path.write_bytes(dataset_bytes(collected(config, prepared, 2)))
 

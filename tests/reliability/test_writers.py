@@ -147,14 +147,14 @@ def test_a_signal_before_the_first_update_leaves_no_folder(tiny: Tiny, tmp_path:
 
     def work() -> None:
         end_at_once()
-        prepare = stage.prepare
+        fit = stage.fit
 
         def slow(*args: Any, **more: Any) -> Any:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
-            return prepare(*args, **more)
+            return fit(*args, **more)
 
-        stage.prepare = slow
+        stage.fit = slow
         tiny.train("pretrain", tmp_path / "run")
 
     ended = forked(work)

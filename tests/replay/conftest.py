@@ -30,6 +30,7 @@ def market() -> Market:
         regime=np.zeros(days, dtype=np.int8),
         decision=np.arange(days) % 4 != 3,
         benchmark=returns[:, :-1].mean(1),
+        index=returns[:, :-1].mean(1),
         fingerprint="0123456789abcdef",
         warnings=(),
     )

@@ -8,7 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from finflow.data.prices import Prices
+from finflow.data.sources import SOURCES
+from finflow.data.synthetic import load_synthetic
 from finflow.io.weights import load_weights, save_weights
+from finflow.schema.env import Env
 
 LISTED, DELISTED = "LATE", "GONE"
 DAYS, LISTING, DELISTING = 1400, 900, 1330
@@ -58,3 +62,15 @@ def move_actor(run: Path, seed: int, **summary: object) -> None:
     kept = json.loads((run / "summary.json").read_text()) | summary
     kept["weights_sha256"] = save_weights(run / "weights.safetensors", moved, stored)
     (run / "summary.json").write_text(json.dumps(kept))
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Env]:
+    """A list that grows with each reading of synthetic prices."""
+    reads: list[Env] = []
+
+    def read(env: Env, _cache: Path | None) -> Prices:
+        reads.append(env)
+        return load_synthetic(env)
+
+    monkeypatch.setitem(SOURCES, "synthetic", read)
+    return reads

@@ -11,7 +11,7 @@ from finflow.config import load
 from finflow.data.market import BLOCKS, REGIMES, Window
 from finflow.schema import Config
 from finflow.stages.confidence import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
-from finflow.stages.prepare import Prepared, prepare
+from finflow.stages.prepare import Prepared, fit, load_market
 
 HORIZON = 4
 TINY = [
@@ -29,7 +29,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def prepared(config: Config) -> Prepared:
-    return prepare(config, torch.device("cpu"))
+    return fit(config, load_market(config), torch.device("cpu"))
 
 
 def test_a_block_is_judged_by_an_actor_that_never_saw_it(prepared: Prepared) -> None:

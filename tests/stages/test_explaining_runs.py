@@ -17,7 +17,7 @@ from finflow.stages.loaded_run import load_trained
 from finflow.stages.results import EvaluateResult, ExplainResult
 from finflow.stages.run_groups import Group
 
-from .conftest import TINY, TUNE
+from .conftest import TINY, TUNE, count_reads
 
 MARKET = ["env=synthetic", "env.synthetic.days=2000", "env.synthetic.assets=4", *TINY]
 TRAIN_DAY = "2003-06-16"
@@ -73,9 +73,12 @@ def test_a_window_that_nobody_opened_stays_shut(run: Path, shut: str) -> None:
     assert str(run) in shut
 
 
-def test_cards_are_not_an_opening(root: Path, run: Path, judged: EvaluateResult) -> None:
-    log = (root / "test_ledger.jsonl").read_bytes()
+def test_cards_are_not_an_opening(
+    root: Path, run: Path, judged: EvaluateResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, reads = (root / "test_ledger.jsonl").read_bytes(), count_reads(monkeypatch)
     result = cards(root, run, "top=2")
+    assert len(reads) == 1  # of the prices
     assert (root / "test_ledger.jsonl").read_bytes() == log
     turnover = judged.evaluation.policy.turnover.copy()
     turnover[0] = 0.0

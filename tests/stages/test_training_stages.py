@@ -19,11 +19,11 @@ from finflow.io.weights import load_weights
 from finflow.stages import finetune_session
 from finflow.stages.explain import explain
 from finflow.stages.loaded_run import load_trained
-from finflow.stages.prepare import prepare, use_hardware
+from finflow.stages.prepare import fit, load_market, use_hardware
 from finflow.stages.results import FinetuneResult, PretrainResult
 from finflow.training.replay_buffer import ReplayBuffer
 
-from .conftest import TINY, TUNE
+from .conftest import TINY, TUNE, count_reads
 
 MARKET = ["env=synthetic", "env.synthetic.days=2600", "env.synthetic.assets=5", *TINY]
 
@@ -104,6 +104,14 @@ def test_phase_two_starts_from_phase_one_to_the_bit(
     assert all(torch.equal(stored[name], seen[name]) for name in stored)
 
 
+def test_fine_tuning_reads_its_prices_once(
+    root: Path, pretrained: PretrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = count_reads(monkeypatch)
+    handed_over([*MARKET, *TUNE, f"output_root={root}"], monkeypatch)
+    assert len(reads) == 1
+
+
 def test_gate_and_residuals_move_in_phase_two(pretrained: PretrainResult, tuned: FinetuneResult) -> None:
     assert tuned.diagnostics_at_end["gate_entropy_change"] != 0
     assert tuned.diagnostics_at_end["expert_distance_change"] != 0
@@ -137,7 +145,7 @@ def test_days_trained_on_carry_the_label(
     monkeypatch.setattr(ReplayBuffer, "sample", spy)
     config = finflow.load("finetune", [*MARKET, *TUNE, f"output_root={root}", f"market_regime={regime}"])
     finflow.finetune(config)
-    market = prepare(config, use_hardware(config.hardware)).market
+    market = fit(config, load_market(config), use_hardware(config.hardware)).market
     days = labels(market)[np.concatenate(sampled)]
     assert len(days) > 500
     assert (days == REGIMES.index(regime)).mean() >= 0.95

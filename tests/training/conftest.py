@@ -18,7 +18,7 @@ from finflow.nn.networks import build_networks
 from finflow.schema import Config
 from finflow.schema.algo import BCellConfig, IQLConfig, TD3BCConfig
 from finflow.stages.offline_data import offline_data
-from finflow.stages.prepare import Prepared, prepare
+from finflow.stages.prepare import Prepared, fit, load_market
 from finflow.tracking.tracker import Row
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import ReplayBuffer
@@ -67,7 +67,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def prepared(config: Config) -> Prepared:
-    return prepare(config, CPU)
+    return fit(config, load_market(config), CPU)
 
 
 @pytest.fixture(scope="session")

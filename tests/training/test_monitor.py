@@ -13,6 +13,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
+from finflow.agents.scales import Scales
 from finflow.agents.td3bc import TD3BC
 from finflow.config import load
 from finflow.errors import DataError, DivergedError
@@ -170,7 +171,7 @@ def test_more_cql_is_more_conservative(make_bcell: MakeBCell, batch: Batch) -> N
     gaps: list[float] = []
     for factor in (0.0, 1.0, 2.0):
         agent = make_bcell(critic_lr=3e-3)
-        agent.scales = (20.0, 2.0)
+        agent.scales = Scales(20.0, 2.0)
         for _ in range(40):
             agent.update(batch, replace(NOW, cql=factor, learn_policy=False))
         generator = torch.Generator().manual_seed(1)

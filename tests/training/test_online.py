@@ -11,6 +11,7 @@ from torch import Tensor
 
 from finflow.agents.batch import OnlineCoefficients
 from finflow.agents.bcell import BCell
+from finflow.agents.scales import Scales
 from finflow.artifacts.provenance import Stopwatch
 from finflow.data.market import REGIMES
 from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
@@ -133,7 +134,7 @@ def test_stages_of_the_hand_over(make_bcell: MakeBCell, prepared: Prepared, rows
 
     def before_cql() -> None:
         measured.append(len(seen))
-        agent.scales = (0.5, 5.0)
+        agent.scales = Scales(0.5, 5.0)
         now = _weights(agent)
         assert all(torch.equal(now[name], start[name]) for name in start if name.startswith("actor."))
         assert not torch.equal(now["critic.out_bias"], start["critic.out_bias"])
@@ -263,7 +264,7 @@ def test_same_seed_twice_gives_the_same_weights_and_rows(
     results: list[tuple[dict[str, Tensor], list[Any]]] = []
     for seed in (0, 0, 1):
         agent = make_bcell(seed)
-        agent.scales = (0.5, 5.0)
+        agent.scales = Scales(0.5, 5.0)
         recorder.rows.clear()
         train(agent, _plan(prepared, rows))
         results.append((_weights(agent), list(recorder.rows)))
