@@ -100,14 +100,14 @@ class BCell(Stateful):
         networks, config = self.networks, self.config
         self._set_learning_rates(coefficients.lr_factor)
         embedding = networks.critic.embed(batch.state)
-        critic_loss, metrics = self.descent.forward(lambda: self._critic_loss(batch, embedding, coefficients))
+        critic_loss, metrics = self.descent.forward(self._critic_loss, batch, embedding, coefficients)
         self.critic_optimiser.zero_grad(set_to_none=True)
         self.actor_optimiser.zero_grad(set_to_none=True)
         stepped = [self.critic_optimiser]
         self.descent.backward(critic_loss)
         if coefficients.learn_policy:
             frozen = tuple(part.detach() for part in embedding)
-            loss, extra = self.descent.forward(lambda: self._actor_loss(batch, frozen, coefficients))
+            loss, extra = self.descent.forward(self._actor_loss, batch, frozen, coefficients)
             self.descent.backward(loss)
             metrics |= extra
             norm = self.descent.clip(self.actor_optimiser, [networks.actor.parameters()], config.grad_clip)
@@ -271,7 +271,7 @@ class BCell(Stateful):
 
     def refit(self, batch: Batch) -> dict[str, Tensor]:
         """Fit critic and value to a changed reward by IQL's losses, the actor frozen (hand-over)."""
-        losses = self.descent.forward(lambda: implicit_losses(self.networks, batch, self.config.expectile))
+        losses = self.descent.forward(implicit_losses, self.networks, batch, self.config.expectile)
         self.critic_optimiser.zero_grad(set_to_none=True)
         self.descent.backward(losses.v_loss + losses.q_loss)
         self.descent.clip(self.critic_optimiser, [self.networks.critic.parameters()], self.config.grad_clip)

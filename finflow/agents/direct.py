@@ -37,7 +37,7 @@ class Direct(Stateful):
         """One step along the batch's paths; returns detached scalars."""
         config, networks = self.config, self.networks
         self.optimiser.param_groups[0]["lr"] = config.actor_lr * coefficients.lr_factor
-        loss, metrics = self.descent.forward(lambda: self._loss(batch))
+        loss, metrics = self.descent.forward(self._loss, batch)
         self.optimiser.zero_grad(set_to_none=True)
         self.descent.backward(loss)
         norm = self.descent.clip(self.optimiser, [networks.actor.parameters()], config.grad_clip)

@@ -4,8 +4,9 @@ Every process runs the same run, with the same data, episodes, batches and weigh
 rows of a batch, and DistributedDataParallel averages the gradients.
 """
 
+import operator
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,8 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 from finflow.agents.batch import Batch, Paths
 from finflow.envs.world import State
 
+LossInputs = ParamSpec("LossInputs")
 LossOutput = TypeVar("LossOutput")
 """What a loss gives: tensors, in any nest of tuples and dictionaries."""
+
+
+class Forward(Protocol):
+    """Computes a loss."""
+
+    def __call__(
+        self, loss: Callable[LossInputs, LossOutput], /, *inputs: LossInputs.args, **named: LossInputs.kwargs
+    ) -> LossOutput:
+        """`loss(*inputs, **named)`."""
+        ...
 
 
 def size() -> int:
@@ -29,11 +41,10 @@ def rank() -> int:
     return dist.get_rank() if size() > 1 else 0
 
 
-def sharded_update(update: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> dict[str, Tensor]:
-    """One update of all processes, each on its rows of the same batch; means of their metrics."""
+def mean_metrics(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of every process's scalars, by name, after an update of each on its own rows of the same batch."""
     if size() == 1:
-        return update(batch)
-    metrics = update(own_rows(batch))
+        return metrics
     values = torch.stack([value.float() for value in metrics.values()])
     dist.all_reduce(values)
     return dict(zip(metrics, (values / size()).unbind(), strict=True))
@@ -41,6 +52,8 @@ def sharded_update(update: Callable[[Batch], dict[str, Tensor]], batch: Batch) -
 
 def own_rows(batch: Batch) -> Batch:
     """Every size-th row, since a batch has its offline rows before its online ones."""
+    if size() == 1:
+        return batch
     own = slice(rank(), None, size())
     state, following = (State(*(part[own] for part in whole)) for whole in (batch.state, batch.next_state))
     parts = (batch.weights, batch.reward, batch.discount, batch.next_weights, batch.has_next)
@@ -70,17 +83,18 @@ class LossModule(nn.Module):
         super().__init__()
         self.parts, self.free = nn.ModuleList(parts), nn.ParameterList(free)
 
-    def forward(self, loss: Callable[[], LossOutput]) -> LossOutput:
+    def forward(
+        self, loss: Callable[LossInputs, LossOutput], *inputs: LossInputs.args, **named: LossInputs.kwargs
+    ) -> LossOutput:
         """`loss`, as it is."""
-        return loss()
+        return loss(*inputs, **named)
 
 
-def wrap_ddp(parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> nn.Module:
-    """A `LossModule`; with several processes, its gradients are averaged during the backward pass."""
-    learnt = LossModule(parts, free)
+def wrap_ddp(parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> Forward:
+    """Computes losses whose gradients are averaged over the processes during the backward pass."""
     if size() == 1:
-        return learnt
-    return DistributedDataParallel(learnt, broadcast_buffers=False, find_unused_parameters=True)
+        return operator.call
+    return DistributedDataParallel(LossModule(parts, free), broadcast_buffers=False, find_unused_parameters=True)
 
 
 def all_gather(rows: Tensor) -> tuple[Tensor, slice]:

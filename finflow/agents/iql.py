@@ -95,7 +95,7 @@ class IQL(Stateful):
     def update(self, batch: Batch, coefficients: OfflineCoefficients) -> dict[str, Tensor]:
         """One step on the sum of value, critic and policy loss, then Polyak; returns detached scalars."""
         config, networks = self.config, self.networks
-        loss, metrics = self.descent.forward(lambda: self._loss(batch, coefficients))
+        loss, metrics = self.descent.forward(self._loss, batch, coefficients)
         self.optimiser.zero_grad(set_to_none=True)
         self.descent.backward(loss)
         groups = self.optimiser.param_groups

@@ -1,12 +1,12 @@
 """Forward, backward and step of an agent's optimisers, with several processes and with float16."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from finflow.agents.distributed import LossOutput, wrap_ddp
+from finflow.agents.distributed import wrap_ddp
 from finflow.nn.networks import Networks
 
 
@@ -18,16 +18,17 @@ class Descent:
     Parameters
     ----------
     free : trained parameters beside critic and actor.
+
+    Attributes
+    ----------
+    forward : `forward(loss, *inputs)` is `loss(*inputs)`. Call `backward` before the next `forward`: it averages
+        gradients over processes.
     """
 
     def __init__(self, networks: Networks, free: Iterable[nn.Parameter] = ()) -> None:
-        self.learnt = wrap_ddp([networks.critic, networks.actor], free)
+        self.forward = wrap_ddp([networks.critic, networks.actor], free)
         half = networks.computing.half is torch.float16
         self.scaler = torch.amp.GradScaler(next(networks.parameters()).device.type) if half else None
-
-    def forward(self, loss: Callable[[], LossOutput]) -> LossOutput:
-        """Result of `loss`. Call `backward` before the next `forward`: it averages gradients over processes."""
-        return self.learnt(loss)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to the parameters' own."""

@@ -49,7 +49,7 @@ class TD3BC(Stateful):
         for optimiser, lr in ((self.critic_optimiser, config.critic_lr), (self.actor_optimiser, config.actor_lr)):
             optimiser.param_groups[0]["lr"] = lr * coefficients.lr_factor
         embedding = networks.critic.embed(batch.state)
-        loss, metrics = self.descent.forward(lambda: self._critic_loss(batch, embedding))
+        loss, metrics = self.descent.forward(self._critic_loss, batch, embedding)
         self.critic_optimiser.zero_grad(set_to_none=True)
         self.descent.backward(loss)
         norm = self.descent.clip(self.critic_optimiser, [networks.critic.parameters()], config.grad_clip)
@@ -59,7 +59,7 @@ class TD3BC(Stateful):
         delayed = self.updates % config.policy_delay == 0
         if delayed and coefficients.learn_policy:  # on the critic from before its step, as every learner here
             frozen = tuple(part.detach() for part in embedding)
-            policy_loss, extra = self.descent.forward(lambda: self._policy_loss(batch, frozen))
+            policy_loss, extra = self.descent.forward(self._policy_loss, batch, frozen)
             self.actor_optimiser.zero_grad(set_to_none=True)
             self.descent.backward(policy_loss)
             norm = self.descent.clip(self.actor_optimiser, [networks.actor.parameters()], config.grad_clip)

@@ -9,7 +9,7 @@ import torch
 
 from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.direct import Direct
-from finflow.agents.distributed import sharded_update
+from finflow.agents.distributed import own_rows
 from finflow.config import digest
 from finflow.data.cache import cached_arrays
 from finflow.data.market import BLOCKS, Market, Window
@@ -130,7 +130,7 @@ def crossfit(
     with progress(updates, "cross-fitting the confidence", 0) as advance:
         for update in range(updates):
             now = OfflineCoefficients(lr_factor=cosine(update / updates))
-            sharded_update(lambda rows, now=now: agent.update(rows, now), walkers.batch())
+            agent.update(own_rows(walkers.batch()), now)
             walkers.advance(agent.reached)
             advance(1)
     tilted, held = (lived_apart(networks.actor, prepared, windows, kappa) for kappa in (1.0, 0.0))

@@ -21,7 +21,7 @@ from finflow.nn.networks import Networks, build_networks
 from finflow.schema import ALGORITHMS, Config
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
-from finflow.stages.finetune_session import Tuning
+from finflow.stages.finetune_session import FinetuneSession
 from finflow.stages.offline_data import offline_data
 from finflow.stages.parent import find_weights
 from finflow.stages.prepare import (
@@ -35,10 +35,11 @@ from finflow.stages.prepare import (
 )
 from finflow.stages.results import FinetuneResult
 from finflow.stages.run import DATASET, EPISODES, MARKET, METRICS, PARENT, SCALE_STATES, Run, open_run
-from finflow.stages.run_directory import Place, placed
+from finflow.stages.run_directory import RunDirectory, placed
 from finflow.stages.validation import Selection
 from finflow.tracking.console import warn
-from finflow.training.online import Episode, OnlinePlan, share_out
+from finflow.training.interrupts import stop_when_asked
+from finflow.training.online import Episode, OnlinePlan, share_out, train_online
 from finflow.training.replay_buffer import ReplayBuffer
 
 
@@ -60,10 +61,20 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
         choices = ", ".join(ALGORITHMS["finetune"])
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of {choices}")
     with placed(config, run_dir) as place:
-        return _finetune(config, config.algo, place)
+        session, parent = _started(config, config.algo, place)
+        run, agent = session.run, session.agent
+        with stop_when_asked() as stop:
+            session.checkpoint(stop)
+            if session.selection.at is None:
+                session.hand_over()
+            with run.stopwatch.phase("updates"):
+                last = train_online(agent, session.plan, session.state, session.experience, session)
+            session.keeper.finish("episode", session.state.finished)
+        return _finished(run, parent, agent, session.selection, last)
 
 
-def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneResult:
+def _started(config: Config, algo: OnlineAlgorithm, place: RunDirectory) -> tuple[FinetuneSession, Parent | None]:
+    """The run before its hand-over, in a folder of its own, and the weights that it starts from."""
     stopwatch, device = Stopwatch(), use_hardware(config.hardware)
     with stopwatch.phase("prepare"):
         market = load_market(config)
@@ -98,15 +109,14 @@ def _finetune(config: Config, algo: OnlineAlgorithm, place: Place) -> FinetuneRe
     slots = share_out(episodes, min(config.env.num_envs, counts[0]))
     plan = _plan(config, algo, slots, prepared, networks, memory)
     changed = policy is not None and dict(policy.reward_facts) != reward_facts(config, prepared)
-    tuning = Tuning(run, agent, memory, plan, config.budget.refit_updates if changed else None)
-    last = tuning.run_through(made_of | {EPISODES: counts})
-    return _close(run, parent, agent, tuning.selection, last)
+    refits = config.budget.refit_updates if changed else None
+    return FinetuneSession(run, agent, memory, plan, refits, made_of | {EPISODES: counts}), parent
 
 
-def _close(
+def _finished(
     run: Run, parent: Parent | None, agent: OnlineLearner, selection: Selection, last: Mapping[str, float | None]
 ) -> FinetuneResult:
-    """Write the selected weights, `run.json` and, last, `summary.json`."""
+    """Write the selected weights, `run.json` and, last, `summary.json`; `last` is the last episode's row."""
     agent.networks.load_state_dict(selection.weights)
     found = run.confidence(agent.networks)
     sha256 = run.save(selection.weights, agent.scales, found)
@@ -156,7 +166,7 @@ def alive(score: Mapping[str, float | None], handover: Mapping[str, float | None
     return found
 
 
-def _parent(config: Config, market: Market, place: Place) -> Parent | None:
+def _parent(config: Config, market: Market, place: RunDirectory) -> Parent | None:
     """Weights that the run starts from; where it is resumed, those that it began with."""
     if config.init.weights is None:
         return None
@@ -178,7 +188,7 @@ def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:
     return dataset.only(labels(prepared.market)[dataset.row] == wanted)
 
 
-def _counts(config: Config, place: Place) -> list[int]:
+def _counts(config: Config, place: RunDirectory) -> list[int]:
     """Episodes drawn when the run began, and with each resumption that asked for more."""
     drawn = list[int]() if place.found is None else [int(count) for count in place.found.facts["made_of"][EPISODES]]
     more = config.budget.episodes - sum(drawn)

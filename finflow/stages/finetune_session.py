@@ -1,4 +1,4 @@
-"""Hand-over and training of phase 2, from their start or from a checkpoint."""
+"""What phase 2's loop needs of its run: hand-over, experience, validation, checkpoints and figures."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -11,27 +11,38 @@ from finflow.seeding import torch_stream
 from finflow.stages.run import Run, walkers_of
 from finflow.stages.tracking_events import show_networks
 from finflow.stages.validation import Selection, summarise_episode
-from finflow.tracking.sink import Tracker
 from finflow.training.batches import Batcher
-from finflow.training.interrupts import stop_when_asked
-from finflow.training.online import Experience, OnlinePlan, OnlineState, train_online
+from finflow.training.checkpointing import Checkpointer
+from finflow.training.interrupts import Stop
+from finflow.training.online import Experience, OnlinePlan, OnlineState
 from finflow.training.refit import RefitState, refit
 from finflow.training.replay_buffer import ReplayBuffer
 from finflow.training.rules import Figures
 
 
-class Tuning:
-    """Hand-over and training of one run, from its start or from a checkpoint.
+class FinetuneSession:
+    """One run of phase 2, from its hand-over on.
 
     Parameters
     ----------
+    memory : offline data.
     refit_updates : of the values at the hand-over; None where the reward is the parent's.
+    made_of : hashes of what the run is made of, by name, for its checkpoints.
     """
 
+    keeper: Checkpointer
+
     def __init__(
-        self, run: Run, agent: OnlineLearner, memory: ReplayBuffer, plan: OnlinePlan, refit_updates: int | None
+        self,
+        run: Run,
+        agent: OnlineLearner,
+        memory: ReplayBuffer,
+        plan: OnlinePlan,
+        refit_updates: int | None,
+        made_of: Mapping[str, Any],
     ) -> None:
-        self.run, self.agent, self.memory, self.plan, self.refit_updates = run, agent, memory, plan, refit_updates
+        self.run, self.agent, self.memory, self.plan, self.tracker = run, agent, memory, plan, run.tracker
+        self.refit_updates, self.made_of = refit_updates, made_of
         config, prepared, networks = run.config, run.prepared, agent.networks
         device = prepared.world.device
         simulator = Simulator(prepared.market, prepared.accounting, prepared.world.reward)
@@ -41,16 +52,14 @@ class Tuning:
         self.generator = torch_stream(config.seed, "finetune/batches", device)
         self.validate = run.validator(networks)
         algo = agent.config
-        self.walkers = walkers_of(config, prepared, algo, "finetune/walkers") if algo.horizon else None
+        noise, act = algo.network.state_noise, lambda observed: agent.act(observed, agent.acting)
+        batcher = Batcher(prepared.world, algo.relabel_fraction, noise, algo.gamma, self.generator, act)
+        walkers = walkers_of(config, prepared, algo, "finetune/walkers") if algo.horizon else None
+        self.experience = Experience(memory, batcher, walkers)
         self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
 
-    def run_through(self, made_of: Mapping[str, Any]) -> dict[str, float | None]:
-        """Train from the current state to the end; returns the last episode's row.
-
-        Parameters
-        ----------
-        made_of : hashes of what the run is made of, by name, for its checkpoints.
-        """
+    def checkpoint(self, stop: Stop) -> None:
+        """Save from now on, and go on from the checkpoint that was found."""
         parts = {
             "agent": self.agent,
             "state": self.state,
@@ -59,19 +68,12 @@ class Tuning:
             "selection": self.selection,
             "generator": self.generator,
         }
-        parts |= {} if self.walkers is None else {"walkers": self.walkers}
-        with stop_when_asked() as stop:
-            keeper = self.keeper = self.run.checkpointer(stop, parts, made_of, self.monitor.check)
-            if self.selection.at is None:
-                self.hand_over()
-                keeper.save("episode", 0)
-            with self.run.stopwatch.phase("updates"):
-                last = self.train()
-            keeper.finish("episode", self.state.finished)
-        return last
+        walkers = self.experience.walkers
+        parts |= {} if walkers is None else {"walkers": walkers}
+        self.keeper = self.run.checkpointer(stop, parts, self.made_of, self.monitor.check)
 
     def hand_over(self) -> None:
-        """Fit the values to a changed reward; then the hand-over is the first candidate."""
+        """Fit the values to a changed reward; then the hand-over is the first candidate, and the first checkpoint."""
         run, keeper, refitted = self.run, self.keeper, self.refitted
         if self.refit_updates is not None:
             with run.stopwatch.phase("refit"):
@@ -84,24 +86,7 @@ class Tuning:
         score = self.evaluate(0)
         if self.run.config.init.weights is not None:
             self.monitor.handed_over(score)
-
-    def train(self) -> dict[str, float | None]:
-        """The loop of phase 2."""
-        run, agent, algo = self.run, self.agent, self.agent.config
-        batcher = Batcher(
-            run.prepared.world,
-            algo.relabel_fraction,
-            algo.network.state_noise,
-            algo.gamma,
-            self.generator,
-            lambda observed: agent.act(observed, agent.acting),
-        )
-        return train_online(agent, self.plan, self.state, Experience(self.memory, batcher, self.walkers), self)
-
-    @property
-    def tracker(self) -> Tracker:
-        """The run's."""
-        return self.run.tracker
+        keeper.save("episode", 0)
 
     def pause(self) -> None:
         """Save a checkpoint where one is due, and stop where that was asked for."""

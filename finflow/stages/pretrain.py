@@ -1,5 +1,6 @@
 """Phase 1, from configuration to published weights."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.results import Figures, PretrainResult
 from finflow.stages.run import DATASET, MARKET, METRICS, Run, open_run, walkers_of
-from finflow.stages.run_directory import Place, placed
+from finflow.stages.run_directory import RunDirectory, placed
 from finflow.stages.tracking_events import show_networks
 from finflow.stages.validation import Selection
 from finflow.training.batches import Batcher
 from finflow.training.checkpointing import Checkpointer
-from finflow.training.interrupts import stop_when_asked
+from finflow.training.interrupts import Stop, stop_when_asked
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.replay_buffer import ReplayBuffer
 
@@ -47,99 +48,87 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
         choices = ", ".join(ALGORITHMS["pretrain"])
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of {choices}")
     with placed(config, run_dir) as place:
-        return _pretrain(config, config.algo, place)
+        session = _started(config, config.algo, place)
+        with session.run.stopwatch.phase("updates"), stop_when_asked() as stop:
+            session.checkpoint(stop)
+            row = train_offline(session.agent, session.plan, session.state, session.draw, session.walkers, session)
+            session.keeper.finish("epoch", session.plan.epochs)
+        return _finished(session, row)
 
 
-def _pretrain(config: Config, algo: OfflineAlgorithm, place: Place) -> PretrainResult:
+def _started(config: Config, algo: OfflineAlgorithm, place: RunDirectory) -> "_Session":
+    """The run before its first update: data, networks and agent, in a folder of its own."""
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         prepared = fit(config, load_market(config), use_hardware(config.hardware))
     place.same({MARKET: prepared.market.fingerprint})
     with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
         dataset = offline_data(config, prepared) if isinstance(algo, OfflineCritic) else None
+    hashed = None if dataset is None else content_hash(dataset.arrays())
+    made_of = {MARKET: prepared.market.fingerprint, DATASET: hashed}
+    place.same(made_of)
     run = open_run(config, place, prepared, stopwatch, None)
     torch.manual_seed(stream_seed(config.seed, "dropout"))  # torch's dropout knows only the global stream
-    computing = computing_of(config.hardware)
-    networks = build_networks(prepared.spec, algo.network, config.seed, prepared.world.device, computing)
-    memory = None if dataset is None else ReplayBuffer.of(dataset, prepared.world.device)
-    generator = torch_stream(config.seed, "pretrain/agent", prepared.world.device)
-    agent = offline_learner(networks, algo, prepared.world, generator)
+    device = prepared.world.device
+    networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
+    memory = None if dataset is None else ReplayBuffer.of(dataset, device)
+    agent = offline_learner(networks, algo, prepared.world, torch_stream(config.seed, "pretrain/agent", device))
     agent.update = compiled(agent.update, config.hardware)
-    with stopwatch.phase("updates"):
-        row = _learn(run, agent, memory, None if dataset is None else content_hash(dataset.arrays()))
-    with stopwatch.phase("results"):
-        scales = None if memory is None else run.measure_scales(networks, memory)
-    found = run.confidence(networks)
-    sha256 = run.save(networks.state_dict(), scales, found)
-    summary: dict[str, Any] = {"weights_sha256": sha256, "metrics": row}
-    if dataset is not None and scales is not None:
-        summary |= {"transitions": len(dataset), "advantage_std": scales.advantage, "atom_std": scales.atoms}
-    summary["confidence"] = None if found is None else found.to_dict()
-    if config.init.publish and memory is not None and rank() == 0:  # phase 2 takes over a critic, too
-        publish_parent(config.output_root, run.folder / WEIGHTS, sha256, run.facts())
-    run.finish(summary)
-    losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
-    following = command_for("finetune", config)
-    return PretrainResult(
-        run.folder,
-        run.folder / WEIGHTS,
-        run.folder / METRICS,
-        **losses,
-        metrics=row,
-        confidence=found,
-        next_command=following,
-    )
-
-
-def _learn(run: Run, agent: OfflineLearner, memory: ReplayBuffer | None, dataset: str | None) -> Figures:
-    """Train from the start or from the checkpoint; the last epoch's row."""
-    config, prepared, algo = run.config, run.prepared, agent.config
-    once = 1 if memory is None or not isinstance(algo, OfflineCritic) else -(-memory.size // algo.batch_size)
-    plan = OfflinePlan(
-        epochs=config.budget.epochs,
-        updates_per_epoch=config.budget.updates_per_epoch or once,
-        evaluate_every=config.evaluation.every_epochs,
-    )
-    generator = torch_stream(config.seed, "pretrain/batches", prepared.world.device)
-    draw = None
-    if memory is not None and isinstance(algo, OfflineCritic):
-        batcher = Batcher(prepared.world, algo.relabel_fraction, algo.network.state_noise, algo.gamma, generator)
-        draw = partial(_drawn, batcher, memory, algo.batch_size, generator)
-    walkers = None
-    if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
-        walkers = walkers_of(config, prepared, algo, "pretrain/walkers")
-    session = _Session(run, agent, plan)
-    made_of = {MARKET: prepared.market.fingerprint, DATASET: dataset}
-    run.place.same(made_of)
-    parts = {
-        "agent": agent, "state": session.state, "monitor": session.monitor, "selection": session.selection,
-        "generator": generator,
-    }  # fmt: skip
-    parts |= {} if walkers is None else {"walkers": walkers}
-    with stop_when_asked() as stop:
-        session.keeper = run.checkpointer(stop, parts, made_of, session.monitor.check)
-        row = train_offline(agent, plan, session.state, draw, walkers, session)
-        session.keeper.finish("epoch", plan.epochs)
-    return row
+    return _Session(run, agent, memory, made_of)
 
 
 class _Session:
-    """Validation, checkpoints and figures of one run of phase 1."""
+    """One run of phase 1: its agent with all that it learns from, validation, checkpoints and figures.
+
+    Attributes
+    ----------
+    draw : the next batch of transitions, None for a learner without a critic; walkers : None where no paths are used.
+    """
 
     keeper: Checkpointer
 
-    def __init__(self, run: Run, agent: OfflineLearner, plan: OfflinePlan) -> None:
-        self.run, self.networks, self.plan, self.tracker = run, agent.networks, plan, run.tracker
+    def __init__(
+        self, run: Run, agent: OfflineLearner, memory: ReplayBuffer | None, made_of: Mapping[str, str | None]
+    ) -> None:
+        self.run, self.agent, self.memory, self.made_of, self.tracker = run, agent, memory, made_of, run.tracker
+        config, prepared, algo = run.config, run.prepared, agent.config
+        self.generator = torch_stream(config.seed, "pretrain/batches", prepared.world.device)
+        self.draw, once = None, 1
+        if memory is not None and isinstance(algo, OfflineCritic):
+            noise = algo.network.state_noise
+            batcher = Batcher(prepared.world, algo.relabel_fraction, noise, algo.gamma, self.generator)
+            self.draw = partial(_drawn, batcher, memory, algo.batch_size, self.generator)
+            once = -(-memory.size // algo.batch_size)
+        self.walkers = None
+        if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
+            self.walkers = walkers_of(config, prepared, algo, "pretrain/walkers")
+        self.plan = OfflinePlan(
+            epochs=config.budget.epochs,
+            updates_per_epoch=config.budget.updates_per_epoch or once,
+            evaluate_every=config.evaluation.every_epochs,
+        )
         self.state, self.validate = OfflineState(), run.validator(agent.networks)
-        self.selection = Selection(None, run.config.evaluation.objective)
+        self.selection = Selection(None, config.evaluation.objective)
         self.monitor = run.monitor(agent, "epoch", conservative=False)
+
+    def checkpoint(self, stop: Stop) -> None:
+        """Save from now on, and go on from the checkpoint that was found."""
+        parts = {
+            "agent": self.agent,
+            "state": self.state,
+            "monitor": self.monitor,
+            "selection": self.selection,
+            "generator": self.generator,
+        }
+        parts |= {} if self.walkers is None else {"walkers": self.walkers}
+        self.keeper = self.run.checkpointer(stop, parts, self.made_of, self.monitor.check)
 
     def evaluate(self, epoch: int) -> Figures:
         """Validate the agent, and mark the checkpoint if it is the best so far."""
         run = self.run
         with run.stopwatch.phase("validation"):
             score = self.validate()
-            show_networks(run.tracker, "epoch", epoch, self.networks, run.gate(self.validate))
+            show_networks(run.tracker, "epoch", epoch, self.agent.networks, run.gate(self.validate))
         if self.selection.consider(epoch, score, self.validate.series(run.config.evaluation.objective)):
             self.keeper.found_best()
         return score
@@ -147,6 +136,32 @@ class _Session:
     def pause(self) -> None:
         """Save a checkpoint where one is due, and stop where that was asked for."""
         self.keeper.pause("epoch", self.state.updates // self.plan.updates_per_epoch)
+
+
+def _finished(session: _Session, row: Figures) -> PretrainResult:
+    """Write and publish the weights, and end the run; `row` is the last epoch's."""
+    run, memory, networks = session.run, session.memory, session.agent.networks
+    with run.stopwatch.phase("results"):
+        scales = None if memory is None else run.measure_scales(networks, memory)
+    found = run.confidence(networks)
+    sha256 = run.save(networks.state_dict(), scales, found)
+    summary: dict[str, Any] = {"weights_sha256": sha256, "metrics": row}
+    if memory is not None and scales is not None:
+        summary |= {"transitions": memory.size, "advantage_std": scales.advantage, "atom_std": scales.atoms}
+    summary["confidence"] = None if found is None else found.to_dict()
+    if run.config.init.publish and memory is not None and rank() == 0:  # phase 2 takes over a critic, too
+        publish_parent(run.config.output_root, run.folder / WEIGHTS, sha256, run.facts())
+    run.finish(summary)
+    losses = {name: float(row.get(name) or 0.0) for name in ("v_loss", "q_loss", "policy_loss")}
+    return PretrainResult(
+        run.folder,
+        run.folder / WEIGHTS,
+        run.folder / METRICS,
+        **losses,
+        metrics=row,
+        confidence=found,
+        next_command=command_for("finetune", run.config),
+    )
 
 
 def _drawn(batcher: Batcher, memory: ReplayBuffer, count: int, generator: torch.Generator) -> Batch:

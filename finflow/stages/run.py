@@ -28,7 +28,7 @@ from finflow.seeding import torch_stream
 from finflow.stages.confidence import confidence
 from finflow.stages.data_lineage import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
-from finflow.stages.run_directory import Place
+from finflow.stages.run_directory import RunDirectory
 from finflow.stages.tracking_events import outcome_of, start_of
 from finflow.stages.validation import Validator
 from finflow.tracking.tracker import CompositeTracker, make_tracker
@@ -51,7 +51,7 @@ class Run:
     """One training run: its folder, data, clock and sinks, and what its `run.json` has said since its start."""
 
     config: Config
-    place: Place
+    place: RunDirectory
     prepared: Prepared
     stopwatch: Stopwatch
     tracker: CompositeTracker
@@ -153,7 +153,9 @@ class Run:
         return save_weights(self.folder / WEIGHTS, to_tensors(weights, prepared.scaling), metadata)
 
 
-def open_run(config: Config, place: Place, prepared: Prepared, stopwatch: Stopwatch, parent: Parent | None) -> Run:
+def open_run(
+    config: Config, place: RunDirectory, prepared: Prepared, stopwatch: Stopwatch, parent: Parent | None
+) -> Run:
     """Claim the run folder, write `config.yaml` and `run.json`, and open the sinks where a checkpoint left them."""
     place.claim()
     write_config(place.folder, config)

@@ -25,7 +25,7 @@ _FREE = {Role.OUTPUT, Role.SAVING, Role.TRACKING, Role.HOST, Role.SPEED}
 
 
 @dataclass
-class Place:
+class RunDirectory:
     """Folder of a run.
 
     Attributes
@@ -95,8 +95,8 @@ class Place:
 
 
 @contextlib.contextmanager
-def placed(config: Config, run_dir: Path | None) -> Generator[Place]:
-    """Place of a training run; its lock is held until the block ends.
+def placed(config: Config, run_dir: Path | None) -> Generator[RunDirectory]:
+    """RunDirectory of a training run; its lock is held until the block ends.
 
     Raises
     ------
@@ -113,13 +113,13 @@ def placed(config: Config, run_dir: Path | None) -> Generator[Place]:
             if folder is not None:
                 warn(f"{folder}: no run to go on with; it starts from the beginning")
             own = folder or run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
-            yield Place(own, Checkpoints(own, keep), held)
+            yield RunDirectory(own, Checkpoints(own, keep), held)
             return
         held.enter_context(locked(folder))
         for part in (folder, folder / FOLDER):
             remove_leftovers(part)
         stored, store = stored_config(folder), Checkpoints(folder, keep)
-        place = Place(folder, store, held, resumed=True, changed=_allowed_changes(folder, stored, config))
+        place = RunDirectory(folder, store, held, resumed=True, changed=_allowed_changes(folder, stored, config))
         place.record = read_json(folder / RUN) if (folder / RUN).exists() else {}
         place.found = _found(config, store)
         if state_of(folder) == "finished":
@@ -200,7 +200,7 @@ def _position(facts: Mapping[str, Any]) -> Position:
     return {name: Mark(length, sha256) for name, (length, sha256) in facts["sinks"].items()}
 
 
-def _refuse_finished(config: Config, place: Place) -> None:
+def _refuse_finished(config: Config, place: RunDirectory) -> None:
     """A finished run is gone on with only where it is given more to do."""
     key = GROWS[config.stage]
     if config.stage == "pretrain":  # others may have started from its weights, which would change under them

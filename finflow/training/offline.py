@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import sharded_update
+from finflow.agents.distributed import mean_metrics, own_rows
 from finflow.agents.learner import OfflineLearner
 from finflow.agents.stateful import Stateful
 from finflow.tracking.progress import progress
@@ -65,7 +65,7 @@ def train_offline(
         while state.updates < plan.updates:
             now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
             batch = _batch(draw, walkers)
-            metrics = sharded_update(lambda rows, now=now: agent.update(rows, now), batch)
+            metrics = mean_metrics(agent.update(own_rows(batch), now))
             if walkers is not None:
                 walkers.advance(agent.reached)
             if monitor.add(metrics, None if draw is None else batch.reward):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.agents.batch import Batch, OnlineCoefficients
-from finflow.agents.distributed import sharded_update
+from finflow.agents.distributed import mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
 from finflow.agents.stateful import Stateful
 from finflow.envs.simulator import Simulator, Step
@@ -171,7 +171,7 @@ def train_online(
                 now = _coefficients(config, plan, reached, state.updates >= plan.critic_warmup_updates, monitor)
                 old = round(linear(config.mixing_ratio, reached) * config.batch_size)
                 batch = experience.batch(state.memory, config.batch_size, old, with_paths=now.learn_policy)
-                metrics = sharded_update(lambda rows, now=now: agent.update(rows, now), batch)
+                metrics = mean_metrics(agent.update(own_rows(batch), now))
                 if batch.paths is not None and experience.walkers is not None:
                     experience.walkers.advance(agent.reached)
                 if monitor.add(metrics, batch.reward):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from finflow.agents.distributed import sharded_update
+from finflow.agents.distributed import mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
 from finflow.agents.stateful import Stateful
 from finflow.envs.world import World
@@ -48,7 +48,7 @@ def refit(
     with progress(updates, "refitting values to the changed reward", state.updates) as advance:
         while state.updates < updates:
             batch = batcher.complete(memory.sample(config.batch_size, generator))
-            state.averages.add(sharded_update(agent.refit, batch))
+            state.averages.add(mean_metrics(agent.refit(own_rows(batch))))
             state.updates += 1
             advance(1)
             pause()

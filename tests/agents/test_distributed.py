@@ -14,7 +14,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
 from finflow.agents.bcell import BCell
-from finflow.agents.distributed import all_gather, all_reduce_max, own_rows, own_stream, rank, sharded_update, size
+from finflow.agents.distributed import all_gather, all_reduce_max, mean_metrics, own_rows, own_stream, rank, size
 from finflow.agents.iql import IQL
 from finflow.envs.world import World
 
@@ -43,7 +43,7 @@ def learn(make: Callable[[], IQL | BCell], batch: Batch, now: Any) -> dict[str, 
     """Gradients of a first update, weights after three, and the last metrics."""
     agent = make()
     for step in range(3):
-        metrics = sharded_update(lambda rows: agent.update(rows, now), batch)
+        metrics = mean_metrics(agent.update(own_rows(batch), now))
         if step == 0:
             networks = agent.networks.named_parameters()
             found = {f"gradient {name}": p.grad.clone() for name, p in networks if p.grad is not None}

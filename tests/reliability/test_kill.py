@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from finflow.artifacts.checkpoints import Checkpoints
-from finflow.stages.finetune_session import Tuning
+from finflow.stages.finetune_session import FinetuneSession
 
 from .conftest import Tiny, forked, killed_after
 
@@ -192,7 +192,7 @@ def test_killed_within_the_refit_and_before_any_checkpoint(
         def killed(*_: object) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        Tuning.measure_scales = killed  # type: ignore[method-assign]
+        FinetuneSession.measure_scales = killed  # type: ignore[method-assign]
         tiny.train("finetune", tmp_path / "run")
 
     assert forked(work).code == -signal.SIGKILL

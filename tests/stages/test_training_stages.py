@@ -16,7 +16,7 @@ from finflow.data.market import REGIMES
 from finflow.envs.episodes import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError
 from finflow.io.weights import load_weights
-from finflow.stages import finetune_session
+from finflow.stages import finetune as finetune_stage
 from finflow.stages.explain import explain
 from finflow.stages.loaded_run import load_trained
 from finflow.stages.prepare import fit, load_market, use_hardware
@@ -88,7 +88,7 @@ def handed_over(line: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, t
         seen.update({name: tensor.clone() for name, tensor in agent.networks.state_dict().items()})
         raise Stop
 
-    monkeypatch.setattr(finetune_session, "train_online", capture)
+    monkeypatch.setattr(finetune_stage, "train_online", capture)
     with pytest.raises(Stop):
         finflow.finetune(finflow.load("finetune", line))
     return seen
