@@ -6,7 +6,9 @@ from typing import Any
 
 from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator
+from finflow.envs.world import State
 from finflow.evaluation.result import Floats
+from finflow.nn.logistic_normal import Decision
 from finflow.seeding import torch_stream
 from finflow.stages.run import Run, walkers_of
 from finflow.stages.tracking_events import show_networks
@@ -52,11 +54,15 @@ class FinetuneSession:
         self.generator = torch_stream(config.seed, "finetune/batches", device)
         self.validate = run.validator(networks)
         algo = agent.config
-        noise, act = algo.network.state_noise, lambda observed: agent.act(observed, agent.acting)
-        batcher = Batcher(prepared.world, algo.relabel_fraction, noise, algo.gamma, self.generator, act)
+        noise = algo.network.state_noise
+        batcher = Batcher(prepared.world, algo.relabel_fraction, noise, algo.gamma, self.generator, self.act)
         walkers = walkers_of(config, prepared, algo, "finetune/walkers") if algo.horizon else None
         self.experience = Experience(memory, batcher, walkers)
         self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
+
+    def act(self, observed: State) -> Decision:
+        """One draw of the policy as it stands, with which samples are relabelled."""
+        return self.agent.act(observed, self.agent.acting)
 
     def checkpoint(self, stop: Stop) -> None:
         """Save from now on, and go on from the checkpoint that was found."""
