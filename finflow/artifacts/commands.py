@@ -3,24 +3,28 @@
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from shutil import which
 from typing import Any
 
+import yaml
+
 from finflow.artifacts.names import CONFIG
 from finflow.config import from_yaml, load, plain_yaml
-from finflow.config_errors import MISSING
+from finflow.config_errors import CONF_DIR, MISSING
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
-from finflow.schema import READS, Config, role_of
+from finflow.schema import ALGORITHMS, READS, Config, role_of
 from finflow.schema.roles import CARRIED, Role
 
 _DATA = {Role.DATA, Role.FILE, Role.MARKET, Role.ENVIRONMENT, Role.OUTPUT}
 """What of an earlier version's run is trained on again."""
 
-_OPTIONS = {"yahoo": ("dow30", "etf")}
-"""Options of the group `env` by their source, where they are not named like it."""
+_OPTIONS = {"yahoo": "dow30"}
+"""Option of the group `env` by its source, where it is not named like it."""
+
+_DEMO = flatten(yaml.safe_load((CONF_DIR / "experiment" / "demo.yaml").read_text()))
 
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 # Bare, these would be read as a float, null, a bool; a whole number reads back as the text that it was.
@@ -31,7 +35,7 @@ _BEFORE_QUOTE = re.compile(r'(\\+)(?="|$)')
 
 
 def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = None) -> str:
-    """Shortest command for `stage` whose data, folds, budgets and network are those of `config`.
+    """Command for `stage` whose data, folds, budgets and network are those of `config`.
 
     Parameters
     ----------
@@ -42,14 +46,28 @@ def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = N
     -------
     For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`.
     """
-    wanted = flatten(config.model_dump())
-    shortest: list[str] | None = None
-    for base in ([*preset, *env] for preset in ([], ["experiment=demo"]) for env in _env_choices(stage, config)):
-        if shortest is None or len(shortest) > len(base):  # else it cannot become shorter
-            line = [*base, *_missing(stage, base, wanted)]
-            shortest = line if shortest is None or len(line) < len(shortest) else shortest
-    assert shortest is not None
-    return command_line(stage, [*shortest, *(f"{key}={_hydra(value)}" for key, value in (values or {}).items())])
+    return _command(stage, flatten(config.model_dump()), CARRIED, values or {})
+
+
+def _command(stage: str, wanted: Mapping[str, Any], roles: Collection[Role], values: Mapping[str, Any]) -> str:
+    """Command that sets those keys of `wanted` that have one of `roles`, where the stage's own values differ."""
+    base: list[str] = []
+    own = flatten(load(stage).model_dump())
+    if stage in ALGORITHMS:
+        if _DEMO.items() <= wanted.items():
+            base.append("experiment=demo")
+        if wanted["env.source"] != own["env.source"]:
+            base.append(f"env={_OPTIONS.get(wanted['env.source'], wanted['env.source'])}")
+            if wanted["env.path"] is not None:
+                base.append(override("env.path", wanted["env.path"]))
+        if base:
+            own = flatten(load(stage, base).model_dump())
+    differing = {
+        key: wanted[key]
+        for key, value in own.items()
+        if key in wanted and wanted[key] != value and role_of(key) in roles and under(key, READS[stage])
+    }
+    return command_line(stage, [*base, *(override(*each) for each in {**differing, **values}.items())])
 
 
 def stored_config(folder: Path) -> Config:
@@ -71,13 +89,10 @@ def stored_config(folder: Path) -> Config:
 
 def _again(path: Path) -> str | None:
     """Command of the stage that wrote `path`, on its data; budgets and methods are today's."""
-    stored = plain_yaml(path)
+    stored = flatten(plain_yaml(path))
     try:
-        stage, source = stored["stage"], stored["env"]["source"]
-        base = [f"env={_OPTIONS.get(source, (source,))[0]}"]
-        wanted = {key: value for key, value in flatten(stored).items() if role_of(key) in _DATA}
-        return command_for(stage, load(stage, [*base, *_missing(stage, base, wanted)]))
-    except (KeyError, TypeError, ConfigError):
+        return _command(stored["stage"], stored, _DATA, {})
+    except (KeyError, ConfigError):
         return None
 
 
@@ -90,17 +105,6 @@ def command_under(stage: str, output_root: str | Path) -> str:
 def override(key: str, value: Any) -> str:
     """`key=value` as a word of a command line, the value quoted for Hydra where it needs to be."""
     return f"{key}={_hydra(value)}"
-
-
-def _env_choices(stage: str, config: Config) -> list[list[str]]:
-    """Each choice of the group `env` that reads from the same source."""
-    if "env" not in READS[stage]:
-        return [[]]
-    source = config.env.source
-    path = [] if config.env.path is None else [f"env.path={_hydra(config.env.path)}"]
-    if source == load(stage).env.source:
-        return [path]
-    return [[f"env={option}", *path] for option in _OPTIONS.get(source, (source,))]
 
 
 def command_line(stage: str, overrides: list[str]) -> str:
@@ -130,16 +134,6 @@ def typable(text: str) -> str:
     text = re.sub(r"\bpython (?=experiments/|-m finflow )", lambda _: f"{shlex.quote(str(place))} ", text)
     program = shlex.quote(str(place.with_name("finflow")))
     return re.sub(r"(^|: )finflow (?=[a-z])", lambda found: f"{found[1]}{program} ", text)
-
-
-def _missing(stage: str, base: list[str], wanted: Mapping[str, Any]) -> list[str]:
-    """Overrides that take the stage's own values, with `base`, to those wanted, as far as the stage reads them."""
-    own = flatten(load(stage, base).model_dump())
-    return [
-        f"{key}={_hydra(wanted[key])}"
-        for key in own
-        if key in wanted and wanted[key] != own[key] and role_of(key) in CARRIED and under(key, READS[stage])
-    ]
 
 
 def under(key: str, prefixes: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ What a parent was made of is a plain dict of facts, kept in the metadata of its 
 of each window). Weights are published by key and seed, so that the jobs of a sweep do not replace each other's.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,8 @@ from finflow.schema.env import Env
 from finflow.schema.roles import MATCHED, Role
 
 FACTS = "facts"
-KEY = ("data_fingerprint", "feature_spec", "network", "fold", "budget")
-FIT = ("feature_spec", "network")
+KEY = ("data_fingerprint", "network", "fold", "budget", "feature_spec")
+FIT = ("network", "feature_spec")
 """What any parent must share; data, fold and budget may differ where the user names the weights."""
 
 _NEEDED = {*KEY, "train", "validation", "test"}
@@ -147,15 +148,26 @@ def _latest(output_root: str | Path, wanted: Mapping[str, Any]) -> Path:
     own = _record_of(output_root, wanted)
     if own.exists():
         return own
-    published: dict[Path, str] = {}
-    for path in _folder(output_root).glob(f"{_key(wanted)}*.json"):
-        try:
-            published[path] = str(read_json(path).get("published"))
-        except StorageError:
-            continue  # of another seed: one that is whole will do
-    if not published:
-        raise ParentError(_why_not(_folder(output_root), wanted))
-    return max(published, key=lambda path: (published[path], path.name))
+    found = _records(_folder(output_root), f"{_key(wanted)}*.json")
+    if found:
+        return found[-1][0]
+    others = _records(_folder(output_root), "*.json")
+    if not others:
+        raise ParentError(f"nothing is published under {_folder(output_root)}")
+    facts = others[-1][1][FACTS]
+    rules = ("env", *KEY[1:])  # which made other data, rather than its fingerprint
+    differing = _differences(wanted, facts, rules) or _differences(wanted, facts, KEY[:1])
+    shown = _listing(f"{name}={ours!r} (newest has {theirs!r})" for name, ours, theirs in differing)
+    raise ParentError(f"no pretrained weights with {shown}")
+
+
+def _records(folder: Path, pattern: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Published records by time, the newest last; a damaged one, of other weights, is left out."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(StorageError):
+            found.append((path, read_json(path)))
+    return sorted(found, key=lambda one: (str(one[1].get("published")), one[0].name))
 
 
 def _published(output_root: str | Path, path: Path) -> tuple[Path, str]:
@@ -168,35 +180,6 @@ def _published(output_root: str | Path, path: Path) -> tuple[Path, str]:
     if not weights.exists():
         raise ParentError(f"{weights} is published but gone")
     return weights, sha256
-
-
-def _why_not(folder: Path, wanted: Mapping[str, Any]) -> str:
-    """Which fields keep the nearest published weights from matching; of equally near ones the newest."""
-    best: tuple[int, str, list[tuple[str, Any, Any]]] | None = None
-    for path in folder.glob("*.json"):
-        try:
-            record = read_json(path)
-        except StorageError:
-            continue  # a damaged record of other weights must not hide the reason
-        facts = record.get(FACTS)
-        if not isinstance(facts, dict):
-            continue
-        differing = _named_differences(wanted, facts)
-        candidate = (-len(differing), str(record.get("published")), differing)
-        if best is None or candidate[:2] > best[:2]:
-            best = candidate
-    if best is None:
-        return f"nothing is published under {folder}"
-    return "no pretrained weights with " + _listing(f"{n}={o!r} (nearest has {t!r})" for n, o, t in best[2])
-
-
-def _named_differences(wanted: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Differences of the key; where other rules made other data, the rules instead of the fingerprint."""
-    differing = _differences(_chosen(wanted, KEY), _chosen(facts, KEY))
-    rules = _differences(_chosen(wanted, ("env",)), _chosen(facts, ("env",))) if "env" in facts else []
-    if rules and differing and differing[0][0] == KEY[0]:
-        return rules + differing[1:]
-    return differing
 
 
 def _named(weights: str) -> tuple[Path, str | None]:
@@ -216,7 +199,7 @@ def _fitting(path: Path, facts: Any, wanted: Mapping[str, Any]) -> dict[str, Any
     """Facts of loaded weights, if the networks fit and this run is judged by days that they never saw."""
     if not isinstance(facts, dict) or not set(facts) >= _NEEDED:
         raise ParentError(f"{path} does not say what it was trained on; use other weights")
-    differing = _differences(_chosen(wanted, FIT), _chosen(facts, FIT))
+    differing = _differences(wanted, facts, FIT)
     if differing:
         shown = _listing(f"{name}={theirs!r} where this run has {ours!r}" for name, ours, theirs in differing)
         raise ParentError(f"does not fit: {shown}; make these equal")
@@ -257,14 +240,13 @@ def _chosen(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: facts.get(name) for name in names}
 
 
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Dotted name and both values of every leaf that differs; None where one side lacks it."""
-    left, right = flatten(ours, lists=True), flatten(theirs, lists=True)
-    names = [*left, *(name for name in right if name not in left)]
-    found = [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
-    if any(name == "network.kind" for name, _, _ in found):  # one kind knows its assets by name, the other does not
-        found = [one for one in found if not one[0].startswith("feature_spec.assets.")]
-    return found
+def _differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], names: tuple[str, ...]
+) -> list[tuple[str, Any, Any]]:
+    """Dotted name and both values of every leaf of the facts `names` that differs; None where one side lacks it."""
+    left, right = (flatten(_chosen(facts, names), lists=True) for facts in (ours, theirs))
+    keys = [*left, *(key for key in right if key not in left)]
+    return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 
 
 def _listing(items: Iterable[str]) -> str:

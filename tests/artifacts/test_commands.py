@@ -7,24 +7,28 @@ import pytest
 from finflow.artifacts.commands import command_for, command_under, typable
 from finflow.config import load
 
-SHORT = [
+TYPED = [
     ("finetune", [], "pretrain", ""),
     ("finetune", ["market_regime=volatile", "budget.episodes=3"], "pretrain", ""),
     ("finetune", ["experiment=demo"], "pretrain", "experiment=demo"),
     ("pretrain", ["experiment=demo", "env=csv", "env.path=../p.csv"], "finetune", None),
     ("pretrain", ["env=synthetic", "env.synthetic.ic=0.1", "seed=3"], "finetune", None),
-    ("pretrain", ["env=etf", "env.end=null"], "finetune", None),
     ("pretrain", ["env=dow30", "env.tickers=[AAPL,BRK-B]"], "finetune", None),
     ("pretrain", ["experiment=demo", "env=csv", "env.path=p.csv", "output_root=o"], "evaluate", "output_root=o"),
     ("finetune", ["algo.network.hidden_dim=512", "fold=2013"], "pretrain", "fold=2013 algo.network.hidden_dim=512"),
 ]
 
 
-@pytest.mark.parametrize(("stage", "typed", "target", "expected"), SHORT)
-def test_shortest_command(stage: str, typed: list[str], target: str, expected: str | None) -> None:
+@pytest.mark.parametrize(("stage", "typed", "target", "expected"), TYPED)
+def test_what_was_typed_is_printed(stage: str, typed: list[str], target: str, expected: str | None) -> None:
     words = shlex.split(command_for(target, load(stage, typed)))
     assert words[:2] == ["python", f"experiments/{target}.py"]
     assert sorted(words[2:]) == sorted(typed if expected is None else expected.split())
+
+
+def test_another_list_of_tickers_from_yahoo_comes_back() -> None:
+    config = load("pretrain", ["env=etf", "env.end=null"])
+    assert load("finetune", shlex.split(command_for("finetune", config))[2:]).env == config.env
 
 
 def test_odd_texts_come_back_through_the_shell_and_hydra() -> None:

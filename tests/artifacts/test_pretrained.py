@@ -135,12 +135,12 @@ def test_nothing_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda f: f["network"].update(hidden_dim=128), "network.hidden_dim=256 (nearest has 128)"),
-        (lambda f: f["budget"].update(epochs=8), "budget.epochs=20 (nearest has 8)"),
-        (lambda f: f["budget"].update(updates_per_epoch=60), "budget.updates_per_epoch=50 (nearest has 60)"),
-        (lambda f: f.update(fold="2008"), "fold='2018' (nearest has '2008')"),
-        (lambda f: f.update(data_fingerprint="other"), "data_fingerprint='data0' (nearest has 'other')"),
-        (lambda f: f["feature_spec"]["features"].pop(), "feature_spec.features.1='rsi' (nearest has None)"),
+        (lambda f: f["network"].update(hidden_dim=128), "network.hidden_dim=256 (newest has 128)"),
+        (lambda f: f["budget"].update(epochs=8), "budget.epochs=20 (newest has 8)"),
+        (lambda f: f["budget"].update(updates_per_epoch=60), "budget.updates_per_epoch=50 (newest has 60)"),
+        (lambda f: f.update(fold="2008"), "fold='2018' (newest has '2008')"),
+        (lambda f: f.update(data_fingerprint="other"), "data_fingerprint='data0' (newest has 'other')"),
+        (lambda f: f["feature_spec"]["features"].pop(), "feature_spec.features.1='rsi' (newest has None)"),
     ],
 )
 def test_latest_names_the_field_that_differs(tmp_path: Path, change: Change, named: str) -> None:
@@ -155,25 +155,23 @@ def test_what_is_not_in_the_key_does_not_matter(tmp_path: Path, field: str) -> N
     find_parent(tmp_path, "latest", facts_of())
 
 
-@pytest.mark.parametrize(("older", "newer"), [(64, 128), (128, 64)])
-def test_the_nearest_candidate_speaks_and_of_equals_the_newest(tmp_path: Path, older: int, newer: int) -> None:
-    pretrain(tmp_path, lambda f: (f.update(fold="2000"), f["network"].update(hidden_dim=1)), "far")
-    pretrain(tmp_path, lambda f: f["network"].update(hidden_dim=older), "old")
-    pretrain(tmp_path, lambda f: f["network"].update(hidden_dim=newer), "new")
-    pretrain(tmp_path, lambda f: (f.update(fold="2000"), f["network"].update(hidden_dim=2)), "far and newest")
+def test_the_newest_candidate_speaks(tmp_path: Path) -> None:
+    pretrain(tmp_path, lambda f: f["network"].update(hidden_dim=64), "near")
+    pretrain(tmp_path, lambda f: (f.update(fold="2000"), f["network"].update(hidden_dim=128)), "new")
     (tmp_path / "pretrain" / "latest" / "zz.json").write_text("{")  # a damaged record hides nothing
-    assert f"no pretrained weights with network.hidden_dim=256 (nearest has {newer});" in refusal(tmp_path)
+    named = "network.hidden_dim=256 (newest has 128), fold='2018' (newest has '2000');"
+    assert f"no pretrained weights with {named}" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("env.rebalance=weekly", "env.rebalance='weekly' (nearest has 'daily')"),
-        ("env.cash_yield=0.02", "env.cash_yield=0.02 (nearest has 0.0)"),
-        ("env.cash_yield=rates.csv", "env.cash_yield='file' (nearest has 0.0)"),
-        ("env.benchmark=own.csv", "env.benchmark='file' (nearest has 'equal_weight')"),
-        ("env.min_history=300", "env.min_history=300 (nearest has "),
-        ("env=csv", "env.source='csv' (nearest has 'sp500'), env.start=None (nearest has '1995-01-03')"),
+        ("env.rebalance=weekly", "env.rebalance='weekly' (newest has 'daily')"),
+        ("env.cash_yield=0.02", "env.cash_yield=0.02 (newest has 0.0)"),
+        ("env.cash_yield=rates.csv", "env.cash_yield='file' (newest has 0.0)"),
+        ("env.benchmark=own.csv", "env.benchmark='file' (newest has 'equal_weight')"),
+        ("env.min_history=300", "env.min_history=300 (newest has "),
+        ("env=csv", "env.source='csv' (newest has 'sp500'), env.start=None (newest has '1995-01-03')"),
     ],
 )
 def test_a_rule_that_differs_is_named_instead_of_the_fingerprint(tmp_path: Path, line: str, named: str) -> None:
@@ -266,7 +264,7 @@ def test_paths_that_name_no_parent(tmp_path: Path) -> None:
     save_weights(foreign, {}, {"facts": {"network": 3}})
     assert "does not say what it was trained on" in refusal(tmp_path, str(foreign))
     foreign.write_bytes(b"PK\x03\x04 a pickle of old")
-    with pytest.raises(StorageError, match="pickle"):
+    with pytest.raises(StorageError, match="not a weights file of FinFlow"):
         find_parent(tmp_path, str(foreign), facts_of())
 
 

@@ -120,7 +120,7 @@ def test_pretrained_weights_are_matched_by_what_shapes_them(key: str, tmp_path: 
     publish_parent(tmp_path, weights, sha256_of(weights), facts(load("pretrain", SMALL)))
     with pytest.raises((ParentError, StorageError)) as refused:
         find_parent(tmp_path, "latest", facts(changed(key, *SMALL)))
-    named = f"no pretrained weights with {key}=0.5 (nearest has 0.0)" in str(refused.value)
+    named = f"no pretrained weights with {key}=0.5 (newest has 0.0)" in str(refused.value)
     assert named is (key in ("env.halts", "budget.rounds"))
     assert named or "no pretrained weights" not in str(refused.value)
 

@@ -85,7 +85,7 @@ def test_each_seed_of_a_sweep_starts_from_its_own_parent(root: Path, capsys: pyt
 
 
 def test_a_rule_that_changed_since_pretraining_is_named(root: Path) -> None:
-    with pytest.raises(ParentError, match=r"env.rebalance='monthly' \(nearest has 'daily'\)") as refused:
+    with pytest.raises(ParentError, match=r"env.rebalance='monthly' \(newest has 'daily'\)") as refused:
         finflow.finetune(finflow.load("finetune", line(root, "env.rebalance=monthly", *TUNE)))
     assert "data_fingerprint" not in str(refused.value)
     words = shlex.split(str(refused.value).split("; run: python ")[1])

@@ -170,7 +170,7 @@ def test_from_scratch_needs_no_parent(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ("algo.network.hidden_dim=8", "hidden_dim"),
-        ("algo.network.kind=mlp", r"network\.kind='mlp' \(nearest has 'portfolio'\)"),
+        ("algo.network.kind=mlp", r"network\.kind='mlp' \(newest has 'portfolio'\)"),
         ("env.synthetic.seed=9", r"env\.synthetic\.seed=9"),
         ("budget.epochs=3", "budget.epochs"),
     ],
