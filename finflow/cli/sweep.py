@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -20,15 +20,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.commands import command_line, override, program_of, typable
+from finflow.artifacts.commands import command_for, command_line, override, program_of, typable
 from finflow.config import compose_stage, parse, renamed
 from finflow.config_errors import CONF_DIR, one_line, parse_override
-from finflow.errors import ConfigError, FinFlowError
+from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.roles import Role
 from finflow.sweeps.cost import told, work
-from finflow.sweeps.folder import Manifest, Status, SweepFolder
+from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder
 from finflow.sweeps.jobs import JobError, run_job
 from finflow.sweeps.plan import Job, Plan, plan_of
 
@@ -74,7 +74,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     of = "1 job" if len(plan.jobs) == 1 else f"{len(plan.jobs)} jobs"
     print(f"Sweep of {of}, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
     if _dry_run(stage, plan, overrides):
-        print(told(weighed(stage, plan, configs, names)) if names else "Nothing to run")
+        _tell_cost(stage, plan, configs, names)
         return 0
     if not folder.exists:
         folder.begin(_manifest(stage, plan, configs[0]))
@@ -171,10 +171,32 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
             raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
 
 
-def weighed(stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str]) -> list[tuple[Config, int]]:
+def _tell_cost(stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str]) -> None:
+    """Say what the jobs that are left would take, and whether the weights that they would start from are missing."""
+    wanted = [config for config in configs if config.init.weights is not None]
+    pins, missing = dict[str, Pin](), ""
+    if stage == "finetune" and wanted and names:
+        if not Path(wanted[0].output_root).exists() and {config.init.weights for config in wanted} == {"latest"}:
+            missing = f"init.weights=latest: nothing is published; run: {command_for('pretrain', wanted[0])}"
+        else:
+            from finflow.stages.pin_parents import pin
+
+            try:
+                pins = pin(stage, plan)
+            except ParentError as error:
+                missing = str(error)
+    print(told(weighed(stage, plan, configs, names, pins)) if names else "Nothing to run")
+    if missing:
+        print(f"warning: the sweep would end at once: {typable(missing)}", file=sys.stderr)
+
+
+def weighed(
+    stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str], pins: Mapping[str, Pin]
+) -> list[tuple[Config, int]]:
     """Jobs that are left, those with equally much to do together: one configuration of each kind, and their number.
 
     configs : of the jobs in `near`, which show the keys that change how much there is to do.
+    pins : of jobs whose weights to start from are known.
     """
     usual = work(configs[0])
     pairs = zip(near(plan), configs, strict=True)
@@ -183,7 +205,12 @@ def weighed(stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[s
     for job in plan.jobs:
         if job.name in names:
             kinds.setdefault(tuple(job.values[key] for key in heavy), []).append(job)
-    return [(parse(compose_stage(stage, jobs[0].overrides)), len(jobs)) for jobs in kinds.values()]
+
+    def config(job: Job) -> Config:
+        pinned = pins[job.name].overrides if job.name in pins else {}
+        return parse(compose_stage(stage, [*job.overrides, *(override(k, v) for k, v in pinned.items())]))
+
+    return [(config(jobs[0]), len(jobs)) for jobs in kinds.values()]
 
 
 def _dry_run(stage: str, plan: Plan, overrides: Sequence[str]) -> bool:

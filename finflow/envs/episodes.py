@@ -78,6 +78,20 @@ def in_regime(
     return [np.arange(int(starts[p]), min(int(ends[p]), int(starts[p]) + days)) for p in picks]
 
 
+def mean_length(market: Market, window: Window, regime: str, days: int) -> float:
+    """Expected rows of an episode of `regime` ("all": of every day) that `training_paths` takes from history.
+
+    Raises
+    ------
+    DataError
+        If the window has no stretch of a month with the label.
+    """
+    if regime == "all":
+        return float(min(days, len(window.decisions)))
+    starts, ends = _starts(market, window, regime, 1)
+    return float(np.minimum(ends - starts, days).mean())
+
+
 def bootstrapped_in_regime(
     market: Market, window: Window, regime: str, days: int, count: int, rng: np.random.Generator
 ) -> list[Rows]:

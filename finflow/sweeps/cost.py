@@ -1,21 +1,37 @@
 """Estimate of a sweep's hours and disk space, from an earlier run if there is one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
 from finflow.artifacts.runs import newest_run
-from finflow.config import from_yaml
-from finflow.data.market import BLOCKS
-from finflow.errors import ConfigError, StorageError
+from finflow.config import digest, from_yaml, load
+from finflow.data.market import BLOCKS, Fold, Market
+from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json
 from finflow.schema import Config
 from finflow.schema.algo import Algorithm, DirectConfig, IQLConfig, OnlineAlgorithm, ValueGradients
 
-TRAINING = ("updates", "environment", "validation", "checkpoints", "confidence")
-"""Names of the phases, in `run.json`, that grow with the budget."""
 
+class Work(NamedTuple):
+    """What a run does of each kind of thing that takes time.
+
+    rows : of paths that it learns from, a row of a batch counting as `BATCH_ROW` of them; steps : days lived side by
+    side in all episodes; validations : with the first.
+    """
+
+    rows: float
+    steps: float
+    validations: float
+
+
+PHASES = {"updates": "rows", "environment": "steps", "validation": "validations", "checkpoints": "validations"}
+"""Phases of `run.json` that grow with the budget, and what each grows with; in phase 1 also its cross-fitting."""
+BATCH_ROW, REFIT_ROW = 4.0, 2.0
+"""Time of a batch's row, in updates and in a refit of the values, in rows of a path: 0.22 and 0.10 to 0.057 ms."""
 
 TRANSITION = 190.0
 """Bytes of a transition in a checkpoint, for a market of 20 names."""
@@ -25,12 +41,12 @@ TRANSITION = 190.0
 class Measured:
     """Cost of one run: seconds that grow with its work and seconds that do not, and bytes on disk.
 
-    work : rows of batches and paths that it learnt from; size : of everything but checkpoints; state : of a checkpoint
+    work : what it did; train : the seconds of each kind; size : of everything but checkpoints; state : of a checkpoint
     without the memory of transitions; source : where it comes from, in words.
     """
 
-    work: float
-    train: float
+    work: Work
+    train: Work
     rest: float
     size: float
     state: float
@@ -38,7 +54,8 @@ class Measured:
 
     def seconds(self, config: Config) -> float:
         """Expected seconds of a run with `config`, on one core as fast as the measured one."""
-        return self.rest + self.train * work(config) / self.work
+        amounts = zip(self.train, work(config), self.work, strict=True)
+        return self.rest + sum(seconds * amount / own for seconds, amount, own in amounts if own)
 
     def bytes(self, config: Config) -> float:
         """Expected bytes that a run with `config` leaves."""
@@ -46,24 +63,40 @@ class Measured:
 
 
 ESTIMATE = {
-    "pretrain": Measured(3_532_800, 216.0, 6.0, 1.4e6, 3.3e6, "see docs/scaling.md"),
-    "finetune": Measured(4_623_360, 398.0, 5.0, 1.8e6, 5.0e6, "see docs/scaling.md"),
+    "pretrain": Measured(Work(4_300_800, 0, 4), Work(212.0, 0.0, 4.0), 6.0, 1.4e6, 3.3e6, "see docs/scaling.md"),
+    "finetune": Measured(
+        Work(5_656_064, 15_876, 11), Work(348.0, 39.0, 11.0), 5.0, 1.8e6, 5.0e6, "see docs/scaling.md"
+    ),
 }
 """Measured on one core at the default settings; phase 2 takes over what phase 1 cross-fitted for its confidence."""
 
 
-def work(config: Config) -> float:
-    """Rows that a run learns from, of batches and of paths: an update takes as long as it has rows."""
-    budget, days, algo = config.budget, config.env.episode_days, config.algo
+def work(config: Config) -> Work:
+    """What a run does, from its budgets; of one market regime, and on other calendars, from its data as well.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the data cannot be read.
+    """
+    budget, algo = config.budget, config.algo
     path = _path(algo, algo.actors)
-    crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if config.confidence == "crossfit" else 0
-    if isinstance(algo, DirectConfig):
-        return budget.epochs * (budget.updates_per_epoch or 1) * path + crossfit
     if isinstance(algo, OnlineAlgorithm):
-        updates = math.ceil(budget.episodes / config.env.num_envs) * days / algo.update_interval
-        return budget.critic_warmup_updates * algo.batch_size + updates * (algo.batch_size + path)
-    updates = budget.epochs * (budget.updates_per_epoch or budget.collect_episodes * days / algo.batch_size)
-    return updates * (algo.batch_size + path) + crossfit
+        batch = BATCH_ROW * algo.batch_size
+        slots = min(config.env.num_envs, budget.episodes)
+        days, mean = _episode_rows(config)
+        steps = math.ceil(budget.episodes / slots) * mean
+        updates = max(steps - math.ceil(budget.warmup_episodes * days / slots), 0.0) / algo.update_interval
+        alone = min(budget.critic_warmup_updates, updates)
+        refit = budget.refit_updates * REFIT_ROW * algo.batch_size if _refits(config) else 0.0
+        validations = 1 + math.ceil(budget.episodes / config.evaluation.every_episodes)
+        return Work(updates * batch + (updates - alone) * path + refit, steps, validations)
+    crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if config.confidence == "crossfit" else 0
+    validations = math.ceil(budget.epochs / config.evaluation.every_epochs)
+    if isinstance(algo, DirectConfig):
+        return Work(budget.epochs * (budget.updates_per_epoch or 1) * path + crossfit, 0.0, validations)
+    updates = budget.updates_per_epoch or budget.collect_episodes * _episode_rows(config)[0] / algo.batch_size
+    return Work(budget.epochs * updates * (BATCH_ROW * algo.batch_size + path) + crossfit, 0.0, validations)
 
 
 def _path(algo: Algorithm, actors: int) -> int:
@@ -71,6 +104,49 @@ def _path(algo: Algorithm, actors: int) -> int:
     if not isinstance(algo, ValueGradients) or (isinstance(algo, IQLConfig) and algo.extraction != "value_gradient"):
         return 0
     return actors * algo.walkers * algo.horizon
+
+
+_MARKETS: dict[str, tuple[Market, Fold]] = {}
+
+
+def _episode_rows(config: Config) -> tuple[int, float]:
+    """Rows of an episode that runs to its end, and of one on average: a regime's stretches are shorter.
+
+    Prices are read where these differ from `env.episode_days`: for a regime, and for files, whose rows may be weeks.
+    """
+    days, regime, env = config.env.episode_days, config.market_regime.name, config.env
+    fractional = config.algo.bootstrap_fraction if isinstance(config.algo, OnlineAlgorithm) else 0.0
+    if regime == "all" and env.source != "csv" and env.snapshot is None:
+        return days, float(days)
+    from finflow.data.build import build_market  # pandas and torch, which other estimates do not need
+    from finflow.data.folds import make_fold
+    from finflow.envs.episodes import mean_length
+
+    key = digest([env.model_dump(), config.fold])
+    if key not in _MARKETS:
+        market = build_market(env)
+        _MARKETS[key] = market, make_fold(market, env, config.fold)
+    market, fold = _MARKETS[key]
+    rows = market.calendar.rows(days)
+    try:
+        mean = mean_length(market, fold.train, regime, rows)
+    except DataError:  # no such stretch: the job says so itself, and the others of its sweep run
+        mean = float(rows)
+    return rows, fractional * rows + (1.0 - fractional) * mean
+
+
+def _refits(config: Config) -> bool:
+    """Whether values are refitted: the parent was trained for another reward, discount, cost or limit."""
+    if config.init.weights is None:
+        return False
+    path = Path(config.init.weights) / CONFIG
+    parent = from_yaml(path) if path.exists() else load("pretrain")
+    return _valued_by(parent) != _valued_by(config)
+
+
+def _valued_by(config: Config) -> list[object]:
+    env = config.env
+    return [config.reward, config.algo.gamma, env.cost_bps, env.slippage_bps, env.limits, env.rebalance]
 
 
 def kept(config: Config) -> int:
@@ -83,7 +159,7 @@ def kept(config: Config) -> int:
 def remembered(config: Config) -> int:
     """Transitions in the memory of a run at its end."""
     capacity = getattr(config.algo, "buffer_size", 0)
-    return min(capacity, config.budget.episodes * config.env.episode_days)
+    return min(capacity, round(config.budget.episodes * _episode_rows(config)[1]))
 
 
 def measured(config: Config) -> Measured:
@@ -99,13 +175,23 @@ def measured(config: Config) -> Measured:
     except (ConfigError, StorageError, KeyError, TypeError):
         return estimate
     same = own.algo.name == config.algo.name and own.algo.network == config.algo.network
-    trained = sum(float(seconds.get(name, 0.0)) for name in TRAINING)
-    if not same or not trained or record.get("resumed"):
+    trained = _trained(seconds, config.stage)
+    if not same or not any(trained) or record.get("resumed"):
         return estimate
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.parent.name != CHECKPOINTS)
     saved = [path.stat().st_size for path in (run / CHECKPOINTS).glob("*.safetensors")]
     state = max(saved) - TRANSITION * remembered(own) if saved else estimate.state
-    return Measured(work(own), trained, estimate.rest, size, max(state, 0.0), f"measured on {run}")
+    done = work(own.model_copy(update={"budget": own.budget.model_copy(update={"refit_updates": 0})}))
+    return Measured(done, trained, estimate.rest, size, max(state, 0.0), f"measured on {run}")
+
+
+def _trained(seconds: Mapping[str, float], stage: str) -> Work:
+    """Seconds of a run's phases by what they grow with; those of a refit are left out."""
+    phases = PHASES | ({"confidence": "rows"} if stage == "pretrain" else {})
+    kinds = dict.fromkeys(Work._fields, 0.0)
+    for phase, kind in phases.items():
+        kinds[kind] += float(seconds.get(phase, 0.0))
+    return Work(**kinds)
 
 
 def told(jobs: Sequence[tuple[Config, int]]) -> str:

@@ -123,8 +123,9 @@ def test_the_whole_preset_is_planned(
     stage, jobs = JOBS[preset]
     several = NARROW[preset] if preset == "demo" else []
     assert launch(stage, [f"experiment={preset}", "sweep.dry_run=true", *several]) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
     assert f"Sweep of {jobs} jobs, 0 finished before" in said
+    assert ("init.weights=latest: nothing is published; run: " in warned) == (stage == "finetune")
     time, size = re.findall(r"about (\d+\.\d) (?:hours|min) of one core and (\d+\.\d+) [MGT]B", said)[0]
     assert float(time) > 0
     assert float(size) > 0
