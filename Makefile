@@ -14,6 +14,7 @@ DASHBOARD := .venv/dashboard.stamp
 EXPORT := .venv/export.stamp
 PARITY := .venv-parity/ready.stamp
 PEERS_VENV := .venv-peers/ready.stamp
+OLPS := .venv-olps/ready.stamp
 ARGS ?=
 PRETRAIN_ARGS ?=
 FINETUNE_ARGS ?=
@@ -42,7 +43,7 @@ $(RUN) experiments/evaluate.py $(2) "run=$$made" \
 printf '\nThe report: %s\n' "$$(last Report)"
 endef
 
-.PHONY: help setup demo train walkforward collect look pretrain finetune evaluate judge decide explain export sweep dashboard docs configuration test mutations lint parity bench growth profile clean
+.PHONY: help setup demo train walkforward collect look pretrain finetune evaluate judge decide explain export sweep dashboard docs configuration test mutations lint parity bench olps growth profile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 15
@@ -106,6 +107,9 @@ endif
 bench: $(RUNTIME) $(if $(PEERS),$(PEERS_VENV)) ## updates a second, memory and the cost of the parts; PEERS=1 beside other libraries
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.run $(if $(PEERS),--peers) $(ARGS)
 
+olps: $(OLPS) ## classical online portfolio selection on six public sets, through the same ledger; ARGS="--sets msci djia" for some
+	@OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 .venv-olps/bin/python -m benchmarks.olps $(ARGS)
+
 growth: $(DEV) ## how cost and memory grow with assets, batch, quantiles, CQL draws, history, memory, runs side by side
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.growth $(ARGS)
 
@@ -113,7 +117,7 @@ profile: $(RUNTIME) ## time and memory of one update of each phase by operator, 
 	@OMP_NUM_THREADS=1 $(RUN) -m benchmarks.profiler $(ARGS)
 
 clean: ## remove caches and every venv; outputs stay
-	@rm -rf .venv .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache site *.egg-info
+	@rm -rf .venv .venv-olps .venv-parity .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -148,6 +152,15 @@ $(DASHBOARD): $(RUNTIME)
 $(EXPORT): $(RUNTIME)
 	@echo "Setting up ONNX"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[export]'
+	@touch $@
+
+# universal-portfolios wants a pandas of its own; everything else is what FinFlow pins.
+$(OLPS): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@grep -v '^pandas==' constraints.txt > $(@D)/constraints.txt
+	@PYTHONWARNINGS=ignore $(@D)/bin/python -m pip install --quiet --upgrade pip
+	@PYTHONWARNINGS=ignore $(@D)/bin/python -m pip install --quiet -c $(@D)/constraints.txt -e '.[olps]'
 	@touch $@
 
 # d3rlpy wants a Gymnasium of its own; everything else is what FinFlow pins.

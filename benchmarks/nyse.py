@@ -2,45 +2,16 @@
 
     .venv/bin/python -m benchmarks.nyse [--seeds 0 1 2 3 4]
 
-The set comes from the literature on online portfolio selection (Cover 1991), in the wheel of `universal-portfolios`,
-which pip fetches and nothing else is taken from. It holds cumulative returns without dates: business days from
-1962-07-03 stand in for them, and day 0 is 1. Both phases are trained for each seed, and the last fifth of the days, the
-test window, is opened once for each and once for their average, net of the default costs; openings are counted as ever.
+Both phases are trained for each seed, and the last fifth of the days, the test window, is opened once for each and
+once for their average, net of the default costs; openings are counted as ever.
 """
 
 import argparse
-import csv
-import io
 import json
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 import finflow
-
-WHEEL, INSIDE, FIRST = "universal-portfolios==0.4.17", "universal/data/nyse_o.csv", "1962-07-03"
-
-
-def write_prices(out: Path) -> Path:
-    """The set as a CSV of prices, made once; names that differ by case alone get a 2."""
-    path = out / "nyse_o.csv"
-    if path.exists():
-        return path
-    out.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(out), WHEEL]
-    subprocess.run(command, check=True)
-    (wheel,) = out.glob("universal_portfolios-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        rows = list(csv.reader(io.StringIO(archive.read(INSIDE).decode())))
-    names = [f"{name.upper()}{'' if name.isupper() else '2'}" for name in rows[0]]
-    levels = np.concatenate([np.ones((1, len(names))), np.array(rows[1:], dtype=np.float64)])
-    days = pd.bdate_range(FIRST, periods=len(levels), name="date")
-    pd.DataFrame(levels, days, pd.Index(names)).to_csv(path)
-    return path
+from benchmarks.public_sets import write_prices
 
 
 def main() -> None:
@@ -49,7 +20,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/nyse"))
     parser.add_argument("changes", nargs="*", help="overrides of the configuration, for both phases")
     options = parser.parse_args()
-    data = ["env=csv", f"env.path={write_prices(options.out)}", f"output_root={options.out}", "tracking=none"]
+    data = ["env=csv", f"env.path={write_prices('nyse_o', options.out)}", f"output_root={options.out}", "tracking=none"]
     folders = list[Path]()
     for seed in options.seeds:
         line = [*data, f"seed={seed}", *options.changes]

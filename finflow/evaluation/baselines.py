@@ -1,14 +1,18 @@
 """Baselines as tracks over a window, at the rebalancing frequencies of the comparison."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets
+from finflow.allocators.online_selection import online_selection_targets
 from finflow.allocators.signals import equal_weights
 from finflow.data.decisions import decision_days
 from finflow.data.market import TRADABLE, Market, Window
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.evaluation.result import Track
+from finflow.schema import OnlineSelection
 
 MONTHLY = f"{EQUAL} monthly"
 
@@ -60,4 +64,12 @@ def frequent_tracks(market: Market, window: Window, accounting: Accounting) -> d
         for name, targets in baseline_targets(market, rows).items()
         if name not in (EQUAL, HOLD)
     }
+    return backtest(market, window, accounting, plans)
+
+
+def online_selection_tracks(
+    market: Market, window: Window, accounting: Accounting, names: Sequence[OnlineSelection]
+) -> dict[str, Track]:
+    """Classical algorithms on the market's decision days, by their names in capitals: "OLMAR"."""
+    plans = {name.upper(): Plan(online_selection_targets(market, name), market.decision) for name in names}
     return backtest(market, window, accounting, plans)

@@ -12,6 +12,7 @@ from finflow.evaluation.baselines import (
     equal_weight_name,
     equal_weight_track,
     frequent_tracks,
+    online_selection_tracks,
 )
 from finflow.evaluation.benchmark import BENCHMARK, benchmark_track
 from finflow.evaluation.costs import break_even_bps, cost_table
@@ -22,6 +23,7 @@ from finflow.evaluation.result import Evaluation, Metrics, Track, Verdict
 from finflow.evaluation.robustness import lag_flags, scrutinise
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task
 from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track, volatility_scale
+from finflow.schema import OnlineSelection
 
 COLLAPSED = 0.005  # yearly tracking error below which a policy counts as a copy
 SUSPICIOUS_SHARPE = 2.0
@@ -36,6 +38,7 @@ def evaluate_policy(
     warnings: Sequence[str] = (),
     others: Mapping[str, Track] | None = None,
     own_benchmark: bool = False,
+    online_selection: Sequence[OnlineSelection] = (),
 ) -> Evaluation:
     """Evaluate a policy on the fold's test window. The only function that looks at test returns.
 
@@ -46,6 +49,7 @@ def evaluate_policy(
     warnings : of earlier steps; those of this evaluation are appended.
     others : tracks of other policies over the same window, shown and tested beside the baselines.
     own_benchmark : whether `market.benchmark` is the user's own, not 1/N: it is then a rival with a verdict of its own.
+    online_selection : classical algorithms that join the baselines, on the market's decision days.
     """
     market, fold, accounting, policy = task.market, task.fold, task.accounting, candidate.policy
     window = fold.test
@@ -57,7 +61,9 @@ def evaluate_policy(
     baselines[LINEAR] = task.track(window, linear.strategy(market), LINEAR)
     if own_benchmark:
         baselines[BENCHMARK] = benchmark_track(market, window)
-    rivals = {**baselines, **frequent_tracks(market, window, accounting), **(others or {})}
+    rivals = {**baselines, **frequent_tracks(market, window, accounting)}
+    rivals |= online_selection_tracks(market, window, accounting, online_selection)
+    rivals |= others or {}
     tracks = {POLICY: track, **rivals}
     metrics = {name: track_metrics(t) for name, t in tracks.items()}
     regime = decision_regimes(market, window)

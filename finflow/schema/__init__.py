@@ -17,6 +17,7 @@ Stage = Literal[
     "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "export", "sweep", "dashboard"
 ]
 STAGES: tuple[str, ...] = get_args(Stage)
+OnlineSelection = Literal["eg", "ons", "anticor", "pamr", "cwmr", "olmar", "rmr"]
 
 _TRAINING = ReadBy("pretrain", "finetune")
 _EVERY_STAGE = ReadBy(*STAGES)
@@ -181,6 +182,8 @@ class Config(Schema):
     """Look for leaks in data, features and fold; the test window stays shut."""
     sectors: Annotated[Text | None, Role.REQUEST, ReadBy("evaluate"), NotWith("audit")]
     """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
+    baselines: Annotated[list[OnlineSelection], Role.REQUEST, ReadBy("evaluate", "judge"), NotWith("audit")]
+    """Algorithms of online portfolio selection beside the baselines, say [olmar,anticor]; needs the extra `olps`."""
     weights: Annotated[Text | None, Role.REQUEST, ReadBy("judge")]
     """A CSV `date,ticker,...` of a strategy's weights, decided at the close of the date; see docs/judge.md."""
     returns: Annotated[Text | None, Role.REQUEST, ReadBy("judge")]

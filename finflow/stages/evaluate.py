@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from finflow.allocators.online_selection import require_online_selection
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
@@ -55,6 +56,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         for run in runs:
             require_same_past(run)
         sectors = _sectors(config, runs)
+        require_online_selection(config.baselines)
         verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
     first = runs[0]
     own = named_after(config, first)
@@ -83,6 +85,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         "settings": {
             "run": config.run,
             "sectors": config.sectors,
+            "baselines": config.baselines,
             **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
         },
         "new_days": first.past.new_days,

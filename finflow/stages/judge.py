@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from finflow.allocators.online_selection import require_online_selection
 from finflow.artifacts.commands import command_for, under
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
 from finflow.artifacts.runs import HEAD, OPENING, noted_heads
@@ -65,6 +66,7 @@ def judge(
         raise ConfigError(f'stage={config.stage}: not the settings of a judgement; take finflow.load("judge", [...])')
     config = config if name is None else named(config, name)
     form = _form(strategy, config)
+    require_online_selection(config.baselines)
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         task, scaling = _task(config)
@@ -86,6 +88,7 @@ def judge(
             window_opened=opening.count,
             warnings=(*caveats(market, config.env), *((AS_GIVEN,) if form == "returns" else ())),
             own_benchmark=config.env.benchmark != EQUAL_WEIGHT,
+            online_selection=config.baselines,
         )
     for line in evaluation.warnings:
         warn(line)

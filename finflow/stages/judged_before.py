@@ -33,6 +33,7 @@ def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[st
         "runs": [digest(provenance_of(Group((run,))) | {"run": ""}) for run in runs],
         "kind": kind,
         "code": sources_hash(COMPUTING),
+        "baselines": config.baselines,
         **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
     }
 

@@ -133,6 +133,7 @@ def _part(config: Config, group: Group, opened: dict[str, int], others: dict[str
         warnings=caveats(prepared.market, own.env),
         others=others,
         own_benchmark=own.env.benchmark != EQUAL_WEIGHT,
+        online_selection=config.baselines,
     )
     return Part(evaluation, prepared, policy.act)
 
