@@ -39,6 +39,8 @@ PUBLISHED = {
     "nyse_n": {"UCRP": 31.55, "PAMR": 1.25e6},
 }
 """Final wealth over the whole set without costs, as the papers and the toolbox of Li, Sahoo and Hoi (2016) have it."""
+SHORT = {"djia": ["env.min_history=60"]}
+"""Two years of days: the default of a year before the first day would leave too few."""
 TOLERANCE = 2e-3
 """Of a published figure, which has three or four digits."""
 
@@ -114,7 +116,7 @@ def main() -> None:
 
     for name in options.sets:
         prices = write_prices(name, options.out)
-        data = ["env=csv", f"env.path={prices}", f"output_root={options.out / 'runs'}"]
+        data = ["env=csv", f"env.path={prices}", f"output_root={options.out / 'runs'}", *SHORT.get(name, [])]
         if missing(name, "RMR", "whole"):
             keep(*whole_horizon(name, prices))
             print(f"{name}: whole horizon as published", flush=True)
