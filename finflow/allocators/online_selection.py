@@ -64,5 +64,5 @@ def _library(name: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"baselines=[{name}]: the library universal-portfolios is missing ({error}); install it with "
-            "python -m pip install 'finflow[olps]'"
+            "python -m pip install universal-portfolios six"
         ) from None

@@ -69,7 +69,9 @@ def test_what_cannot_be_traded_goes_to_the_others_or_to_cash(library: None, mark
 def test_a_missing_library_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     require_online_selection([])
     monkeypatch.setitem(sys.modules, "universal.algos", None)
-    with pytest.raises(ConfigError, match=r"baselines=\[rmr\].*universal-portfolios is missing.*finflow\[olps\]"):
+    with pytest.raises(
+        ConfigError, match=r"baselines=\[rmr\].*universal-portfolios is missing.*pip install universal-portfolios six"
+    ):
         require_online_selection(["rmr"])
 
 

@@ -102,7 +102,13 @@ def test_an_evaluation_says_what_it_is_and_what_it_judged(root: Path) -> None:
     kept = record(result.run_dir)
     assert (kept["stage"], kept["name"], kept["seed"]) == ("evaluate", "mine", 1)
     assert kept["run"] == [str(judged)]
-    assert kept["settings"] == {"run": "latest", "sectors": None, "bootstrap_samples": 200, "block_days": 21}
+    assert kept["settings"] == {
+        "run": "latest",
+        "sectors": None,
+        "baselines": [],
+        "bootstrap_samples": 200,
+        "block_days": 21,
+    }
     own = from_yaml(result.run_dir / "config.yaml")
     assert (own.stage, own.evaluation.bootstrap_samples) == ("evaluate", 200)
     decided = finflow.decide(finflow.load("decide", shlex.split(result.next_command)[2:]))
