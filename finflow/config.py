@@ -72,7 +72,9 @@ def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool
         with initialize_config_dir(str(folder), job_name=stage, version_base="1.3"):
             cfg = compose(name, overrides=words, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(compose_message(stage, str(error), overrides)) from error
+        raise ConfigError(compose_message(stage, error, overrides)) from error
+    except YAMLError as error:
+        raise ConfigError(f"{' '.join(str(error).split())}; mend that file") from error
     if cfg.get("stage") != stage:
         raise ConfigError(f"--config-name={name}: a configuration of {cfg.get('stage')}; name one of {stage}")
     return cfg

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -223,30 +223,24 @@ def resolve_message(error: OmegaConfBaseException) -> str:
     return f"{key}: {text}" if key else text
 
 
-def compose_message(stage: str, text: str, overrides: Sequence[str]) -> str:
-    """What Hydra says in several lines about a configuration that does not compose, as one."""
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    first = lines[0] if lines else "configuration cannot be composed"
-    if first.startswith("In '") and len(lines) > 1:
-        first = lines[1]
-    if "Could not override '" in first:
-        key = first.split("'")[1]
-        wrong = next((o for o in overrides if o.lstrip("+").startswith(key)), key)
-        if key.startswith("env.synthetic."):
-            return f"{wrong}: belongs to env=synthetic alone; add env=synthetic or leave it out"
-        if stage == "finetune" and key.startswith(("algo.gate.", "algo.cql.")):
-            return f"{wrong}: belongs to algo=bcell alone; choose algo=bcell or leave it out"
-        if key.startswith("tracking.wandb."):
-            return f"{wrong}: belongs to tracking=wandb alone; add tracking=wandb or leave it out"
-        if key.startswith("hydra."):
-            return f"{wrong}: no such key of Hydra with the chosen options; see --cfg hydra: hydra.run.dir and others"
-        return f"{wrong}: no such key with the chosen options; known here: {', '.join(_known_keys(stage, key))}"
-    if "Available options in '" in text:
-        group, rest = text.split("Available options in '")[1].split("'", 1)
-        wrong = next((o for o in overrides if o.startswith(f"{group}=")), group)
-        options = rest.split("Config search path")[0].strip(":").split()
-        return f"{wrong}: no such option; choose one of {', '.join(options)}"
-    return first
+def compose_message(stage: str, error: Exception, overrides: Sequence[str]) -> str:
+    """Why Hydra cannot compose a configuration: its first line, or key and choices where it names them in fields."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={option}: no such option; choose one of {', '.join(error.options)}"
+    key = getattr(error.__cause__, "full_key", None)
+    if key is None:
+        return one_line(error)
+    wrong = next((text for text in overrides if text.lstrip("+").startswith(key)), key)
+    group, section, *_ = [*key.split("."), ""]
+    options = [one for one in group_choices(stage).get(group, ()) if _has_section(CONF_DIR / group / one, section)]
+    if options:
+        return f"{wrong}: belongs to {group}={' or '.join(options)} alone; choose that, or leave it out"
+    return f"{wrong}: {_unknown(stage, key)}" if group != "hydra" else f"{wrong}: no such key of Hydra; leave it out"
+
+
+def _has_section(option: Path, section: str) -> bool:
+    return f"\n{section}:\n" in option.with_suffix(".yaml").read_text()
 
 
 def _schemas_at(path: Sequence[str], stage: str | None = None) -> list[type[Schema]]:

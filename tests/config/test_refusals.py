@@ -1,5 +1,7 @@
 """A command line that cannot be meant is refused in one line that names the key, the value and the remedy."""
 
+from pathlib import Path
+
 import pytest
 
 from finflow.config import load
@@ -66,7 +68,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["env=csv", "env.path="], "env.path=''", "empty"),
     (["env.path=x.csv"], "env.path=x.csv", "add env=csv"),
     (["env=synthetic", "env.path=x.csv"], "env.path=x.csv", "add env=csv"),
-    (["env.synthetic.days=2000"], "env.synthetic.days=2000", "add env=synthetic"),
+    (["env.synthetic.days=2000"], "env.synthetic.days=2000", "belongs to env=synthetic alone"),
     (["env=synthetic", "env.synthetic=null"], "env.synthetic", "env=synthetic"),
     (["env=synthetic", "env.synthetic.days=100"], "env.synthetic.days=100", "1300"),
     (["env=dow30", "env.tickers=null"], "env.tickers=null", "leave it out or give"),
@@ -95,7 +97,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["hardware=tpu"], "hardware=tpu", "choose one of auto, cpu"),
     (["hardware.threads=0"], "hardware.threads=0", "greater than or equal to 1"),
     (["tracking=neptune"], "tracking=neptune", "choose one of local, none, wandb"),
-    (["tracking.wandb.mode=online"], "tracking.wandb.mode=online", "add tracking=wandb"),
+    (["tracking.wandb.mode=online"], "tracking.wandb.mode=online", "belongs to tracking=wandb alone"),
     (["tracking=wandb", "tracking.wandb.mode=live"], "tracking.wandb.mode=live", "choose one of offline, online"),
     (["tracking.close_timeout=0"], "tracking.close_timeout=0", "greater than 0"),
     (["tracking.tensorboard=yes"], "tracking.tensorboard=yes", "boolean"),
@@ -106,7 +108,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["name=../x"], "name=../x", "letters"),
     (["fold=null"], "fold=null", "string"),
     (["stage=finetune"], "stage=finetune", "experiments/finetune.py"),
-    (["hydra.foo=1"], "hydra.foo=1", "hydra.run.dir"),
+    (["hydra.foo=1"], "hydra.foo=1", "no such key of Hydra"),
     (["hydra.job.chdir=true"], "hydra.job.chdir=true", "hydra.run.dir"),
     (["hydra/launcher=nope"], "hydra/launcher=nope", "choose one of basic"),
 ]
@@ -186,3 +188,17 @@ def test_a_key_is_refused_exactly_where_reads_leaves_it_out(stage: str) -> None:
 
 def test_a_preset_may_set_what_a_stage_does_not_read() -> None:
     assert load("evaluate", ["experiment=demo"]).budget.episodes < load("evaluate").budget.episodes
+
+
+@pytest.mark.parametrize(
+    ("preset", "said"),
+    [
+        ("defaults:\n  - override /env: nope\n", "env=nope: no such option; choose one of csv, dow30"),
+        ("defaults:\n  - override /nope: x\n", "Could not override 'nope'"),
+        ("seed: [\n", "own.yaml"),
+    ],
+)
+def test_a_preset_that_does_not_compose_is_refused_in_one_line(preset: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(f"# @package _global_\n{preset}")
+    assert said in refusal("pretrain", [f"hydra.searchpath=['{tmp_path}']", "experiment=own"])
