@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from finflow.artifacts.commands import typable
 from finflow.cli import tables
 from finflow.schema import Config
 
@@ -191,7 +192,7 @@ def sweep(config: Config, folder: Path) -> Result:
     tables.show_leaderboard(result.leaderboard)
     print(f"Table: {shown(result.table)}\nReport: {shown(result.page)}")
     if result.best is not None:
-        print(f"Best: {shown(result.best)}\nAgain: {result.rerun}")
+        print(f"Best: {shown(result.best)}\nAgain: {typable(result.rerun)}")
     return result
 
 

@@ -6,6 +6,7 @@ only the jobs that are not finished are launched. Each runs in a process of its 
 
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import sys
@@ -21,14 +22,15 @@ import hydra
 from omegaconf import DictConfig
 
 from finflow.artifacts.commands import command_for, command_line, override, program_of, typable
-from finflow.config import compose_stage, parse, renamed
+from finflow.cli import stages
+from finflow.config import compose_stage, load, parse, renamed
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.roles import Role
-from finflow.sweeps.cost import told, work
-from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder
+from finflow.sweeps.cost import duration, told, work
+from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder, remember
 from finflow.sweeps.jobs import JobError, run_job
 from finflow.sweeps.plan import Job, Plan, plan_of
 
@@ -78,6 +80,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
         return 0
     if not folder.exists:
         folder.begin(_manifest(stage, plan, configs[0]))
+        remember(configs[0].output_root, folder.path)
     _tell_parents(folder)
     if names:
         with _watched(folder, names, len(plan.jobs)):
@@ -256,17 +259,21 @@ def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator
     """Say when a job begins and when it ends, wherever it runs."""
     over = threading.Event()
     seen: dict[str, str] = {}
-    left = list(names)
+    left, took, widest = list(names), list[float](), 1
 
     def look() -> None:
+        nonlocal widest
         for name in tuple(left):
             status = folder.status(name)
             if status.state in ("waiting", seen.get(name)) or (status.started or "") < begun:
                 continue
             seen[name] = status.state
-            print(f"Job {name} of {total}: {_told(folder, name, status)}", flush=True)
             if status.state != "running":
                 left.remove(name)
+                took.append(status.seconds or 0.0)
+            widest = max(widest, sum(seen.get(name) == "running" for name in left))
+            still = "" if status.state == "running" else time_left(took, len(left), widest)
+            print(f"Job {name} of {total}: {_told(folder, name, status)}{still}", flush=True)
 
     def watch() -> None:
         while not over.wait(WATCHED * max(1.0, len(left) / MANY)):
@@ -283,6 +290,16 @@ def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator
         look()
 
 
+def time_left(took: Sequence[float], left: int, side_by_side: int) -> str:
+    """How long the jobs that are left may take, if as long as those that have ended, `took` seconds each.
+
+    side_by_side : most jobs that ran at a time.
+    """
+    if not took or not left:
+        return ""
+    return f"; {left} left, about {duration(sum(took) / len(took) * math.ceil(left / side_by_side))}"
+
+
 def _told(folder: SweepFolder, name: str, status: Status) -> str:
     if status.state == "running":
         return f"running on {status.host}, see {folder.log(name)}"
@@ -291,11 +308,17 @@ def _told(folder: SweepFolder, name: str, status: Status) -> str:
 
 
 def _close(folder: SweepFolder, plan: Plan) -> int:
-    """Say how it went and what to type next."""
+    """Print its table and page, how it went and what to type next."""
+    following = command_line("sweep", [override("dir", folder.path)])
     states = Counter(folder.status(job.name).state for job in plan.jobs)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    if states["finished"]:
+        try:
+            following = stages.sweep(load("sweep", [override("dir", folder.path)]), folder.path).next_command
+        except FinFlowError as error:
+            print(f"warning: no table: {error}", file=sys.stderr)
     print(f"Jobs: {counts}\nRun folder: {folder.path}")
-    print(f"Next: {typable(command_line('sweep', [override('dir', folder.path)]))}", flush=True)
+    print(f"Next: {typable(following)}", flush=True)
     if states["finished"] == len(plan.jobs):
         return 0
     left = len(plan.jobs) - states["finished"]

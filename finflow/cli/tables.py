@@ -161,13 +161,18 @@ def show_checks(checks: "Iterable[Check]") -> None:
 
 def show_leaderboard(board: "Leaderboard") -> None:
     """Print the best settings, what they are worth, and the jobs that are not finished."""
+    from finflow.report.sweep import same_says
+
     keys = list(board.settings[0].values) if board.settings else []
     rows: list[list[str]] = []
     for rank, setting in enumerate(board.settings[:SHOWN], 1):
         score = "" if setting.score is None else f"{setting.score:.3f}"
-        rows.append([str(rank), *setting.values.values(), score, _jobs(setting.rows)])
-    show_table("Best settings on validation days", ["", *keys, board.objective.replace("_", " "), "jobs"], rows)
-    if board.luck is not None:
+        rows.append(["" if board.same else str(rank), *setting.values.values(), score, _jobs(setting.rows)])
+    title = f"{'Settings' if board.same else 'Best settings'} on validation days"
+    show_table(title, ["", *keys, board.objective.replace("_", " "), "jobs"], rows)
+    if board.same:
+        print(f"All {len(board.settings)} settings are the same policy. {same_says(board)}")
+    elif board.luck is not None:
         found, over = board.luck.deflated, board.luck.overfitting.probability
         few = f"{_figure(found.deflated_effective, 3)} with {_figure(found.effective_trials, 1)} effective ones"
         print(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from finflow.data.calendar import unit_of
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.report.html import render_page, write_page
 from finflow.report.sweep_figures import effect_charts, importance_chart, pair_charts, parallel_chart
@@ -46,8 +47,8 @@ def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, ne
     StorageError
         If the file cannot be written.
     """
-    parallel, importance = parallel_chart(board), importance_chart(board)
-    effects, pairs = effect_charts(board), pair_charts(board)
+    parallel, importance = (None, None) if board.same else (parallel_chart(board), importance_chart(board))
+    effects, pairs = ([], []) if board.same else (effect_charts(board), pair_charts(board))
     charts = [chart for chart in (parallel, importance) if chart is not None]
     page = render_page(
         "sweep.html.j2",
@@ -89,8 +90,16 @@ def sweep_head(board: Leaderboard) -> SweepHead:
     if board.mixed_code:
         warnings.append(board.mixed_code)
     kind, meaning = _judged(board)
+    if board.same:
+        return SweepHead("level", "all the same policy", "", same_says(board), (), tuple(warnings), _cards(board))
     head = f"{name[0].upper()}{name[1:]} {number(best.score, 2).text}"
     return SweepHead(kind, head, f"{chosen}{repeated}", meaning, _seeds(best, board), tuple(warnings), _cards(board))
+
+
+def same_says(board: Leaderboard) -> str:
+    """What is said of settings that do not differ."""
+    why = f", since all {len(board.rows)} jobs kept the hand-over, the policy of phase 1" if board.handed_over else ""
+    return f"Their returns are identical on every validation day{why}. There is nothing to rank."
 
 
 def _judged(board: Leaderboard) -> tuple[str, str]:
@@ -129,7 +138,7 @@ def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
     luck = board.luck
     settings = f"{len(board.settings)} setting{'' if len(board.settings) == 1 else 's'}"
     cards = [("Jobs finished", f"{board.finished} of {len(board.rows)}", settings)]
-    if luck is not None:
+    if luck is not None and not board.same:
         found, over = luck.deflated, luck.overfitting
         cards += [
             ("Active Sharpe ratio", signed(found.sharpe, 2).text, "of the best setting minus 1/N, a year"),
@@ -155,19 +164,27 @@ def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
 
 
 def settings_table(board: Leaderboard) -> Table:
-    """One row a setting, the best first."""
+    """One row a setting, the best first; without ranks where all are the same."""
     keys = [key for key in board.manifest.swept if key not in REPLICATES]
     repeated = any(len(setting.rows) > 1 for setting in board.settings)
     other = "validation_active_information_ratio" if board.objective == "validation_sharpe" else "validation_sharpe"
     shown = (other, "validation_cvar95", "validation_turnover", "selected_episode")
     columns = [Column("Rank"), *(Column(key, numeric=False) for key in keys), Column(NAMES[board.objective].title())]
     columns += [Column("Lowest"), Column("Highest"), Column("Jobs", "finished")] if repeated else []
-    columns += [Column(NAMES[other].title()), Column("CVaR95", "% a day"), Column("Turnover", "a year")]
+    columns += [
+        Column(NAMES[other].title()),
+        Column("CVaR95", f"% a {unit_of(board.year)}"),
+        Column("Turnover", "a year"),
+    ]
     columns += [Column("Kept from", "episode"), Column("Job", numeric=False)]
     rows: list[Row] = []
     for rank, setting in enumerate(board.settings[:SHOWN], 1):
         scores = [s for s in (row.figures.get(board.objective) for row in setting.rows) if s is not None]
-        cells = [number(float(rank), 0), *(Cell(setting.values[key]) for key in keys), number(setting.score, 3)]
+        cells = [
+            number(None if board.same else float(rank), 0),
+            *(Cell(setting.values[key]) for key in keys),
+            number(setting.score, 3),
+        ]
         if repeated:
             ends = [number(end, 3) for end in ([min(scores), max(scores)] if scores else [None, None])]
             cells += [*ends, Cell(f"{len(scores)} of {len(setting.rows)}", float(len(scores)))]
@@ -176,7 +193,8 @@ def settings_table(board: Leaderboard) -> Table:
         first = setting.rows[0]
         job = f"{len(setting.rows)} jobs" if repeated else first.job
         cells.append(Cell(job, note="" if repeated or first.state == "finished" else first.state))
-        rows.append(Row(tuple(cells), "policy" if rank == 1 and setting.score is not None else ""))
+        marked = rank == 1 and setting.score is not None and not board.same
+        rows.append(Row(tuple(cells), "policy" if marked else ""))
     return Table("settings-table", tuple(columns), tuple(rows), sortable=True)
 
 

@@ -9,7 +9,7 @@ from finflow.config import from_yaml
 from finflow.errors import ConfigError
 from finflow.report.sweep import write_sweep_page
 from finflow.schema import Config
-from finflow.sweeps.folder import MANIFEST, SweepFolder
+from finflow.sweeps.folder import SweepFolder, known_sweeps
 from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
 from finflow.sweeps.preset import preset_of, write_preset
 from finflow.sweeps.table import write_table
@@ -44,7 +44,7 @@ def sweep_folder(output_root: str | Path, named: str) -> Path:
     if named != "latest":
         SweepFolder(Path(named)).require()
         return Path(named)
-    found = list(Path(output_root).glob(f"*/*/sweep-*/{MANIFEST}"))
+    found = known_sweeps(output_root)
     if not found:
         raise ConfigError(f"dir=latest: no sweep under {output_root}; make one with -m, or name it: dir=DIR")
     return max(found, key=lambda path: (path.stat().st_mtime, str(path))).parent
@@ -64,7 +64,7 @@ def collect_sweep(config: Config, out: Path | None = None) -> SweepResult:
     """
     folder = SweepFolder(sweep_folder(config.output_root, config.dir))
     board, place = leaderboard_of(folder, config.sweep.objective), out or folder.path
-    write_table(place / TABLE, board.settings)
+    write_table(place / TABLE, board.settings, ranked=not board.same)
     best = _write_best(place / BEST, folder, board)
     rerun = "" if best is None else command_line(board.manifest.stage, [override("experiment", best)])
     following = _next(folder, board)
@@ -73,9 +73,10 @@ def collect_sweep(config: Config, out: Path | None = None) -> SweepResult:
 
 
 def _write_best(path: Path, folder: SweepFolder, board: Leaderboard) -> Path | None:
-    """`best.yaml`: the best setting, as a preset."""
+    """`best.yaml`: the best setting, as a preset; where there is none, one of an earlier table goes."""
     best = board.best
     if best is None:
+        path.unlink(missing_ok=True)
         return None
     job = next(job for job in board.manifest.jobs if job.name == best.job)
     config = from_yaml(folder.run_dir(best.job) / CONFIG)
@@ -90,11 +91,11 @@ def _write_best(path: Path, folder: SweepFolder, board: Leaderboard) -> Path | N
 
 
 def _next(folder: SweepFolder, board: Leaderboard) -> str:
-    """The next command: the rest of the sweep, or a use of the best setting."""
-    if board.best is None or board.finished < len(board.rows):
+    """The next command: the rest of the sweep, or a use of the best setting (of the first, where all are the same)."""
+    if board.finished < len(board.rows):
         return command_line(board.manifest.stage, ["-m", *board.manifest.command])
     runs = [str(folder.run_dir(row.job)) for row in board.settings[0].rows]
-    config = from_yaml(folder.run_dir(board.best.job) / CONFIG)
+    config = from_yaml(Path(runs[0]) / CONFIG)
     if board.manifest.stage == "pretrain":
         return command_for("finetune", config, {"init.weights": runs[0]} if len(runs) == 1 else None)
     return command_for("evaluate", config, {"run": runs[0] if len(runs) == 1 else runs})

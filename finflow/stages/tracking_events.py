@@ -25,8 +25,11 @@ def start_of(config: Config, folder: Path, record: Mapping[str, Any]) -> Start:
     """How a run begins: the sections of its configuration that its stage reads, and its `run.json`."""
     read = {key.split(".")[0] for key in READS[config.stage] if role_of(key) not in _UNTOLD} - {"stage"}
     settings = {key: value for key, value in config.model_dump(mode="json").items() if key in read}
-    group = folder.resolve().parent
-    return Start(config.stage, config.name, settings, record, group.name if SweepFolder(group).exists else None)
+    sweep = SweepFolder(folder.resolve().parent)
+    if not sweep.exists:
+        return Start(config.stage, config.name, settings, record)
+    own = (job.values for job in sweep.manifest().jobs if job.name == folder.resolve().name)
+    return Start(config.stage, config.name, settings, record, sweep.path.name, next(own, {}))
 
 
 def show_networks(

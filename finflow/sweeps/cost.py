@@ -197,7 +197,7 @@ def _trained(seconds: Mapping[str, float], stage: str) -> Work:
 def told(jobs: Sequence[tuple[Config, int]]) -> str:
     """One line on the cost of jobs, given as configurations with the number of jobs of each."""
     cost, left = measured(jobs[0][0]), sum(count for _, count in jobs)
-    time = _sum([cost.seconds(config) for config, _ in jobs], jobs, _time)
+    time = _sum([cost.seconds(config) for config, _ in jobs], jobs, duration)
     size = _sum([cost.bytes(config) for config, _ in jobs], jobs, _size)
     one = f"{time[1]} and {size[1]} each; {cost.source}"
     return f"{left} job{'' if left == 1 else 's'} to run, about {time[0]} of one core and {size[0]} ({one})"
@@ -210,7 +210,8 @@ def _sum(each: Sequence[float], jobs: Sequence[tuple[Config, int]], say: Callabl
     return say(total), least if least == most else f"{least} to {most}"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in minutes, or from an hour on in hours."""
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} hours"

@@ -13,11 +13,13 @@ from typing import Any, Literal, get_args
 
 from finflow.artifacts.names import SUMMARY, SWEEP
 from finflow.errors import ConfigError, StorageError
-from finflow.io.files import atomic_json, read_json
+from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.io.lock import file_lock
 from finflow.sweeps.plan import Job
 
 MANIFEST = SWEEP
+ELSEWHERE = "sweeps.txt"
+"""Under `output_root`: folders of sweeps that were begun elsewhere, one a line."""
 State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]
 
 
@@ -155,6 +157,22 @@ class SweepFolder:
         """
         with file_lock(self.path / "status" / f"{job}.lock", patience) as (descriptor, held):
             yield descriptor if held else None
+
+
+def known_sweeps(output_root: str | Path) -> list[Path]:
+    """Manifests of the sweeps under `output_root`, and of those elsewhere that `remember` noted and that are there."""
+    root = Path(output_root)
+    noted = root / ELSEWHERE
+    elsewhere = noted.read_text().splitlines() if noted.exists() else []
+    return [*root.glob(f"*/*/sweep-*/{MANIFEST}"), *(p for p in (Path(x) / MANIFEST for x in elsewhere) if p.exists())]
+
+
+def remember(output_root: str | Path, folder: Path) -> None:
+    """Note a sweep that was begun in a folder of its own, so that `latest` finds it."""
+    if folder / MANIFEST not in known_sweeps(output_root):
+        path = Path(output_root) / ELSEWHERE
+        before = path.read_text() if path.exists() else ""
+        atomic_write(path, f"{before}{folder.resolve()}\n".encode())
 
 
 def _read_status(path: Path) -> Status:

@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
 from finflow.sweeps.folder import Manifest, SweepFolder
-from finflow.sweeps.luck import Luck, luck_of
+from finflow.sweeps.luck import Luck, all_alike, luck_of
 from finflow.sweeps.table import Row, Setting, read_rows, settings_of
 
 CROSSED = 4
@@ -23,6 +24,7 @@ class Leaderboard:
     rows : one a job, in their own order; settings : the best first.
     effects, pairs : of the swept parameters on the objective.
     luck : of having picked the first setting; None until it is finished.
+    same : whether all settings are the same policy on validation days, so that none is the best.
     """
 
     manifest: Manifest
@@ -32,17 +34,28 @@ class Leaderboard:
     effects: tuple[Effect, ...]
     pairs: tuple[Pair, ...]
     luck: Luck | None
+    same: bool
 
     @property
     def best(self) -> Row | None:
-        """First finished job of the best setting."""
-        rows = self.settings[0].rows if self.settings else ()
+        """First finished job of the best setting; None where there is no best one."""
+        rows = self.settings[0].rows if self.settings and not self.same else ()
         return next((row for row in rows if row.figures.get(self.objective) is not None), None)
 
     @property
     def finished(self) -> int:
         """Jobs that are."""
         return sum(row.state == "finished" for row in self.rows)
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether every job kept the hand-over, the policy of phase 1."""
+        return all(row.figures.get("selected_episode") == 0 for row in self.rows)
+
+    @property
+    def year(self) -> int:
+        """Rows a year of the jobs' data."""
+        return next((row.returns.year for row in self.rows if row.returns is not None), TRADING_YEAR)
 
     @property
     def mixed_code(self) -> str:
@@ -73,4 +86,5 @@ def leaderboard_of(folder: SweepFolder, objective: str | None) -> Leaderboard:
     settings = settings_of(rows, figure)
     effects = effects_of(rows, manifest.swept, figure)
     pairs = pairs_of(rows, effects[:CROSSED], figure)
-    return Leaderboard(manifest, figure, rows, settings, effects, pairs, luck_of(settings, len(rows)))
+    same = all_alike(settings)
+    return Leaderboard(manifest, figure, rows, settings, effects, pairs, luck_of(settings, len(rows)), same)

@@ -10,6 +10,7 @@ from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.deflated import DeflatedSharpe, deflated_sharpe
 from finflow.evaluation.overfitting import Overfitting, backtest_overfitting
 from finflow.evaluation.result import Floats
+from finflow.evaluation.settings import SAME
 from finflow.sweeps.table import Row, Setting
 
 
@@ -21,7 +22,7 @@ class Luck:
     ----------
     deflated : with every job of the sweep as a trial, those that crashed included.
     overfitting : probability that the best setting of half of the days is below the median in the other half.
-    compared : settings whose active returns cover the same days as the best one's.
+    compared : settings that differ and whose active returns cover the same days as the best one's.
     days : of them.
     """
 
@@ -36,19 +37,37 @@ def luck_of(settings: Sequence[Setting], trials: int) -> Luck | None:
 
     A setting's returns are the mean over its seeds, its folds one after the other.
     """
-    tracks = [track for track in map(_active, settings) if track is not None]
     best = _active(settings[0]) if settings else None
     if best is None:
         return None
-    same = [active for dates, active in tracks if np.array_equal(dates, best[0])]
-    active = np.stack(same, axis=1)
+    tracks = [track for track in map(_active, settings) if track is not None]
+    active = np.stack(_distinct([own for dates, own in tracks if np.array_equal(dates, best[0])]), axis=1)
     year = next((r.returns.year for r in settings[0].rows if r.returns is not None), TRADING_YEAR)
     return Luck(
         deflated_sharpe(active, 0, trials, year),
         backtest_overfitting(active),
-        compared=len(same),
+        compared=active.shape[1],
         days=len(active),
     )
+
+
+def all_alike(settings: Sequence[Setting]) -> bool:
+    """Whether several settings, all complete, have the same returns on every day: they are one policy."""
+    tracks = [_active(setting) for setting in settings]
+    first = tracks[0] if len(tracks) > 1 else None
+    return first is not None and all(
+        track is not None and np.array_equal(track[0], first[0]) and np.allclose(track[1], first[1], rtol=0, atol=SAME)
+        for track in tracks
+    )
+
+
+def _distinct(tracks: Sequence[Floats]) -> list[Floats]:
+    """Series that are not the same as an earlier one."""
+    found: list[Floats] = []
+    for track in tracks:
+        if not any(np.allclose(track, other, rtol=0.0, atol=SAME) for other in found):
+            found.append(track)
+    return found
 
 
 def _active(setting: Setting) -> tuple[NDArray[np.datetime64], Floats] | None:

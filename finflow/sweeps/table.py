@@ -112,8 +112,11 @@ def settings_of(rows: Sequence[Row], objective: str) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda s: (not s.complete, s.score is None, -(s.score or 0.0))))
 
 
-def write_table(path: Path, settings: Sequence[Setting]) -> None:
-    """`sweep.csv`: one row a job, the best setting's first; undefined figures are empty, seconds come last."""
+def write_table(path: Path, settings: Sequence[Setting], *, ranked: bool = True) -> None:
+    """`sweep.csv`: one row a job, the best setting's first; undefined figures are empty, seconds come last.
+
+    ranked : False where all settings are the same policy: the ranks are empty then.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     swept = list(settings[0].rows[0].values) if settings else []
@@ -122,7 +125,7 @@ def write_table(path: Path, settings: Sequence[Setting]) -> None:
         for row in setting.rows:
             figures = (row.figures.get(name) for name in FIGURES)
             cells = ["" if value is None else value for value in (*figures, row.reason, row.seconds)]
-            writer.writerow([rank, row.job, row.state, *row.values.values(), *cells])
+            writer.writerow([rank if ranked else "", row.job, row.state, *row.values.values(), *cells])
     atomic_write(path, text.getvalue().encode())
 
 

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 
 STEPS = ("epoch", "episode")
 """Steps of phase 1 and of phase 2."""
+VALIDATION = "validation_"
+"""What the figures of a validation begin with."""
+_LIVED = ("return", "sharpe", "cvar", "turnover", "reward", "days", "updates")
+"""Figures of an episode itself; the others are means of the updates since the one before."""
 _VALIDATION = ("validation_sharpe", "validation_active_information_ratio", "validation_cvar95", "validation_turnover",
                "validation_effective_assets")  # fmt: skip
 _GATE = ("validation_gate_entropy", "validation_expert_distance", "validation_gate_regime_information")
@@ -25,6 +29,13 @@ _TITLES = {
     "validation_active_information_ratio": "validation: information ratio against 1/N",
     "validation_cvar95": "validation: CVaR 95 %, a day",
 }
+
+
+def tag(step: str, figure: str) -> str:
+    """`GROUP/FIGURE`, in groups that fit a screen: of validation, of the updates of phase 2, and of the step itself."""
+    if figure.startswith(VALIDATION):
+        return f"{step}_validation/{figure.removeprefix(VALIDATION)}"
+    return f"{step}_updates/{figure}" if step == "episode" and figure not in _LIVED else f"{step}/{figure}"
 
 
 def title(figure: str) -> str:

@@ -42,6 +42,7 @@ class Start:
     settings : those that the stage reads, nested.
     record : `run.json` as it stands: versions, commit, data fingerprint, parent.
     group : sweep that the run is a job of, or None.
+    swept : key -> value as typed, of what that sweep varies.
     """
 
     stage: str
@@ -49,6 +50,7 @@ class Start:
     settings: Mapping[str, Any]
     record: Mapping[str, Any]
     group: str | None = None
+    swept: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

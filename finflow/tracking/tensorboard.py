@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.io.flatten import flatten
-from finflow.tracking.charts import SECTIONS, title
+from finflow.tracking.charts import SECTIONS, VALIDATION, tag, title
 from finflow.tracking.sink import Outcome, Sink, Start
 
 
 class TensorBoardSink(Sink):
-    """Scalars, histograms and alerts under tags `<step name>/<figure>`, since epochs and episodes count apart.
+    """Scalars under the tags of `charts.tag`, histograms and alerts beside them: epochs and episodes count apart.
 
-    A layout groups the charts to look at first. At the end the settings stand in the table of hyperparameters, beside
-    the figures of the summary.
+    A layout groups the charts to look at first. At the end the table of hyperparameters has what the sweep varied, of a
+    run alone its algorithm and seed, beside the figures of the weights that are kept.
 
     Parameters
     ----------
@@ -28,50 +27,57 @@ class TensorBoardSink(Sink):
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=None if step is None else step + 1)
-        self._settings: Mapping[str, bool | str | float] = {}
+        self._varied: Mapping[str, str | float] = {}
 
     def begin(self, start: Start) -> None:
-        """Write the layout of charts, and keep the settings for the end."""
+        """Write the layout of charts, and keep what was varied for the end."""
         layout = {
             name: {
-                f"{title(figure)}, by {step}": ["Multiline", [f"^{step}/{figure}$"]]
+                f"{title(figure)}, by {step}": ["Multiline", [f"^{tag(step, figure)}$"]]
                 for step, figures in steps.items()
                 for figure in figures
             }
             for name, steps in SECTIONS.items()
         }
         self._writer.add_custom_scalars(layout)
-        self._settings = {
-            key: value if isinstance(value, bool | int | float | str) else str(value)
-            for key, value in flatten(start.settings).items()
-        }
+        alone = {"algo.name": start.settings["algo"]["name"], "seed": start.settings["seed"]}
+        self._varied = {key: _number(value) for key, value in (start.swept or alone).items()}
 
     def log(self, step_name: str, step: int, row: Mapping[str, float | None]) -> None:
         """Add each defined figure as a scalar."""
         for name, value in row.items():
             if value is not None:
-                self._writer.add_scalar(f"{step_name}/{name}", value, step)
+                self._writer.add_scalar(tag(step_name, name), value, step)
 
     def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
         """Add the finite values as a histogram."""
         finite = values[np.isfinite(values)]
         if finite.size:
-            self._writer.add_histogram(f"{step_name}/{name}", finite, step)
+            self._writer.add_histogram(f"{step_name}_{name}", finite, step)
 
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Add the message as text."""
         self._writer.add_text(f"{step_name}/alert", message, step)
 
     def finish(self, outcome: Outcome) -> None:
-        """Add the row of hyperparameters: settings, and every number of the summary as `result/...`."""
+        """Add the row of hyperparameters: what was varied, and the figures of the kept weights as `result/...`."""
+        kept = outcome.summary.get("selected") or outcome.summary.get("metrics") or {}
         figures = {
             f"result/{key}": float(value)
-            for key, value in flatten(outcome.summary).items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
+            for key, value in {**kept, "selected_episode": outcome.summary.get("selected_episode")}.items()
+            if isinstance(value, int | float) and key.startswith((VALIDATION, "selected"))
         }
         # In a folder of its own it would be another run, without curves.
-        self._writer.add_hparams(dict(self._settings), figures, run_name=".")
+        self._writer.add_hparams(dict(self._varied), figures, run_name=".")
 
     def close(self, *, failed: bool) -> None:
         """Write what is left."""
         self._writer.close()
+
+
+def _number(text: str | float) -> str | float:
+    """A number where it is one, so that the table can be sorted and filtered by it."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

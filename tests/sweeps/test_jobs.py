@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,11 +54,12 @@ def test_of_twelve_jobs_a_diverged_and_a_killed_one_sink_no_other_and_run_again_
     done = stub(FATES, "-m", "seed=range(12)")
     (folder,) = tmp_path.glob("outputs/pretrain/iql-sp500-all/sweep-*")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-3:] == [
-        "Jobs: 10 finished, 1 diverged, 1 killed",
-        f"Run folder: {folder.relative_to(tmp_path)}",
-        f"Next: python experiments/sweep.py dir={folder.relative_to(tmp_path)}",
-    ]
+    short = folder.relative_to(tmp_path)
+    again = f"Next: python experiments/pretrain.py -m seed={','.join(map(str, range(12)))}"
+    assert done.stdout.splitlines()[-3:] == ["Jobs: 10 finished, 1 diverged, 1 killed", f"Run folder: {short}", again]
+    assert f"Table: {short}/sweep.csv\nReport: {short}/sweep.html\n" in done.stdout
+    assert "Best settings on validation days" in done.stdout
+    assert re.search(r"Job 00-\w+ of 12: finished after \d+ s; 11 left, about \d+\.\d min\n", done.stdout)
     assert "error: 2 of 12 jobs not finished" in done.stderr
     assert "Traceback" not in done.stderr
     found = statuses(folder)
@@ -74,7 +76,7 @@ def test_of_twelve_jobs_a_diverged_and_a_killed_one_sink_no_other_and_run_again_
     assert ended["5"] == ("killed", "ended by SIGKILL; if nobody did that, the machine ran out of memory")
     assert [end for seed, end in ended.items() if seed not in ("3", "5")] == [("finished", "")] * 10
     assert f"Not finished: {found_name(folder, '3')} diverged: critic_loss is not finite at update 7" in printed
-    assert printed.splitlines()[-1] == f"Next: python experiments/pretrain.py -m seed={','.join(map(str, range(12)))}"
+    assert printed.splitlines()[-1] == again
 
     (tmp_path / "healed").touch()
     again = stub(FATES, "seed=range(12)", "-m")

@@ -193,19 +193,23 @@ def test_turning_a_sink_off_changes_nothing(tmp_path: Path) -> None:
 
 def test_tensorboard_files_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
 
     sink = TensorBoardSink(tmp_path)
-    sink.begin(Start("pretrain", "iql", {"algo": {"name": "iql", "lr": 3e-4, "betas": [0.9, 1.0]}, "seed": 2}, {}))
-    drive(
-        CompositeTracker(Spy(), {"tensorboard": lambda: sink}, 30.0), Outcome({"metrics": {"v_loss": 0.5, "x": None}})
-    )
+    settings = {"algo": {"name": "iql", "lr": 3e-4, "betas": [0.9, 1.0]}, "seed": 2}
+    sink.begin(Start("pretrain", "iql", settings, {}, "sweep-1", {"algo.betas": "[0.9,1.0]", "algo.lr": "3e-4"}))
+    outcome = Outcome({"metrics": {"validation_sharpe": 0.5, "v_loss": 0.1, "validation_x": None}, "transitions": 3})
+    drive(CompositeTracker(Spy(), {"tensorboard": lambda: sink}, 30.0), outcome)
     events = EventAccumulator(str(tmp_path)).Reload()
     tags = events.Tags()
-    assert tags["scalars"] == ["epoch/v_loss", "result/metrics.v_loss"]
-    assert events.Scalars("result/metrics.v_loss")[0].value == 0.5
-    told = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    assert all(word in told for word in (b"algo.name", b"iql", b"algo.lr", b"algo.betas", b"[0.9, 1.0]", b"seed"))
-    assert tags["histograms"] == ["epoch/gate"]
+    assert tags["scalars"] == ["epoch/v_loss", "result/validation_sharpe"]
+    assert events.Scalars("result/validation_sharpe")[0].value == 0.5
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert set(told) == {"algo.betas", "algo.lr"}
+    assert told["algo.betas"].string_value == "[0.9,1.0]"
+    assert told["algo.lr"].number_value == 3e-4
+    assert tags["histograms"] == ["epoch_gate"]
     assert [event.step for event in events.Scalars("epoch/v_loss")] == [0, 1, 2]
     expected = float(np.random.default_rng(0).normal())
     assert events.Scalars("epoch/v_loss")[0].value == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,89 @@
+"""A sweep whose settings are one policy names no best one; and how long one that is not over may take."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from finflow.cli.main import launch
+from finflow.cli.sweep import time_left
+from finflow.config import load
+from finflow.stages.sweep import collect_sweep, sweep_folder
+from finflow.sweeps.folder import SweepFolder, remember
+
+from .made import finish, made_sweep
+
+LINE = ["env=synthetic", "ablation=none,no_cql,no_anchor", "seed=0,1"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """Six jobs that kept the hand-over of their seed's parent, as three settings of the same two policies."""
+    made = made_sweep(tmp_path / "s", LINE)
+    jobs = made.manifest().jobs
+    for at, job in enumerate(jobs):
+        finish(made, job, 0.5 + 0.1 * (at % 2))
+        if at > 1:
+            shutil.copy(made.run_dir(jobs[at % 2].name) / "validation.csv", made.run_dir(job.name) / "validation.csv")
+        summary = made.run_dir(job.name) / "summary.json"
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | {"selected_episode": 0}))
+    return made
+
+
+def test_settings_that_are_the_same_are_not_ranked(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder.path / "best.yaml").write_text("of an earlier table")
+    assert launch("sweep", [f"dir='{folder.path}'"]) == 0
+    said, page = capsys.readouterr().out, (folder.path / "sweep.html").read_text()
+    why = (
+        "Their returns are identical on every validation day, since all 6 jobs kept the hand-over, the policy of "
+        "phase 1. There is nothing to rank."
+    )
+    assert f"All 3 settings are the same policy. {why}" in said
+    assert why in page
+    assert "3 settings in 6 jobs: </span><strong>all the same policy" in page
+    for claim in ("Best", "overfitting", "Deflated", "Again: "):
+        assert claim not in said
+    for claim in ("Best of", "Probability of overfitting", 'id="parallel"'):
+        assert claim not in page.split("<script>")[0]
+    assert not (folder.path / "best.yaml").exists()
+    ranks = [row.split(",")[0] for row in (folder.path / "sweep.csv").read_text().splitlines()]
+    assert ranks == ["rank", *[""] * 6]
+    runs = ",".join(str(folder.run_dir(job.name)) for job in folder.manifest().jobs[:2])
+    assert f"evaluate.py 'run=[{runs}]'" in said.splitlines()[-1].replace('"', "")
+
+
+def test_one_setting_that_differs_makes_a_ranking(folder: SweepFolder) -> None:
+    """The two that are the same count as one setting where overfitting is asked about."""
+    job = folder.manifest().jobs[5]
+    place = folder.run_dir(job.name) / "validation.csv"
+    head, first, *rest = place.read_text().splitlines()
+    day, policy, benchmark = first.split(",")
+    place.write_text("\n".join([head, f"{day},{float(policy) + 1e-4!r},{benchmark}", *rest]) + "\n")
+    board = collect_sweep(load("sweep", [f"dir='{folder.path}'"])).leaderboard
+    assert not board.same
+    assert board.best is not None
+    assert board.luck is not None
+    assert (board.luck.compared, board.luck.overfitting.trials, board.luck.deflated.trials) == (2, 2, 6)
+
+
+def test_the_newest_sweep_is_found_wherever_it_was_begun(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    own = made_sweep(root / "finetune" / "x" / "sweep-1", LINE).path
+    away = made_sweep(tmp_path / "my sweep", LINE).path
+    os.utime(own / "sweep.json", (1e9, 1e9))
+    for path in (own, away, away):
+        remember(root, path)
+    assert (root / "sweeps.txt").read_text() == f"{away}\n"
+    assert sweep_folder(root, "latest") == away
+    shutil.rmtree(away)
+    assert sweep_folder(root, "latest") == own
+
+
+def test_time_that_is_left() -> None:
+    assert time_left([], 12, 1) == ""
+    assert time_left([60.0, 120.0], 0, 1) == ""
+    assert time_left([60.0, 120.0], 10, 1) == "; 10 left, about 15.0 min"
+    assert time_left([60.0, 120.0], 10, 4) == "; 10 left, about 4.5 min"
+    assert time_left([3600.0], 3, 2) == "; 3 left, about 2.0 hours"
