@@ -168,7 +168,7 @@ def show_leaderboard(board: "Leaderboard") -> None:
     for rank, setting in enumerate(board.settings[:SHOWN], 1):
         score = "" if setting.score is None else f"{setting.score:.3f}"
         rows.append(["" if board.same else str(rank), *setting.values.values(), score, _jobs(setting.rows)])
-    title = f"{'Settings' if board.same else 'Best settings'} on validation days"
+    title = f"{'Settings' if board.same else 'Best settings'} on validation {board.unit}s"
     show_table(title, ["", *keys, board.objective.replace("_", " "), "jobs"], rows)
     if board.same:
         print(f"All {len(board.settings)} settings are the same policy. {same_says(board)}")

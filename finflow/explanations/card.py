@@ -109,12 +109,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Card:
-    """One decision; `calibration_window` is what the critic was judged on.
+    """One decision; `unit` is what a row of its data is called, `calibration_window` what the critic was judged on.
 
     focus : name of its largest trade, or of the `holding` that it explains. outcome : None as long as none is known.
     """
 
     date: str
+    unit: str
     window: str
     provenance: Mapping[str, Any]
     entered: bool
@@ -223,6 +224,7 @@ class Explainer:
             flips.insert(0, search.flip(question, leader_margin(leader)))
         return Card(
             date=str(subject.market.dates[row]),
+            unit=subject.market.calendar.unit,
             window=self.name,
             provenance=self.provenance,
             entered=entered,

@@ -100,8 +100,8 @@ def tail_table(card: Card) -> Table:
     columns = (
         Column("Name", numeric=False),
         Column("Weight", "%"),
-        Column("Marginal CVaR", "% a day"),
-        Column("Part", "% a day"),
+        Column("Marginal CVaR", f"% a {card.unit}"),
+        Column("Part", f"% a {card.unit}"),
         Column("Share", "% of the CVaR"),
     )
     return Table(f"card-{card.date}-tail", columns, tuple(rows))
@@ -143,7 +143,7 @@ def outcome_table(card: Card, outcome: Outcome) -> Table:
     ]
     columns = (
         Column("What", numeric=False),
-        Column("Next day", "%"),
+        Column(f"Next {card.unit}", "%"),
         Column(f"{outcome.days} closes", "%, left alone"),
     )
     return Table(f"card-{card.date}-outcome", columns, tuple(rows))
@@ -166,7 +166,7 @@ def outcome_names_table(card: Card, outcome: Outcome) -> Table:
     columns = (
         Column("Name", numeric=False),
         Column("Trade", "bp of wealth"),
-        Column("Next day", "%"),
+        Column(f"Next {card.unit}", "%"),
         Column(f"{outcome.days} closes", "%"),
     )
     return Table(f"card-{card.date}-names", columns, tuple(rows))

@@ -98,7 +98,7 @@ def expects(card: Card) -> tuple[str, ...]:
     found, calibration = card.outlook, card.calibration
     low, middle, high = found.quantiles.values()
     says = [
-        f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} days): "
+        f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} {card.unit}s): "
         f"mean {found.mean:+.2f}, median {middle:+.1f}, 5 to 95 % {low:+.1f} to {high:+.1f}. "
         f"{found.scale / 100:.2g} units are an active log return of 1 %."
     ]

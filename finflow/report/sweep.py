@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.data.calendar import unit_of
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.report.html import render_page, write_page
 from finflow.report.sweep_figures import effect_charts, importance_chart, pair_charts, parallel_chart
@@ -99,7 +98,7 @@ def sweep_head(board: Leaderboard) -> SweepHead:
 def same_says(board: Leaderboard) -> str:
     """What is said of settings that do not differ."""
     why = f", since all {len(board.rows)} jobs kept the hand-over, the policy of phase 1" if board.handed_over else ""
-    return f"Their returns are identical on every validation day{why}. There is nothing to rank."
+    return f"Their returns are identical on every validation {board.unit}{why}. There is nothing to rank."
 
 
 def _judged(board: Leaderboard) -> tuple[str, str]:
@@ -112,11 +111,12 @@ def _judged(board: Leaderboard) -> tuple[str, str]:
     value = luck.deflated.deflated if several else luck.deflated.probabilistic
     if not several:
         return "level", f"One setting, so nothing was picked: its active Sharpe ratio is above 0 with {value:.2f}."
+    where = f"on validation {board.unit}s"
     against = f"the best of {jobs} trials without any skill would show"
     if value >= CONVINCING:
-        return "beats", f"Its lead over 1/N on validation days is larger than {against} (deflated Sharpe {value:.2f})."
+        return "beats", f"Its lead over 1/N {where} is larger than {against} (deflated Sharpe {value:.2f})."
     return "worse" if value < 0.5 else "level", (
-        f"Its lead over 1/N on validation days is not clearly larger than {against}: deflated Sharpe {value:.2f}, "
+        f"Its lead over 1/N {where} is not clearly larger than {against}: deflated Sharpe {value:.2f}, "
         f"where {CONVINCING} would convince. Expect less of it on the test window."
     )
 
@@ -157,7 +157,8 @@ def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
             (
                 "Probability of overfitting",
                 number(over.probability, 2).text,
-                "that the best of one half of the days is below the median in the other (CSCV); luck alone gives 0.50",
+                f"that the best of one half of the {board.unit}s is below the median in the other (CSCV); "
+                "luck alone gives 0.50",
             ),
         ]
     return tuple(cards)
@@ -173,7 +174,7 @@ def settings_table(board: Leaderboard) -> Table:
     columns += [Column("Lowest"), Column("Highest"), Column("Jobs", "finished")] if repeated else []
     columns += [
         Column(NAMES[other].title()),
-        Column("CVaR95", f"% a {unit_of(board.year)}"),
+        Column("CVaR95", f"% a {board.unit}"),
         Column("Turnover", "a year"),
     ]
     columns += [Column("Kept from", "episode"), Column("Job", numeric=False)]

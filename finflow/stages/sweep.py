@@ -96,6 +96,8 @@ def _next(folder: SweepFolder, board: Leaderboard) -> str:
         return command_line(board.manifest.stage, ["-m", *board.manifest.command])
     runs = [str(folder.run_dir(row.job)) for row in board.settings[0].rows]
     config = from_yaml(Path(runs[0]) / CONFIG)
+    if "ablation" in board.manifest.swept and not board.same:  # its settings are compared, not chosen from
+        return command_for("evaluate", config, {"run": str(folder.path)})
     if board.manifest.stage == "pretrain":
         return command_for("finetune", config, {"init.weights": runs[0]} if len(runs) == 1 else None)
     return command_for("evaluate", config, {"run": runs[0] if len(runs) == 1 else runs})

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.calendar import TRADING_YEAR, unit_of
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
 from finflow.sweeps.folder import Manifest, SweepFolder
@@ -53,9 +53,9 @@ class Leaderboard:
         return all(row.figures.get("selected_episode") == 0 for row in self.rows)
 
     @property
-    def year(self) -> int:
-        """Rows a year of the jobs' data."""
-        return next((row.returns.year for row in self.rows if row.returns is not None), TRADING_YEAR)
+    def unit(self) -> str:
+        """What a row of the jobs' data is called: a day, a week or a month."""
+        return unit_of(next((row.returns.year for row in self.rows if row.returns is not None), TRADING_YEAR))
 
     @property
     def mixed_code(self) -> str:

@@ -78,6 +78,10 @@ def test_the_calendar_stands_in_every_record_and_on_the_page(judged: tuple[str, 
     page = result.report.read_text()
     head = page[page.index('class="eyebrow"') : page.index("</h1>")]
     assert f"{days}, {year} {unit} a year" in head
+    cards = page[page.index('id="s-explained"') :]
+    assert f"Next {one}" in cards
+    assert f"CVaR 95 % a {one} on the last" in cards
+    assert one == "day" or "Next day" not in cards
     assert f"over the same {unit}. {year} {unit} a year" in page
     for told in (f"% a {one}", f"% of {unit}"):
         assert page.count(told) >= 1

@@ -32,6 +32,14 @@ def folder(tmp_path: Path) -> SweepFolder:
     return made
 
 
+def move(folder: SweepFolder) -> None:
+    """Another return of the last job on its first day."""
+    place = folder.run_dir(folder.manifest().jobs[5].name) / "validation.csv"
+    head, first, *rest = place.read_text().splitlines()
+    day, policy, benchmark = first.split(",")
+    place.write_text("\n".join([head, f"{day},{float(policy) + 1e-4!r},{benchmark}", *rest]) + "\n")
+
+
 def test_settings_that_are_the_same_are_not_ranked(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
     (folder.path / "best.yaml").write_text("of an earlier table")
     assert launch("sweep", [f"dir='{folder.path}'"]) == 0
@@ -56,16 +64,32 @@ def test_settings_that_are_the_same_are_not_ranked(folder: SweepFolder, capsys: 
 
 def test_one_setting_that_differs_makes_a_ranking(folder: SweepFolder) -> None:
     """The two that are the same count as one setting where overfitting is asked about."""
-    job = folder.manifest().jobs[5]
-    place = folder.run_dir(job.name) / "validation.csv"
-    head, first, *rest = place.read_text().splitlines()
-    day, policy, benchmark = first.split(",")
-    place.write_text("\n".join([head, f"{day},{float(policy) + 1e-4!r},{benchmark}", *rest]) + "\n")
+    move(folder)
     board = collect_sweep(load("sweep", [f"dir='{folder.path}'"])).leaderboard
     assert not board.same
     assert board.best is not None
     assert board.luck is not None
     assert (board.luck.compared, board.luck.overfitting.trials, board.luck.deflated.trials) == (2, 2, 6)
+
+
+def test_weeks_are_called_weeks(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    for job in folder.manifest().jobs:
+        record = folder.run_dir(job.name) / "run.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"calendar": {"rows_a_year": 52}}))
+    assert launch("sweep", [f"dir='{folder.path}'"]) == 0
+    page = (folder.path / "sweep.html").read_text().split("<script>")[0]
+    assert "Settings on validation weeks" in capsys.readouterr().out
+    assert "validation weeks alone" in page
+    assert "% a week" in page
+    assert "validation day" not in page
+
+
+def test_an_ablation_is_evaluated_whole(folder: SweepFolder) -> None:
+    """Its settings are compared on one page; the best of a search is evaluated alone."""
+    move(folder)
+    result = collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
+    assert not result.leaderboard.same
+    assert result.next_command.endswith(f"evaluate.py run={folder.path}")
 
 
 def test_the_newest_sweep_is_found_wherever_it_was_begun(tmp_path: Path) -> None:
