@@ -1,7 +1,9 @@
-"""The small network that tests of several rooms train."""
+"""What tests of several rooms share: the small network that they train, and a t-statistic."""
 
 from typing import Any
 
+from finflow.data.calendar import TRADING_YEAR
+from finflow.evaluation.result import Track
 from finflow.schema.algo import Network
 
 
@@ -12,3 +14,13 @@ def small_network(**changes: Any) -> Network:
         "state_noise": 0.0, "layer_norm": True,
     }  # fmt: skip
     return Network(**(usual | changes))
+
+
+def gross_active_t(track: Track, other: Track) -> float:
+    """Gross active information ratio over its standard error, mean / (std / sqrt(R)) of [R] active days.
+
+    The annualised ratio has the standard error sqrt(252 / R) where it is 0.
+    """
+    active = track.gross - other.gross
+    ratio = float(active.mean() / active.std(ddof=1)) * TRADING_YEAR**0.5
+    return ratio / (TRADING_YEAR / len(active)) ** 0.5

@@ -40,11 +40,6 @@ class Oracle:
         """The oracle over another window, from cash."""
         return backtest(market, window, accounting, {"oracle": self.act})["oracle"]
 
-    def net_active_information_ratio(self, market: Market, window: Window, accounting: Accounting) -> float:
-        """Net active information ratio against 1/N over `window`: tests require a share of it from an agent."""
-        equal = equal_weight_track(market, window, accounting)
-        return active_information_ratio(self.track(market, window, accounting).net, equal.net, equal.year) or 0.0
-
 
 def tilt(market: Market, signal: NDArray[np.float64], strength: float, rate: float) -> Strategy:
     """A fraction `rate` of the way to softmax(strength * signal) over the tradable names; signal [T, d], known at t."""

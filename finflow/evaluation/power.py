@@ -14,20 +14,6 @@ from scipy.stats import norm
 from finflow.data.calendar import TRADING_YEAR
 
 
-def sharpe_difference_error(
-    first: float, second: float, correlation: float, days: int, year: int = TRADING_YEAR
-) -> float:
-    """Standard error of the difference of two annualised Sharpe ratios of the same `days` days.
-
-    Parameters
-    ----------
-    first, second : annualised Sharpe ratios.
-    correlation : of the two series of daily returns.
-    """
-    ratios = (first**2 + second**2 - 2 * first * second * correlation**2) / year
-    return math.sqrt((2 * (1 - correlation) + ratios / 2) * year / days)
-
-
 def detectable_difference(
     sharpe: float,
     correlation: float,
@@ -40,8 +26,9 @@ def detectable_difference(
 ) -> float:
     """Smallest gain in annualised Sharpe ratio that a test at `level` finds with probability `power`.
 
-    The gain d solves d = (z(1 - level / sides) + z(power)) * sharpe_difference_error(sharpe + d, sharpe, ...), a
-    quadratic equation. Chance findings on the other side, which a two-sided test also has, are left out.
+    The gain d solves d = (z(1 - level / sides) + z(power)) * error(sharpe + d, sharpe), the square root of the
+    variance above: a quadratic equation. Chance findings on the other side, which a two-sided test also has, are left
+    out.
 
     Parameters
     ----------

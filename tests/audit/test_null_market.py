@@ -15,7 +15,7 @@ from finflow.data.market import Fold, Market, Window
 from finflow.data.sources import load_prices
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.audit.lookahead import Subject
-from finflow.evaluation.audit.null_market import gross_active_t, null_prices
+from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import Plan, Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.oracle import tilt
@@ -24,6 +24,7 @@ from finflow.evaluation.verdict import judge
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import load_trained
+from tests.shapes import gross_active_t
 
 from .conftest import TINY, subject_of, write_prices
 from .test_mutants import same_bar_return

@@ -14,7 +14,7 @@ from finflow.data.scaling import FeatureScaling
 from finflow.data.sources import load_prices
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
-from finflow.evaluation.audit.null_market import gross_active_t, null_prices
+from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
 from finflow.evaluation.linear_tilt import HORIZON, PENALTY, LinearTilt, fit_linear_tilt, regress
@@ -25,6 +25,7 @@ from finflow.evaluation.task import Bootstrap, Task
 from finflow.evaluation.verdict import judge
 from finflow.schema.env import Env
 from finflow.seeding import numpy_stream
+from tests.shapes import gross_active_t
 
 COSTS = Accounting(0.0015)
 FOLD = Fold("auto", Window(10, 400), Window(420, 560), Window(580, 700))

@@ -3,10 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.calendar import TRADING_YEAR
 from finflow.data.market import Market, Window
 from finflow.data.prices import Prices
-from finflow.evaluation.result import Track
 
 
 def null_prices(market: Market, train: Window, days: int, rng: np.random.Generator) -> Prices:
@@ -34,13 +32,3 @@ def null_prices(market: Market, train: Window, days: int, rng: np.random.Generat
     dates = np.busday_offset(market.dates[0], np.arange(days), roll="forward").astype("datetime64[D]")
     tickers = tuple(market.assets[column] for column in np.flatnonzero(whole))
     return Prices(dates, tickers, close)
-
-
-def gross_active_t(track: Track, other: Track) -> float:
-    """Gross active information ratio over its standard error, mean / (std / sqrt(R)) of [R] active days.
-
-    The annualised ratio has the standard error sqrt(252 / R) where it is 0.
-    """
-    active = track.gross - other.gross
-    ratio = float(active.mean() / active.std(ddof=1)) * TRADING_YEAR**0.5
-    return ratio / (TRADING_YEAR / len(active)) ** 0.5
