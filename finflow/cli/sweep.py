@@ -7,7 +7,6 @@ only the jobs that are not finished are launched. Each runs in a process of its 
 import contextlib
 import itertools
 import math
-import os
 import shutil
 import sys
 import threading
@@ -18,7 +17,8 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-import hydra
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from finflow.artifacts.commands import command_for, command_line, override, program_of, typable
@@ -238,13 +238,14 @@ def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[st
         with contextlib.suppress(JobError):  # its status says so; raised, Hydra would print its own word about it
             run_job(Path(place), cfg.job, program)
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
     jobs = ",".join(f"'{name}'" for name in names)
     kept = [text for text in overrides if text.startswith(("hydra.searchpath=", *_LAUNCHER)) or "hydra" not in text[:6]]
     own = [f"+job={jobs}", "hydra.sweeper.params=null", override("hydra.sweep.dir", path), "hydra.sweep.subdir=."]
-    sys.argv[1:] = ["--multirun", *kept, *own]
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=stage)(job)()
+        with initialize_config_dir(str(CONF_DIR), job_name=stage, version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            hydra.multirun(config_name=stage, task_function=job, overrides=[*kept, *own])
     except Exception as error:
         if isinstance(error, FinFlowError) or not any(text.startswith("hydra/launcher=") for text in overrides):
             raise
