@@ -61,7 +61,7 @@ def joined(view: View, drifted: Tensor, drawdown: Tensor) -> State:
     return State(view.row, assets, market, drifted, drawdown, view.tradable, view.decide, view.priors)
 
 
-class Outcome(NamedTuple):
+class StepOutcome(NamedTuple):
     """Result of an action: executed [B, n], reward [B], next drifted [B, n], next drawdown [B], ruined [B]; float64."""
 
     executed: Tensor
@@ -158,7 +158,7 @@ class World:
         passed = (target - target.detach()) * state.decide[:, None]
         return self.execute(target, state).float() + passed
 
-    def live(self, target: Tensor, state: State, *, all_open: bool = False) -> Outcome:
+    def live(self, target: Tensor, state: State, *, all_open: bool = False) -> StepOutcome:
         """Decide `target` [B, n] and book the day, with the exact gradient of both wherever they have one.
 
         A per-name cap, minimum cash and a turnover cap are piecewise linear: their gradient is exact. A trade within
@@ -172,11 +172,11 @@ class World:
         status, decide = (None, None) if all_open else (self.status[state.row], state.decide)
         return self.outcome(execute(target.double(), state.drifted, status, decide, self.accounting), state)
 
-    def outcome(self, executed: Tensor, state: State) -> Outcome:
+    def outcome(self, executed: Tensor, state: State) -> StepOutcome:
         """Book executed weights [B, n] from `state` over the day that follows."""
         following = state.row + 1
         booked = book(executed, state.drifted, self.returns[following], self.accounting.cost_rate)
         earned = booked.net, booked.turnover, self.log_benchmark[following], state.drawdown
         terms, drawdown = self.reward.components(*earned)
         reward = terms["active"] + terms["risk"] + terms["tail"] + terms["turnover"] + terms["drawdown"]
-        return Outcome(executed, reward, booked.drifted, drawdown, booked.net <= RUIN - 1.0)
+        return StepOutcome(executed, reward, booked.drifted, drawdown, booked.net <= RUIN - 1.0)

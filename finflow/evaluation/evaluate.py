@@ -22,7 +22,7 @@ from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Metrics, Track, Verdict
 from finflow.evaluation.robustness import lag_flags, scrutinise
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task
-from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track, volatility_scale
+from finflow.evaluation.verdict import benchmark_verdict, scaled_track, verdict_of, volatility_scale
 from finflow.schema import OnlineSelection
 
 COLLAPSED = 0.005  # yearly tracking error below which a policy counts as a copy
@@ -56,7 +56,7 @@ def evaluate_policy(
     track = policy if isinstance(policy, Track) else task.track(window, policy.act)
     baselines = baseline_tracks(market, window, accounting)
     opponents = {name: baselines[name] for name in dict.fromkeys((equal_weight_name(market.rebalance), MONTHLY))}
-    verdict = judge(track, opponents, bootstrap)
+    verdict = verdict_of(track, opponents, bootstrap)
     linear = fit_linear_tilt(task, candidate.scaling)
     baselines[LINEAR] = task.track(window, linear.strategy(market), LINEAR)
     if own_benchmark:
@@ -106,7 +106,9 @@ def _scaled_verdict(
     if isinstance(policy, Track) or not candidate.scalable:
         return None
     scale = volatility_scale(task.track(train, policy.act), equal_weight_track(market, train, accounting))
-    return judge(scaled_track(track, market, task.fold.test, accounting.cost_rate, scale), opponents, bootstrap, scale)
+    return verdict_of(
+        scaled_track(track, market, task.fold.test, accounting.cost_rate, scale), opponents, bootstrap, scale
+    )
 
 
 def _not_simultaneous(task: Task) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from finflow.data.calendar import TRADING_YEAR
 from finflow.envs.reward import RUIN
 
 Floats = NDArray[np.float64]
-Outcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]
+VerdictOutcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Verdict:
     scale : factor on the policy's risky weights, 1 for the policy as it is.
     """
 
-    outcome: Outcome
+    outcome: VerdictOutcome
     difference: float
     low: float
     high: float

@@ -18,7 +18,7 @@ from finflow.evaluation.result import Evaluation, Scrutiny, Track
 from finflow.evaluation.robustness import compare, detectable, over_cash, own, spa
 from finflow.evaluation.stress import stress_table
 from finflow.evaluation.task import POLICY, Bootstrap, Task
-from finflow.evaluation.verdict import benchmark_verdict, judge, scaled_track
+from finflow.evaluation.verdict import benchmark_verdict, scaled_track, verdict_of
 
 BEST = "best baseline of each fold's validation"
 
@@ -52,7 +52,7 @@ def stitch(parts: Sequence[Part], bootstrap: Bootstrap) -> Evaluation:
     names = [name for name in evaluations[0].baselines if all(name in e.baselines for e in evaluations)]
     baselines = {name: join([e.baselines[name] for e in evaluations]) for name in names}
     opponents = {name: baselines[name] for name in names if name.startswith("1/N")}
-    verdict = judge(policy, opponents, bootstrap)
+    verdict = verdict_of(policy, opponents, bootstrap)
     scaled = join([_scaled(part) for part in parts])
     scale = float(np.mean([_scale(part) for part in parts]))
     regime = np.concatenate([e.regime for e in evaluations])
@@ -60,7 +60,7 @@ def stitch(parts: Sequence[Part], bootstrap: Bootstrap) -> Evaluation:
     tables, days = by_regime(regime, tracks)
     return Evaluation(
         verdict=verdict,
-        scaled_verdict=judge(scaled, opponents, bootstrap, scale),
+        scaled_verdict=verdict_of(scaled, opponents, bootstrap, scale),
         policy=policy,
         baselines=baselines,
         metrics={name: track_metrics(t) for name, t in tracks.items()},

@@ -10,7 +10,7 @@ from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.evaluation.benchmark import BENCHMARK
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
-from finflow.evaluation.result import Outcome, Track, Verdict
+from finflow.evaluation.result import Track, Verdict, VerdictOutcome
 from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.evaluation.task import Bootstrap
 
@@ -23,7 +23,7 @@ def strongest(opponents: Mapping[str, Track]) -> str:
     return max(opponents, key=lambda name: _or_lowest(sharpe_ratio(opponents[name].net, opponents[name].year)))
 
 
-def judge(policy: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap, scale: float = 1.0) -> Verdict:
+def verdict_of(policy: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap, scale: float = 1.0) -> Verdict:
     """Compare a policy with whichever opponent has the higher Sharpe ratio over the same days.
 
     BEATS only where the lower bound of the studentised 95 % interval of the Sharpe difference is above 0,
@@ -44,7 +44,7 @@ def judge(policy: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap, s
         rng=bootstrap.rng(VERDICT),
         year=policy.year,
     )
-    outcome: Outcome = "INDISTINGUISHABLE FROM"
+    outcome: VerdictOutcome = "INDISTINGUISHABLE FROM"
     if result.low > 0:
         outcome = "BEATS"
     elif result.high < 0:
@@ -64,7 +64,7 @@ def judge(policy: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap, s
 
 def benchmark_verdict(policy: Track, baselines: Mapping[str, Track], bootstrap: Bootstrap) -> Verdict | None:
     """The verdict against the user's own benchmark; None where it is not among the baselines."""
-    return judge(policy, {BENCHMARK: baselines[BENCHMARK]}, bootstrap) if BENCHMARK in baselines else None
+    return verdict_of(policy, {BENCHMARK: baselines[BENCHMARK]}, bootstrap) if BENCHMARK in baselines else None
 
 
 def volatility_scale(policy_train: Track, benchmark_train: Track) -> float:

@@ -22,10 +22,10 @@ from finflow.explanations.counterfactual import Flip, Search, leader_margin, lea
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.gradients import Attribution, Target, integrated_gradients
 from finflow.explanations.holding import Holding, holding
-from finflow.explanations.novelty import Familiarity, TrainDays
+from finflow.explanations.novelty import Novelty, TrainDays
 from finflow.explanations.tail import Tail, tail
 from finflow.explanations.trade import TradeParts, trade_parts
-from finflow.explanations.value_distribution import Outlook, outlook
+from finflow.explanations.value_distribution import ValueDistribution, value_distribution
 from finflow.seeding import numpy_stream
 
 REASONS = 8
@@ -91,7 +91,7 @@ class RegimeReading:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DecisionOutcome:
     """Returns after the decision, unknown when it was taken.
 
     net, benchmark : of the next day. days : trading days that `later` covers. next, later [n] : returns of each name
@@ -130,13 +130,13 @@ class Card:
     why_aim: Reasons
     flips: tuple[Flip, ...]
     leaders: dict[str, str]
-    outlook: Outlook
+    value_distribution: ValueDistribution
     calibration: Calibration | None
     calibration_window: str
     tail: Tail
-    familiarity: Familiarity
+    novelty: Novelty
     alternatives: tuple[Alternative, ...]
-    outcome: Outcome | None
+    outcome: DecisionOutcome | None
     holding: Holding | None
 
     @property
@@ -185,7 +185,7 @@ class Explainer:
 
     @cached_property
     def train_days(self) -> TrainDays:
-        """Points that familiarity is measured against."""
+        """Points that novelty is measured against."""
         return TrainDays(self.scene.subject)
 
     def largest(self, count: int, places: range | None = None) -> list[int]:
@@ -241,11 +241,11 @@ class Explainer:
             ),
             flips=tuple(flips),
             leaders=leaders_by_regime(subject, state),
-            outlook=outlook(scene, place),
+            value_distribution=value_distribution(scene, place),
             calibration=self.calibration,
             calibration_window=self.judge[0],
             tail=tailed,
-            familiarity=self.train_days.judge(row),
+            novelty=self.train_days.novelty(row),
             alternatives=(others := alternatives(scene, place)),
             outcome=outcome(scene, place, others),
             holding=None if ticker is None else holding(scene, place, focus),
@@ -302,7 +302,7 @@ def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -
     )
 
 
-def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> Outcome | None:
+def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> DecisionOutcome | None:
     """What the days after a decision brought, as far as the window goes; None where none is known yet."""
     market, row = scene.subject.market, int(scene.rows[place])
     days = min(market.calendar.rows(HORIZON), scene.known - 1 - row)
@@ -310,7 +310,7 @@ def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -
         return None
     following = market.returns[row + 1 : row + 1 + days]
     later: Floats = np.prod(1.0 + following, axis=0) - 1.0
-    return Outcome(
+    return DecisionOutcome(
         date=str(scene.track.dates[place]),
         net=float(scene.track.net[place]),
         benchmark=float(market.benchmark[row + 1]),

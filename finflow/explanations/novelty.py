@@ -18,7 +18,7 @@ EVERY = 5
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class Novelty:
     """Distance of one day from the train days.
 
     distance : mean distance to the ten nearest train days, in standard deviations along the principal axes of train.
@@ -55,14 +55,14 @@ class TrainDays:
         self._rows, self._known = rows, self._whitened(points)
         self._usual = np.sort(_nearest(self._far(self._known[::EVERY], rows[::EVERY])))
 
-    def judge(self, row: int) -> Familiarity:
+    def novelty(self, row: int) -> Novelty:
         """Place one decision row among the train days."""
         point = self._points(np.array([row]))
         far = self._far(self._whitened(point), np.array([row]))
         mean = float(_nearest(far)[0])
         standard = ((point - self._mean) / self._std)[0]
         order = np.argsort(-np.abs(standard), kind="stable")[:3]
-        return Familiarity(
+        return Novelty(
             distance=mean,
             percentile=100.0 * float(np.searchsorted(self._usual, mean)) / len(self._usual),
             nearest=tuple(str(self._dates[self._rows[place]]) for place in self._spaced(far[0])),

@@ -15,7 +15,7 @@ LEVELS = (0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ValueDistribution:
     """The twin with the lower mean, for the executed weights.
 
     mean, quantiles : in units of the reward; `scale` (c) such units are an active log return of 1.
@@ -42,10 +42,10 @@ def many_atoms(subject: Subject, state: State, weights: Floats) -> Floats:
     return np.mean([atoms.sort(-1).values.double().cpu().numpy() for atoms in found], axis=0)
 
 
-def outlook(scene: DecisionTrace, place: int) -> Outlook:
-    """Outlook of one decision of a scene."""
+def value_distribution(scene: DecisionTrace, place: int) -> ValueDistribution:
+    """That of one decision of a scene."""
     atoms = critic_atoms(scene.subject, scene.state_at(place), scene.track.weights[place : place + 1])[0]
     levels = np.quantile(atoms, LEVELS, method="hazen")  # atom j stands at (j - 1/2) / N_q, as it was trained
     named = {f"{100 * level:g} %": float(value) for level, value in zip(LEVELS, levels, strict=True)}
     reward = scene.subject.world.reward
-    return Outlook(float(atoms.mean()), named, tuple(atoms.tolist()), reward.scale, scene.subject.gamma)
+    return ValueDistribution(float(atoms.mean()), named, tuple(atoms.tolist()), reward.scale, scene.subject.gamma)

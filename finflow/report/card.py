@@ -18,11 +18,11 @@ from finflow.report.card_tables import (
 from finflow.report.card_words import (
     basis,
     expects,
-    familiar,
     flip_says,
     headline,
     holding_says,
     leaders_say,
+    novelty,
     percent,
     plain_name,
 )
@@ -69,7 +69,7 @@ class Gauge:
 
 
 @dataclass(frozen=True)
-class OutlookView:
+class ValueView:
     """The critic's distribution on one axis, in % of it: atoms, zero, and the named quantiles with their text."""
 
     atoms: tuple[float, ...]
@@ -94,9 +94,9 @@ class CardView:
     flips: tuple[tuple[str, tuple[str, ...]], ...]
     leaders: str
     expects: tuple[str, ...]
-    outlook: OutlookView
+    value_distribution: ValueView
     transform: tuple[float, ...]
-    familiar: tuple[str, ...]
+    novelty: tuple[str, ...]
     tables: dict[str, Table]
 
 
@@ -150,7 +150,7 @@ def card_view(card: Card) -> CardView:
             ("Trading rate", percent(card.rate), "first purchase" if card.entered else "of the way to the aim"),
             ("Leading expert", card.leader, f"{percent(card.gate[card.leader], 0)} of the gate"),
             ("Regime", card.regime.label, "known at the close"),
-            ("Unusual day", f"{card.familiarity.percentile:.0f}", "percentile of train days"),
+            ("Unusual day", f"{card.novelty.percentile:.0f}", "percentile of train days"),
         ),
         gate=share_bars(card.gate),
         gauges=regime_gauges(card),
@@ -158,9 +158,9 @@ def card_view(card: Card) -> CardView:
         flips=tuple((flip.question, flip_says(flip)) for flip in card.flips),
         leaders=leaders_say(card),
         expects=expects(card),
-        outlook=_outlook(card),
+        value_distribution=_value_view(card),
         transform=() if card.calibration is None else tuple(100 * share for share in card.calibration.histogram),
-        familiar=familiar(card),
+        novelty=novelty(card),
         tables={
             "trades": trade_table(card),
             "tail": tail_table(card),
@@ -233,8 +233,8 @@ def _standing(one: Reason) -> str:
     return "" if one.value is None else f"at {one.value:+.1f} σ"
 
 
-def _outlook(card: Card) -> OutlookView:
-    found = card.outlook
+def _value_view(card: Card) -> ValueView:
+    found = card.value_distribution
     low, high = min(0.0, *found.atoms), max(0.0, *found.atoms)
     edge = 0.04 * (high - low) or 1.0
 
@@ -242,7 +242,7 @@ def _outlook(card: Card) -> OutlookView:
         return 100 * (value - low + edge) / (high - low + 2 * edge)
 
     named = tuple((place(value), f"{name} {value:+.1f}") for name, value in found.quantiles.items())
-    return OutlookView(tuple(place(atom) for atom in found.atoms), place(0.0), named)
+    return ValueView(tuple(place(atom) for atom in found.atoms), place(0.0), named)
 
 
 def _provenance(card: Card) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from finflow.explanations.card import Card, Line, Outcome
+from finflow.explanations.card import Card, DecisionOutcome, Line
 from finflow.explanations.holding import Holding
 from finflow.report.tables import Cell, Column, Row, Table, number, signed
 
@@ -135,7 +135,7 @@ def alternatives_table(card: Card) -> Table:
     return Table(f"card-{card.date}-alternatives", columns, tuple(rows))
 
 
-def outcome_table(card: Card, outcome: Outcome) -> Table:
+def outcome_table(card: Card, outcome: DecisionOutcome) -> Table:
     """Returns of what was done and of what else could have been, left alone."""
     rows = [
         Row((Cell(name), signed(one, 2, 100), signed(later, 2, 100)), "policy" if i == 0 else "")
@@ -149,7 +149,7 @@ def outcome_table(card: Card, outcome: Outcome) -> Table:
     return Table(f"card-{card.date}-outcome", columns, tuple(rows))
 
 
-def outcome_names_table(card: Card, outcome: Outcome) -> Table:
+def outcome_names_table(card: Card, outcome: DecisionOutcome) -> Table:
     """Returns of the names that were traded most."""
     places = sorted(range(len(card.lines) - 1), key=lambda i: -abs(card.lines[i].trade))[:8]
     rows = [

@@ -95,7 +95,7 @@ def leaders_say(card: Card) -> str:
 
 def expects(card: Card) -> tuple[str, ...]:
     """The critic's forecast, and how well its forecasts held over a window."""
-    found, calibration = card.outlook, card.calibration
+    found, calibration = card.value_distribution, card.calibration
     low, middle, high = found.quantiles.values()
     says = [
         f"Discounted active reward (γ {found.gamma:g}, about {1 / (1 - found.gamma):.0f} {card.unit}s): "
@@ -115,9 +115,9 @@ def expects(card: Card) -> tuple[str, ...]:
     return (*says, f"{judged}. Mean surprise {calibration.bias:+.2f} {interval}{sign}.")
 
 
-def familiar(card: Card) -> tuple[str, ...]:
+def novelty(card: Card) -> tuple[str, ...]:
     """Distance of the day from the train days."""
-    found = card.familiarity
+    found = card.novelty
     odd = ", ".join(f"{plain_name(name)} {value:+.1f} σ" for name, value in found.unusual)
     like = ", ".join(found.nearest)
     rank = f"Distance to the nearest train days: larger than for {found.percentile:.0f} % of the train days."

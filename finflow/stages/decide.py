@@ -123,9 +123,9 @@ def _portfolio(config: Config) -> str:
 
 def _expected(card: Card) -> dict[str, float]:
     """What the critic expected of a decision, as active log returns, see `Realised`."""
-    advantage = {one.name: -one.advantage / card.outlook.scale for one in card.alternatives}
+    advantage = {one.name: -one.advantage / card.value_distribution.scale for one in card.alternatives}
     return {
-        "discounted active return": card.outlook.mean / card.outlook.scale,
+        "discounted active return": card.value_distribution.mean / card.value_distribution.scale,
         "beyond 1/N": advantage[EQUAL],
         "beyond holding": advantage[HOLD],
     }

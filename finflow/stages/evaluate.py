@@ -20,13 +20,13 @@ from finflow.evaluation.test_window_log import verify_openings
 from finflow.io.files import atomic_json
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
-from finflow.stages.explaining import explain_judged
-from finflow.stages.judged_before import JUDGEMENT, judged_before, judgement_of, keep
-from finflow.stages.judging import Judged, judge_runs
+from finflow.stages.evaluated_runs import EvaluatedRuns, evaluate_runs
+from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run import METRICS
 from finflow.stages.run_groups import confidence_lines, groups_of, labels, load_runs, named
+from finflow.stages.stored_result import JUDGEMENT, judgement_of, keep, stored_result
 from finflow.tracking.console import warn
 
 
@@ -62,17 +62,17 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     own = named_after(config, first)
     folder = made_folder(own, run_dir)
     with stopwatch.phase("evaluate"):
-        before = judged_before(config, runs, kind)
-        judged = judge_runs(config, runs, kind, stopwatch.started) if before is None else before[0]
-    evaluation = judged.evaluation
+        before = stored_result(config, runs, kind)
+        evaluated = evaluate_runs(config, runs, kind, stopwatch.started) if before is None else before[0]
+    evaluation = evaluated.evaluation
     with stopwatch.phase("explain"):
-        tracks = [part.evaluation.policy for part in judged.parts]
-        overview = explain_judged(runs, kind, tracks, labels(runs, kind), sectors)
+        tracks = [part.evaluation.policy for part in evaluated.parts]
+        overview = explain_windows(runs, kind, tracks, labels(runs, kind), sectors)
     for line in evaluation.warnings:
         warn(line)
     with stopwatch.phase("report"):
-        keep(folder, judged)
-        _write_tables(folder, judged)
+        keep(folder, evaluated)
+        _write_tables(folder, evaluated)
         atomic_json(folder / "explanations.json", overview.to_dict())
     traded = runs if kind != "comparison" else groups_of(runs, kind)[0].runs
     following = command_for("decide", first.config, {"run": named([run.folder for run in traded])})
@@ -90,20 +90,20 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         },
         "new_days": first.past.new_days,
         "window_opened": evaluation.window_opened,
-        HEAD: judged.head,
+        HEAD: evaluated.head,
     }
     record = record_of(own, first, stopwatch, facts)
     said = confidence_lines(runs, kind)
     report = folder / "report.html"
     with stopwatch.phase("report"):
-        write_report(report, evaluation, _run_facts(first, record, following, said), judged.study, overview)
-    study = None if judged.study is None else plain(asdict(judged.study))
+        write_report(report, evaluation, _run_facts(first, record, following, said), evaluated.study, overview)
+    study = None if evaluated.study is None else plain(asdict(evaluated.study))
     summary = {"kind": kind, **figures(evaluation), "study": study, "confidence": said}
     finish_run(folder, own, record, stopwatch, summary)
     folders = tuple(run.folder for run in runs)
     source = None if before is None else before[1]
     return EvaluateResult(
-        folder, report, evaluation, judged.study, folders, said, first.past.new_days, following, rendered_from=source
+        folder, report, evaluation, evaluated.study, folders, said, first.past.new_days, following, rendered_from=source
     )
 
 
@@ -115,19 +115,19 @@ def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
         return read_sectors(Path(config.sectors), runs[0].prepared.market.assets[:-1])
 
 
-def _write_tables(folder: Path, judged: Judged) -> None:
+def _write_tables(folder: Path, evaluated: EvaluatedRuns) -> None:
     """All tables of one window; a walk-forward has each fold's own in a folder of its name."""
-    if len(judged.parts) == 1:
-        part = judged.parts[0]
-        write_evaluation(folder, judged.evaluation, part.task)
+    if len(evaluated.parts) == 1:
+        part = evaluated.parts[0]
+        write_evaluation(folder, evaluated.evaluation, part.task)
         return
-    for part in judged.parts:
+    for part in evaluated.parts:
         place = folder / f"fold-{part.task.fold.name}"
         place.mkdir(exist_ok=True)
         write_evaluation(place, part.evaluation, part.task)
-    write_returns(folder / "returns.csv", judged.evaluation)
-    write_weights(folder / "weights.csv", judged.evaluation.policy, judged.evaluation.assets)
-    atomic_json(folder / "metrics.json", figures(judged.evaluation))
+    write_returns(folder / "returns.csv", evaluated.evaluation)
+    write_weights(folder / "weights.csv", evaluated.evaluation.policy, evaluated.evaluation.assets)
+    atomic_json(folder / "metrics.json", figures(evaluated.evaluation))
 
 
 def _run_facts(trained: Trained, record: dict[str, Any], following: str, said: Mapping[str, str]) -> RunFacts:

@@ -73,11 +73,11 @@ def window_track(group: Group, name: str) -> Track | None:
 def explainer_of(group: Group, name: str, track: Track, gauges: Gauges) -> Explainer:
     """Explains decisions of one window as `track` holds them."""
     scene = make_scene(subject_of(group), getattr(group.prepared.fold, name), track)
-    judge = None if name == "test" else judge_of(group, name, scene)
+    judge = None if name == "test" else critic_window(group, name, scene)
     return Explainer(scene, name, gauges, provenance_of(group), group.first.config.seed, judge)
 
 
-def judge_of(group: Group, name: str, scene: DecisionTrace) -> tuple[str, DecisionTrace]:
+def critic_window(group: Group, name: str, scene: DecisionTrace) -> tuple[str, DecisionTrace]:
     """Window that judges the critic for cards of window `name`, whose trace is `scene`, and its trace.
 
     The test window where an evaluation has opened it on the same data, else validation.
@@ -93,7 +93,7 @@ def judge_of(group: Group, name: str, scene: DecisionTrace) -> tuple[str, Decisi
     return "validation", make_scene(subject_of(group), group.prepared.fold.validation, track)
 
 
-def explain_judged(
+def explain_windows(
     runs: Sequence[Trained],
     kind: Kind,
     tracks: Sequence[Track],

@@ -28,7 +28,7 @@ from finflow.io.flatten import flatten
 from finflow.io.hashing import sha256_of
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import READS, Config
-from finflow.stages.judging import caveats
+from finflow.stages.evaluated_runs import caveats
 from finflow.stages.results import EvaluateResult
 from finflow.tracking.console import warn
 

@@ -14,7 +14,7 @@ from finflow.evaluation.stored_track import POLICY
 from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, make_scene, trace_of
 from finflow.io.hash_chain import HashChain
-from finflow.stages.explaining import gauges_of, judge_of, provenance_of, subject_of
+from finflow.stages.explaining import critic_window, gauges_of, provenance_of, subject_of
 from finflow.stages.run_groups import Group
 
 LIVE = "live"
@@ -67,7 +67,7 @@ def live_explainer(group: Group, trace: DecisionTrace, portfolio: str) -> Explai
     portfolio : whose holdings they start from, for the card.
     """
     facts = provenance_of(group) | {"portfolio": portfolio}
-    judge = judge_of(group, LIVE, trace)
+    judge = critic_window(group, LIVE, trace)
     return Explainer(trace, LIVE, gauges_of(group.first), facts, group.first.config.seed, judge)
 
 

@@ -15,7 +15,7 @@ from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import Role
 from finflow.sweeps.folder import SweepFolder
 from finflow.tracking.jsonl import METRICS
-from finflow.tracking.sink import Outcome, Start
+from finflow.tracking.sink import RunOutcome, Start
 from finflow.tracking.tracker import CompositeTracker
 
 _UNTOLD = {Role.OUTPUT, Role.TRACKING}  # they shape no result
@@ -58,7 +58,7 @@ def _weights(network: nn.Module) -> dict[str, NDArray[np.float64]]:
     return {part: np.concatenate(weights) for part, weights in found.items()}
 
 
-def outcome_of(folder: Path, stage: str, summary: Mapping[str, Any]) -> Outcome:
+def outcome_of(folder: Path, stage: str, summary: Mapping[str, Any]) -> RunOutcome:
     """How a training run ended: its summary, its weights, and the curves of the report."""
 
     def figures() -> dict[str, Any]:
@@ -68,4 +68,4 @@ def outcome_of(folder: Path, stage: str, summary: Mapping[str, Any]) -> Outcome:
         rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
         return {f"curves/{chart.key}": chart.figure for chart in curves(rows, step, wanted, stage)}
 
-    return Outcome(summary, {"weights": folder / WEIGHTS}, figures=figures)
+    return RunOutcome(summary, {"weights": folder / WEIGHTS}, figures=figures)

@@ -54,7 +54,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """Results of a finished run.
 
     Attributes
@@ -89,7 +89,7 @@ class Sink:
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Take a warning."""
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: RunOutcome) -> None:
         """Take the results of a run that succeeded; called last before `close`."""
 
     def close(self, *, failed: bool) -> None:

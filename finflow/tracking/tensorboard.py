@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.tracking.charts import SECTIONS, VALIDATION, tag, title
-from finflow.tracking.sink import Outcome, Sink, Start
+from finflow.tracking.sink import RunOutcome, Sink, Start
 
 
 class TensorBoardSink(Sink):
@@ -59,7 +59,7 @@ class TensorBoardSink(Sink):
         """Add the message as text."""
         self._writer.add_text(f"{step_name}/alert", message, step)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: RunOutcome) -> None:
         """Add the row of hyperparameters: what was varied, and the figures of the kept weights as `result/...`."""
         kept = outcome.summary.get("selected") or outcome.summary.get("metrics") or {}
         figures = {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from finflow.schema.tracking import Tracking
 from finflow.tracking.background_sink import Aside, Report
 from finflow.tracking.jsonl import JsonlTracker, Position, number
-from finflow.tracking.sink import Outcome, Row, Sink, Start, Tracker
+from finflow.tracking.sink import Row, RunOutcome, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
 from finflow.tracking.wandb_sink import WandbSink
 
@@ -74,7 +74,7 @@ class CompositeTracker:
         """End of the primary tracker's files."""
         return self._truth.position()
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: RunOutcome) -> None:
         """Pass the results to every sink."""
         self._tell(lambda sink: sink.finish(outcome))
 

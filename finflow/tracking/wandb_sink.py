@@ -16,7 +16,7 @@ from finflow.schema.tracking import Wandb
 from finflow.tracking import wandb_client
 from finflow.tracking.console import warn
 from finflow.tracking.jsonl import ALERTS, METRICS
-from finflow.tracking.sink import Outcome, Sink, Start
+from finflow.tracking.sink import RunOutcome, Sink, Start
 
 IDENTITY = "wandb.json"
 """File in the run folder with the run's id, project and entity on W&B; a resumed run keeps its id."""
@@ -117,7 +117,7 @@ class WandbSink(Sink):
         # Without a wait the client drops alerts of the same title for a minute.
         self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=NO_WAIT)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: RunOutcome) -> None:
         """Add summary, tables, figures and files; the tables of validations and of alerts are read from the truth."""
         wandb = self._wandb
         tables = {**outcome.tables, **_own_tables(self._run_dir)}

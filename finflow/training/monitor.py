@@ -163,7 +163,7 @@ class Monitor:
         if self.acts:
             self.measures.keep("the hand-over")
 
-    def judge(self, validate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
+    def validate(self, evaluate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
         """Validation figures after `step`, all weights being finite; what they show is reported.
 
         Raises
@@ -172,7 +172,7 @@ class Monitor:
             Naming the first weight that is not finite, unless the monitor acts; and where acting has not helped.
         """
         self.check()
-        score = self._validated(validate, step)
+        score = self._validated(evaluate, step)
         if self.config.mode == "off":
             return score
         self._report(after_validation(score, self._handover, self.config))
@@ -183,11 +183,11 @@ class Monitor:
         self._clean = True
         return score
 
-    def _validated(self, validate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
-        """Result of `validate`; finite weights may be so large that the policy's action is not finite."""
+    def _validated(self, evaluate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
+        """Result of `evaluate`; finite weights may be so large that the policy's action is not finite."""
         while True:
             try:
-                return dict(validate(step))
+                return dict(evaluate(step))
             except DataError:
                 if self.read():
                     self._diverged(self._updates, "the policy's action")

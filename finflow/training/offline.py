@@ -78,7 +78,7 @@ def train_offline(
                 state.row = {"updates": state.updates, **state.averages.means(f"epoch {epoch}")}
                 state.averages = Averages()
                 if epoch % plan.evaluate_every == 0 or epoch == plan.epochs:
-                    state.row |= monitor.judge(session.evaluate, epoch)
+                    state.row |= monitor.validate(session.evaluate, epoch)
                 session.tracker.log("epoch", epoch, state.row)
                 advance(0, **{name: state.row.get(name) for name in ("v_loss", "q_loss", "policy_loss")})
             session.pause()

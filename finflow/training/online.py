@@ -190,7 +190,7 @@ def train_online(
                 own = {"reward": float(slots.reward[slot]), "updates": state.updates}
                 state.row = {**figures, **own, **state.means}
                 if state.finished % plan.evaluate_every == 0 or state.finished == plan.episodes:
-                    state.row |= monitor.judge(session.evaluate, state.finished)
+                    state.row |= monitor.validate(session.evaluate, state.finished)
                 session.tracker.log("episode", state.finished, state.row)
                 advance(1, **{name: state.row[name] for name in ("sharpe", "critic_loss", "actor_loss")})
                 _next_episode(simulator, slots, plan, int(slot))

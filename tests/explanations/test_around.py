@@ -12,7 +12,7 @@ from finflow.explanations.alternatives import alternatives, held_return
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.explanations.novelty import APART, TrainDays
 from finflow.explanations.tail import DAYS, tail
-from finflow.explanations.value_distribution import critic_atoms, outlook
+from finflow.explanations.value_distribution import critic_atoms, value_distribution
 from finflow.losses.quantile import lower_mean
 
 from .conftest import spread_places
@@ -45,20 +45,20 @@ def test_the_tail_knows_nothing_of_later_days(scene: DecisionTrace) -> None:
 def test_train_days_are_usual_and_an_odd_day_is_not(subject: Subject) -> None:
     days = TrainDays(subject)
     rows = list(subject.fold.train.decisions)[60:-1:9]
-    ranks = [days.judge(row).percentile for row in rows]
+    ranks = [days.novelty(row).percentile for row in rows]
     assert np.mean(ranks) == pytest.approx(50.0, abs=8.0)
     odd = subject.world.market.clone()
     odd[rows[5], 0] = 30.0
     strange = TrainDays(replace(subject, world=replace(subject.world, market=odd)))
     strange._mean, strange._std, strange._axes = days._mean, days._std, days._axes
-    found = strange.judge(rows[5])
+    found = strange.novelty(rows[5])
     assert found.percentile == 100.0
     assert found.unusual[0][0] == subject.spec.market_features[0]
 
 
 def test_nearest_days_are_apart_and_their_distance_is_a_distance(subject: Subject) -> None:
     days, row = TrainDays(subject), subject.fold.validation.start + 3
-    found = days.judge(row)
+    found = days.novelty(row)
     near = np.array([np.datetime64(day) for day in found.nearest])
     places = np.searchsorted(subject.market.dates, near)
     assert len(places) == 3
@@ -70,7 +70,7 @@ def test_nearest_days_are_apart_and_their_distance_is_a_distance(subject: Subjec
 
 def test_a_train_day_is_not_its_own_neighbour(subject: Subject) -> None:
     row = list(subject.fold.train.decisions)[200]
-    near = [np.datetime64(day) for day in TrainDays(subject).judge(row).nearest]
+    near = [np.datetime64(day) for day in TrainDays(subject).novelty(row).nearest]
     assert np.abs(np.searchsorted(subject.market.dates, near) - row).min() > APART
 
 
@@ -105,11 +105,11 @@ def test_held_returns_by_hand(scene: DecisionTrace) -> None:
     assert held_return(scene, PLACE, weights, 3) == pytest.approx(nav - 1.0, abs=1e-14)
 
 
-def test_the_outlook_is_that_of_the_lower_twin(scene: DecisionTrace) -> None:
-    found = outlook(scene, PLACE)
+def test_the_value_distribution_is_that_of_the_lower_twin(scene: DecisionTrace) -> None:
+    found = value_distribution(scene, PLACE)
     state, critic = scene.state_at(PLACE), scene.subject.critics[0]
     weights = state.drifted.new_tensor(scene.track.weights[PLACE][None, None]).float()
-    with torch.no_grad():  # as the outlook does: with gradients other kernels round otherwise
+    with torch.no_grad():  # as the forecast does: with gradients other kernels round otherwise
         twins = critic.atoms(critic.embed(state), weights)
     np.testing.assert_allclose(found.mean, float(twins.mean(-1).amin()), rtol=1e-5)
     np.testing.assert_allclose(found.atoms, np.sort(lower_mean(twins)[0, 0].numpy()), rtol=1e-6)

@@ -179,13 +179,13 @@ def test_a_held_day_is_not_shaded_as_if_it_were_traded(card: Card) -> None:
 
 
 def test_the_critic_is_drawn_where_its_numbers_are(card: Card) -> None:
-    view = card_view(card).outlook
-    atoms, places = np.array(card.outlook.atoms), np.array(view.atoms)
+    view = card_view(card).value_distribution
+    atoms, places = np.array(card.value_distribution.atoms), np.array(view.atoms)
     slope, start = np.polyfit(atoms, places, 1)
     np.testing.assert_allclose(places, start + slope * atoms, atol=1e-9)
     assert view.zero == pytest.approx(start)
     assert 0 < places.min() < places.max() < 100
-    for (place, text), (name, value) in zip(view.quantiles, card.outlook.quantiles.items(), strict=True):
+    for (place, text), (name, value) in zip(view.quantiles, card.value_distribution.quantiles.items(), strict=True):
         assert place == pytest.approx(start + slope * value)
         assert text == f"{name} {value:+.1f}"
     assert card.calibration is not None

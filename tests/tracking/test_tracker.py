@@ -15,7 +15,7 @@ from finflow.errors import StorageError
 from finflow.schema.tracking import Tracking
 from finflow.tracking import console
 from finflow.tracking.jsonl import JsonlTracker
-from finflow.tracking.sink import Outcome, Row, Sink, Start, Tracker
+from finflow.tracking.sink import Row, RunOutcome, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 
@@ -54,7 +54,7 @@ def tracking(*, tensorboard: bool = False) -> Tracking:
     return Tracking(tensorboard=tensorboard, wandb=None, close_timeout=30.0)
 
 
-def drive(tracker: Tracker, outcome: Outcome | None = None) -> None:
+def drive(tracker: Tracker, outcome: RunOutcome | None = None) -> None:
     generator = np.random.default_rng(0)
     for epoch in range(3):
         tracker.log("epoch", epoch, {"v_loss": float(generator.normal()), "sharpe": None})
@@ -198,7 +198,7 @@ def test_tensorboard_files_read_back(tmp_path: Path) -> None:
     sink = TensorBoardSink(tmp_path)
     settings = {"algo": {"name": "iql", "lr": 3e-4, "betas": [0.9, 1.0]}, "seed": 2}
     sink.begin(Start("pretrain", "iql", settings, {}, "sweep-1", {"algo.betas": "[0.9,1.0]", "algo.lr": "3e-4"}))
-    outcome = Outcome({"metrics": {"validation_sharpe": 0.5, "v_loss": 0.1, "validation_x": None}, "transitions": 3})
+    outcome = RunOutcome({"metrics": {"validation_sharpe": 0.5, "v_loss": 0.1, "validation_x": None}, "transitions": 3})
     drive(CompositeTracker(Spy(), {"tensorboard": lambda: sink}, 30.0), outcome)
     events = EventAccumulator(str(tmp_path)).Reload()
     tags = events.Tags()

@@ -16,7 +16,7 @@ import json, sys, threading
 from pathlib import Path
 import numpy as np
 from finflow.schema.tracking import Tracking, Wandb
-from finflow.tracking.sink import Outcome, Start
+from finflow.tracking.sink import RunOutcome, Start
 from finflow.tracking.tracker import make_tracker
 
 folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -47,7 +47,7 @@ def figures():
 
 
 tables = {"strategies": (["name", "sharpe"], [["policy", 0.5], ["1/N", None]])}
-tracker.finish(Outcome({"selected": {"x": 1.5}, "stage": "finetune"}, {"weights": folder / "weights.safetensors"},
+tracker.finish(RunOutcome({"selected": {"x": 1.5}, "stage": "finetune"}, {"weights": folder / "weights.safetensors"},
                        tables, figures))
 tracker.close()
 """

@@ -81,7 +81,7 @@ def test_off_is_off(make_bcell: MakeBCell, make_monitor: MakeMonitor, recorder: 
     assert all(_feed(monitor, 20, critic_loss=1e9, q_mean=1e9, entropy=-1e9, entropy_target=0.0))
     for episode in range(1, 40):
         monitor.ended(episode, -100.0)
-    score = monitor.judge(lambda _: {"validation_sharpe": -5.0}, 8)
+    score = monitor.validate(lambda _: {"validation_sharpe": -5.0}, 8)
     assert score == {"validation_sharpe": -5.0}
     assert recorder.alerts == []
     assert (monitor.lr_factor, monitor.cql_factor) == (1.0, 1.0)
@@ -111,7 +111,7 @@ def test_a_weight_that_is_not_finite_is_named_before_it_is_judged(
     with torch.no_grad():
         agent.networks.actor.rate[2].bias.fill_(float("inf"))
     with pytest.raises(DivergedError, match=r"actor\.rate\.2\.bias is not finite"):
-        make_monitor(agent).judge(lambda _: pytest.fail("judged"), 1)
+        make_monitor(agent).validate(lambda _: pytest.fail("judged"), 1)
 
 
 def test_no_environment_is_handed_a_nan(make_bcell: MakeBCell, make_monitor: MakeMonitor, batch: Batch) -> None:
@@ -200,7 +200,7 @@ def test_acting_goes_back_to_the_last_clean_state(
     monitor = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.cooldown=1")
     agent.update(batch, NOW)
     monitor.ended(8)
-    monitor.judge(lambda _: {"validation_sharpe": 1.0}, 8)
+    monitor.validate(lambda _: {"validation_sharpe": 1.0}, 8)
     good, optimiser = _weights(agent), copy.deepcopy(agent.critic_optimiser.state_dict()["state"])
     for count in (1, 2):
         for _ in range(3):
@@ -221,7 +221,7 @@ def test_a_state_in_trouble_is_not_kept(make_bcell: MakeBCell, make_monitor: Mak
     monitor.handed_over({"validation_sharpe": 1.0})
     agent.update(batch, NOW)
     _feed(monitor, 2, critic_loss=50.0)
-    monitor.judge(lambda _: {"validation_sharpe": 1.0}, 8)
+    monitor.validate(lambda _: {"validation_sharpe": 1.0}, 8)
     _feed(monitor, 1, critic_loss=float("nan"))
     assert _equal(_weights(agent), start)
 
@@ -233,7 +233,7 @@ def test_an_action_that_is_not_finite_is_a_divergence(make_bcell: MakeBCell, mak
         raise DataError("target weight is not finite")
 
     with pytest.raises(DivergedError, match="the policy's action"):
-        make_monitor(make_bcell(), *QUICK).judge(refused, 8)
+        make_monitor(make_bcell(), *QUICK).validate(refused, 8)
 
 
 def test_a_dip_is_undone(make_bcell: MakeBCell, make_monitor: MakeMonitor, batch: Batch, recorder: Any) -> None:
@@ -242,7 +242,7 @@ def test_a_dip_is_undone(make_bcell: MakeBCell, make_monitor: MakeMonitor, batch
     monitor = make_monitor(agent, *QUICK, "monitor=act")
     monitor.handed_over({"validation_sharpe": 1.0})
     agent.update(batch, NOW)
-    score = monitor.judge(lambda _: {"validation_sharpe": 0.5, "validation_active_information_ratio": -1.0}, 8)
+    score = monitor.validate(lambda _: {"validation_sharpe": 0.5, "validation_active_information_ratio": -1.0}, 8)
     assert _equal(_weights(agent), start)
     assert score["lr_factor"] == 0.5
     assert "below phase 1's 1 by more than monitor.dip=0.3: back to the hand-over" in recorder.alerts[-1]
@@ -345,7 +345,7 @@ def test_every_key_is_read(make_bcell: MakeBCell, recorder: Any, monkeypatch: py
     _feed(monitor, 8, critic_loss=50.0, entropy=-9.0, entropy_target=-9.0, effective_assets=2.0)
     _feed(monitor, 8, q_mean=500.0, entropy=-9.0, entropy_target=-9.0)
     monitor.ended(1, 0.5)
-    monitor.judge(
+    monitor.validate(
         lambda _: {"validation_sharpe": 1.0, "validation_turnover": 2.0, "validation_effective_assets": 9.0}, 8
     )
     assert {f"{cls.__name__}.{name}" for cls in (Act, MonitorConfig) for name in cls.model_fields} == read

@@ -16,7 +16,7 @@ from finflow.evaluation.stitching import Part, join, stitch
 from finflow.evaluation.study import Member, Setting, Study
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate
 from finflow.evaluation.test_window_log import Opening, record_opening
-from finflow.evaluation.verdict import judge
+from finflow.evaluation.verdict import verdict_of
 from finflow.schema import Config
 from finflow.schema.env import Env
 from finflow.stages.loaded_run import Trained
@@ -26,7 +26,7 @@ SURVIVORS = "the 20 names are survivors, chosen with hindsight: every strategy h
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedRuns:
     """The page's evaluation, its parts by fold, the study of several runs, and the head of the log of openings."""
 
     evaluation: Evaluation
@@ -35,7 +35,7 @@ class Judged:
     head: str
 
 
-def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -> Judged:
+def evaluate_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -> EvaluatedRuns:
     """Judge runs that belong together as `kind` says; every strategy's opening of its window is recorded first."""
     groups = groups_of(runs, kind)
     openings = [_open(config, group, when) for group in groups]
@@ -44,7 +44,7 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
     names, bootstrap = labels(runs, kind), _bootstrap(config, runs[0])
     if kind == "single":
         part = _part(config, groups[0], opened)
-        return Judged(part.evaluation, [part], None, head)
+        return EvaluatedRuns(part.evaluation, [part], None, head)
     if kind in ("folds", "ensemble"):
         parts = [_part(config, group, opened) for group in groups]
         members = tuple(
@@ -53,21 +53,21 @@ def judge_runs(config: Config, runs: Sequence[Trained], kind: Kind, when: str) -
         )
         whole = stitch(parts, bootstrap)
         if kind == "folds":
-            return Judged(whole, parts, Study("folds", members, None, False), head)
+            return EvaluatedRuns(whole, parts, Study("folds", members, None, False), head)
         # Each seed's own walk-forward, over the same days as the ensemble's.
         own = zip(*(group.runs for group in groups), strict=True)
         walked = {of_seed[0].config.seed: join([_track(run) for run in of_seed]) for of_seed in own}
         seeds = _members({f"seed {seed}": track for seed, track in walked.items()}, whole, bootstrap)
-        return Judged(whole, parts, Study("folds", members, *over_seeds(walked, bootstrap), seeds=seeds), head)
+        return EvaluatedRuns(whole, parts, Study("folds", members, *over_seeds(walked, bootstrap), seeds=seeds), head)
     if kind == "seeds":
         part = _part(config, groups[0], opened)
         seeds = {run.config.seed: _track(run) for run in runs}
         members = _members(dict(zip(names, seeds.values(), strict=True)), part.evaluation, bootstrap)
-        return Judged(part.evaluation, [part], Study("seeds", members, *over_seeds(seeds, bootstrap)), head)
+        return EvaluatedRuns(part.evaluation, [part], Study("seeds", members, *over_seeds(seeds, bootstrap)), head)
     return _compared(config, settings_of(runs), opened, head)
 
 
-def _compared(config: Config, settings: Mapping[str, Group], opened: dict[str, int], head: str) -> Judged:
+def _compared(config: Config, settings: Mapping[str, Group], opened: dict[str, int], head: str) -> EvaluatedRuns:
     """The averaged strategy of each setting beside that of the first; settings with the same returns count as one."""
     reference, *_ = settings.values()
     bootstrap = _bootstrap(config, reference.first)
@@ -99,7 +99,7 @@ def _compared(config: Config, settings: Mapping[str, Group], opened: dict[str, i
     chosen = None
     if len(distinct) > 1:
         chosen = selection_of(distinct, part.evaluation.baselines[part.evaluation.verdict.opponent])
-    return Judged(part.evaluation, [part], Study("comparison", tuple(members), None, few, chosen), head)
+    return EvaluatedRuns(part.evaluation, [part], Study("comparison", tuple(members), None, few, chosen), head)
 
 
 def _open(config: Config, group: Group, when: str) -> Opening:
@@ -156,4 +156,4 @@ def _members(tracks: dict[str, Track], evaluation: Evaluation, bootstrap: Bootst
     """Each run on its own, against the 1/N that the page's verdict compares with."""
     opponent = evaluation.verdict.opponent
     rivals = {opponent: evaluation.baselines[opponent]}
-    return tuple(Member(name, track_metrics(t), judge(t, rivals, bootstrap)) for name, t in tracks.items())
+    return tuple(Member(name, track_metrics(t), verdict_of(t, rivals, bootstrap)) for name, t in tracks.items())

@@ -15,14 +15,14 @@ from finflow.evaluation.test_window_log import count_openings
 from finflow.io.files import read_json
 from finflow.io.hashing import sources_hash
 from finflow.schema import Config
+from finflow.stages.evaluated_runs import EvaluatedRuns
 from finflow.stages.explaining import provenance_of
-from finflow.stages.judging import Judged
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import Group, Kind, groups_of
 from finflow.tracking.console import warn
 
 JUDGEMENT = "judgement"
-"""Entry of `run.json` that says what was judged, and how."""
+"""Entry of `run.json` that says what was evaluated, and how."""
 COMPUTING = ("agents", "allocators", "data", "envs", "evaluation", "nn")
 """Rooms whose code the result of an evaluation follows from."""
 
@@ -38,7 +38,7 @@ def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[st
     }
 
 
-def judged_before(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[Judged, Path] | None:
+def stored_result(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[EvaluatedRuns, Path] | None:
     """The newest stored result of the same judgement, and its folder; None where there is none that can be read.
 
     What is shown was seen at an opening that the log holds; what sectors and cards add is computed from that result.
@@ -60,13 +60,13 @@ def judged_before(config: Config, runs: Sequence[Trained], kind: Kind) -> tuple[
     return None
 
 
-def keep(folder: Path, judged: Judged) -> None:
+def keep(folder: Path, evaluated: EvaluatedRuns) -> None:
     """Store a result in the folder of its evaluation."""
-    folds = tuple(part.evaluation for part in judged.parts) if len(judged.parts) > 1 else ()
-    store(folder / STORED, Stored(judged.evaluation, folds, judged.study))
+    folds = tuple(part.evaluation for part in evaluated.parts) if len(evaluated.parts) > 1 else ()
+    store(folder / STORED, Stored(evaluated.evaluation, folds, evaluated.study))
 
 
-def _rebuilt(config: Config, runs: Sequence[Trained], kind: Kind, stored: Stored, head: str) -> Judged:
+def _rebuilt(config: Config, runs: Sequence[Trained], kind: Kind, stored: Stored, head: str) -> EvaluatedRuns:
     opened = max(
         count_openings(Path(config.output_root), str(run.record["data_fingerprint"]), run.prepared.fold.name)
         for run in runs
@@ -77,4 +77,4 @@ def _rebuilt(config: Config, runs: Sequence[Trained], kind: Kind, stored: Stored
         Part(own, group.prepared, group.policy.act)
         for own, group in zip(stored.folds or (evaluation,), groups, strict=True)
     ]
-    return Judged(evaluation, parts, stored.study, head)
+    return EvaluatedRuns(evaluation, parts, stored.study, head)
