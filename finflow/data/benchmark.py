@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.calendar import BUSINESS, Calendar
+from finflow.data.csv_rows import read_as, read_bytes
 from finflow.data.csv_source import check_range
-from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table
+from finflow.data.csv_table import CsvTable, read_table
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 

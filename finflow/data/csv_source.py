@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.calendar import calendar_of
-from finflow.data.csv_table import SEPARATED, CsvTable, FormatError, read_as
+from finflow.data.csv_rows import SEPARATED, FormatError, read_as
+from finflow.data.csv_table import CsvTable
 from finflow.data.folds import minimum_rows
 from finflow.data.formats import overrides_that_read
 from finflow.data.layouts import Sheet, read_sheet

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.data.csv_rows import read_as
 from finflow.data.csv_source import HIGHEST
-from finflow.data.csv_table import CsvTable, read_as, read_table
+from finflow.data.csv_table import CsvTable, read_table
 from finflow.data.prices import Prices
 from finflow.errors import DataError
 from finflow.schema.env import Env

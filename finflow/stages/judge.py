@@ -11,7 +11,7 @@ from finflow.artifacts.runs import HEAD, OPENING, noted_heads
 from finflow.config import load, named
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.build import build_market
-from finflow.data.csv_table import read_as
+from finflow.data.csv_rows import read_as
 from finflow.data.folds import fold_dates, make_fold
 from finflow.data.market import Market
 from finflow.data.scaling import FeatureScaling

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from finflow.config import load
 from finflow.data.build import market_of
-from finflow.data.csv_table import PLAIN
 from finflow.data.layouts import Sheet, read_sheet
 from finflow.data.sources import load_prices
-from finflow.schema.env import Format
+from finflow.schema.env import PLAIN, Format
 
 NAMES = ["AAA", "BBB", "CCC"]
 
