@@ -20,7 +20,7 @@ from finflow.evaluation.backtest import Plan, Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.oracle import tilt
 from finflow.evaluation.task import Bootstrap
-from finflow.evaluation.verdict import judge
+from finflow.evaluation.verdict import verdict_of
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import load_trained
@@ -61,7 +61,7 @@ def verdicts(markets: list[Market], strategy: Callable[[Market], Strategy]) -> l
         plans = {"policy": strategy(market), "daily": equal, "monthly": monthly}
         tracks = backtest(market, WINDOW, COSTS, plans)
         opponents = {name: tracks[name] for name in ("daily", "monthly")}
-        outcomes.append(judge(tracks["policy"], opponents, Bootstrap(200, 21, seed)).outcome)
+        outcomes.append(verdict_of(tracks["policy"], opponents, Bootstrap(200, 21, seed)).outcome)
     return outcomes
 
 

@@ -13,7 +13,7 @@ from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import Oracle, fit_oracle, planted_signal, tilt
 from finflow.evaluation.task import Bootstrap
-from finflow.evaluation.verdict import judge
+from finflow.evaluation.verdict import verdict_of
 from finflow.schema.env import Env
 
 
@@ -40,7 +40,7 @@ def test_the_oracle_beats_equal_weight_on_the_test_window(case: tuple[Market, Fo
     track = oracle.track(market, fold.test, accounting)
     baselines = baseline_tracks(market, fold.test, accounting)
     opponents = {name: baselines[name] for name in (equal_weight_name("daily"), MONTHLY)}
-    verdict = judge(track, opponents, Bootstrap(500, 21, 0))
+    verdict = verdict_of(track, opponents, Bootstrap(500, 21, 0))
     assert verdict.outcome == "BEATS"
     assert track.cost.sum() > 0.01, "net of what it trades"
     ratio = active_ratio(oracle, market, fold.test, accounting)

@@ -17,7 +17,7 @@ from finflow.evaluation.metrics import measure, sharpe_ratio
 from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Track
 from finflow.evaluation.task import Bootstrap
-from finflow.evaluation.verdict import judge, scaled_track, strongest, volatility_scale
+from finflow.evaluation.verdict import scaled_track, strongest, verdict_of, volatility_scale
 from finflow.seeding import numpy_stream
 
 COSTLY = Accounting(cost_rate=0.0015, max_weight=0.6, min_cash=0.02, no_trade_band=0.01, max_turnover=0.5)
@@ -208,7 +208,7 @@ def test_verdict_in_words() -> None:
     like = made("policy", noise[:, 0] + 0.1 * noise[:, 1] + 3e-4)
     found = {}
     for key, policy in (("better", better), ("worse", worse), ("like", like), ("same", monthly)):
-        v = judge(policy, opponents, Bootstrap(500, 21, 0))
+        v = verdict_of(policy, opponents, Bootstrap(500, 21, 0))
         found[key] = v
         assert v.opponent == "1/N monthly"
         assert (v.samples, v.block_days, v.scale, v.leveraged) == (500, 21, 1.0, False)
@@ -219,7 +219,7 @@ def test_verdict_in_words() -> None:
     assert found["same"].line() == "Verdict: INDISTINGUISHABLE FROM 1/N (difference 0.00, 95 % [0.00, 0.00])"
     v = found["better"]
     assert v.line() == f"Verdict: BEATS 1/N (difference {v.difference:.2f}, 95 % [{v.low:.2f}, {v.high:.2f}])"
-    cash = judge(made("policy", np.zeros(1000)), opponents, Bootstrap(100, 21, 0))
+    cash = verdict_of(made("policy", np.zeros(1000)), opponents, Bootstrap(100, 21, 0))
     assert (cash.outcome, cash.p_value) == ("INDISTINGUISHABLE FROM", None)
     assert math.isnan(cash.difference)
 
@@ -240,7 +240,7 @@ def test_scaling_uses_train_volatility_cash_and_marked_leverage(make_market) -> 
     np.testing.assert_allclose(thirds.weights[:, -1], -2.0, atol=1e-12)
     np.testing.assert_allclose(thirds.gross, 3 * test["full"].gross, atol=1e-12)
     assert thirds.cost[0] == pytest.approx(0.003)
-    verdict = judge(thirds, {"1/N monthly": test["full"]}, Bootstrap(100, 5, 0), scale=3.0)
+    verdict = verdict_of(thirds, {"1/N monthly": test["full"]}, Bootstrap(100, 5, 0), scale=3.0)
     assert verdict.leveraged
     assert volatility_scale(made("cash", np.zeros(50)), train["full"]) == 1.0
 

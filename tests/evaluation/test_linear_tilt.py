@@ -22,7 +22,7 @@ from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.evaluation.task import Bootstrap, Task
-from finflow.evaluation.verdict import judge
+from finflow.evaluation.verdict import verdict_of
 from finflow.schema.env import Env
 from finflow.seeding import numpy_stream
 from tests.shapes import gross_active_t
@@ -112,7 +112,7 @@ def test_nothing_is_found_on_a_null_market() -> None:
         equal = {name: baselines[name] for name in (equal_weight_name("daily"), MONTHLY)}
         found.append(gross_active_t(followed(market, fold.test, eager), equal[equal_weight_name("daily")]))
         own = followed(market, fold.test, chosen)
-        outcomes.append(judge(own, equal, Bootstrap(200, 21, seed)).outcome)
+        outcomes.append(verdict_of(own, equal, Bootstrap(200, 21, seed)).outcome)
     assert max(abs(t) for t in found) < 3
     assert abs(sum(found)) / len(found) ** 0.5 < 3
     assert outcomes.count("BEATS") <= 1
