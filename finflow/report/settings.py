@@ -7,7 +7,8 @@ from finflow.evaluation.study import Member, Middle, Setting, Study
 from finflow.report.tables import BY_FIELD, DASH, Cell, Column, Row, Table, interval_cell, number, signed
 from finflow.report.verdict import common_reach, tone
 
-FIGURES = ("sharpe", "annual_return", "volatility", "max_drawdown", "cvar95", "turnover", "effective_assets")
+FIGURES = ("sharpe", "annual_return", "max_drawdown", "turnover")
+"""The others stand in the table of all strategies: so many columns fit on a printed page."""
 OUTCOMES = {"beats": "BEATS", "worse": "WORSE THAN", "level": "INDISTINGUISHABLE FROM"}
 
 

@@ -9,12 +9,13 @@ import plotly.graph_objects as go
 from finflow.evaluation.result import Evaluation, Metrics, Verdict
 from finflow.evaluation.study import Member, Study
 from finflow.report.figures import opponent_name
-from finflow.report.settings import FIGURES, settings_caution, settings_says, settings_table
+from finflow.report.settings import settings_caution, settings_says, settings_table
 from finflow.report.tables import BY_FIELD, Cell, Column, Row, Table, interval_cell, number, signed
 from finflow.report.theme import BLUE, GREEN, OPPONENT, POLICY, SKY, Chart, blank, finish, numbers, text
 from finflow.report.verdict import CLASSES, common_reach
 
 ENOUGH_SEEDS = 10
+FIGURES = ("sharpe", "annual_return", "volatility", "max_drawdown", "cvar95", "turnover", "effective_assets")
 SPREAD = (0.0, 0.16, -0.16, 0.08, -0.08)
 """Heights of neighbouring dots within their row, so that equal seeds are still seen apart."""
 

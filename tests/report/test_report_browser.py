@@ -170,8 +170,9 @@ def test_a_study_reads_on_a_phone(browser: "playwright.Browser", study_files: di
     assert table.locator("tbody tr").count() == {"seeds": 10, "folds": 5, "comparison": 3}[kind]
     if kind != "folds":
         assert HOSTILE in table.inner_text()
-    table.locator("th button", has_text="Sharpe").nth(1).click()
-    sharpe = [float(text) for text in table.locator("tbody td:nth-child(5)").all_inner_texts()]
+    which, column = (3, 9) if kind == "comparison" else (1, 5)
+    table.locator("th button", has_text="Sharpe").nth(which).click()
+    sharpe = [float(text) for text in table.locator(f"tbody td:nth-child({column})").all_inner_texts()]
     assert sharpe == sorted(sharpe, reverse=True)
     if kind == "seeds":
         assert visit.page.locator("#seeds .scatterlayer .point").count() == 9 + 3
