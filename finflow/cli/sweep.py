@@ -6,7 +6,6 @@ only the jobs that are not finished are launched. Each runs in a process of its 
 
 import contextlib
 import itertools
-import math
 import shutil
 import sys
 import threading
@@ -29,7 +28,7 @@ from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.roles import Role
-from finflow.sweeps.cost import duration, told, work
+from finflow.sweeps.cost import time_left, told, work
 from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder, remember
 from finflow.sweeps.jobs import JobError, run_job
 from finflow.sweeps.plan import Job, Plan, plan_of
@@ -289,16 +288,6 @@ def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator
         over.set()
         thread.join()
         look()
-
-
-def time_left(took: Sequence[float], left: int, side_by_side: int) -> str:
-    """How long the jobs that are left may take, if as long as those that have ended, `took` seconds each.
-
-    side_by_side : most jobs that ran at a time.
-    """
-    if not took or not left:
-        return ""
-    return f"; {left} left, about {duration(sum(took) / len(took) * math.ceil(left / side_by_side))}"
 
 
 def _told(folder: SweepFolder, name: str, status: Status) -> str:

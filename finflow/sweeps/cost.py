@@ -203,6 +203,16 @@ def told(jobs: Sequence[tuple[Config, int]]) -> str:
     return f"{left} job{'' if left == 1 else 's'} to run, about {time[0]} of one core and {size[0]} ({one})"
 
 
+def time_left(took: Sequence[float], left: int, side_by_side: int) -> str:
+    """How long the jobs that are left may take, if as long as those that have ended, `took` seconds each.
+
+    side_by_side : most jobs that ran at a time.
+    """
+    if not took or not left:
+        return ""
+    return f"; {left} left, about {duration(sum(took) / len(took) * math.ceil(left / side_by_side))}"
+
+
 def _sum(each: Sequence[float], jobs: Sequence[tuple[Config, int]], say: Callable[[float], str]) -> tuple[str, str]:
     """The sum over all jobs, and the least and the most of one, in words."""
     least, most = say(min(each)), say(max(each))
