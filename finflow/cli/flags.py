@@ -1,7 +1,6 @@
 """Hydra's flags: a command line read with them, and those that print something instead of running a stage."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +113,6 @@ def show(stage: str, line: CommandLine) -> None:
         cfg = compose_stage(stage, line.overrides, with_hydra=True)
         if flags.package not in (None, "_global_") and OmegaConf.select(cfg, flags.package) is None:
             raise ConfigError(f"--package={flags.package}: no such part of the configuration; --cfg job shows them")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come out as they are
     try:
         with initialize_config_dir(str(folder), job_name=stage, version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
