@@ -44,6 +44,11 @@ def test_seed_i_starts_from_pretrain_seed_i_and_others_from_the_newest(root: Pat
     assert data == json.loads((weights / "run.json").read_text())["data_fingerprint"]
 
 
+def test_a_single_expert_starts_from_the_experts_of_phase_one(root: Path) -> None:
+    pins = pin("finetune", plan_of("finetune", line(root, "algo=sac", "seed=0,1")))
+    assert sorted(str(one.seed) for one in pins.values()) == ["0", "1"]
+
+
 def test_from_scratch_nothing_is_settled(root: Path) -> None:
     plan = plan_of("finetune", line(root, "seed=0,1", "init.weights=null"))
     assert pin("finetune", plan) == {}
