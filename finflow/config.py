@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -28,26 +28,54 @@ from finflow.config_errors import (
     conf_dirs,
     config_name_of,
     one_line,
+    plugins_of,
     refuse_unread,
     resolve_message,
     validation_message,
 )
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, READS, RENAMED, STAGES, Config
+from finflow.plugins import conf_of, load_plugins, search, unknown
+from finflow.schema import ALGORITHMS, READS, RENAMED, STAGES, Config, algorithms_of
 
 
 def load(stage: str, overrides: Sequence[str] = ()) -> Config:
     """Compose and parse the configuration of `stage`, as its entry point would.
+
+    Parameters
+    ----------
+    overrides : texts `key=value`, as on the command line.
 
     Raises
     ------
     ConfigError
         Naming the key, its value and the choices.
     """
+    words = cast("Sequence[object]", overrides)
+    if isinstance(words, str | Mapping) or not all(isinstance(one, str) for one in words):
+        raise ConfigError(f'overrides={overrides!r:.80}: should be a list of texts, for example ["env=csv", "seed=1"]')
     current, notes = current_names(overrides)
     for note in notes:
         warnings.warn(note, DeprecationWarning, stacklevel=2)
-    return parse(compose_stage(stage, current))
+    return parse(compose_stage(stage, with_plugins(current)))
+
+
+def with_plugins(overrides: Sequence[str]) -> list[str]:
+    """Load the plugins that a command line or its preset names; their options are among its own from here on.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot be loaded.
+    """
+    folders = conf_dirs(overrides)[1:]
+    search(folders)
+    names = plugins_of(overrides)
+    load_plugins(names)
+    more = [folder for folder in conf_of(names) if folder not in folders]
+    if not more:
+        return list(overrides)
+    quoted = ",".join(f'"{folder.absolute()}"' for folder in [*folders, *more])
+    return [f"hydra.searchpath=[{quoted}]", *(text for text in overrides if not text.startswith("hydra.searchpath="))]
 
 
 def current_names(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -111,11 +139,13 @@ def parse(cfg: DictConfig) -> Config:
     values = plain(cfg)
     stage, algo = str(values.get("stage")), values.get("algo")
     name = str(algo.get("name") if isinstance(algo, dict) else algo)
-    known = [a for choices in ALGORITHMS.values() for a in choices]
+    named = values.get("plugins", [])
+    load_plugins([str(one) for one in (named if isinstance(named, list) else [named])])
+    known = [a for phase in ALGORITHMS for a in algorithms_of(phase)]
     if name not in known:
-        raise ConfigError(f"algo.name={name}: no such algorithm; choose one of {', '.join(known)}")
-    if stage in ALGORITHMS and name not in ALGORITHMS[stage]:
-        raise ConfigError(f"algo={name}: not an algorithm of {stage}; choose one of {', '.join(ALGORITHMS[stage])}")
+        raise ConfigError(unknown("algo.name", name, known))
+    if stage in ALGORITHMS and name not in algorithms_of(stage):
+        raise ConfigError(f"algo={name}: not an algorithm of {stage}; choose one of {', '.join(algorithms_of(stage))}")
     try:
         return Config.model_validate(values)
     except ValidationError as error:

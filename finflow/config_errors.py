@@ -1,11 +1,13 @@
 """Messages about a wrong command line or configuration: one line with key, value and choices."""
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException, MissingConfigException
@@ -13,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from finflow.errors import ConfigError
-from finflow.schema import ALGORITHMS, IDLE, READS, RENAMED, STAGES, Config
+from finflow.plugins import added
+from finflow.schema import ALGORITHMS, IDLE, READS, RENAMED, STAGES, Config, algorithms_of
 from finflow.schema.fields import Schema, schemas_in
 
 CONF_DIR = Path(__file__).resolve().parent / "conf"
@@ -110,10 +113,27 @@ def config_name_of(overrides: Sequence[str]) -> str | None:
     return named[-1].strip("\"'") if named else None
 
 
+def plugins_of(overrides: Sequence[str]) -> list[str]:
+    """Plugins that a command line names: typed, or in the presets of its `experiment`."""
+    found: list[str] = []
+    folders = conf_dirs(overrides)
+    for override in map(parse_override, overrides):
+        key, value = override.key_or_group, override.value()
+        named = [str(one) for one in value] if isinstance(value, list) else [str(value)]
+        if key == "plugins":
+            return named
+        for path in (folder / f"experiment/{name}.yaml" for folder in folders for name in named if key == "experiment"):
+            with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # refused where it is composed
+                content = yaml.safe_load(path.read_text())
+                plugins = content.get("plugins", []) if isinstance(content, dict) else []
+                found += [plugins] if isinstance(plugins, str) else plugins
+    return found
+
+
 def group_choices(stage: str, folders: Sequence[Path] | None = None) -> dict[str, tuple[str, ...]]:
     """Config groups that `stage` reads, and the options of each, in FinFlow's own folder or in `folders`."""
     folders = folders or [CONF_DIR]
-    names = sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()} - {"shared"})
+    names = sorted({path.parent.name for folder in folders for path in folder.glob("*/*.yaml")} - {"shared"})
     found = {
         name: tuple(sorted({path.stem for folder in folders for path in folder.glob(f"{name}/*.yaml")}))
         for name in names
@@ -121,7 +141,8 @@ def group_choices(stage: str, folders: Sequence[Path] | None = None) -> dict[str
     }
     if "algo" in found:
         own = {path.stem for folder in folders[1:] for path in folder.glob("algo/*.yaml")}
-        found["algo"] = (*ALGORITHMS[stage], *sorted(own - set(ALGORITHMS[stage])))
+        others = {name for phase in ALGORITHMS if phase != stage for name in algorithms_of(phase)}
+        found["algo"] = (*ALGORITHMS[stage], *sorted(own - set(ALGORITHMS[stage]) - others))
     return found
 
 
@@ -248,9 +269,10 @@ def _schemas_at(path: Sequence[str], stage: str | None = None) -> list[type[Sche
     found: list[type[Schema]] = [Config]
     for depth, part in enumerate(path):
         found = [t for cls in found if part in cls.model_fields for t in schemas_in(cls.model_fields[part].annotation)]
-        if depth == 0 and part == "algo" and stage is not None and stage in ALGORITHMS:
-            names = ALGORITHMS[stage]
-            found = [cls for cls in found if get_args(cls.model_fields["name"].annotation)[0] in names]
+        if depth == 0 and part == "algo":
+            found += [cls for cls, _ in added("algorithms").values()]
+            names = algorithms_of(stage) if stage is not None and stage in ALGORITHMS else None
+            found = [cls for cls in found if names is None or get_args(cls.model_fields["name"].annotation)[0] in names]
     return found
 
 
@@ -272,7 +294,7 @@ def _known_keys(stage: str, key: str) -> list[str]:
 def validation_message(stage: str, error: ValidationError) -> str:
     """First problem of a validation, as one line that names key, value and choices."""
     problem = error.errors(include_url=False)[0]
-    members = {*(n for names in ALGORITHMS.values() for n in names), *(t.__name__ for t in (int, float, str))}
+    members = {*(n for phase in ALGORITHMS for n in algorithms_of(phase)), *(t.__name__ for t in (int, float, str))}
     where = [str(p) for p in problem["loc"]]
     path = [p for i, p in enumerate(where) if not (p in members or "[" in p) or i == 0]
     key = ".".join(path)

@@ -15,6 +15,7 @@ from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
 from finflow.nn.logistic_normal import Decision
 from finflow.nn.networks import Networks
+from finflow.plugins import added
 from finflow.schema.algo import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig
 
 
@@ -100,15 +101,19 @@ ONLINE: Mapping[type[OnlineAlgorithm], Callable[[Networks, Any, World, torch.Gen
 """Settings of an algorithm -> what builds its learner from networks, settings, world and generator."""
 
 
+def _maker(own: Mapping[Any, Callable[..., Any]], config: OfflineAlgorithm | OnlineAlgorithm) -> Callable[..., Any]:
+    return {**own, **dict(added("algorithms").values())}[type(config)]
+
+
 def offline_learner(
     networks: Networks, config: OfflineAlgorithm, world: World, generator: torch.Generator
 ) -> OfflineLearner:
     """The learner of phase 1 that `config` describes."""
-    return OFFLINE[type(config)](networks, config, world, generator)
+    return _maker(OFFLINE, config)(networks, config, world, generator)
 
 
 def online_learner(
     networks: Networks, config: OnlineAlgorithm, world: World, generator: torch.Generator
 ) -> OnlineLearner:
     """The learner of phase 2 that `config` describes."""
-    return ONLINE[type(config)](networks, config, world, generator)
+    return _maker(ONLINE, config)(networks, config, world, generator)

@@ -15,7 +15,9 @@ from finflow.config import from_yaml, load, plain_yaml
 from finflow.config_errors import CONF_DIR, MISSING
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
+from finflow.plugins import folders_used
 from finflow.schema import ALGORITHMS, READS, Config, role_of
+from finflow.schema.env import OWN_SOURCES
 from finflow.schema.roles import CARRIED, Role
 
 _DATA = {Role.DATA, Role.FILE, Role.MARKET, Role.ENVIRONMENT, Role.OUTPUT}
@@ -56,8 +58,12 @@ def _command(stage: str, wanted: Mapping[str, Any], roles: Collection[Role], val
     if stage in ALGORITHMS:
         if _DEMO.items() <= wanted.items():
             base.append("experiment=demo")
-        if wanted["env.source"] != own["env.source"]:
-            base.append(f"env={_OPTIONS.get(wanted['env.source'], wanted['env.source'])}")
+        if wanted.get("plugins"):
+            base.append(override("plugins", wanted["plugins"]))
+        source = wanted["env.source"]
+        if source != own["env.source"]:
+            option = [f"env={_OPTIONS.get(source, source)}"]
+            base += option if source in OWN_SOURCES else ["env=csv", override("env.source", source)]
             if wanted["env.path"] is not None:
                 base.append(override("env.path", wanted["env.path"]))
         if base:
@@ -115,7 +121,12 @@ def command_line(stage: str, overrides: list[str]) -> str:
         start = f"finflow {stage}"
     elif script.parts[-2:] == _MODULE:
         start = f"python -m finflow {stage}"
-    return " ".join([start, *(shlex.quote(word) for word in overrides)])
+    here = Path.cwd()
+    folders = [str(one.relative_to(here) if one.is_relative_to(here) else one) for one in folders_used()]
+    found = ["--config-dir", *folders] if len(folders) == 1 else [override("hydra.searchpath", folders)] * bool(folders)
+    if any(word.startswith("hydra.searchpath=") for word in overrides):
+        found = []
+    return " ".join([start, *(shlex.quote(word) for word in [*found, *overrides])])
 
 
 def program_of(stage: str) -> tuple[str, ...]:

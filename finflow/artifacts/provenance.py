@@ -22,6 +22,7 @@ from finflow.config import run_folder, to_yaml
 from finflow.data.calendar import CALENDAR
 from finflow.data.market import Market
 from finflow.io.files import atomic_json, atomic_write, read_json, storage_errors
+from finflow.plugins import code_of
 from finflow.schema import Config
 
 _PACKAGES = ("finflow", "torch", "numpy", "safetensors", "pandas", "skfolio", "hydra-core", "gymnasium")
@@ -106,6 +107,7 @@ def run_record(
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "platform": {"system": platform.platform(), "host": socket.gethostname(), "cores": os.cpu_count()},
+        "plugins": code_of(config.plugins),
         "git": git_state(_CHECKOUT),
         "started": stopwatch.started,
         "finished": None,

@@ -25,7 +25,7 @@ from finflow.cli.help import overview, usage
 from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
 from finflow.cli.sweep import params_of, sweep
-from finflow.config import compose_stage, current_names, parse
+from finflow.config import compose_stage, current_names, parse, with_plugins
 from finflow.config_errors import parse_override, resolve_message
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
@@ -56,12 +56,14 @@ def launch(stage: str, argv: Sequence[str]) -> int:
     """Run a stage once, or with `-m` or a preset that sweeps several times; returns the exit code."""
     follow_parent()
     if any(arg in ("-h", "--help") for arg in argv):
-        print(usage(stage, read_line([arg for arg in argv if arg not in ("-h", "--help")]).overrides))
+        typed = read_line([arg for arg in argv if arg not in ("-h", "--help")]).overrides
+        print(usage(stage, with_plugins(typed)))
         return 0
     line = read_line(argv)
     several, (overrides, notes) = line.several, current_names(expanded(line.overrides))
     for note in notes:
         warn(note)
+    overrides = with_plugins(overrides)
     if line.prints:
         show(stage, replace(line, overrides=overrides))
         return 0

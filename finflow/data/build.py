@@ -25,8 +25,8 @@ from finflow.data.benchmark import (
 from finflow.data.cache import Arrays, cached_arrays
 from finflow.data.calendar import TRADING_YEAR, Calendar, calendar_of
 from finflow.data.decisions import decision_days
-from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names
-from finflow.data.history import History, rolling_mean
+from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names, features_of_plugins
+from finflow.data.history import Array, History, Signals, rolling_mean
 from finflow.data.market import CASH, TRADABLE, Market
 from finflow.data.market_features import MARKET_FEATURES, market_feature_names, market_features
 from finflow.data.price_warnings import price_warnings
@@ -70,10 +70,14 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
     else:
         benchmark = own_benchmark(Path(env.benchmark), prices.dates, files.get(BENCHMARK))
     index = _index(risky, state)
-    fingerprint = _fingerprint(prices, env, files, calendar)
+    history = _history(prices, state, index, calendar)
+    others = features_of_plugins(history, env.features)
+    fingerprint = _fingerprint(prices, env, files, calendar, others)
     regime, regime_warnings = label_regimes(index, env.regimes, calendar)
     arrays = cached_arrays(
-        cache_dir, f"features-{fingerprint}-{_code_hash()}", lambda: _features(prices, state, index, regime, calendar)
+        cache_dir,
+        f"features-{fingerprint}-{_code_hash()}",
+        lambda: _features(history, {**others, **prices.signals}, regime),
     )
     always = np.full((len(prices.dates), 1), TRADABLE, dtype=np.int8)
     return Market(
@@ -83,7 +87,7 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
         returns=np.concatenate([risky, cash[:, None]], axis=1),
         status=np.concatenate([state.status, always], axis=1),
         features=arrays["features"],
-        feature_names=feature_names(prices.signals),
+        feature_names=feature_names(prices.signals, others),
         market_features=arrays["market_features"],
         market_feature_names=market_feature_names(),
         regime=regime,
@@ -119,12 +123,10 @@ def _index(risky: NDArray[np.float64], state: Trading) -> NDArray[np.float64]:
     return index
 
 
-def _features(
-    prices: Prices, state: Trading, index: NDArray[np.float64], regime: NDArray[np.int8], calendar: Calendar
-) -> Arrays:
+def _history(prices: Prices, state: Trading, index: NDArray[np.float64], calendar: Calendar) -> History:
     known = state.live.copy()
     known[:-1] |= state.live[1:] & state.present[:-1]  # the close before a first move is genuine too
-    history = History(
+    return History(
         close=np.where(known, prices.close, np.nan),
         live=state.live,
         eligible=state.live & ~state.stale,
@@ -132,16 +134,19 @@ def _features(
         volume=prices.volume,
         calendar=calendar,
     )
-    return {
-        "features": asset_features(history, prices.signals),
-        "market_features": market_features(history, regime),
-    }
 
 
-def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar) -> str:
-    """Hash of everything that shapes the arrays of a market."""
+def _features(history: History, given: Signals, regime: NDArray[np.int8]) -> Arrays:
+    return {"features": asset_features(history, given), "market_features": market_features(history, regime)}
+
+
+def _fingerprint(
+    prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar, others: Mapping[str, Array]
+) -> str:
+    """Hash of everything that shapes the arrays of a market; features of plugins count by their values."""
     market = part_of(env.model_dump(), {Role.MARKET}, "env")
     benchmark, cash_yield = market.pop("benchmark"), market.pop("cash_yield")  # their files are among the arrays
+    del market["features"]
     rules = [rule for rule in market.values() if not isinstance(rule, dict)] + [benchmark == EQUAL_WEIGHT]
     rules += [rule for section in market.values() if isinstance(section, dict) for rule in section.values()]
     if not isinstance(cash_yield, str):
@@ -153,6 +158,7 @@ def _fingerprint(prices: Prices, env: Env, files: Mapping[str, bytes], calendar:
     if prices.volume is not None:
         arrays["volume"] = prices.volume
     arrays |= {f"{SIGNAL_PREFIX}{name}": values for name, values in prices.signals.items()}
+    arrays |= {f"feature:{name}": values for name, values in others.items()}
     for number, key in enumerate(series_files(env)):
         arrays[f"file:{number}"] = np.frombuffer(files[key], dtype=np.uint8)
     return _hash((*prices.tickers, json.dumps(shape)), arrays)

@@ -7,7 +7,7 @@ is clipped: each window contains the current day, which bounds every ratio.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from finflow.data.history import (
     rolling_mean,
     rolling_std,
 )
+from finflow.errors import ConfigError
+from finflow.plugins import chosen
 
 Feature = Callable[[History], Array]
 
@@ -50,22 +52,44 @@ def group_of(name: str) -> str:
     return SIGNAL if name.startswith(SIGNAL_PREFIX) else FEATURE_GROUPS.get(name, SIGNAL)
 
 
-def feature_names(signals: Iterable[str]) -> tuple[str, ...]:
-    """Names of all features, then of the signals as `signal:<name>`."""
-    return (*FEATURES, *(f"{SIGNAL_PREFIX}{name}" for name in signals))
+def feature_names(signals: Iterable[str], others: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of all features, of those of plugins, then of the signals as `signal:<name>`."""
+    return (*FEATURES, *others, *(f"{SIGNAL_PREFIX}{name}" for name in signals))
 
 
-def asset_features(history: History, signals: Signals) -> NDArray[np.float32]:
-    """Features in the order of `feature_names`, [T, d, F] float32, 0 where not available."""
-    names = feature_names(signals)
-    features = np.zeros((*history.close.shape, len(names)), dtype=np.float32)
+def asset_features(history: History, given: Signals) -> NDArray[np.float32]:
+    """`FEATURES`, then what is given, features of plugins and signals, [T, d, F] float32, 0 where not available."""
+    features = np.zeros((*history.close.shape, len(FEATURES) + len(given)), dtype=np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         for i, function in enumerate(FEATURES.values()):
             features[:, :, i] = finite(function(history))
-    for i, values in enumerate(signals.values(), start=len(FEATURES)):
+    for i, values in enumerate(given.values(), start=len(FEATURES)):
         features[:, :, i] = finite(values)
     features[~history.live] = 0.0
     return features
+
+
+def features_of_plugins(history: History, names: Sequence[str]) -> dict[str, Array]:
+    """The features of plugins that `env.features` names, each [T, d].
+
+    Raises
+    ------
+    ConfigError
+        If there is none of a name, FinFlow has one, or what a plugin gives has another shape.
+    """
+    found: dict[str, Array] = {}
+    for name in names:
+        if name in FEATURES or name.startswith(SIGNAL_PREFIX):
+            raise ConfigError(f"env.features={name}: a name of FinFlow's own; the plugin should give it another")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.asarray(chosen("env.features", name, {}, "features")(history), dtype=np.float64)
+        if values.shape != history.close.shape:
+            raise ConfigError(
+                f"env.features={name}: the plugin gives {list(values.shape)}; should be {list(history.close.shape)}, a"
+                " row a day and a column a name"
+            )
+        found[name] = values
+    return found
 
 
 @feature("return_1d", "returns")

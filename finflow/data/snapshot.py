@@ -26,6 +26,8 @@ from finflow.schema.env import Env
 from finflow.schema.roles import Role
 
 FORMAT = 1
+ALL_DAYS = ("sp500", "csv", "synthetic")
+"""Sources that return all their days, whatever `env.start` is."""
 _HEAD, _SIGNAL, _FILE = "finflow-snapshot", "signal:", "file:"
 
 
@@ -109,7 +111,7 @@ def settings_of(env: Env) -> dict[str, Any]:
     settings = part_of(env.model_dump(), {Role.DATA}, "env")
     lag = settings.pop("signals_lag")
     return settings | {
-        "start": env.start if env.source == "yahoo" else None,  # other sources return all their days
+        "start": None if env.source in ALL_DAYS else env.start,
         "calendar": None if env.calendar == "all" else env.calendar,
         "regimes": env.regimes.model_dump() if env.synthetic and env.synthetic.signal == "regime" else None,
         "signals": None if env.signals is None else f"of lag {lag}",

@@ -17,6 +17,7 @@ from finflow.data.snapshot import frozen
 from finflow.data.synthetic import load_synthetic
 from finflow.data.yahoo_source import load_yahoo
 from finflow.errors import ConfigError
+from finflow.plugins import chosen
 from finflow.schema.env import Env
 
 
@@ -65,9 +66,8 @@ def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
 
 
 def _load(env: Env, cache_dir: Path | None) -> Prices:
-    if env.source not in SOURCES:
-        raise ConfigError(f"env.source={env.source!r}: no such source; choose one of {', '.join(SOURCES)}")
-    prices = SOURCES[env.source](env, cache_dir)
+    source: Source = chosen("env.source", env.source, SOURCES, "sources")
+    prices = source(env, cache_dir)
     if env.tickers is not None:
         unknown = [ticker for ticker in env.tickers if ticker not in prices.tickers]
         if unknown:

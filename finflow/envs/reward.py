@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import at_least, namespace
-from finflow.schema import Reward
+from finflow.schema.sections import Reward
 
 RUIN = 1e-4  # 1 + net is floored here before its logarithm; less left is ruin, which ends the episode
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 VerdictOutcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Track:
     """One strategy over one window, as the ledger booked it.
 
@@ -43,6 +43,9 @@ class Track:
     net: Floats
     closures: int
     year: int = TRADING_YEAR
+
+    def __repr__(self) -> str:
+        return f"Track({self.name}, {self.dates[0]} to {self.dates[-1]})"
 
     @property
     def booked(self) -> bool:
@@ -231,7 +234,7 @@ class Scrutiny:
     regression: Regression | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Everything in the report of one policy on one test window.
 
@@ -270,3 +273,6 @@ class Evaluation:
     window_opened: int
     cash: Floats
     benchmark: Verdict | None = None
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.verdict.line()}, {len(self.baselines)} baselines)"

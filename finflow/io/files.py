@@ -126,6 +126,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file with a JSON object a line; empty where there is none."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte of `data`: `os.write` may take only a part of it."""
     rest = memoryview(data)

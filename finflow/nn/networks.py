@@ -15,6 +15,7 @@ from finflow.nn.actor import Actor, PortfolioActor
 from finflow.nn.critic import Critic, PortfolioCritic
 from finflow.nn.mlp import MlpActor, MlpCritic
 from finflow.nn.precision import Computed, Computing
+from finflow.plugins import chosen
 from finflow.schema.algo import Network, OfflineAlgorithm, OnlineAlgorithm
 from finflow.seeding import stream_seed
 
@@ -58,7 +59,7 @@ class ObservationSpec:
             feature_groups=tuple(group_of(name) for name in market.feature_names),
             market_features=market.market_feature_names,
             experts=(SINGLE,) if isinstance(algo, OnlineAlgorithm) and algo.gate is None else tuple(EXPERT_GROUPS),
-            assets=market.assets if algo.network.kind == "mlp" else (),
+            assets=market.assets if algo.network.kind != "portfolio" else (),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def build_networks(
     """Build and initialise every network from the stream `networks` of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "networks"))
-        networks = Networks(*_BUILDERS[network.kind](spec, network)).to(device)
+        networks = Networks(*chosen("algo.network.kind", network.kind, _BUILDERS, "networks")(spec, network)).to(device)
     if computing is not None:
         networks.compute_as(computing)
     return networks

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.subplots import make_subplots
 
 from finflow.report.theme import BLUE, GREY, VERMILLION, Chart, blank, finish, numbers, shown_rows
 
@@ -69,6 +70,28 @@ def curves(history: History, step: str, wanted: Sequence[Curve], prefix: str) ->
             note = f"{curve.note} {_legend(curve, step, len(x))}".strip()
             charts.append(Chart(f"{prefix}-{curve.key.replace('_', '-')}", curve.title, note, figure, 220))
     return charts
+
+
+def training_charts(history: History, step: str) -> list[Chart]:
+    """Charts of a training run: of phase 1 where its step is an epoch, of phase 2 where it is an episode."""
+    if step == "epoch":
+        return curves(history, step, PRETRAIN, "pretrain")
+    return curves(history, step, (*FINETUNE, *EXPERTS), "finetune")
+
+
+def together(charts: Sequence[Chart]) -> go.Figure:
+    """Charts as one figure, two in a row."""
+    count = -(-len(charts) // 2)
+    figure = make_subplots(count, 2, subplot_titles=[chart.title for chart in charts], figure=blank())
+    for at, chart in enumerate(charts):
+        row, col = at // 2 + 1, at % 2 + 1
+        for trace in chart.figure.data:
+            figure.add_trace(trace, row=row, col=col)
+        x, y = chart.figure.layout.xaxis, chart.figure.layout.yaxis
+        figure.update_xaxes(title=x.title, row=row, col=col)
+        figure.update_yaxes(title=y.title, tickformat=y.tickformat, row=row, col=col)
+    finish(figure, legend=False)
+    return figure.update_layout(height=60 + 220 * count, margin={"t": 40}, hovermode="x")
 
 
 def _window(curve: Curve, points: int) -> int:

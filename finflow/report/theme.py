@@ -103,6 +103,11 @@ def finish(figure: go.Figure, dates: NDArray[np.datetime64] | None = None, *, le
     return figure
 
 
+def standing_alone(chart: Chart) -> go.Figure:
+    """The figure of a chart with its title and height, for where no page gives it these."""
+    return go.Figure(chart.figure).update_layout(title=text(chart.title), height=chart.height, margin={"t": 48})
+
+
 def blank() -> go.Figure:
     """A figure without Plotly's default template, which would add several kB to every chart."""
     return go.Figure(layout={"template": "none"})

@@ -1,16 +1,30 @@
 """The types of the configuration: sections without defaults, since each value stands once, in `conf/`."""
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
-from finflow.schema.algo import Algorithm, OfflineAlgorithm, OnlineAlgorithm, ValueGradients
-from finflow.schema.env import Env
-from finflow.schema.fields import Count, Day, Fraction, NonNegative, Positive, Schema, Text, number_as_text
+from finflow.plugins import Kind, added, unknown
+from finflow.schema.algo import Algorithm, AnyAlgorithm, DirectConfig, OfflineCritic, OnlineAlgorithm, ValueGradients
+from finflow.schema.env import OWN_SOURCES, Env
+from finflow.schema.fields import Count, Day, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import MonitorConfig
-from finflow.schema.roles import Grows, Marks, NotWith, ReadBy, Role, Was, keys_where, marks_of
+from finflow.schema.roles import Marks, NotWith, ReadBy, Role, keys_where, marks_below, marks_of
+from finflow.schema.sections import (
+    FOLLOWING,
+    Budget,
+    Checkpoint,
+    Evaluation,
+    Hardware,
+    Init,
+    MarketRegime,
+    Offline,
+    Reward,
+    Sweep,
+)
 from finflow.schema.tracking import Tracking
 
 Stage = Literal[
@@ -21,8 +35,10 @@ OnlineSelection = Literal["eg", "ons", "anticor", "pamr", "cwmr", "olmar", "rmr"
 
 _TRAINING = ReadBy("pretrain", "finetune")
 _EVERY_STAGE = ReadBy(*STAGES)
-_FOLLOWING: tuple[Stage, ...] = ("evaluate", "decide", "explain", "export")
-"""Stages that load a trained run."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 def _resume(value: Any) -> Any:
@@ -33,135 +49,18 @@ def _resume(value: Any) -> Any:
     return value
 
 
-class Budget(Schema):
-    """How much work a run does; `experiment=demo` shrinks these."""
-
-    collect_episodes: Annotated[Count, Role.PRETRAINED, ReadBy("pretrain", "finetune", "collect")]
-    """Episodes of offline data that behaviours live through."""
-    epochs: Annotated[Count, Role.PRETRAINED, Grows("pretrain")]
-    """Passes of phase 1."""
-    updates_per_epoch: Annotated[Count | None, Role.PRETRAINED]
-    """Updates of one pass; null: as many as go once over the offline data."""
-    episodes: Annotated[Count, ReadBy("finetune"), Grows("finetune")]
-    """Episodes of phase 2."""
-    warmup_episodes: Annotated[int, Field(ge=0), ReadBy("finetune"), Was("frozen_episodes")]
-    """Hand-over: episodes that the frozen policy lives through before anything is updated."""
-    critic_warmup_updates: Annotated[int, Field(ge=0), ReadBy("finetune"), Was("critic_updates")]
-    """Hand-over: updates of the critic alone, before the policy learns."""
-    crossfit_updates: Count
-    """Updates of the actors that confidence is cross-fitted with."""
-    refit_updates: Annotated[int, Field(ge=0), ReadBy("finetune")]
-    """Updates of critic and value on offline data, where reward, discount or costs differ from the parent's."""
-
-
-class Reward(Schema):
-    """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/reward.py`)."""
-
-    lambda_cvar: NonNegative
-    """Weight of the loss beyond the value at risk (95 %) that 1/N had on train days."""
-    lambda_turn: NonNegative
-    """Weight of two-way turnover, on top of what a trade costs."""
-    lambda_dd: NonNegative
-    """Weight of new drawdown."""
-    lambda_risk: NonNegative
-    """Aversion to active risk: half of it weighs the square of the scaled active return."""
-
-
-class MarketRegime(Schema):
-    """One market regime: its label and the values that the training guide gives it."""
-
-    name: Literal["all", "stable", "normal", "volatile", "crisis"]
-    """Days to fine-tune on, by their label; all: every day."""
-    alpha_init: Positive
-    """Entropy coefficient at the start, which `algo.alpha_init` takes over."""
-    cql_alpha: NonNegative
-    """Strength of CQL, which `algo.cql.alpha` takes over."""
-    lambda_cvar: NonNegative
-    """Weight of tail loss, which `reward.lambda_cvar` takes over."""
-    lambda_turn: NonNegative
-    """Weight of turnover, which `reward.lambda_turn` takes over."""
-
-
-class Hardware(Schema):
-    """Where tensors live and how training computes; the stages that judge compute in float32, as written."""
-
-    device: Annotated[Literal["auto", "cpu", "cuda"], ReadBy("pretrain", "finetune", "collect", *_FOLLOWING)]
-    """Where tensors live; auto: CUDA where there is one."""
-    threads: Annotated[int, Field(ge=1, le=1024), ReadBy("pretrain", "finetune", "collect", *_FOLLOWING)]
-    """Threads of one process; the bits of a result depend on it."""
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], Role.PRECISION]
-    """What the networks multiply in: bf16 and fp16 are mixed precision, weights and losses stay fp32."""
-    gradient_checkpointing: Annotated[bool, Role.SPEED]
-    """Compute what the backward pass needs again instead of keeping it: less memory, more time."""
-    compile: Annotated[Literal["default", "reduce-overhead"] | None, Role.SPEED]
-    """`torch.compile` of the whole update in this mode, meant for CUDA: on a CPU it hardly pays."""
-    distributed: Annotated[bool, Role.PRECISION]
-    """Whether torchrun starts several processes, which share out each batch and average gradients."""
-
-
-class Init(Schema):
-    """What fine-tuning starts from: `latest`, a run folder or weights file, or null (from scratch).
-
-    `publish` says whether `latest` may find what phase 1 trains.
-    """
-
-    weights: Annotated[Text | None, ReadBy("finetune")]
-    """What phase 2 starts from: latest, a run's or (in a sweep) a sweep's folder, a weights file, or null: scratch."""
-    publish: Annotated[bool, Role.SAVING, ReadBy("pretrain")]
-    """Phase 1: whether `latest` may find these weights."""
-
-
-class Offline(Schema):
-    """Offline data: collected and cached by default, or read from a file made by `collect.py`."""
-
-    dataset: Text | None
-    """File made by `collect.py`; null: collected as needed, and cached."""
-    bootstrap_fraction: Annotated[Fraction, ReadBy("pretrain", "finetune", "collect")]
-    """Share of collected episodes that live through resampled history."""
-
-
-class Checkpoint(Schema):
-    """When a training run is saved, and how many of the newest are kept; `interval` in episodes, in phase 1 epochs."""
-
-    interval: Count
-    """Episodes (phase 2) or epochs (phase 1) from one checkpoint to the next."""
-    save_best: bool
-    """One more whenever validation finds a new best; it is never deleted."""
-    save_latest: bool
-    """One more at the end of training, so that more episodes can follow."""
-    max_checkpoints: Count
-    """Newest checkpoints that are kept, beside the best."""
-
-
-class Evaluation(Schema):
-    """Validation during training, and the verdict's bootstrap."""
-
-    every_epochs: Annotated[Count, ReadBy("pretrain")]
-    """Epochs of phase 1 from one validation to the next."""
-    every_episodes: Annotated[Count, ReadBy("finetune")]
-    """Episodes of phase 2 from one validation to the next."""
-    objective: Literal["sharpe", "active_ir"]
-    """Figure of validation days that selects the weights: Sharpe ratio, or information ratio of the active return."""
-    bootstrap_samples: Annotated[int, Field(ge=100), ReadBy("evaluate", "judge")]
-    """Resamples behind each interval."""
-    block_days: Annotated[Count, ReadBy("evaluate", "judge")]
-    """Mean length of a block of the stationary bootstrap, days."""
-
-
-class Sweep(Schema):
-    """Several runs from one command line: what they would take, and what their table is sorted by."""
-
-    dry_run: bool
-    """Say how many jobs, hours and gigabytes a sweep would take, and run nothing."""
-    objective: Annotated[Literal["sharpe", "active_ir"] | None, ReadBy("sweep")]
-    """What the table of a sweep is sorted by; null: what its jobs selected by."""
-
-
 class Config(Schema):
     """Root of every stage's configuration."""
 
     stage: Annotated[Stage, Role.METHOD, _EVERY_STAGE]
     """Set by the entry point."""
+    plugins: Annotated[
+        list[Text],
+        BeforeValidator(_as_list),
+        Role.STUDY,
+        ReadBy("pretrain", "finetune", "collect", "look", "judge"),
+    ]
+    """Modules, or installed plugins, that add algorithms, networks, features, sources or trackers."""
     name: Annotated[
         str,
         BeforeValidator(number_as_text),
@@ -176,7 +75,7 @@ class Config(Schema):
     """Which test window; auto is the last there is, and the embedded prices know 2000, 2008, 2013 and 2018."""
     output_root: Annotated[Text, Role.OUTPUT, _EVERY_STAGE]
     """Folder that everything is written under."""
-    run: Annotated[Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy(*_FOLLOWING)]
+    run: Annotated[Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy(*FOLLOWING)]
     """Run to judge: latest, a run folder, several as [DIR,DIR], or a sweep's folder for all of its jobs."""
     audit: Annotated[bool, Role.REQUEST, ReadBy("evaluate")]
     """Look for leaks in data, features and fold; the test window stays shut."""
@@ -226,7 +125,26 @@ class Config(Schema):
     hardware: Annotated[Hardware, Role.HOST, _TRAINING]
     tracking: Annotated[Tracking, Role.TRACKING, ReadBy("pretrain", "finetune", "dashboard")]
     monitor: Annotated[MonitorConfig, Role.METHOD, _TRAINING]
-    algo: Annotated[Algorithm, Role.METHOD, _TRAINING]
+    algo: Annotated[AnyAlgorithm, Role.METHOD, _TRAINING]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        """What a plugin adds is known where `plugins` names it: a run's configuration carries all it needs."""
+        named: tuple[tuple[str, list[str], tuple[str, ...], Kind], ...] = (
+            ("algo.name", [self.algo.name], _OWN_ALGORITHMS, "algorithms"),
+            ("algo.network.kind", [self.algo.network.kind], ("portfolio", "mlp"), "networks"),
+            ("env.source", [self.env.source], OWN_SOURCES, "sources"),
+            ("env.features", self.env.features, (), "features"),
+            ("tracking.sinks", self.tracking.sinks, (), "trackers"),
+        )
+        for key, names, own, kind in named:
+            theirs = added(kind, self.plugins)
+            for name in names:
+                if name not in own and name not in theirs:
+                    raise ConfigError(unknown(key, name, [*own, *theirs]))
+            if both := theirs.keys() & {*own}:
+                raise ConfigError(f"plugins: {min(both)} of {kind} is FinFlow's own; give it another name")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -254,14 +172,39 @@ class Config(Schema):
         return self
 
 
-def _named(phase: type[Schema]) -> tuple[str, ...]:
+_PHASES: Mapping[str, tuple[type[Schema], ...]] = {
+    "pretrain": (OfflineCritic, DirectConfig),
+    "finetune": (OnlineAlgorithm,),
+}
+"""What the settings of a stage's algorithms derive from."""
+
+
+def _named(*phase: type[Schema]) -> tuple[str, ...]:
     """Names of the algorithms whose settings derive from `phase`, in the order of the union."""
     members = (cls for cls in get_args(get_args(Algorithm)[0]) if issubclass(cls, phase))
     return tuple(name for cls in members for name in get_args(cls.model_fields["name"].annotation))
 
 
-ALGORITHMS: Mapping[str, tuple[str, ...]] = {"pretrain": _named(OfflineAlgorithm), "finetune": _named(OnlineAlgorithm)}
-"""Algorithms of each training stage; the first is the default."""
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {stage: _named(*phase) for stage, phase in _PHASES.items()}
+"""FinFlow's algorithms of each training stage; the first is the default."""
+_OWN_ALGORITHMS = tuple(name for names in ALGORITHMS.values() for name in names)
+
+
+def algorithms_of(stage: str) -> tuple[str, ...]:
+    """Algorithms of a training stage, those of loaded plugins too.
+
+    Raises
+    ------
+    ConfigError
+        If the settings of a plugin's are no algorithm's.
+    """
+    theirs: dict[str, type[Schema]] = {name: cls for name, (cls, _) in added("algorithms").items()}
+    for name, cls in theirs.items():
+        if not issubclass(cls, tuple(base for phase in _PHASES.values() for base in phase)):
+            bases = ", ".join(base.__name__ for phase in _PHASES.values() for base in phase)
+            raise ConfigError(f"plugins: {name}: derive the class of its settings from one of {bases}")
+    return (*ALGORITHMS[stage], *(name for name, cls in theirs.items() if issubclass(cls, _PHASES[stage])))
+
 
 MARKS: Marks = marks_of(Config)
 """What each key and section is to a run, and who reads it."""
@@ -301,4 +244,13 @@ def part_of(values: Mapping[str, Any], roles: Collection[Role], section: str = "
 def role_of(key: str) -> Role | None:
     """Role of a key or section; None where there is no such key."""
     mark = MARKS.get(key)
+    if mark is None:
+        theirs = (_marks(cls) for cls, _ in added("algorithms").values())
+        mark = next((marks[key] for marks in theirs if key in marks), None)
     return None if mark is None else mark.role
+
+
+@cache
+def _marks(algorithm: type[Schema]) -> Marks:
+    """Marks of the settings of a plugin's algorithm."""
+    return marks_below(algorithm, "algo.", MARKS["algo"])

@@ -1,18 +1,19 @@
 """Sections of `algo`: one schema an algorithm, what those of a phase share, and the network."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
 
-from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positive, Schedule, Schema
+from finflow.plugins import added
+from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positive, Schedule, Schema, Text
 from finflow.schema.roles import Role, Was
 
 
 class Network(Schema):
     """Shape of the networks; shared by both phases, since phase 2 loads what phase 1 learnt."""
 
-    kind: Literal["portfolio", "mlp"]
-    """One network shared by all assets, whatever their number, or plain layers on the flat state of one universe."""
+    kind: Literal["portfolio", "mlp"] | Text
+    """One network shared by all assets, plain layers on the flat state of one universe, or one of a plugin."""
     actors: Count
     """Policies trained side by side, whose decisions are averaged; `algo.actors` sets it."""
     embed_dim: Count
@@ -210,5 +211,13 @@ class BCellConfig(OnlineAlgorithm):
     """The algorithm."""
 
 
+def _by_name(value: Any, own: ValidatorFunctionWrapHandler) -> Any:
+    """A plugin's algorithm has settings of its own class."""
+    found = added("algorithms").get(str(value.get("name"))) if isinstance(value, dict) else None
+    return own(value) if found is None else found[0].model_validate(value)
+
+
 Algorithm = Annotated[IQLConfig | TD3BCConfig | DirectConfig | BCellConfig, Field(discriminator="name")]
-"""Settings of every algorithm; its name decides which."""
+"""Settings of FinFlow's algorithms; the name decides which."""
+AnyAlgorithm = Annotated[SerializeAsAny[Algorithm], WrapValidator(_by_name)]
+"""Settings of an algorithm, those of plugins too."""

@@ -8,8 +8,9 @@ from finflow.errors import ConfigError
 from finflow.schema.fields import Count, Day, Discount, Fraction, NonNegative, Positive, Schema, Text
 from finflow.schema.roles import ReadBy, Role, Was
 
-_FROM_FILES = ("csv",)
-"""Sources that read `env.path`."""
+OWN_SOURCES = ("sp500", "yahoo", "csv", "synthetic")
+_WITHOUT_FILES = tuple(source for source in OWN_SOURCES if source != "csv")
+"""Sources that read no `env.path`; those of plugins may."""
 
 LEAST_HISTORY = 22
 """Trading days: a month's returns."""
@@ -115,10 +116,10 @@ PLAIN = Format(separator="comma", decimal="point", thousands="none", date="YYYY-
 class Env(Schema):
     """Where prices come from, and how a portfolio of them is accounted for."""
 
-    source: Annotated[Literal["sp500", "yahoo", "csv", "synthetic"], Role.DATA]
-    """Where prices come from; set by the option of `env`."""
+    source: Annotated[Literal["sp500", "yahoo", "csv", "synthetic"] | Text, Role.DATA]
+    """Where prices come from, set by the option of `env`; or a source of a plugin."""
     path: Annotated[Text | None, Role.FILE]
-    """File or folder of prices, of env=csv: see docs/data.md for what is read."""
+    """File or folder of prices, of env=csv: see docs/data.md for what is read; or what a plugin's source reads."""
     volume: Annotated[Text | None, Role.FILE]
     """File of volumes laid out as the prices are, of env=csv, where the prices come without."""
     format: Annotated[Format, Role.FILE]
@@ -134,6 +135,8 @@ class Env(Schema):
     """Last day that is used; null: the last there is, of Yahoo yesterday."""
     signals: Annotated[Text | None, Role.FILE]
     """Your own signals: a CSV laid out as prices are, or a folder of them."""
+    features: Annotated[Annotated[list[Text], AfterValidator(_each_once)], Role.MARKET]
+    """Features of plugins, beside FinFlow's own; every expert sees them."""
     signals_lag: Annotated[int, Field(ge=0), Role.DATA]
     """Days from a signal's date to the close that may use it; 0: known before that day's close."""
     snapshot: Annotated[Text | None, Role.FILE]
@@ -169,15 +172,15 @@ class Env(Schema):
     @model_validator(mode="after")
     def _fits_source(self) -> Self:
         """Keys that belong to one source are asked for there and refused elsewhere."""
-        if self.source in _FROM_FILES and self.path is None:
+        if self.source == "csv" and self.path is None:
             raise ConfigError(f"env.path: env={self.source} needs the file of prices; write env.path=prices.csv")
-        if self.source not in _FROM_FILES and self.volume is not None:
+        if self.source in _WITHOUT_FILES and self.volume is not None:
             raise ConfigError(f"env.volume={self.volume}: env={self.source} has its own; add env=csv or leave it out")
-        if self.source not in _FROM_FILES and self.path is not None:
+        if self.source in _WITHOUT_FILES and self.path is not None:
             raise ConfigError(f"env.path={self.path}: env={self.source} does not read it; add env=csv or leave it out")
-        if self.source not in _FROM_FILES and self.format != PLAIN:
+        if self.source in _WITHOUT_FILES and self.format != PLAIN:
             raise ConfigError(f"env.format: env={self.source} reads no file of prices; add env=csv or leave it out")
-        if self.source not in ("csv", "yahoo") and self.calendar != "all":
+        if self.source in ("sp500", "synthetic") and self.calendar != "all":
             raise ConfigError(f"env.calendar={self.calendar}: env={self.source} has one calendar; leave it out")
         for key in ("tickers", "start"):
             if self.source == "yahoo" and getattr(self, key) is None:

@@ -115,6 +115,13 @@ def marks_of(root: type[Schema]) -> dict[str, Mark]:
     return found
 
 
+def marks_below(cls: type[Schema], prefix: str, above: Mark) -> dict[str, Mark]:
+    """Marks of all keys of a section, by `prefix` and name."""
+    found: dict[str, Mark] = {}
+    _walk(cls, prefix, above, found)
+    return found
+
+
 def _walk(cls: type[Schema], prefix: str, above: Mark | None, found: dict[str, Mark]) -> None:
     for name, info in cls.model_fields.items():
         key = f"{prefix}{name}"

@@ -37,6 +37,8 @@ class Tracking(Schema):
 
     tensorboard: bool
     """Whether TensorBoard files are written."""
+    sinks: list[Text]
+    """Sinks of plugins, beside these."""
     wandb: Wandb | None
     """Weights & Biases, of tracking=wandb; null: not at all."""
     close_timeout: Annotated[Positive, Was("patience")]

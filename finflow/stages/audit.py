@@ -19,6 +19,7 @@ from finflow.evaluation.audit.signal_leakage import compare_foresight
 from finflow.io.files import atomic_json
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
+from finflow.stages.arguments import check_arguments
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import AuditResult
 from finflow.tracking.console import warn
@@ -41,6 +42,7 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`. A leak is in the result; `AuditResult.require` raises it.
     """
+    run_dir = check_arguments(config, "evaluate", run_dir)
     if not isinstance(config.run, str) and len(config.run) > 1:
         raise ConfigError(f"run={config.run}: audit=true takes one run; name one")
     if config.sectors is not None:

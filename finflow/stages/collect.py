@@ -7,6 +7,7 @@ from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run
 from finflow.envs.collect import dataset_bytes
 from finflow.io.files import atomic_write
 from finflow.schema import Config
+from finflow.stages.arguments import check_arguments
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.out_file import out_file
 from finflow.stages.prepare import fit, load_market, use_hardware
@@ -21,6 +22,7 @@ def collect(config: Config, run_dir: Path | None = None) -> CollectResult:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
+    run_dir = check_arguments(config, "collect", run_dir)
     stopwatch, path = Stopwatch(), out_file(config.out)
     with stopwatch.phase("prepare"):
         prepared = fit(config, load_market(config), use_hardware(config.hardware))

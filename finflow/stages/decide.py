@@ -21,6 +21,7 @@ from finflow.explanations.card import Card
 from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.report.card import write_card
 from finflow.schema import Config
+from finflow.stages.arguments import check_arguments
 from finflow.stages.explaining import card_paths
 from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
 from finflow.stages.loaded_run import named_after, record_of
@@ -45,6 +46,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     ConfigError, DataError, StorageError, AuditError
         One line each, see `finflow.errors`.
     """
+    run_dir = check_arguments(config, "decide", run_dir)
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         groups = load_groups(config, config.env.end)

@@ -25,15 +25,26 @@ def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
-    return PortfolioEnv(**_parts(config, part))
+    return PortfolioEnv(**_parts(_checked(config), part))
 
 
 def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "train") -> PortfolioVectorEnv:
     """`num_envs` portfolios side by side, `env.num_envs` by default; otherwise as `make_env`."""
-    count = config.env.num_envs if num_envs is None else num_envs
-    if count < 1:
-        raise ConfigError(f"num_envs={count}: at least one portfolio is needed; leave it out for env.num_envs")
-    return PortfolioVectorEnv(**_parts(config, part), num_envs=count)
+    own = _checked(config)
+    count = _count(own.env.num_envs if num_envs is None else num_envs)
+    return PortfolioVectorEnv(**_parts(own, part), num_envs=count)
+
+
+def _checked(config: object) -> Config:
+    if not isinstance(config, Config):
+        raise ConfigError(f'config={config!r:.80}: no configuration; take finflow.load("pretrain", [...])')
+    return config
+
+
+def _count(num_envs: object) -> int:
+    if not isinstance(num_envs, int) or num_envs < 1:
+        raise ConfigError(f"num_envs={num_envs}: at least one portfolio is needed; leave it out for env.num_envs")
+    return num_envs
 
 
 def _parts(config: Config, part: Part) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Evaluation on the test window; no other stage reads test returns, and every opening is counted."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +16,10 @@ from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
 from finflow.evaluation.test_window_log import verify_openings
-from finflow.io.files import atomic_json
+from finflow.io.files import atomic_json, read_lines
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
+from finflow.stages.arguments import check_arguments
 from finflow.stages.evaluated_runs import EvaluatedRuns, evaluate_runs
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
@@ -48,6 +48,7 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     StorageError, AuditError
         If a file is damaged, cannot be written, or the log of openings was tampered with or cut.
     """
+    run_dir = check_arguments(config, "evaluate", run_dir)
     if config.audit:
         raise ConfigError("audit=true: keeps the test window shut; call finflow.audit, or evaluate without it")
     stopwatch = Stopwatch()
@@ -134,8 +135,8 @@ def _run_facts(trained: Trained, record: dict[str, Any], following: str, said: M
     dates = trained.prepared.dates
     parent = trained.record.get("parent")
     root = trained.config.output_root
-    pretraining = _history(weights_of(parent, root).parent / METRICS) if isinstance(parent, dict) else []
-    own = _history(trained.folder / METRICS)
+    pretraining = read_lines(weights_of(parent, root).parent / METRICS) if isinstance(parent, dict) else []
+    own = read_lines(trained.folder / METRICS)
     pretrained = trained.config.stage == "pretrain"
     kept = ("seed", "data_fingerprint", "parent", "threads", "device", "versions", "git", "window_opened")
     provenance = {name: record[name] for name in kept if record.get(name) is not None}
@@ -158,10 +159,3 @@ def _run_facts(trained: Trained, record: dict[str, Any], following: str, said: M
         next_command=following,
         calendar=trained.prepared.market.calendar,
     )
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `metrics.jsonl`; empty where it is gone."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]

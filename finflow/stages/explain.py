@@ -16,6 +16,7 @@ from finflow.explanations.decision_trace import REPRODUCED
 from finflow.io.files import atomic_json
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config
+from finflow.stages.arguments import check_arguments
 from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track
 from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
 from finflow.stages.loaded_run import named_after, record_of, require_same_past
@@ -41,6 +42,7 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     DataError, StorageError
         If the data changed since training, or a file is damaged.
     """
+    run_dir = check_arguments(config, "explain", run_dir)
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         groups = load_groups(config)

@@ -26,6 +26,7 @@ from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.hashing import sha256_of
 from finflow.schema import Config
+from finflow.stages.arguments import check_arguments
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.out_file import out_file
 from finflow.stages.results import ExportResult
@@ -56,6 +57,7 @@ def export(config: Config, run_dir: Path | None = None) -> ExportResult:
     AuditError
         If onnxruntime computes other weights from the file than the policy gives; nothing is then written.
     """
+    run_dir = check_arguments(config, "export", run_dir)
     stopwatch, path = Stopwatch(), out_file(config.out)
     if path.suffix != SUFFIX:
         raise ConfigError(f"out={config.out}: no {SUFFIX} file; name one that ends in {SUFFIX}")

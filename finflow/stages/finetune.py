@@ -18,9 +18,10 @@ from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
 from finflow.io.hashing import content_hash
 from finflow.nn.networks import Networks, build_networks
-from finflow.schema import ALGORITHMS, Config
+from finflow.schema import Config, algorithms_of
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
+from finflow.stages.arguments import check_arguments
 from finflow.stages.finetune_session import FinetuneSession
 from finflow.stages.offline_data import offline_data
 from finflow.stages.parent import find_weights
@@ -57,8 +58,9 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
     Interrupted
         At SIGINT or SIGTERM, after a checkpoint.
     """
+    run_dir = check_arguments(config, "finetune", run_dir)
     if not isinstance(config.algo, OnlineAlgorithm):
-        choices = ", ".join(ALGORITHMS["finetune"])
+        choices = ", ".join(algorithms_of("finetune"))
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of {choices}")
     with placed(config, run_dir) as place:
         session, parent = _started(config, config.algo, place)
@@ -146,7 +148,7 @@ def _finished(
         run.folder / METRICS,
         selected_episode=selection.at or 0,
         dip=dip,
-        metrics=dict(selection.score),
+        figures=dict(selection.score),
         diagnostics=diagnostics,
         diagnostics_at_end=trained,
         confidence=found,

@@ -28,6 +28,7 @@ from finflow.io.flatten import flatten
 from finflow.io.hashing import sha256_of
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import READS, Config
+from finflow.stages.arguments import check_arguments
 from finflow.stages.evaluated_runs import caveats
 from finflow.stages.results import EvaluateResult
 from finflow.tracking.console import warn
@@ -62,8 +63,7 @@ def judge(
         If a file cannot be written, or the log of openings was tampered with or cut.
     """
     config = config or load("judge")
-    if config.stage != "judge":
-        raise ConfigError(f'stage={config.stage}: not the settings of a judgement; take finflow.load("judge", [...])')
+    run_dir = check_arguments(config, "judge", run_dir)
     config = config if name is None else named(config, name)
     form = _form(strategy, config)
     require_online_selection(config.baselines)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from finflow.data.build import market_of
 from finflow.data.folds import fold_dates, make_fold
@@ -12,16 +13,28 @@ from finflow.data.prices import Prices
 from finflow.data.simultaneity import faded_signal
 from finflow.data.sources import load_prices
 from finflow.schema import Config
+from finflow.stages.arguments import check_config
+from finflow.stages.shown import Shown, table_of
 
 _SHOWN = 8
 
 
-@dataclass(frozen=True)
-class LookResult:
+@dataclass(frozen=True, repr=False)
+class LookResult(Shown):
     """A description of the data, one line each; the stages repeat the warnings."""
 
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def line(self) -> str:
+        """Its names and dates."""
+        names, dates = self.lines[1:3]
+        return f"{names}; {dates}; {len(self.warnings)} warnings"
+
+    def frame(self) -> pd.DataFrame:
+        """All lines, and the warnings."""
+        rows = [line.partition(": ")[::2] for line in self.lines]
+        return table_of([*rows, *(("Warning", line) for line in self.warnings)], ("what", "found"))
 
 
 def look(config: Config) -> LookResult:
@@ -32,6 +45,7 @@ def look(config: Config) -> LookResult:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
+    check_config(config, "look")
     env = config.env
     if env.snapshot is not None and not Path(env.snapshot).exists():
         env = env.model_copy(update={"snapshot": None})  # a look makes no file

@@ -22,7 +22,8 @@ from finflow.evaluation.task import Task
 from finflow.malloc import keep_freed_memory
 from finflow.nn.networks import ObservationSpec
 from finflow.nn.precision import Computing
-from finflow.schema import Config, Hardware
+from finflow.schema import Config
+from finflow.schema.sections import Hardware
 from finflow.tracking.console import warn
 
 Update = TypeVar("Update", bound=Callable[..., Any])

@@ -17,9 +17,10 @@ from finflow.artifacts.provenance import Stopwatch
 from finflow.errors import ConfigError
 from finflow.io.hashing import content_hash
 from finflow.nn.networks import build_networks
-from finflow.schema import ALGORITHMS, Config
+from finflow.schema import Config, algorithms_of
 from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
+from finflow.stages.arguments import check_arguments
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.results import Figures, PretrainResult
@@ -44,8 +45,9 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
     Interrupted
         At SIGINT or SIGTERM, after a checkpoint.
     """
+    run_dir = check_arguments(config, "pretrain", run_dir)
     if not isinstance(config.algo, OfflineAlgorithm):
-        choices = ", ".join(ALGORITHMS["pretrain"])
+        choices = ", ".join(algorithms_of("pretrain"))
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of {choices}")
     with placed(config, run_dir) as place:
         session = _started(config, config.algo, place)
@@ -158,7 +160,7 @@ def _finished(session: _Session, row: Figures) -> PretrainResult:
         run.folder / WEIGHTS,
         run.folder / METRICS,
         **losses,
-        metrics=row,
+        figures=row,
         confidence=found,
         next_command=command_for("finetune", run.config),
     )

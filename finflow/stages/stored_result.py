@@ -14,6 +14,7 @@ from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, st
 from finflow.evaluation.test_window_log import count_openings
 from finflow.io.files import read_json
 from finflow.io.hashing import sources_hash
+from finflow.plugins import code_of
 from finflow.schema import Config
 from finflow.stages.evaluated_runs import EvaluatedRuns
 from finflow.stages.explaining import provenance_of
@@ -34,6 +35,7 @@ def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[st
         "kind": kind,
         "code": sources_hash(COMPUTING),
         "baselines": config.baselines,
+        "plugins": code_of(sorted({name for run in runs for name in run.config.plugins})),
         **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
     }
 

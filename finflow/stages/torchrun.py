@@ -61,7 +61,7 @@ def follow(config: Config, own: Path) -> Config:
     if isinstance(resume, str):
         path = Path(resume)
         resume = str(own if path.is_dir() else own / FOLDER / path.name)
-    quiet = Tracking(tensorboard=False, wandb=None, close_timeout=1.0)
+    quiet = Tracking(tensorboard=False, sinks=[], wandb=None, close_timeout=1.0)
     return config.model_copy(update={"tracking": quiet, "resume": resume})
 
 

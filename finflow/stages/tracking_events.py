@@ -1,6 +1,5 @@
 """Reports of the stages to their sinks: start of a run, networks at a validation, end of a run."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from finflow.artifacts.names import WEIGHTS
+from finflow.io.files import read_lines
 from finflow.nn.networks import Networks
 from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import Role
@@ -62,10 +62,9 @@ def outcome_of(folder: Path, stage: str, summary: Mapping[str, Any]) -> RunOutco
     """How a training run ended: its summary, its weights, and the curves of the report."""
 
     def figures() -> dict[str, Any]:
-        from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, curves
+        from finflow.report.learning_curves import training_charts
 
-        step, wanted = ("epoch", PRETRAIN) if stage == "pretrain" else ("episode", (*FINETUNE, *EXPERTS))
-        rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-        return {f"curves/{chart.key}": chart.figure for chart in curves(rows, step, wanted, stage)}
+        rows, step = read_lines(folder / METRICS), "epoch" if stage == "pretrain" else "episode"
+        return {f"curves/{chart.key}": chart.figure for chart in training_charts(rows, step)}
 
     return RunOutcome(summary, {"weights": folder / WEIGHTS}, figures=figures)

@@ -39,11 +39,12 @@ def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
     groups = {key: typed[key] for key in group_choices(stage) if key in typed and key not in PRESETS}
     given = flatten(config.model_dump())
     wanted = {k: v for k, v in given.items() if under(k, READS[stage]) and role_of(k) not in _ASIDE}
-    lines = [f"{key}={option}" for key, option in groups.items()]
+    lines = [text for text in overrides if text.startswith(("hydra.searchpath=", "plugins="))]
+    lines += [f"{key}={option}" for key, option in groups.items()]
     differ = _differing(stage, lines, wanted)
     first = {key: value for key, value in differ.items() if key in typed}
     lines += [override(key, value) for key, value in first.items()]
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"plugins": config.plugins} if config.plugins else {}
     for key, value in (first | _differing(stage, lines, wanted)).items():
         *path, last = key.split(".")
         node = values

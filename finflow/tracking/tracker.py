@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finflow.plugins import chosen
 from finflow.schema.tracking import Tracking
 from finflow.tracking.background_sink import Aside, Report
 from finflow.tracking.jsonl import JsonlTracker, Position, number
@@ -114,6 +116,8 @@ def make_tracker(
     """
     asked = {name: choose(tracking, run_dir, step) for name, choose in SINKS.items()}
     sinks = {name: build for name, build in asked.items() if build is not None}
+    for name in tracking.sinks:
+        sinks[name] = partial(chosen("tracking.sinks", name, {}, "trackers"), run_dir, step)
     return CompositeTracker(JsonlTracker(run_dir, since), sinks, tracking.close_timeout)
 
 

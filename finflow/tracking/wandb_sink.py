@@ -1,6 +1,5 @@
 """Weights & Biases; with `wandb_client.py` the only importer of that library."""
 
-import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.io.files import atomic_json, read_json
+from finflow.io.files import atomic_json, read_json, read_lines
 from finflow.io.flatten import flatten
 from finflow.io.hashing import sha256_of
 from finflow.schema.tracking import Wandb
@@ -166,15 +165,11 @@ def alias(sha256: str) -> str:
 
 def _own_tables(run_dir: Path) -> dict[str, tuple[list[str], list[list[Any]]]]:
     """Validations and alerts of the whole run, also of what an earlier process of it wrote."""
-    rows = [row for row in _read(run_dir / METRICS) if any(name.startswith("validation_") for name in row)]
-    found = {"validation": rows, "alerts": _read(run_dir / ALERTS)}
+    rows = [row for row in read_lines(run_dir / METRICS) if any(name.startswith("validation_") for name in row)]
+    found = {"validation": rows, "alerts": read_lines(run_dir / ALERTS)}
     tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
     for name, rows in found.items():
         if rows:
             columns = list(dict.fromkeys(key for row in rows for key in row))
             tables[name] = (columns, [[row.get(column) for column in columns] for row in rows])
     return tables
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -11,7 +11,7 @@ import torch
 from finflow.agents.distributed import all_reduce_max
 from finflow.artifacts.checkpoints import Checkpoints, Found
 from finflow.errors import Interrupted, StorageError
-from finflow.schema import Checkpoint
+from finflow.schema.sections import Checkpoint
 from finflow.training.interrupts import Stop
 
 TORCH = "torch"

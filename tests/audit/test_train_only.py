@@ -64,7 +64,7 @@ def test_noise_in_the_test_window_leaves_the_weights_alone_to_the_bit(
     assert windows(result) == fold
     assert same(original[0], pretrained)
     assert same(original[1], tuned)
-    assert result.metrics == original[2].metrics, "nor do they move what validation measures"
+    assert result.figures == original[2].figures, "nor do they move what validation measures"
 
 
 def test_the_last_train_day_does_matter(close: np.ndarray, original: Trained, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 
 from finflow.config_errors import parse_override
 from finflow.schema import READS
@@ -33,7 +34,8 @@ PIPELINE = ("pretrain", "finetune", "evaluate")
 def reduced(stage: str, typed: Sequence[str], data: Sequence[str]) -> list[str]:
     """The words of a stage with larger budgets taken out, small ones added, and `data` where they name no other."""
     kept = [word for word in typed if not _large(word)]
-    keys = {parse_override(word).key_or_group for word in kept if word != "-m"}
+    flags = {"-m", "--config-dir", *(after for word, after in pairwise(kept) if word == "--config-dir")}
+    keys = {parse_override(word).key_or_group for word in kept if word not in flags}
     idle = ["evaluation"] if "audit=true" in kept else []
     named = keys & {"env", "fold"} or "experiment=folds" in kept or "env" not in READS[stage]
     added = [] if named else list(data)

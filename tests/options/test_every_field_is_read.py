@@ -2,9 +2,10 @@
 
 from pydantic import create_model
 
-from finflow.schema import Budget, Config
+from finflow.schema import Config
 from finflow.schema.env import Env, Limits
 from finflow.schema.fields import Schema
+from finflow.schema.sections import Budget
 
 from .reading import tree_of, unread
 

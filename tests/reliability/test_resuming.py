@@ -14,7 +14,8 @@ import pytest
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST
 from finflow.artifacts.provenance import Stopwatch
 from finflow.errors import ConfigError
-from finflow.schema import Checkpoint, Config
+from finflow.schema import Config
+from finflow.schema.sections import Checkpoint
 from finflow.stages.run_directory import placed, resumed_folder
 from finflow.training.checkpointing import Checkpointer
 from finflow.training.interrupts import Stop

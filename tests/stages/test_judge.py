@@ -313,5 +313,5 @@ def test_what_is_judged_is_one_strategy_with_a_name(
 ) -> None:
     with pytest.raises(FinFlowError, match=message):
         finflow.judge(strategy, name=name, config=settings(prices, tmp_path, *words))
-    with pytest.raises(ConfigError, match="stage=look: not the settings of a judgement"):
+    with pytest.raises(ConfigError, match="config: made for look"):
         finflow.judge(equal, config=finflow.load("look"))

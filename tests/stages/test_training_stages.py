@@ -221,7 +221,7 @@ def test_a_collected_file_is_read_by_pretraining(tmp_path: Path) -> None:
 def test_a_stage_refuses_the_algorithm_of_another(root: Path) -> None:
     config = finflow.load("pretrain", [*MARKET, f"output_root={root}"])
     with pytest.raises(ConfigError, match="not an algorithm of finetune"):
-        finflow.finetune(config)
+        finflow.finetune(config.model_copy(update={"stage": "finetune"}))
 
 
 def test_a_regime_without_days_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -289,3 +289,26 @@ def test_td3bc_hands_over_the_same_set_to_the_bit(tmp_path: Path, monkeypatch: p
     assert stored.scales is not None
     assert stored.networks.keys() == seen.keys()
     assert all(torch.equal(stored.networks[name], seen[name]) for name in seen)
+
+
+def test_results_show_a_line_a_table_and_curves(pretrained: PretrainResult, tuned: FinetuneResult) -> None:
+    losses = f"v_loss {pretrained.v_loss:.3g}, q_loss {pretrained.q_loss:.3g}, policy_loss {pretrained.policy_loss:.3g}"
+    assert repr(pretrained) == f"PretrainResult({losses}, {pretrained.run_dir})"
+    assert repr(tuned) == f"FinetuneResult(kept from episode {tuned.selected_episode}, {tuned.run_dir})"
+    for result, step in ((pretrained, "epoch"), (tuned, "episode")):
+        logged = rows(result.metrics_path)
+        assert (result.curve.index.name, result.curve.index.tolist()) == (step, [row[step] for row in logged])
+        assert result.curve["q_loss" if step == "epoch" else "return"].tolist() == [
+            row["q_loss" if step == "epoch" else "return"] for row in logged
+        ]
+        known = {name: value for name, value in result.figures.items() if value is not None}
+        assert result.metrics.dropna().to_dict() == known
+        assert result.metrics.index.tolist() == list(result.figures)
+        page = result._repr_html_()
+        assert html.escape(result.line()) in page
+        assert all(f"<th>{name}</th>" in page for name in known)
+    titles = [note.text for note in tuned.plot().layout.annotations]
+    assert titles[:2] == ["Episode return", "Episode Sharpe"]
+    assert "Gate entropy" in titles
+    drawn = next(trace for trace in pretrained.plot().data if trace.name == "value loss")
+    assert list(drawn.y) == [round(row["v_loss"], 6) for row in rows(pretrained.metrics_path)]

@@ -1,0 +1,38 @@
+"""How results show themselves: `repr` is a line, and a notebook adds a small table."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from finflow.io.files import read_lines
+
+
+class Shown:
+    """Base of results."""
+
+    def line(self) -> str:
+        """What it is, in one line."""
+        raise NotImplementedError
+
+    def frame(self) -> pd.DataFrame | None:
+        """The table that a notebook shows; None where the line is all."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.line()})"
+
+    def _repr_html_(self) -> str:
+        frame, said = self.frame(), f"<p><b>{type(self).__name__}</b> {html.escape(self.line())}</p>"
+        return said if frame is None else said + frame.to_html(float_format="{:.3g}".format, na_rep="–", border=0)
+
+
+def table_of(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table whose first column is its index."""
+    return pd.DataFrame(rows, columns=list(columns)).set_index(columns[0])
+
+
+def curve_of(metrics: Path, step: str) -> pd.DataFrame:
+    """The rows of `metrics.jsonl` by their step, a column a figure, NaN where a row has none."""
+    return pd.DataFrame(read_lines(metrics)).set_index(step)
