@@ -32,7 +32,7 @@ def progress(total: int, label: str, done: int = 0) -> Generator[Advance]:
     label : what the steps are, for example "fine-tuning (episodes)".
     done : steps of an earlier process, which count neither for the speed nor for the time that is left.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)  # in a notebook each line would be an output of its own
     if console.is_terminal and not console.is_dumb_terminal:
         with _bar(total, label, done, console) as advance:
             yield advance
