@@ -119,7 +119,7 @@ def main() -> None:
         data = ["env=csv", f"env.path={prices}", f"output_root={options.out / 'runs'}", *SHORT.get(name, [])]
         if missing(name, "RMR", "whole"):
             keep(*whole_horizon(name, prices))
-            print(f"{name}: whole horizon as published", flush=True)
+            print(f"{name}: whole horizon, {len(PUBLISHED.get(name, {}))} published figures found again", flush=True)
         market = build_market(finflow.load("judge", data).env, options.out / "runs" / "cache")
         for algorithm in get_args(OnlineSelection):
             label = algorithm.upper()

@@ -24,7 +24,7 @@ def tables(rows: Rows) -> str:
     lines += [
         "",
         "| set | algorithm | wealth gross | wealth net | Sharpe gross | net | one close late | turnover a year "
-        "| Sharpe net of 1/N's | verdict |",
+        "| Sharpe less that of 1/N | verdict |",
         "| --- |" + " --- |" * 9,
     ]
     for row in (row for row in rows if "wealth" in row):
@@ -33,7 +33,7 @@ def tables(rows: Rows) -> str:
         lines.append(
             f"| {row['set']} | {row['algorithm']} | {row['gross_wealth']:.3g} | {row['wealth']:.3g} "
             f"| {row['gross_sharpe']:.2f} | {row['sharpe']:.2f} | {late} | {row['turnover']:.1f} "
-            f"| {difference} | {row.get('outcome', '')} |"
+            f"| {difference} | {row.get('outcome', '').removesuffix(' FROM').capitalize()} |"
         )
     return "\n".join(lines)
 
