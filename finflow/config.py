@@ -16,7 +16,7 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
@@ -34,6 +34,7 @@ from finflow.config_errors import (
     validation_message,
 )
 from finflow.errors import ConfigError
+from finflow.io.flatten import flatten
 from finflow.plugins import conf_of, load_plugins, search, unknown
 from finflow.schema import ALGORITHMS, READS, RENAMED, STAGES, Config, algorithms_of
 
@@ -98,14 +99,30 @@ def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), job_name=stage, version_base="1.3"):
-            cfg = compose(name, overrides=words, return_hydra_config=with_hydra)
+            cfg = compose(name, overrides=words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(compose_message(stage, error, overrides)) from error
     except YAMLError as error:
         raise ConfigError(f"{' '.join(str(error).split())}; mend that file") from error
     if cfg.get("stage") != stage:
         raise ConfigError(f"--config-name={name}: a configuration of {cfg.get('stage')}; name one of {stage}")
+    _refuse_undone(cfg, conf_dirs(overrides))
+    if not with_hydra:
+        with open_dict(cfg):
+            del cfg["hydra"]
     return cfg
+
+
+def _refuse_undone(cfg: DictConfig, folders: Sequence[Path]) -> None:
+    """Refuse a value that gives back what the chosen ablation takes away: the run would have only its name."""
+    chosen = cfg.hydra.runtime.choices.get("ablation")
+    file = next((path for folder in folders if (path := folder / "ablation" / f"{chosen}.yaml").is_file()), None)
+    if file is None:
+        return
+    taken, values = (flatten(_unresolved(tree)) for tree in (OmegaConf.load(file), cfg))
+    for key in [key for key in taken if key in values and values[key] != taken[key]]:
+        typed, meant = (json.dumps(value).strip('"') for value in (values[key], taken[key]))
+        raise ConfigError(f"{key}={typed}: ablation={chosen} sets it to {meant}; leave out one of the two")
 
 
 def primary(stage: str, overrides: Sequence[str]) -> tuple[Path, str, list[str]]:
@@ -223,8 +240,11 @@ def plain_yaml(path: Path) -> dict[str, Any]:
     ConfigError
         If the file is missing or is not a FinFlow configuration.
     """
-    content = OmegaConf.to_container(_read(path), resolve=False)
-    return cast("dict[str, Any]", content)
+    return _unresolved(_read(path))
+
+
+def _unresolved(cfg: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))
 
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +266,7 @@ def _read(path: Path) -> DictConfig:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
-    return OmegaConf.create(renamed(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))))
+    return OmegaConf.create(renamed(_unresolved(cfg)))
 
 
 def digest(value: Any) -> str:

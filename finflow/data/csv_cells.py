@@ -23,6 +23,7 @@ _DATES = {
     "YYYYMMDD": "%Y%m%d",
 }
 _MARKS = {"none": "", "comma": ",", "point": ".", "space": " ", "apostrophe": "'"}
+_OR_BLANK = "write a number, or leave the cell blank (and add env.calendar=common where it lies between prices)"
 
 
 class DayReader:
@@ -107,8 +108,8 @@ def numbers(path: Path, line: int, header: tuple[str, ...], cells: list[str], fo
     return [number(f"{path}:{line}:{name}", c.strip(), form) for name, c in zip(header[1:], cells[1:], strict=True)]
 
 
-def number(where: str, cell: str, form: Format = PLAIN) -> float:
-    """Value of a cell, NaN where it is blank.
+def number(where: str, cell: str, form: Format = PLAIN, remedy: str = _OR_BLANK) -> float:
+    """Value of a cell, NaN where it is blank; `remedy` is said of one that is no number.
 
     Raises
     ------
@@ -121,10 +122,7 @@ def number(where: str, cell: str, form: Format = PLAIN) -> float:
     if form == PLAIN and _THOUSANDS.fullmatch(cell):
         raise FormatError(f"{where}: {cell!r} has a thousands separator; write {cell.replace(',', '')}")
     if plain is None or not (plain.isascii() and NUMBER.fullmatch(plain)):
-        raise FormatError(
-            f"{where}: {cell!r} is not a number; write a number, or leave the cell blank (and add env.calendar=common "
-            "where it lies between prices)"
-        )
+        raise FormatError(f"{where}: {cell!r} is not a number; {remedy}")
     value = float(plain)
     if math.isinf(value):
         raise DataError(f"{where}: {cell!r} is beyond the range of numbers; correct it")

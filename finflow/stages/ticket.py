@@ -102,7 +102,7 @@ def read_holdings(path: Path, assets: Sequence[str], prices: Floats) -> Holdings
 
 
 def _amount(where: str, cell: str) -> float:
-    value = number(where, cell)
+    value = number(where, cell, remedy="correct it")
     if not 0 <= value <= MOST:
         raise DataError(f"{where}: {cell!r} is no number from 0 to {MOST:g}; correct it")
     return value

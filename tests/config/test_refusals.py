@@ -202,3 +202,30 @@ def test_a_preset_that_does_not_compose_is_refused_in_one_line(preset: str, said
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text(f"# @package _global_\n{preset}")
     assert said in refusal("pretrain", [f"hydra.searchpath=['{tmp_path}']", "experiment=own"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (["ablation=from_scratch", "init.weights=there"], "init.weights=there: ablation=from_scratch sets it to null"),
+        (["ablation=no_cql", "algo.cql.alpha=5"], "algo.cql.alpha=5: ablation=no_cql sets it to 0.0"),
+        (["ablation=no_anchor", "algo.prior_kl_coef=[1,0]"], "algo.prior_kl_coef=[1, 0]: ablation=no_anchor sets"),
+    ],
+)
+def test_a_key_that_undoes_the_ablation_is_refused(overrides: list[str], refused: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load("finetune", overrides)
+    assert str(error.value).startswith(refused)
+
+
+def test_a_preset_that_undoes_the_ablation_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nalgo: {relabel_fraction: 0.5}\n")
+    line = ["ablation=no_relabelling", "experiment=own", f"hydra.searchpath=[{tmp_path}]"]
+    with pytest.raises(ConfigError, match=r"algo\.relabel_fraction=0\.5: ablation=no_relabelling sets it to 0\.0"):
+        load("finetune", line)
+
+
+def test_a_key_that_repeats_the_ablation_is_taken() -> None:
+    line = ["ablation=from_scratch", "init.weights=null", "algo.cql.alpha=5"]
+    assert load("finetune", line).init.weights is None

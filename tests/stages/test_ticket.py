@@ -135,7 +135,7 @@ def test_weights_have_no_value(tmp_path: Path) -> None:
         (["ticker,shares", "AA,1", "AA,2"], ":3:ticker: AA stands twice; keep one row"),
         (["ticker,shares", "AA,1,2"], ":2:1: 3 cells; write a ticker and its shares"),
         (["ticker,shares", "AA,-1"], ":2:shares: '-1' is no number from 0 to 1e+15"),
-        (["ticker,shares", "AA,nan"], ":2:shares: 'nan' is not a number"),
+        (["ticker,shares", "AA,nan"], ":2:shares: 'nan' is not a number; correct it"),
         (["ticker,shares", "AA,1_000"], ":2:shares: '1_000' is not a number"),
         (["ticker,shares", "AA,"], ":2:shares: '' is no number from 0 to 1e+15"),
         (["ticker,shares", "AA,0"], "nothing is held; give shares, or a row CASH"),
