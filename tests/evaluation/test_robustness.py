@@ -24,12 +24,24 @@ def track(name: str, net: np.ndarray, first: str = "2020-01-01") -> Track:
 
 
 def test_a_lagged_trade_is_executed_a_day_later() -> None:
-    """Enters at .6/.4; the trade decided on day 1 (+.1) is executed on day 2, whatever has drifted meanwhile."""
+    """Enters at .6/.4; the trade decided on day 1 (+.1) is executed on day 2, whatever has drifted meanwhile.
+
+    Day 2 decides from what it holds then, .75: it sells .25 on day 3.
+    """
     said = iter([np.array([[w, 1 - w]]) for w in (0.6, 0.7, 0.5, 0.5)])
     act = lagged(lambda _rows, _drifted, _drawdown: next(said))
     held = [np.array([[w, 1 - w]]) for w in (0.0, 0.6, 0.65, 0.9)]
     seen = [float(act(np.array([k]), h, np.zeros(1))[0, 0]) for k, h in enumerate(held)]
-    assert seen == pytest.approx([0.6, 0.6, 0.65 + 0.1, 0.9 - 0.15], abs=1e-12)
+    assert seen == pytest.approx([0.6, 0.6, 0.65 + 0.1, 0.9 - 0.25], abs=1e-12)
+
+
+def test_fixed_weights_a_day_late_are_one_days_drift_away() -> None:
+    """An order that is open is not given again: the drift of earlier days has been traded away."""
+    act = lagged(lambda _rows, drifted, _drawdown: np.full_like(drifted, 0.5))
+    held = act(np.array([0]), np.array([[0.0, 1.0]]), np.zeros(1))
+    for drift in (0.02, -0.03, 0.01, 0.0):
+        held = act(np.array([1]), held + [[drift, -drift]], np.zeros(1))
+        np.testing.assert_allclose(held, [[0.5 + drift, 0.5 - drift]], rtol=0, atol=1e-15)
 
 
 def test_a_lagged_hold_trades_nothing() -> None:
