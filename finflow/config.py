@@ -36,7 +36,7 @@ from finflow.config_errors import (
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
 from finflow.plugins import conf_of, load_plugins, search, unknown
-from finflow.schema import ALGORITHMS, READS, RENAMED, STAGES, Config, algorithms_of
+from finflow.schema import ADDED, ALGORITHMS, READS, RENAMED, STAGES, Config, algorithms_of
 
 
 def load(stage: str, overrides: Sequence[str] = ()) -> Config:
@@ -247,16 +247,25 @@ def _unresolved(cfg: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))
 
 
-def renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """The nested `values` of a configuration that the version before wrote, with today's names of its keys."""
+def up_to_date(values: dict[str, Any]) -> dict[str, Any]:
+    """The nested `values` of a configuration that the version before wrote, with the keys of today."""
     for old, new in RENAMED.items():
-        *sections, name = old.split(".")
-        section: Any = values
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict) and name in section:
+        section, name = _section_of(values, old), old.rpartition(".")[2]
+        if section is not None and name in section:
             section[new.rpartition(".")[2]] = section.pop(name)
+    for key, value in ADDED.items():
+        section = _section_of(values, key)
+        if section is not None:
+            section.setdefault(key.rpartition(".")[2], list(value))
     return values
+
+
+def _section_of(values: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The section of `values` that a dotted key lies in; None where there is none."""
+    section: Any = values
+    for part in key.split(".")[:-1]:
+        section = section.get(part) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else None
 
 
 def _read(path: Path) -> DictConfig:
@@ -266,7 +275,7 @@ def _read(path: Path) -> DictConfig:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
-    return OmegaConf.create(renamed(_unresolved(cfg)))
+    return OmegaConf.create(up_to_date(_unresolved(cfg)))
 
 
 def digest(value: Any) -> str:

@@ -85,7 +85,8 @@ def _judged(result: "EvaluateResult") -> Result:
         print(f"Confidence{f', {name}' if name else ''}: {line}")
     if result.rendered_from is not None:
         print(f"Made from the evaluation in {shown(result.rendered_from)}: the test window was not opened again")
-    print(f"Test window opened {found.window_opened} times")
+    times = "once" if found.window_opened == 1 else f"{found.window_opened} times"
+    print(f"Test window opened {times}")
     print(found.verdict.line())
     print(f"Report: {shown(result.report)}")
     return result

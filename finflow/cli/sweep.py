@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from finflow.artifacts.commands import command_for, command_line, override, program_of, typable
 from finflow.cli import stages
-from finflow.config import compose_stage, load, parse, renamed
+from finflow.config import compose_stage, load, parse, up_to_date
 from finflow.config_errors import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.flatten import flatten
@@ -166,7 +166,7 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
     found = folder.manifest()
     if found.id != plan.id:
         raise ConfigError(f"{folder.path}: holds the sweep of another command line; name another hydra.sweep.dir")
-    before, now = flatten(renamed(deepcopy(dict(found.settings)))), flatten(first.model_dump())
+    before, now = flatten(up_to_date(deepcopy(dict(found.settings)))), flatten(first.model_dump())
     for key in {**before, **now}:
         if before.get(key) != now.get(key) and role_of(key) not in (Role.OUTPUT, Role.COMMAND):
             was = f"{key}={before.get(key)}, now {now.get(key)}"

@@ -12,7 +12,7 @@ from finflow.schema.algo import Algorithm, AnyAlgorithm, DirectConfig, OfflineCr
 from finflow.schema.env import OWN_SOURCES, Env
 from finflow.schema.fields import Count, Day, Positive, Schema, Text, number_as_text
 from finflow.schema.monitor import MonitorConfig
-from finflow.schema.roles import Marks, NotWith, ReadBy, Role, keys_where, marks_below, marks_of
+from finflow.schema.roles import Added, Marks, NotWith, ReadBy, Role, keys_where, marks_below, marks_of
 from finflow.schema.sections import (
     FOLLOWING,
     Budget,
@@ -59,6 +59,7 @@ class Config(Schema):
         BeforeValidator(_as_list),
         Role.STUDY,
         ReadBy("pretrain", "finetune", "collect", "look", "judge"),
+        Added(),
     ]
     """Modules, or installed plugins, that add algorithms, networks, features, sources or trackers."""
     name: Annotated[
@@ -81,7 +82,7 @@ class Config(Schema):
     """Look for leaks in data, features and fold; the test window stays shut."""
     sectors: Annotated[Text | None, Role.REQUEST, ReadBy("evaluate"), NotWith("audit")]
     """A CSV `ticker,sector`; the report then attributes the active return to sectors. null: no such table."""
-    baselines: Annotated[list[OnlineSelection], Role.REQUEST, ReadBy("evaluate", "judge"), NotWith("audit")]
+    baselines: Annotated[list[OnlineSelection], Role.REQUEST, ReadBy("evaluate", "judge"), NotWith("audit"), Added()]
     """Algorithms of online portfolio selection beside the baselines, say [olmar,anticor]; needs the extra `olps`."""
     weights: Annotated[Text | None, Role.REQUEST, ReadBy("judge")]
     """A CSV `date,ticker,...` of a strategy's weights, decided at the close of the date; see docs/judge.md."""
@@ -224,6 +225,9 @@ RENAMED: Mapping[str, str] = {
     ".".join([*key.split(".")[:-1], mark.was]): key for key, mark in MARKS.items() if mark.was is not None
 }
 """A key's name in the version before -> its name."""
+
+ADDED: Mapping[str, tuple[str, ...]] = {key: mark.added for key, mark in MARKS.items() if mark.added is not None}
+"""A key that the version before did not know -> the value that its runs had in effect."""
 
 GROWS: Mapping[str, str] = {mark.grows: key for key, mark in MARKS.items() if mark.grows is not None}
 """A training stage -> what a resumed run of it may be given more of."""

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
 from finflow.schema.fields import Count, Day, Discount, Fraction, NonNegative, Positive, Schema, Text
-from finflow.schema.roles import ReadBy, Role, Was
+from finflow.schema.roles import Added, ReadBy, Role, Was
 
 OWN_SOURCES = ("sp500", "yahoo", "csv", "synthetic")
 _WITHOUT_FILES = tuple(source for source in OWN_SOURCES if source != "csv")
@@ -135,7 +135,7 @@ class Env(Schema):
     """Last day that is used; null: the last there is, of Yahoo yesterday."""
     signals: Annotated[Text | None, Role.FILE]
     """Your own signals: a CSV laid out as prices are, or a folder of them."""
-    features: Annotated[Annotated[list[Text], AfterValidator(_each_once)], Role.MARKET]
+    features: Annotated[Annotated[list[Text], AfterValidator(_each_once)], Role.MARKET, Added()]
     """Features of plugins, beside FinFlow's own; every expert sees them."""
     signals_lag: Annotated[int, Field(ge=0), Role.DATA]
     """Days from a signal's date to the close that may use it; 0: known before that day's close."""

@@ -88,6 +88,13 @@ class Was:
 
 
 @dataclass(frozen=True)
+class Added:
+    """The version before did not know the key; its runs, which had `value` in effect, can still be read."""
+
+    value: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Mark:
     """All that is said of a key, or of a section for the keys in it."""
 
@@ -96,6 +103,7 @@ class Mark:
     not_with: str | None = None
     grows: str | None = None
     was: str | None = None
+    added: tuple[str, ...] | None = None
 
 
 Marks = Mapping[str, Mark]
@@ -145,6 +153,8 @@ def _mark(key: str, above: Mark | None, metadata: list[Any]) -> Mark:
             mark = replace(mark, grows=one.stage)
         if isinstance(one, Was):
             mark = replace(mark, was=one.name)
+        if isinstance(one, Added):
+            mark = replace(mark, added=one.value)
     return mark
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from finflow.schema.fields import Positive, Schema, Text
-from finflow.schema.roles import Was
+from finflow.schema.roles import Added, Was
 
 
 def _wandb_name(value: str) -> str:
@@ -37,7 +37,7 @@ class Tracking(Schema):
 
     tensorboard: bool
     """Whether TensorBoard files are written."""
-    sinks: list[Text]
+    sinks: Annotated[list[Text], Added()]
     """Sinks of plugins, beside these."""
     wandb: Wandb | None
     """Weights & Biases, of tracking=wandb; null: not at all."""

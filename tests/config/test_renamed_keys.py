@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from finflow.config import current_names, from_yaml, load
 from finflow.errors import ConfigError
-from finflow.schema import MARKS, RENAMED
+from finflow.schema import ADDED, MARKS, RENAMED
 
 
 def test_a_typed_key_of_the_version_before_is_taken_with_a_line_that_names_the_new_one() -> None:
@@ -35,6 +35,9 @@ def test_a_run_folder_of_the_version_before_is_read(stage: str, tmp_path: Path) 
             section[old.rpartition(".")[2]] = section.pop(name)
             renamed += 1
     assert renamed >= 7
+    for key in ADDED:
+        section = OmegaConf.select(values, key.rpartition(".")[0]) if "." in key else values
+        del section[key.rpartition(".")[2]]
     OmegaConf.save(values, path)
     assert from_yaml(path) == config
 

@@ -40,7 +40,7 @@ def test_fixed_weights_a_day_late_are_one_days_drift_away() -> None:
     act = lagged(lambda _rows, drifted, _drawdown: np.full_like(drifted, 0.5))
     held = act(np.array([0]), np.array([[0.0, 1.0]]), np.zeros(1))
     for drift in (0.02, -0.03, 0.01, 0.0):
-        held = act(np.array([1]), held + [[drift, -drift]], np.zeros(1))
+        held = act(np.array([1]), held + np.array([[drift, -drift]]), np.zeros(1))
         np.testing.assert_allclose(held, [[0.5 + drift, 0.5 - drift]], rtol=0, atol=1e-15)
 
 
