@@ -146,7 +146,7 @@ def main() -> None:
                 keep(row_of(name, f"FinFlow, seed {seed}", evaluation))
                 print(f"{name} FinFlow, seed {seed}: {evaluation.verdict.line()}", flush=True)
     print(tables(rows))
-    pictures = draw_wealth(rows, options.out / "wealth.svg"), draw_differences(rows, options.out / "differences.svg")
+    pictures = draw_wealth(rows, options.out / "wealth.png"), draw_differences(rows, options.out / "differences.svg")
     print(f"\nRows: {kept}\nPictures: {', '.join(map(str, pictures))}")
 
 

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-mpl.use("svg")
+mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "finflow"  # the same picture, the same file
 Rows = Sequence[dict[str, Any]]
 COLOURS = plt.get_cmap("tab20").colors
@@ -79,6 +79,6 @@ def _of(rows: Rows, key: str) -> list[str]:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
     return path
