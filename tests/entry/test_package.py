@@ -68,7 +68,7 @@ def test_the_jobs_of_a_sweep_are_started_as_it_was(installed: Path, tmp_path: Pa
     done = run(tmp_path, str(installed / "python"), *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Jobs: 2 finished" in done.stdout
-    assert re.match(r"Next: (\S*/)?python -m finflow sweep dir=", done.stdout.splitlines()[-1])
+    assert re.match(r"Next: (\S*/)?python -m finflow finetune env=synthetic ", done.stdout.splitlines()[-1])
     configs = [path.read_text() for path in tmp_path.glob("outputs/pretrain/*/sweep-*/*/config.yaml")]
     assert ["lr: 0.002" in text for text in configs] == [True, True]
 

@@ -49,11 +49,11 @@ def test_the_printed_commands_work_from_phase_1_to_a_decision(mine: Path) -> Non
 
 def test_a_sweep_and_its_best_setting_run_with_the_plugin(mine: Path) -> None:
     place = mine.parent
-    swept = typed(place, "python -m finflow pretrain", *WHOLE, *SMALL, "-m", "algo.push=0.1,0.2")
+    swept = typed(place, "python -m finflow pretrain", *WHOLE, *SMALL, "-m", "algo.lr=0.0001,0.05")
     assert "Jobs: 2 finished" in "\n".join(swept)
-    table = typed(place, swept[-1].removeprefix("Next: "))
-    (again,) = (line.removeprefix("Again: ") for line in table if line.startswith("Again: "))
+    (again,) = (line.removeprefix("Again: ") for line in swept if line.startswith("Again: "))
     folder = typed(place, again)[-2].removeprefix("Run folder: ")
     config = (place / folder / "config.yaml").read_text()
     assert "plugins:\n- whole\n" in config
-    assert "push: 0.1\n" in config or "push: 0.2\n" in config
+    assert "push: 0.25\n" in config
+    assert "lr: 0.0001\n" in config or "lr: 0.05\n" in config

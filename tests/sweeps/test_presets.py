@@ -76,7 +76,7 @@ def check(result: SweepResult) -> None:
     assert [row.state for row in rows] == ["finished", "finished"]
     assert all(row.figures["validation_sharpe"] is not None and row.returns is not None for row in rows)
     assert result.leaderboard.luck is not None or result.leaderboard.manifest.stage == "finetune"
-    assert result.best is not None
+    assert (result.best is None) == result.leaderboard.same  # small jobs may all hold 1/N: then none is the best
 
 
 @pytest.mark.parametrize("preset", [name for name in JOBS if name != "seeds"])
@@ -134,7 +134,7 @@ def test_the_whole_preset_is_planned(
 
 @pytest.mark.parametrize(("stage", "preset"), [("finetune", "tune_iql"), ("pretrain", "tune_bcell")])
 def test_a_preset_of_the_other_stage_is_sent_there(stage: str, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=rf"no such key .*; it is a sweep of {JOBS[preset][0]}: python experiments/"):
+    with pytest.raises(ConfigError, match=rf"unknown key; .*; it is a sweep of {JOBS[preset][0]}: python experiments/"):
         launch(stage, [f"experiment={preset}", "sweep.dry_run=true"])
     assert capsys.readouterr().out == ""
 

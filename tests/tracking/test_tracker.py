@@ -51,7 +51,7 @@ class Spy(Sink):
 
 
 def tracking(*, tensorboard: bool = False) -> Tracking:
-    return Tracking(tensorboard=tensorboard, wandb=None, close_timeout=30.0)
+    return Tracking(tensorboard=tensorboard, sinks=[], wandb=None, close_timeout=30.0)
 
 
 def drive(tracker: Tracker, outcome: RunOutcome | None = None) -> None:
@@ -219,7 +219,7 @@ def test_a_run_without_tensorboard_does_not_import_it(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys; from finflow.schema.tracking import Tracking\n"
         "from finflow.tracking.tracker import make_tracker\n"
-        "nothing = Tracking(tensorboard=False, wandb=None, close_timeout=1.0)\n"
+        "nothing = Tracking(tensorboard=False, sinks=[], wandb=None, close_timeout=1.0)\n"
         "make_tracker(nothing, pathlib.Path(sys.argv[1])).close()\n"
         "sys.exit(any(name.split('.')[0] in ('tensorboard', 'wandb') for name in sys.modules))"
     )

@@ -23,7 +23,7 @@ folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 patience = float(sys.argv[4])
 folder.mkdir(exist_ok=True)
 wandb = Wandb(project="desk", entity=None, mode="offline", group=None, tags=["a", "b"])
-tracker = make_tracker(Tracking(tensorboard=False, wandb=wandb, close_timeout=patience), folder)
+tracker = make_tracker(Tracking(tensorboard=False, sinks=[], wandb=wandb, close_timeout=patience), folder)
 record = {"seed": 3, "versions": {"torch": "2"}, "parent": {"sha256": "ab" * 32, "path": "outputs/p", "weights": "w"}}
 tracker.begin(Start("finetune", "bcell", {"algo": {"lr": 3e-4, "name": "bcell"}, "seed": 3}, record, "sweep-1"))
 rng = np.random.default_rng(0)
