@@ -1,6 +1,7 @@
 """How results show themselves: `repr` is a line, and a notebook adds a small table."""
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pandas as pd
 from finflow.io.files import read_lines
 
 
-class Shown:
+class Shown(ABC):
     """Base of results."""
 
+    @abstractmethod
     def line(self) -> str:
         """What it is, in one line."""
-        raise NotImplementedError
 
     def frame(self) -> pd.DataFrame | None:
         """The table that a notebook shows; None where the line is all."""

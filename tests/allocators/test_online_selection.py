@@ -115,11 +115,12 @@ def test_without_the_library_no_window_is_opened(monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.rglob(FILE_NAME))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("universal") is None, reason="universal-portfolios: run by `make olps`")
+@pytest.mark.skipif(importlib.util.find_spec("universal") is None, reason="universal-portfolios is not installed")
 def test_the_librarys_own_weights_are_causal() -> None:
     close = np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.02, (80, 4)), axis=0))
     changed = close.copy()
-    changed[60:] *= 1.5
+    changed[60:] *= [0.5, 1.0, 1.5, 2.0]
     for name in get_args(OnlineSelection):
         before, after = (online_selection_targets(market_of(prices), name) for prices in (close, changed))
         np.testing.assert_allclose(before[:60], after[:60], atol=1e-9)
+        assert np.abs(before[60] - after[60]).max() > 1e-9, name
