@@ -43,6 +43,7 @@ LEFT: Mapping[str, str] = {
     "docs": "needs the tools of the site; the same build runs in tests/docs/test_site.py",
     "mutations": "the formulas of all learners one by one: an hour; see tests/losses/test_mutations.py",
     "parity": "installs d3rlpy into a venv of its own; the tests are those of tests/parity",
+    "olps": "installs universal-portfolios into a venv of its own; the adapter's tests are in tests/allocators",
     "bench": "minutes on a quiet machine, and with PEERS=1 a venv of its own; no figure of it is asserted in tests",
     "clean": "takes the venv away; see tests/entry/test_make.py",
     "dir=outputs/plan/": "reads what a sweep on a cluster wrote; of other sweeps it is run",
