@@ -18,9 +18,9 @@ SMALL = {
     "judge": ["env=synthetic", "env.synthetic.days=1500", "env.synthetic.assets=3", "env.episode_days=42",
               "evaluation.bootstrap_samples=100"],
 }  # fmt: skip
-PEERS = "import PPO"
-"""A block that needs Stable-Baselines3 is run by `test_peers.py`."""
-BLOCKS = [b for b in all_blocks() if b.language == "python" and not b.title and PEERS not in b.text]
+AGENT = "import PPO"
+"""The agent of Stable-Baselines3, which takes fewer steps in `test_agents.py`."""
+BLOCKS = [b for b in all_blocks() if b.language == "python" and not b.title and AGENT not in b.text]
 """A block with a title is a file, which its own page's test puts in place."""
 
 
