@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from finflow.config import load
+    from finflow.config.compose import load
     from finflow.stages.audit import audit
     from finflow.stages.collect import collect
     from finflow.stages.decide import decide
@@ -44,7 +44,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "load": "finflow.config", "make_env": "finflow.stages.environment", "make_vector_env": "finflow.stages.environment",
+    "load": "finflow.config.compose",
+    "make_env": "finflow.stages.environment", "make_vector_env": "finflow.stages.environment",
 }  # fmt: skip
 """Where a name of the API stands that is no stage's."""
 

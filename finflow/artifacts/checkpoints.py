@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.names import CHECKPOINTS
-from finflow.config import digest
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import atomic_write, read_json, storage_errors
 from finflow.io.hashing import sha256_of
 from finflow.io.state_codec import pack, unpack
 from finflow.io.weights import load_weights, save_weights
+from finflow.schema.fields import digest
 
 FOLDER, MANIFEST = CHECKPOINTS, "manifest.json"
 _NAME = re.compile(r"(\d{5,})-[a-z]+-\d+\.safetensors", re.ASCII)

@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from finflow.artifacts.names import CONFIG
-from finflow.config import from_yaml, load, plain_yaml
-from finflow.config_errors import CONF_DIR, MISSING
+from finflow.config.compose import load
+from finflow.config.files import from_yaml, plain_yaml
+from finflow.config.overrides import CONF_DIR
+from finflow.config.refusals import MISSING
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
 from finflow.plugins import folders_used

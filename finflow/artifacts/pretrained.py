@@ -16,7 +16,6 @@ import torch
 
 from finflow.artifacts.names import SUMMARY, WEIGHTS
 from finflow.artifacts.provenance import now, read_summary
-from finflow.config import digest
 from finflow.data.benchmark import series_files
 from finflow.errors import ParentError, StorageError
 from finflow.io.files import atomic_json, read_json
@@ -25,6 +24,7 @@ from finflow.io.hashing import sha256_of
 from finflow.io.weights import load_weights
 from finflow.schema import Config, part_of
 from finflow.schema.env import Env
+from finflow.schema.fields import digest
 from finflow.schema.roles import MATCHED, Role
 
 FACTS = "facts"

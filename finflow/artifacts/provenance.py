@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY
-from finflow.config import run_folder, to_yaml
+from finflow.config.compose import run_folder
+from finflow.config.files import to_yaml
 from finflow.data.calendar import CALENDAR
 from finflow.data.market import Market
 from finflow.io.files import atomic_json, atomic_write, read_json, storage_errors

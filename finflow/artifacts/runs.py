@@ -8,7 +8,7 @@ from typing import Literal
 
 from finflow.artifacts.commands import command_under, stored_config
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY, SWEEP
-from finflow.config import run_folder
+from finflow.config.compose import run_folder
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import read_json
 

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from finflow.artifacts.commands import override
-from finflow.config import compose_stage, primary
-from finflow.config_errors import one_line, resolve_message
+from finflow.config.compose import compose_stage, primary
+from finflow.config.refusals import one_line, resolve_message
 from finflow.errors import ConfigError
 
 _INFO = ("-i", "--info")

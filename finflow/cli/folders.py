@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from finflow.config import run_folder
+from finflow.config.compose import run_folder
 from finflow.errors import FinFlowError
 
 

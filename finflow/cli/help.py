@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from finflow.artifacts.commands import command_line
 from finflow.cli.commands import COMMANDS
-from finflow.config import compose_stage
-from finflow.config_errors import conf_dirs, group_choices
+from finflow.config.compose import compose_stage
+from finflow.config.overrides import conf_dirs, group_choices
 
 
 def overview() -> str:

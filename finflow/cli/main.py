@@ -25,8 +25,9 @@ from finflow.cli.help import overview, usage
 from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
 from finflow.cli.sweep import params_of, sweep
-from finflow.config import compose_stage, current_names, parse, with_plugins
-from finflow.config_errors import parse_override, resolve_message
+from finflow.config.compose import compose_stage, parse, with_plugins
+from finflow.config.overrides import current_names, parse_override
+from finflow.config.refusals import resolve_message
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
 from finflow.sweeps.jobs import follow_parent

@@ -22,8 +22,10 @@ from omegaconf import DictConfig
 
 from finflow.artifacts.commands import command_for, command_line, override, program_of, typable
 from finflow.cli import stages
-from finflow.config import compose_stage, load, parse, up_to_date
-from finflow.config_errors import CONF_DIR, one_line, parse_override
+from finflow.config.compose import compose_stage, load, parse
+from finflow.config.files import up_to_date
+from finflow.config.overrides import CONF_DIR, parse_override
+from finflow.config.refusals import one_line
 from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import Config, role_of

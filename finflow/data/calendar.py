@@ -5,12 +5,13 @@ turns them into rows: a year is 252 rows of business days, 365 of seven-day week
 """
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.errors import DataError
+from finflow.errors import ConfigError, DataError
 
 TRADING_YEAR = 252
 """Trading days of a year: the unit of every window."""
@@ -143,3 +144,17 @@ def calendar_of(dates: NDArray[np.datetime64], periods_per_year: int | str = "au
     counted = 365.25 * len(short) / int(short.sum())
     believed = len(dates) < _COUNTED or abs(counted / nominal - 1) <= _TOLERANCE
     return Calendar("daily", nominal if believed else round(counted), week)
+
+
+def check_day(key: str, value: str) -> date:
+    """Parse a YYYY-MM-DD value of `key`.
+
+    Raises
+    ------
+    ConfigError
+        If it is no calendar day.
+    """
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ConfigError(f"{key}={value!r}: not a calendar day; write it as YYYY-MM-DD") from None

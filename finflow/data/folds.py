@@ -8,8 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from finflow.config import check_day
-from finflow.data.calendar import Calendar
+from finflow.data.calendar import Calendar, check_day
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env

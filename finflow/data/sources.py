@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finflow.config import check_day
 from finflow.data.benchmark import read_series
+from finflow.data.calendar import check_day
 from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
 from finflow.data.signals import add_signals

@@ -1,5 +1,7 @@
 """What every section is built of: the base of all sections, and the kinds of values."""
 
+import hashlib
+import json
 from datetime import date
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -22,6 +24,12 @@ def schemas_in(hint: Any) -> list[type[Schema]]:
     if get_origin(hint) in (Annotated, Union, UnionType):
         return [found for arg in get_args(hint) for found in schemas_in(arg)]
     return []
+
+
+def digest(value: Any) -> str:
+    """Short stable hash of plain data or of a parsed config section."""
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _calendar_day(value: str) -> str:

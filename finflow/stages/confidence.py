@@ -10,7 +10,6 @@ import torch
 from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.direct import Direct
 from finflow.agents.distributed import own_rows
-from finflow.config import digest
 from finflow.data.cache import cached_arrays
 from finflow.data.market import BLOCKS, Market, Window
 from finflow.envs.episodes import Rows, long_stretches, padded, training_paths
@@ -21,6 +20,7 @@ from finflow.nn.actor import Actor
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
 from finflow.schema.algo import DirectConfig, IQLConfig, OnlineAlgorithm
+from finflow.schema.fields import digest
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, computing_of, reward_facts
 from finflow.tracking.progress import progress

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import torch
 
-from finflow.config import Config
 from finflow.envs.gym_env import PortfolioEnv, PortfolioVectorEnv
 from finflow.errors import ConfigError
+from finflow.schema import Config
 from finflow.stages.prepare import fit, load_market
 
 Part = Literal["train", "validation"]

@@ -10,7 +10,7 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import HEAD, JUDGED, OPENING, noted_heads
-from finflow.config import to_yaml
+from finflow.config.files import to_yaml
 from finflow.data.csv_rows import read_as
 from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.runs import opened_by
-from finflow.config import digest
 from finflow.data.market import Window
 from finflow.data.regimes import Gauges, regime_gauges
 from finflow.evaluation.result import Track
@@ -14,6 +13,7 @@ from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.explanations.overview import Overview, overview
 from finflow.schema import part_of
+from finflow.schema.fields import digest
 from finflow.schema.roles import Role
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import Group, Kind, groups_of

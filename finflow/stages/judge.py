@@ -8,7 +8,7 @@ from finflow.allocators.online_selection import require_online_selection
 from finflow.artifacts.commands import command_for, under
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
 from finflow.artifacts.runs import HEAD, OPENING, noted_heads
-from finflow.config import load, named
+from finflow.config.compose import load, named
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.build import build_market
 from finflow.data.csv_rows import read_as

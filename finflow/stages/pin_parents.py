@@ -7,12 +7,14 @@ from typing import Any
 from finflow.artifacts.commands import command_line, under
 from finflow.artifacts.names import CONFIG, SUMMARY
 from finflow.artifacts.pretrained import Parent
-from finflow.config import compose_stage, digest, from_yaml, load
-from finflow.config_errors import PRESETS, parse_override
+from finflow.config.compose import compose_stage, load
+from finflow.config.files import from_yaml
+from finflow.config.overrides import PRESETS, parse_override
 from finflow.data.market import Market
 from finflow.errors import ParentError
 from finflow.io.flatten import flatten
 from finflow.schema import MARKS, READS, Config, role_of
+from finflow.schema.fields import digest
 from finflow.schema.roles import CARRIED, MATCHED, Role
 from finflow.stages.parent import find_weights
 from finflow.stages.prepare import load_market

@@ -10,7 +10,8 @@ from finflow.artifacts.checkpoints import FOLDER, Checkpoints, Found
 from finflow.artifacts.commands import stored_config, under
 from finflow.artifacts.provenance import CONFIG, RUN, SUMMARY
 from finflow.artifacts.runs import run_files, state_of
-from finflow.config import from_yaml, run_folder
+from finflow.config.compose import run_folder
+from finflow.config.files import from_yaml
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json, remove_leftovers, storage_errors
 from finflow.io.flatten import flatten

@@ -7,7 +7,6 @@ from typing import Any
 
 from finflow.artifacts.names import RUN, SUMMARY
 from finflow.artifacts.runs import HEAD, run_files
-from finflow.config import digest
 from finflow.errors import StorageError
 from finflow.evaluation.stitching import Part
 from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, store
@@ -16,6 +15,7 @@ from finflow.io.files import read_json
 from finflow.io.hashing import sources_hash
 from finflow.plugins import code_of
 from finflow.schema import Config
+from finflow.schema.fields import digest
 from finflow.stages.evaluated_runs import EvaluatedRuns
 from finflow.stages.explaining import provenance_of
 from finflow.stages.loaded_run import Trained

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finflow.artifacts.commands import command_for, command_line, override
 from finflow.artifacts.names import CONFIG
-from finflow.config import from_yaml
+from finflow.config.files import from_yaml
 from finflow.errors import ConfigError
 from finflow.report.sweep import write_sweep_page
 from finflow.schema import Config

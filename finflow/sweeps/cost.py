@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
 from finflow.artifacts.runs import newest_run
-from finflow.config import digest, from_yaml, load
+from finflow.config.compose import load
+from finflow.config.files import from_yaml
 from finflow.data.market import BLOCKS, Fold, Market
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json
 from finflow.schema import Config
 from finflow.schema.algo import Algorithm, DirectConfig, IQLConfig, OnlineAlgorithm, ValueGradients
+from finflow.schema.fields import digest
 
 
 class Work(NamedTuple):

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finflow.config import digest
-from finflow.config_errors import conf_dirs, parse_override, sweep_values
+from finflow.config.overrides import conf_dirs, parse_override, sweep_values
 from finflow.errors import ConfigError
 from finflow.schema import role_of
+from finflow.schema.fields import digest
 from finflow.schema.roles import Role
 
 _SHARED = {Role.OUTPUT, Role.NAME}

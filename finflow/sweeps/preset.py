@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from finflow.artifacts.commands import override, under
-from finflow.config import compose_stage, plain
-from finflow.config_errors import PRESETS, group_choices, parse_override
+from finflow.config.compose import compose_stage, plain
+from finflow.config.overrides import PRESETS, group_choices, parse_override
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.flatten import flatten

@@ -11,7 +11,7 @@ from finflow.agents.batch import Batch, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.market import TRADABLE
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel

@@ -13,7 +13,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.agents.learner import OFFLINE, ONLINE, OfflineLearner, OnlineLearner, offline_learner, online_learner
 from finflow.agents.scales import Scales
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.world import World
 from finflow.nn.networks import SINGLE, Networks
 from finflow.schema import ALGORITHMS

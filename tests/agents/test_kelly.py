@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.world import World
 from finflow.nn.networks import Networks
 from finflow.schema.algo import DirectConfig

@@ -13,7 +13,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.optimizer_step import Descent
 from finflow.agents.scales import Scales
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.world import World
 from finflow.errors import ConfigError
 from finflow.losses.quantile import quantile_loss

@@ -10,7 +10,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients, Paths
 from finflow.agents.direct import Direct
 from finflow.agents.value_gradient import discounted, walk
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.ledger import Accounting, book, execute
 from finflow.envs.world import World
 from finflow.nn.networks import Networks

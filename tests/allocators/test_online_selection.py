@@ -13,12 +13,11 @@ import pytest
 
 import finflow
 from finflow.allocators.online_selection import _CLASS, online_selection_targets, require_online_selection
-from finflow.config import Config
 from finflow.data.market import ABSENT, Market
 from finflow.errors import ConfigError
 from finflow.evaluation.strategies import History
 from finflow.evaluation.test_window_log import FILE_NAME
-from finflow.schema import OnlineSelection
+from finflow.schema import Config, OnlineSelection
 from tests.allocators.conftest import market_of
 
 

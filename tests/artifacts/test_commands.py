@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from finflow.artifacts.commands import command_for, command_under, typable
-from finflow.config import load
+from finflow.config.compose import load
 
 TYPED = [
     ("finetune", [], "pretrain", ""),

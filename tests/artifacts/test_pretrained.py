@@ -10,7 +10,7 @@ import torch
 
 from finflow.artifacts.pretrained import find_parent, parent_facts, publish_parent, weights_of
 from finflow.artifacts.provenance import write_summary
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ParentError, StorageError
 from finflow.io.weights import save_weights
 from finflow.schema import Config

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.folds import make_fold
 from finflow.data.market import ABSENT, Fold, Market, Window

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import finflow
 from finflow.artifacts.policy_file import read_policy
-from finflow.config import from_yaml
+from finflow.config.files import from_yaml
 from finflow.data.build import build_market
 from finflow.data.folds import make_fold
 from finflow.data.market import Fold

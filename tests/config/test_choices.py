@@ -2,8 +2,9 @@
 
 import pytest
 
-from finflow.config import from_yaml, load, to_yaml
-from finflow.config_errors import CONF_DIR, group_choices
+from finflow.config.compose import load
+from finflow.config.files import from_yaml, to_yaml
+from finflow.config.overrides import CONF_DIR, group_choices
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
 from finflow.schema.algo import BCellConfig

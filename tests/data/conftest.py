@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.sources import load_prices
 from finflow.errors import ConfigError, FinFlowError
 

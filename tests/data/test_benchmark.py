@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.benchmark import cash_returns, equal_weight, own_benchmark
 from finflow.data.build import market_of
 from finflow.data.decisions import decision_days

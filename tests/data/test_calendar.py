@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.benchmark import cash_returns
 from finflow.data.build import market_of
 from finflow.data.calendar import BUSINESS, Calendar, calendar_of

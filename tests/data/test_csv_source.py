@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.csv_source import load_csv, read_prices
 from finflow.errors import DataError
 

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
 from finflow.data.calendar import BUSINESS
 from finflow.data.csv_source import read_prices

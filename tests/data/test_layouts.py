@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import market_of
 from finflow.data.layouts import Sheet, read_sheet
 from finflow.data.sources import load_prices

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.market import NO_LABEL, REGIMES, Market
 from finflow.data.regimes import drawdown, label_regimes, stretches

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.folds import make_fold
 from finflow.errors import FinFlowError

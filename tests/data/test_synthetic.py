@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.build import market_of
 from finflow.data.prices import Prices
 from finflow.data.synthetic import load_synthetic

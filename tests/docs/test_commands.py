@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finflow.cli.sweep import params_of
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import expanded

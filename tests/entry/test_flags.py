@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from finflow.cli.commands import COMMANDS, Command
 from finflow.cli.main import launch
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.schema import STAGES, Config
 from finflow.sweeps.plan import plan_of

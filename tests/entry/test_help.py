@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from finflow.cli.commands import COMMANDS
-from finflow.config import load
-from finflow.config_errors import group_choices
+from finflow.config.compose import load
+from finflow.config.overrides import group_choices
 from finflow.schema import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

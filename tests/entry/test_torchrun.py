@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.stages.torchrun import follow, joined
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from finflow.config import Config, load
+from finflow.config.compose import load
 from finflow.errors import ConfigError
+from finflow.schema import Config
 from finflow.stages.environment import make_env, make_vector_env
 from finflow.stages.prepare import fit, load_market
 

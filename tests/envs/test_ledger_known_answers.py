@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.market import ABSENT, FROZEN, TRADABLE
 from finflow.envs.ledger import Accounting, book, execute, traded
 

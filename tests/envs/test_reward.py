@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.market import Market, Window
 from finflow.envs.reward import RUIN, RewardModel, fit_reward
 

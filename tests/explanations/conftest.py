@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from finflow.agents.greedy import GreedyPolicy
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.ledger import Accounting
 from finflow.envs.world import State
 from finflow.evaluation.backtest import backtest

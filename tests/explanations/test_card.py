@@ -8,7 +8,7 @@ from html import unescape
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.market import NO_LABEL, REGIMES
 from finflow.data.regimes import regime_gauges
 from finflow.explanations.card import Card, Explainer

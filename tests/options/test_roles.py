@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import pytest
 from pydantic import create_model
 
-from finflow import config as configs
-from finflow import config_errors
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import CONFIG
 from finflow.artifacts.pretrained import find_parent, parent_facts, publish_parent
-from finflow.config import load, to_yaml
-from finflow.config_errors import CONF_DIR
+from finflow.config import compose, files, overrides, refusals
+from finflow.config.compose import load
+from finflow.config.files import to_yaml
+from finflow.config.overrides import CONF_DIR
 from finflow.data.build import build_market
 from finflow.errors import ConfigError, ParentError, StorageError
 from finflow.io.hashing import sha256_of
@@ -64,9 +64,9 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         cls = create_model(info.annotation.__name__, __base__=info.annotation, **own)
         fields[section] = (Annotated[(cls, *info.metadata)], ...)  # type: ignore[valid-type]
     root = create_model("Config", __base__=Config, **fields)
-    for module in (configs, config_errors):
-        monkeypatch.setattr(module, "Config", root)
-        monkeypatch.setattr(module, "CONF_DIR", conf)
+    for module in (compose, files, overrides, refusals):
+        monkeypatch.setattr(module, "Config", root, raising=False)
+        monkeypatch.setattr(module, "CONF_DIR", conf, raising=False)
     for key, mark in marks_of(root).items():
         monkeypatch.setitem(MARKS, key, mark)  # type: ignore[arg-type]
     for stage in STAGES:

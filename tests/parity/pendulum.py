@@ -29,7 +29,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.iql import IQL
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.world import World
 from finflow.losses.awr import advantage_weight, effective_sample_share
 from finflow.losses.quantile import quantile_huber_loss

@@ -9,8 +9,8 @@ import pytest
 
 import finflow
 from finflow.artifacts.commands import command_for
-from finflow.config import from_yaml, to_yaml
-from finflow.config_errors import CONF_DIR, group_choices
+from finflow.config.files import from_yaml, to_yaml
+from finflow.config.overrides import CONF_DIR, group_choices
 from finflow.data.build import build_market
 from finflow.errors import ConfigError
 from finflow.plugins import code_of

@@ -21,9 +21,9 @@ import torch
 
 import finflow
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST
-from finflow.config import digest
 from finflow.io.hashing import sha256_of
 from finflow.io.weights import save_weights
+from finflow.schema.fields import digest
 
 from .conftest import STAGES, Tiny, code_of, launched, tree_hash
 from .test_resuming import changed

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data.market import BLOCKS, REGIMES, Window
 from finflow.schema import Config
 from finflow.stages.confidence import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others

@@ -14,10 +14,10 @@ import torch
 
 import finflow
 from finflow.artifacts import onnx_policy
-from finflow.config import Config
 from finflow.data.market import ABSENT
 from finflow.errors import AuditError, ConfigError
 from finflow.io.weights import load_weights, save_weights
+from finflow.schema import Config
 from finflow.stages import export as stage
 from finflow.stages.loaded_run import load_trained
 from finflow.stages.results import ExportResult

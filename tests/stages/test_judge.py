@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.config import Config
 from finflow.errors import AuditError, ConfigError, DataError, FinFlowError
 from finflow.evaluation.strategies import History
 from finflow.evaluation.test_window_log import FILE_NAME
+from finflow.schema import Config
 from finflow.stages.results import EvaluateResult
 
 DAYS = 1400

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.config import from_yaml
+from finflow.config.files import from_yaml
 from finflow.data.build import build_market
 from finflow.errors import AuditError, ConfigError, DataError, ParentError
 from finflow.report.page import RunFacts

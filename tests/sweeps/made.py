@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.sweeps.folder import Manifest, Pin, State, Status, SweepFolder
 from finflow.sweeps.plan import Job, plan_of
 

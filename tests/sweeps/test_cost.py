@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from finflow.cli.sweep import near, weighed
-from finflow.config import load, to_yaml
+from finflow.config.compose import load
+from finflow.config.files import to_yaml
 from finflow.data.build import build_market
 from finflow.data.folds import make_fold
 from finflow.data.regimes import stretches

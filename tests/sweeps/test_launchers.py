@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finflow.cli.sweep import sweep
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.stages.sweep import collect_sweep
 

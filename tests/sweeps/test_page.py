@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.stages.sweep import collect_sweep
 
 from .made import fail, finish, made_sweep

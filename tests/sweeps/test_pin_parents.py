@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import finflow
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ParentError
 from finflow.stages.pin_parents import pin
 from finflow.sweeps.plan import plan_of

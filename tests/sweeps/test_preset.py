@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import finflow.config
-import finflow.config_errors
 from finflow.artifacts.commands import under
-from finflow.config import load
+from finflow.config import compose, overrides, refusals
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
 from finflow.schema import READS, Config
@@ -48,9 +47,9 @@ def test_a_preset_gives_the_configuration_it_was_made_from(tmp_path: Path) -> No
 def test_copied_into_conf_it_is_a_preset_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load("finetune", TRIED)
     conf = tmp_path / "conf"
-    shutil.copytree(finflow.config.CONF_DIR, conf)
+    shutil.copytree(compose.CONF_DIR, conf)
     write_preset(conf / "experiment" / "best.yaml", preset_of(config, TRIED), [])
-    for module in (finflow.config, finflow.config_errors):
+    for module in (compose, overrides, refusals):
         monkeypatch.setattr(module, "CONF_DIR", conf)
     assert read(load("finetune", ["experiment=best"])) == read(config)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finflow.cli.main import launch
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.stages.sweep import collect_sweep, sweep_folder
 from finflow.sweeps.cost import time_left
 from finflow.sweeps.folder import SweepFolder, remember

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finflow.cli import tables
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ConfigError, StorageError
 from finflow.stages.sweep import collect_sweep
 from finflow.sweeps.folder import Pin, SweepFolder

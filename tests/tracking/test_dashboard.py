@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finflow.allocators.priors import EXPERTS
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.schema.algo import BCellConfig
 from finflow.stages import dashboard as stage

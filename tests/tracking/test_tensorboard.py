@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from finflow.allocators.priors import PRIORS
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.io.weights import load_weights
 from finflow.stages.tracking_events import start_of
 from finflow.tracking.charts import SECTIONS, STEPS, tag

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.stages.tracking_events import start_of
 from finflow.sweeps.folder import Manifest, SweepFolder
 

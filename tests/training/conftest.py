@@ -12,7 +12,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.learner import Learner
 from finflow.agents.td3bc import TD3BC
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.envs.collect import Dataset
 from finflow.nn.networks import build_networks
 from finflow.schema import Config

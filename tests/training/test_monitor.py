@@ -15,7 +15,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.scales import Scales
 from finflow.agents.td3bc import TD3BC
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.errors import DataError, DivergedError
 from finflow.nn.logistic_normal import Decision
 from finflow.schema.monitor import Act, MonitorConfig

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.schema.monitor import MonitorConfig
 from finflow.training.rules import (
     MIN_EPISODES,

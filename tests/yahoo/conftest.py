@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.config import load
+from finflow.config.compose import load
 from finflow.data import yahoo_client
 from finflow.schema.env import Env
 

@@ -1,154 +1,27 @@
 """Messages about a wrong command line or configuration: one line with key, value and choices."""
 
-import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, ValueType
-from hydra.errors import HydraException, MissingConfigException
+from hydra.core.override_parser.types import Override
+from hydra.errors import MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from finflow.config.overrides import CONF_DIR, PRESETS, conf_dirs, covers, group_choices, is_own, offers, parse_override
 from finflow.errors import ConfigError
 from finflow.plugins import added
-from finflow.schema import ALGORITHMS, IDLE, READS, RENAMED, STAGES, Config, algorithms_of
+from finflow.schema import ALGORITHMS, IDLE, READS, RENAMED, Config, algorithms_of
 from finflow.schema.fields import Schema, schemas_in
 
-CONF_DIR = Path(__file__).resolve().parent / "conf"
-
 _NO_CHDIR = "paths are read from where you type; leave it out, and name the run's folder by hydra.run.dir=DIR"
-
 MISSING = "missing; it has no default"
 """Said of a key that a configuration lacks."""
 NO_ENVIRONMENT = 'looks up an environment variable, which config.yaml would keep; let the shell fill it in as "$NAME"'
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\b")
-
-PRESETS: Mapping[str, tuple[str, ...]] = {"experiment": STAGES, "ablation": ("finetune",)}
-"""Groups that set keys of other sections, and the stages that they are for."""
-
-
-def parse_override(text: str) -> Override:
-    """Read one `key=value` of a command line in Hydra's grammar.
-
-    Raises
-    ------
-    ConfigError
-        If it is not in that grammar.
-    """
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        advice = _quoted_list(text) or (
-            "write key=value, and quote a value with spaces, brackets, commas or '=' as 'key=\"value\"'"
-        )
-        raise ConfigError(f"{text}: cannot be read; {advice}") from error
-    if not override.key_or_group:
-        raise ConfigError(f"{text}: has no key; write key=value")
-    return override
-
-
-def _quoted_list(text: str) -> str | None:
-    """The list of `key=[a,b]` with each of its values quoted, where that is what was missing."""
-    key, _, value = text.partition("=")
-    if not (value.startswith("[") and value.endswith("]")) or '"' in value or "'" in value:
-        return None
-    parts = ",".join('"' + part.strip() + '"' for part in value[1:-1].split(","))
-    written = f"{key}=[{parts}]"
-    try:
-        OverridesParser.create().parse_override(written)
-    except HydraException:
-        return None
-    return f"write '{written}'"
-
-
-def sweep_values(stage: str, text: str, folders: Sequence[Path] | None = None) -> tuple[str, ...] | None:
-    """Values, as typed, that `key=a,b,c`, a range or a `glob(*)` of a group asks for; None where it is one value.
-
-    Raises
-    ------
-    ConfigError
-        If they have no end, or a glob fits nothing.
-    """
-    override = parse_override(text)
-    if not override.is_sweep_override():
-        return None
-    if not override.is_discrete_sweep():
-        raise ConfigError(f"{text}: a grid needs values; write them as a,b,c or range(start,stop)")
-    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        glob, choices = override.value(), group_choices(stage, folders).get(override.key_or_group, ())
-        assert isinstance(glob, Glob)
-        values = tuple(glob.filter(list(choices)))
-    else:
-        values = tuple(dict.fromkeys(override.sweep_string_iterator()))
-    if not values:
-        raise ConfigError(f"{text}: no value; write them as a,b,c or range(start,stop)")
-    return values
-
-
-def conf_dirs(overrides: Sequence[str]) -> list[Path]:
-    """Folders of configurations: FinFlow's own, and those that `hydra.searchpath` adds.
-
-    Raises
-    ------
-    ConfigError
-        If one of them does not exist.
-    """
-    added = [parse_override(text).value() for text in overrides if text.startswith("hydra.searchpath=")]
-    paths = [str(path) for one in added for path in (one if isinstance(one, list) else [one])]
-    folders = [Path(path.removeprefix("file://")) for path in paths if not path.startswith("pkg://")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"hydra.searchpath: {folder}: no such folder; name one with groups such as env/")
-    return [CONF_DIR, *folders]
-
-
-def config_name_of(overrides: Sequence[str]) -> str | None:
-    """Name of the configuration that `--config-name` asks for in the stage's place."""
-    named = [text.partition("=")[2] for text in overrides if text.startswith("hydra.job.config_name=")]
-    return named[-1].strip("\"'") if named else None
-
-
-def plugins_of(overrides: Sequence[str]) -> list[str]:
-    """Plugins that a command line names: typed, or in the presets of its `experiment`."""
-    found: list[str] = []
-    folders = conf_dirs(overrides)
-    for override in map(parse_override, overrides):
-        key, value = override.key_or_group, override.value()
-        named = [str(one) for one in value] if isinstance(value, list) else [str(value)]
-        if key == "plugins":
-            return named
-        for path in (folder / f"experiment/{name}.yaml" for folder in folders for name in named if key == "experiment"):
-            with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # refused where it is composed
-                content = yaml.safe_load(path.read_text())
-                plugins = content.get("plugins", []) if isinstance(content, dict) else []
-                found += [plugins] if isinstance(plugins, str) else plugins
-    return found
-
-
-def group_choices(stage: str, folders: Sequence[Path] | None = None) -> dict[str, tuple[str, ...]]:
-    """Config groups that `stage` reads, and the options of each, in FinFlow's own folder or in `folders`."""
-    folders = folders or [CONF_DIR]
-    names = sorted({path.parent.name for folder in folders for path in folder.glob("*/*.yaml")} - {"shared"})
-    found = {
-        name: tuple(sorted({path.stem for folder in folders for path in folder.glob(f"{name}/*.yaml")}))
-        for name in names
-        if stage in PRESETS.get(name, ()) or _offers(stage, name) or _is_own(name, folders)
-    }
-    if "algo" in found:
-        own = {path.stem for folder in folders[1:] for path in folder.glob("algo/*.yaml")}
-        others = {name for phase in ALGORITHMS if phase != stage for name in algorithms_of(phase)}
-        found["algo"] = (*ALGORITHMS[stage], *sorted(own - set(ALGORITHMS[stage]) - others))
-    return found
-
-
-def _is_own(key: str, folders: Sequence[Path]) -> bool:
-    """Whether a key is a group that the user has added."""
-    return not (CONF_DIR / key).is_dir() and any((folder / key).is_dir() for folder in folders)
 
 
 def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
@@ -182,10 +55,10 @@ def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
                 raise ConfigError(f"{text}: {_NO_CHDIR}")
             continue
         _refuse_shape(stage, text, override, folders)
-        if stage in PRESETS.get(key, ()) or _offers(stage, key) or _is_own(key, folders):
+        if stage in PRESETS.get(key, ()) or offers(stage, key) or is_own(key, folders):
             _refuse_idle(text, key, overrides)
             continue
-        readers = [s for s in READS if s in PRESETS.get(key, ()) or _offers(s, key)]
+        readers = [s for s in READS if s in PRESETS.get(key, ()) or offers(s, key)]
         raise ConfigError(f"{text}: {stage} does not read {key} (read by {', '.join(readers)}); leave it out")
 
 
@@ -193,7 +66,7 @@ def _refuse_idle(text: str, key: str, overrides: Sequence[str]) -> None:
     """Refuse a key that a switch of the same command line makes of no use."""
     typed = (parse_override(override) for override in overrides)
     for switch in {override.key_or_group for override in typed if override.value() is True} & IDLE.keys():
-        if _covers(IDLE[switch], key):
+        if covers(IDLE[switch], key):
             raise ConfigError(f"{text}: not read with {switch}=true; leave out one of the two")
 
 
@@ -202,10 +75,10 @@ def _refuse_shape(stage: str, text: str, override: Override, folders: Sequence[P
     key, value = override.key_or_group, override.value()
     choices = group_choices(stage, folders).get(key)
     if choices is not None:
-        if _is_own(key, folders) and not override.is_add():
+        if is_own(key, folders) and not override.is_add():
             raise ConfigError(f"{text}: a group of your own; write +{text} to add it")
         known = [path.stem for folder in folders for path in folder.glob(f"{key}/*.yaml")]
-        if (override.is_add() and not _is_own(key, folders)) or override.package is not None:
+        if (override.is_add() and not is_own(key, folders)) or override.package is not None:
             raise ConfigError(f"{text}: write {key}=OPTION; choose one of {', '.join(choices)}")
         named: list[Any] = list(value) if key == "experiment" and isinstance(value, list) else [value]
         if any(one not in known for one in named):
@@ -221,15 +94,6 @@ def _refuse_shape(stage: str, text: str, override: Override, folders: Sequence[P
     if _schemas_at(path) and value is not None and not isinstance(value, dict) and not (CONF_DIR / key).is_dir():
         inside = ", ".join(f"{key}.{k}" for k in _known_keys(stage, f"{key}."))
         raise ConfigError(f"{text}: a section, not a value; set one of {inside}")
-
-
-def _offers(stage: str, key: str) -> bool:
-    """Whether `stage` reads a key; a stage that reads `env.end` alone takes the data of its run, no other `env`."""
-    return _covers(READS[stage], key) and (key != "env" or "env" in READS[stage])
-
-
-def _covers(prefixes: Sequence[str], key: str) -> bool:
-    return any(key == p or key.startswith(p + ".") or p.startswith(key + ".") for p in prefixes)
 
 
 def one_line(error: Exception) -> str:
@@ -288,7 +152,7 @@ def _known_keys(stage: str, key: str) -> list[str]:
     while path and not _schemas_at(path, stage):
         path = path[:-1]
     names = {name for cls in _schemas_at(path, stage) for name in cls.model_fields}
-    return sorted(n for n in names if n != "stage" and _covers(READS[stage], ".".join([*path, n])))
+    return sorted(n for n in names if n != "stage" and covers(READS[stage], ".".join([*path, n])))
 
 
 def validation_message(stage: str, error: ValidationError) -> str:

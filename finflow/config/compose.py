@@ -1,15 +1,13 @@
-"""Composing and parsing configurations with Hydra and OmegaConf.
+"""Composing a stage's configuration from `conf/` and a command line, and parsing it.
 
 `parse` turns a composed config into the frozen objects of `schema` and refuses, in one line that names the key, the
 value and the choices, whatever the schema does not know. Nothing after it sees OmegaConf.
 """
 
-import hashlib
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,17 +16,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from yaml import YAMLError
 
-from finflow.config_errors import (
-    CONF_DIR,
+from finflow.config.overrides import CONF_DIR, conf_dirs, config_name_of, current_names, plugins_of
+from finflow.config.refusals import (
     NO_ENVIRONMENT,
     compose_message,
-    conf_dirs,
-    config_name_of,
-    one_line,
-    plugins_of,
     refuse_unread,
     resolve_message,
     validation_message,
@@ -36,7 +30,7 @@ from finflow.config_errors import (
 from finflow.errors import ConfigError
 from finflow.io.flatten import flatten
 from finflow.plugins import conf_of, load_plugins, search, unknown
-from finflow.schema import ADDED, ALGORITHMS, READS, RENAMED, STAGES, Config, algorithms_of
+from finflow.schema import ALGORITHMS, STAGES, Config, algorithms_of
 
 
 def load(stage: str, overrides: Sequence[str] = ()) -> Config:
@@ -79,17 +73,6 @@ def with_plugins(overrides: Sequence[str]) -> list[str]:
     return [f"hydra.searchpath=[{quoted}]", *(text for text in overrides if not text.startswith("hydra.searchpath="))]
 
 
-def current_names(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides with the keys of the version before renamed, and a line on each of those."""
-    current, notes = list[str](), list[str]()
-    for text in overrides:
-        sign, key, rest = re.fullmatch(r"([+~]*)([^=@]*)(.*)", text, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
-        current.append(f"{sign}{RENAMED.get(key, key)}{rest}")
-        if key in RENAMED:
-            notes.append(f"{key}: its name is {RENAMED[key]} now; the old one will be refused by the next version")
-    return current, notes
-
-
 def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
     """Compose `conf/` for one stage, `with_hydra` with Hydra's own node; its errors become one line."""
     if stage not in STAGES:
@@ -119,7 +102,7 @@ def _refuse_undone(cfg: DictConfig, folders: Sequence[Path]) -> None:
     file = next((path for folder in folders if (path := folder / "ablation" / f"{chosen}.yaml").is_file()), None)
     if file is None:
         return
-    taken, values = (flatten(_unresolved(tree)) for tree in (OmegaConf.load(file), cfg))
+    taken, values = (flatten(unresolved(tree)) for tree in (OmegaConf.load(file), cfg))
     for key in [key for key in taken if key in values and values[key] != taken[key]]:
         typed, meant = (json.dumps(value).strip('"') for value in (values[key], taken[key]))
         raise ConfigError(f"{key}={typed}: ablation={chosen} sets it to {meant}; leave out one of the two")
@@ -200,88 +183,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def to_yaml(config: Config) -> str:
-    """YAML of a parsed config, as written to a run folder; read back by `from_yaml`."""
-    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()))
-
-
-def from_yaml(path: Path) -> Config:
-    """Read a run folder's `config.yaml`.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is not a FinFlow configuration.
-    """
-    cfg = _read(path)
-    try:
-        return parse(_completed(cfg))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _completed(cfg: DictConfig) -> DictConfig:
-    """With today's values of the keys that it lacks and its own stage does not read, which later versions added."""
-    plain = OmegaConf.to_container(cfg, resolve=False)
-    stage = plain.get("stage") if isinstance(plain, dict) else None
-    missing = [key for key in Config.model_fields if key not in cfg]
-    if stage not in STAGES or not missing:
-        return cfg
-    read = {key.split(".")[0] for key in READS[stage]}
-    own = compose_stage(stage, [])
-    return OmegaConf.merge({key: own[key] for key in missing if key not in read}, cfg)  # pyright: ignore[reportReturnType]
-
-
-def plain_yaml(path: Path) -> dict[str, Any]:
-    """Content of a run folder's `config.yaml` as it stands, nothing looked up.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is not a FinFlow configuration.
-    """
-    return _unresolved(_read(path))
-
-
-def _unresolved(cfg: Any) -> dict[str, Any]:
+def unresolved(cfg: Any) -> dict[str, Any]:
+    """Nested values of a configuration, interpolations as they are written."""
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))
-
-
-def up_to_date(values: dict[str, Any]) -> dict[str, Any]:
-    """The nested `values` of a configuration that the version before wrote, with the keys of today."""
-    for old, new in RENAMED.items():
-        section, name = _section_of(values, old), old.rpartition(".")[2]
-        if section is not None and name in section:
-            section[new.rpartition(".")[2]] = section.pop(name)
-    for key, value in ADDED.items():
-        section = _section_of(values, key)
-        if section is not None:
-            section.setdefault(key.rpartition(".")[2], list(value))
-    return values
-
-
-def _section_of(values: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The section of `values` that a dotted key lies in; None where there is none."""
-    section: Any = values
-    for part in key.split(".")[:-1]:
-        section = section.get(part) if isinstance(section, dict) else None
-    return section if isinstance(section, dict) else None
-
-
-def _read(path: Path) -> DictConfig:
-    try:
-        cfg = OmegaConf.load(path)
-    except (OSError, OmegaConfBaseException, RecursionError, ValueError, YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({one_line(error)}); name a run folder of FinFlow") from error
-    if not isinstance(cfg, DictConfig):
-        raise ConfigError(f"{path}: not a FinFlow configuration; name a run folder of FinFlow")
-    return OmegaConf.create(up_to_date(_unresolved(cfg)))
-
-
-def digest(value: Any) -> str:
-    """Short stable hash of plain data or of a parsed config section."""
-    plain = value.model_dump() if isinstance(value, BaseModel) else value
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def run_folder(output_root: str, stage: str, name: str, seed: int) -> str:
@@ -297,17 +201,3 @@ def _environment(*_: str) -> str:
 
 OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 OmegaConf.register_new_resolver("finflow_run", run_folder, replace=True, use_cache=True)
-
-
-def check_day(key: str, value: str) -> date:
-    """Parse a YYYY-MM-DD value of `key`.
-
-    Raises
-    ------
-    ConfigError
-        If it is no calendar day.
-    """
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ConfigError(f"{key}={value!r}: not a calendar day; write it as YYYY-MM-DD") from None
