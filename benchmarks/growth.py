@@ -114,6 +114,8 @@ SETTINGS: dict[str, tuple[tuple[int, ...], Callable[[int], Cost]]] = {
     "assets, B-Cell update with CQL": ((20, 100, 500), lambda n: _assets(phase2, n)),
     "assets, features and priors of 10 years": ((20, 100, 500), lambda n: _prepared(n, 10)),
     "years, features and priors of 20 names": ((10, 20, 40), lambda n: _prepared(20, n)),
+    "actors in one pass, IQL update": ((1, 2, 4, 8), lambda n: _updates(phase1, f"algo.actors={n}")),
+    "walkers of each actor, IQL update": ((32, 256, 1024, 4096), lambda n: _updates(phase1, f"algo.walkers={n}")),
     "batch, IQL update": ((64, 256, 1024, 4096), lambda n: _updates(phase1, f"algo.batch_size={n}")),
     "quantiles, IQL update": ((8, 32, 128), lambda n: _updates(phase1, atoms=n)),
     "CQL draws of each kind, B-Cell update": ((5, 10, 30), lambda n: _updates(phase2, CQL_DRAWS.format(n))),
