@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.wrappers import RescaleAction
 from numpy.typing import NDArray
 from sb3_contrib import TQC
 from stable_baselines3 import PPO, SAC
@@ -55,8 +56,8 @@ class Agent:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def build(self, config: Config, seed: int) -> BaseAlgorithm:
-        """A new one on train days."""
-        env = make_vec_env(lambda: finflow.make_env(config), n_envs=self.num_envs, seed=seed)
+        """A new one on train days; its actions are symmetric, as Stable-Baselines3 wants them: 0 is a score of 0.5."""
+        env = make_vec_env(lambda: RescaleAction(finflow.make_env(config), -1.0, 1.0), self.num_envs, seed)
         if self.scaled_reward:
             env = VecNormalize(env, norm_obs=False, gamma=self.settings["gamma"])
         return self.algorithm("MlpPolicy", env, seed=seed, device="cpu", **self.settings)
@@ -95,13 +96,24 @@ class Marks(BaseCallback):
         return trained < self._seconds
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What an agent does in the units of `finflow.make_env`: scores from 0 to 1."""
+
+    model: BaseAlgorithm
+
+    def predict(self, observation: NDArray[np.float32], *, deterministic: bool) -> NDArray[np.float64]:
+        """Scores [n] or [E, n] of observations [D] or [E, D]."""
+        action, _ = self.model.predict(observation, deterministic=deterministic)
+        return (action.astype(np.float64) + 1) / 2
+
+
 def act_on(model: BaseAlgorithm, prepared: Prepared, paths: FreshPaths) -> Strategy:
     """The agent's scores as target weights, on all paths at once."""
     seen = Observations(paths.joined, *prepared.scaling.apply(paths.joined))
 
     def act(rows: NDArray[Any], drifted: NDArray[np.float64], drawdown: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores, _ = model.predict(seen.at(rows, drifted, drawdown), deterministic=True)
-        scores = scores.astype(np.float64).clip(0.0)
+        scores = Scores(model).predict(seen.at(rows, drifted, drawdown), deterministic=True)
         total = scores.sum(1, keepdims=True)
         return np.where(total > 0, scores / np.maximum(total, 1e-12), np.eye(scores.shape[1])[-1])
 
@@ -136,7 +148,7 @@ def judged_row(window: str, name: str, seed: int, seconds: float, out: Path) -> 
     model = AGENTS[name].build(config, seed)
     marks = Marks(seconds, dict)
     model.learn(FOREVER, callback=marks)
-    evaluation = finflow.judge(model, name=name, config=config).evaluation
+    evaluation = finflow.judge(Scores(model), name=name, config=config).evaluation
     verdict, metrics = evaluation.verdict, evaluation.metrics["policy"]
     return {
         **marks.found[-1], "outcome": verdict.outcome, "difference": [verdict.difference, verdict.low, verdict.high],
