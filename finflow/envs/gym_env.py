@@ -106,6 +106,21 @@ class _Core:
         }
 
 
+def _scores(action: object, space: gymnasium.Space[Any]) -> NDArray[np.floating[Any]]:
+    """An action as an array of numbers of the space's shape.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    scores = np.asarray(action)
+    if scores.shape != space.shape or scores.dtype.kind not in "fiub":
+        found = f"{scores.dtype} of shape {scores.shape}"
+        raise ValueError(f"action: {found}; should be numbers of shape {space.shape}, the last one cash's")
+    return scores
+
+
 class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     """One portfolio through stretches of a window.
 
@@ -143,7 +158,7 @@ class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
 
     def step(self, action: NDArray[np.float32]) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Decide, book the day, move on."""
-        step = self._core.step(action[None])
+        step = self._core.step(_scores(action, self.action_space)[None])
         info = {name: values[0] for name, values in self._core.facts(step).items()}
         done = bool(step.terminated[0]), bool(step.truncated[0])
         return self._core.observe()[0], float(step.reward[0]), *done, info
@@ -194,7 +209,7 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
     ) -> tuple[Obs, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Step every portfolio; those that had finished start anew instead, with reward 0."""
         fresh = self._done
-        step = self._core.step(actions)
+        step = self._core.step(_scores(actions, self.action_space))
         reward, terminated, truncated = step.reward, step.terminated, step.truncated
         info = self._core.facts(step)
         if np.count_nonzero(fresh):

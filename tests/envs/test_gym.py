@@ -136,6 +136,21 @@ def test_a_score_that_is_no_number_is_refused(bad: float, single: Make) -> None:
         env.step(np.full(21, bad, dtype=np.float32))
 
 
+@pytest.mark.parametrize("bad", [np.ones(20), np.ones((1, 21)), 1.0, None, "buy", np.array([None] * 21)])
+def test_an_action_of_another_shape_is_refused(bad: Any, single: Make, several: Make) -> None:
+    env, crowd = single(), several(3)
+    env.reset(seed=0)
+    crowd.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^action: .*; should be numbers of shape \(21,\), "):
+        env.step(bad)
+    for wrong in (bad, np.ones(21)):
+        with pytest.raises(ValueError, match=r"^action: .*; should be numbers of shape \(3, 21\), "):
+            crowd.step(wrong)
+    first = env.step([0.5] * 21)[0]  # pyright: ignore[reportArgumentType]
+    env.reset(seed=0)
+    assert_array_equal(first, env.step(np.full(21, 0.5))[0])  # pyright: ignore[reportArgumentType]
+
+
 def test_ruin_terminates_and_shows_the_day_after(single: Make, dangerous: Market) -> None:
     env = single(60, dangerous, PERILS, FREE)
     env.reset(seed=0)
