@@ -1,8 +1,8 @@
 """The exceptions of FinFlow, each with its exit code.
 
 The codes are part of the contract: 0 done, 1 a sweep with failed jobs, 2 bad input or config, 3 storage, 4 locked,
-5 diverged, 6 audit failed or ledger tampered with, 70 a bug of ours, 130 and 143 interrupted. A message is one line
-that names the file, key or value, and the remedy.
+5 diverged, 6 audit failed or ledger tampered with, 70 a bug of ours, 130 and 143 interrupted, 141 output that nobody
+reads any more. A message is one line that names the file, key or value, and the remedy.
 """
 
 import signal

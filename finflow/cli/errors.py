@@ -1,6 +1,7 @@
 """How a failure ends: one line on stderr and the exit code of `finflow/errors.py`."""
 
 import errno
+import os
 import sys
 import traceback
 
@@ -11,9 +12,11 @@ from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
 
 STORAGE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ENAMETOOLONG,
-    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.EPIPE,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 """Errors of the machine's storage; any other OSError is a fault of the program."""
+UNREAD = 141
+"""Exit code where the reader of the output has left, as a shell gives it for SIGPIPE."""
 
 
 def exit_code(error: BaseException) -> int:
@@ -27,6 +30,9 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         tell(str(error) or "interrupted")
         return error.exit_code if isinstance(error, Interrupted) else 130
+    if isinstance(error, BrokenPipeError) and error.filename is None:  # as by `| head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes nowhere
+        return UNREAD
     if out_of_memory(error):
         remedy = "lower algo.batch_size or algo.network.hidden_dim, or take hardware=low_memory"
         tell(f"out of memory ({error}); {remedy}")

@@ -48,6 +48,7 @@ def main(stage: str | None = None) -> NoReturn:
     end_at_once()
     try:
         code = launch(stage, sys.argv[1:]) if stage is not None else _console(sys.argv[1:])
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every failure ends in its exit code)
         code = exit_code(error)
     leave(code)

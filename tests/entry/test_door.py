@@ -1,6 +1,7 @@
 """Exit codes, closing lines, and that a wrong command line leaves nothing behind."""
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from finflow.cli.errors import exit_code
 from finflow.errors import DataError, DivergedError, ParentError, StorageError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).resolve().parents[2]
 TOUCH = "folder.mkdir(parents=True, exist_ok=True); (folder / 'x').touch()"
 
 
@@ -49,6 +51,18 @@ def test_a_wrong_command_line_is_one_line_and_leaves_nothing(
     assert fragment in one_line(done.stderr)
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["pretrain", "--cfg", "job"]])
+def test_output_that_nobody_reads_ends_silently(words: list[str], tmp_path: Path) -> None:
+    """As after `| head -1`, by a pipe whose reader is gone before anything is printed."""
+    read, write = os.pipe()
+    os.close(read)
+    line = [sys.executable, "-m", "finflow", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_closing_lines_are_the_last_and_name_the_folder(stub: Command, tmp_path: Path) -> None:
