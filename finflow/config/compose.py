@@ -97,12 +97,16 @@ def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool
 
 
 def _refuse_undone(cfg: DictConfig, folders: Sequence[Path]) -> None:
-    """Refuse a value that gives back what the chosen ablation takes away: the run would have only its name."""
+    """Refuse a chosen ablation that takes nothing away: of what is not there, or with a value that gives it back."""
     chosen = cfg.hydra.runtime.choices.get("ablation")
     file = next((path for folder in folders if (path := folder / "ablation" / f"{chosen}.yaml").is_file()), None)
     if file is None:
         return
     taken, values = (flatten(unresolved(tree)) for tree in (OmegaConf.load(file), cfg))
+    for section in {key.rpartition(".")[0] for key in taken if key.count(".") > 1}:  # one that the algorithm nulls
+        if {key for key in values if key.startswith(f"{section}.")} <= taken.keys():
+            algo = cfg.hydra.runtime.choices.get("algo")
+            raise ConfigError(f"ablation={chosen}: algo={algo} has no {section}; leave out one of the two")
     for key in [key for key in taken if key in values and values[key] != taken[key]]:
         typed, meant = (json.dumps(value).strip('"') for value in (values[key], taken[key]))
         raise ConfigError(f"{key}={typed}: ablation={chosen} sets it to {meant}; leave out one of the two")
@@ -149,7 +153,7 @@ def parse(cfg: DictConfig) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(validation_message(stage, error)) from error
+        raise ConfigError(validation_message(stage, error, values)) from error
 
 
 def named(config: Config, name: str) -> Config:
@@ -160,10 +164,11 @@ def named(config: Config, name: str) -> Config:
     ConfigError
         If it cannot be the name of a folder.
     """
+    values = {**config.model_dump(), "name": name}
     try:
-        return Config.model_validate({**config.model_dump(), "name": name})
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(validation_message(config.stage, error)) from error
+        raise ConfigError(validation_message(config.stage, error, values)) from error
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Messages about a wrong command line or configuration: one line with key, value and choices."""
 
+import functools
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -155,14 +157,20 @@ def _known_keys(stage: str, key: str) -> list[str]:
     return sorted(n for n in names if n != "stage" and covers(READS[stage], ".".join([*path, n])))
 
 
-def validation_message(stage: str, error: ValidationError) -> str:
-    """First problem of a validation, as one line that names key, value and choices."""
+def validation_message(stage: str, error: ValidationError, values: Mapping[str, Any]) -> str:
+    """First problem of a validation of `values`, as one line that names key, value and choices.
+
+    Of a list the whole is named, as it was typed, and then its part that is wrong.
+    """
     problem = error.errors(include_url=False)[0]
     members = {*(n for phase in ALGORITHMS for n in algorithms_of(phase)), *(t.__name__ for t in (int, float, str))}
-    where = [str(p) for p in problem["loc"]]
-    path = [p for i, p in enumerate(where) if not (p in members or "[" in p) or i == 0]
+    keys = list(itertools.takewhile(lambda part: not isinstance(part, int), problem["loc"]))
+    path = [str(p) for i, p in enumerate(keys) if not (p in members or "[" in str(p)) or i == 0]
     key = ".".join(path)
     kind, value, context = problem["type"], _shown(problem["input"]), problem.get("ctx", {})
+    if len(keys) < len(problem["loc"]):
+        whole = functools.reduce(lambda tree, part: tree[part], path, values)
+        value = f"{_shown(whole)}: {value}"
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}={value}: {_unknown(stage, key)}"
     if kind in ("missing", "missing_argument"):
