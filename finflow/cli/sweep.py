@@ -84,7 +84,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
         remember(configs[0].output_root, folder.path)
     _tell_parents(folder)
     if names:
-        with _watched(folder, names, len(plan.jobs)):
+        with watched(folder, names, len(plan.jobs)):
             _launch(stage, folder.path, names, [*plan.jobs[0].overrides, *launcher])
     return _close(folder, plan)
 
@@ -257,7 +257,7 @@ def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[st
 
 
 @contextlib.contextmanager
-def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator[None]:
+def watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator[None]:
     """Say when a job begins and when it ends, wherever it runs."""
     over = threading.Event()
     seen: dict[str, str] = {}
@@ -272,9 +272,11 @@ def _watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator
             seen[name] = status.state
             if status.state != "running":
                 left.remove(name)
+            if status.state not in ("running", "interrupted"):
                 took.append(status.seconds or 0.0)
             widest = max(widest, sum(seen.get(name) == "running" for name in left))
-            still = "" if status.state == "running" else time_left(took, len(left), widest)
+            again = sum(state == "interrupted" for state in seen.values())  # by the same command
+            still = "" if status.state == "running" else time_left(took, len(left) + again, widest)
             print(f"Job {name} of {total}: {_told(folder, name, status)}{still}", flush=True)
 
     def watch() -> None:

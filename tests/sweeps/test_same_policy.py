@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from finflow.cli.main import launch
+from finflow.cli.sweep import watched
 from finflow.config.compose import load
 from finflow.stages.sweep import collect_sweep, sweep_folder
 from finflow.sweeps.cost import time_left
-from finflow.sweeps.folder import SweepFolder, remember
+from finflow.sweeps.folder import Status, SweepFolder, remember
 
 from .made import finish, made_sweep
 
@@ -103,6 +105,19 @@ def test_the_newest_sweep_is_found_wherever_it_was_begun(tmp_path: Path) -> None
     assert sweep_folder(root, "latest") == away
     shutil.rmtree(away)
     assert sweep_folder(root, "latest") == own
+
+
+def test_an_interrupted_job_is_among_those_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = made_sweep(tmp_path / "s", LINE)
+    jobs = made.manifest().jobs
+    with watched(made, [job.name for job in jobs], len(jobs)):
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        made.record(jobs[0].name, Status("failed", "why", 5, 60.0, started=started))
+        made.record(jobs[1].name, Status("interrupted", "ended by SIGINT", 130, 6.0, started=started))
+    assert [line.partition("; ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        "5 left, about 5.0 min",
+        "5 left, about 5.0 min",
+    ]
 
 
 def test_time_that_is_left() -> None:
