@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import finflow
-from finflow.config import Config, load
+from finflow.config.compose import load
+from finflow.schema import Config
 
 from .pages import all_blocks
 from .test_python import AGENT, SMALL
