@@ -161,15 +161,20 @@ def show_checks(checks: "Iterable[Check]") -> None:
 
 def show_leaderboard(board: "Leaderboard") -> None:
     """Print the best settings, what they are worth, and the jobs that are not finished."""
-    from finflow.report.sweep import same_says
+    from finflow.report.sweep import beyond_cell, name_of, ranked_says, same_says
 
     keys = list(board.settings[0].values) if board.settings else []
+    beyond = [f"Sharpe, to\n{name_of(board.reference)}"] if any(board.beyond) else []
     rows: list[list[str]] = []
-    for rank, setting in enumerate(board.settings[:SHOWN], 1):
-        score = "" if setting.score is None else f"{setting.score:.3f}"
-        rows.append(["" if board.same else str(rank), *setting.values.values(), score, _jobs(setting.rows)])
+    for at, setting in enumerate(board.settings[:SHOWN]):
+        rank, score = board.ranks[at], "" if setting.score is None else f"{setting.score:.3f}"
+        compared = [beyond_cell(board, at).text for _ in beyond]
+        first = "" if rank is None else str(rank)
+        rows.append([first, *setting.values.values(), score, *compared, _jobs(setting.rows)])
     title = f"{'Settings' if board.same else 'Best settings'} on validation {board.unit}s"
-    show_table(title, ["", *keys, board.objective.replace("_", " "), "jobs"], rows)
+    show_table(title, ["", *keys, board.objective.replace("_", " "), *beyond, "jobs"], rows)
+    for sentence in ranked_says(board):
+        print(sentence)
     if board.same:
         print(f"All {len(board.settings)} settings are the same policy. {same_says(board)}")
     elif board.luck is not None:

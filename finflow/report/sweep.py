@@ -61,6 +61,7 @@ def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, ne
         effects=effects,
         pairs=pairs,
         settings=settings_table(board),
+        ranked=ranked_says(board),
         hidden=max(len(board.settings) - SHOWN, 0),
         unfinished=unfinished_table(board),
         facts=fact_table("facts-table", _facts(board, folder)),
@@ -79,6 +80,8 @@ def sweep_head(board: Leaderboard) -> SweepHead:
         return SweepHead("level", "No job finished", "", meaning, (), (), ())
     chosen = ", ".join(f"{key} = {value}" for key, value in best.values.items()) or "one setting"
     repeated = f", mean of {len(best.rows)} jobs" if len(best.rows) > 1 else ""
+    equal = [name_of(one) for one, rank in zip(board.settings[1:], board.ranks[1:], strict=True) if rank == 1]
+    repeated += f"; the same policy as {', '.join(equal)}" if equal else ""
     left = Counter(row.state for row in board.rows if row.state != "finished")
     states = ", ".join(f"{count} {state}" for state, count in left.most_common())
     warnings: list[str] = []
@@ -171,6 +174,8 @@ def settings_table(board: Leaderboard) -> Table:
     other = "validation_active_information_ratio" if board.objective == "validation_sharpe" else "validation_sharpe"
     shown = (other, "validation_cvar95", "validation_turnover", "selected_episode")
     columns = [Column("Rank"), *(Column(key, numeric=False) for key in keys), Column(NAMES[board.objective].title())]
+    compared = any(board.beyond)
+    columns += [Column("Difference", f"Sharpe, to {name_of(board.reference)}")] if compared else []
     columns += [Column("Lowest"), Column("Highest"), Column("Jobs", "finished")] if repeated else []
     columns += [
         Column(NAMES[other].title()),
@@ -179,13 +184,14 @@ def settings_table(board: Leaderboard) -> Table:
     ]
     columns += [Column("Kept from", "episode"), Column("Job", numeric=False)]
     rows: list[Row] = []
-    for rank, setting in enumerate(board.settings[:SHOWN], 1):
+    for at, setting in enumerate(board.settings[:SHOWN]):
         scores = [s for s in (row.figures.get(board.objective) for row in setting.rows) if s is not None]
         cells = [
-            number(None if board.same else float(rank), 0),
+            number(board.ranks[at], 0),
             *(Cell(setting.values[key]) for key in keys),
             number(setting.score, 3),
         ]
+        cells += [beyond_cell(board, at)] if compared else []
         if repeated:
             ends = [number(end, 3) for end in ([min(scores), max(scores)] if scores else [None, None])]
             cells += [*ends, Cell(f"{len(scores)} of {len(setting.rows)}", float(len(scores)))]
@@ -194,9 +200,40 @@ def settings_table(board: Leaderboard) -> Table:
         first = setting.rows[0]
         job = f"{len(setting.rows)} jobs" if repeated else first.job
         cells.append(Cell(job, note="" if repeated or first.state == "finished" else first.state))
-        marked = rank == 1 and setting.score is not None and not board.same
+        marked = at == 0 and setting.score is not None and not board.same
         rows.append(Row(tuple(cells), "policy" if marked else ""))
     return Table("settings-table", tuple(columns), tuple(rows), sortable=True)
+
+
+def name_of(setting: Setting | None) -> str:
+    """A setting as it is called in a sentence."""
+    values = setting.values if setting else {}
+    return ", ".join(values.values() if "ablation" in values else (f"{k}={v}" for k, v in values.items()))
+
+
+def beyond_cell(board: Leaderboard, at: int) -> Cell:
+    """Sharpe ratio of setting `at` minus the reference's on the same days, with its 95 % interval."""
+    found = board.beyond[at]
+    if found is None:
+        return Cell("reference" if board.settings[at] is board.reference else DASH)
+    middle, low, high = (signed(x, 2) for x in found)
+    return Cell(f"{middle.text} [{low.text}, {high.text}]", middle.value)
+
+
+def ranked_says(board: Leaderboard) -> tuple[str, ...]:
+    """Which settings are one policy, and what the differences are."""
+    says = [
+        f"{name_of(board.settings[at])} is the same policy as {name_of(board.settings[first])}, with identical returns "
+        f"on every validation {board.unit}: the two share a rank."
+        for at, first in enumerate(board.same_as)
+        if at != first and not board.same
+    ]
+    if any(board.beyond) and not board.same:
+        says.append(
+            f"Differences are Sharpe ratios minus those of {name_of(board.reference)}, the first setting, over the "
+            f"same validation {board.unit}s, with 95 % intervals, seeds averaged to one strategy."
+        )
+    return tuple(says)
 
 
 def unfinished_table(board: Leaderboard) -> Table:

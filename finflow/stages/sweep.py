@@ -64,7 +64,7 @@ def collect_sweep(config: Config, out: Path | None = None) -> SweepResult:
     """
     folder = SweepFolder(sweep_folder(config.output_root, config.dir))
     board, place = leaderboard_of(folder, config.sweep.objective), out or folder.path
-    write_table(place / TABLE, board.settings, ranked=not board.same)
+    write_table(place / TABLE, board.settings, board.ranks)
     best = _write_best(place / BEST, folder, board)
     rerun = "" if best is None else command_line(board.manifest.stage, [override("experiment", best)])
     following = _next(folder, board)

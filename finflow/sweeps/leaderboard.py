@@ -1,13 +1,16 @@
 """The contents of a sweep's table and page, read from its folder."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finflow.data.calendar import TRADING_YEAR, unit_of
+from finflow.data.calendar import TRADING_YEAR, Calendar, unit_of
 from finflow.evaluation.metrics import OBJECTIVES
+from finflow.evaluation.study import Middle
+from finflow.evaluation.task import Bootstrap
 from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
 from finflow.sweeps.folder import Manifest, SweepFolder
-from finflow.sweeps.luck import Luck, all_alike, luck_of
+from finflow.sweeps.luck import Luck, luck_of, minus_reference, same_as
 from finflow.sweeps.table import Row, Setting, read_rows, settings_of
 
 CROSSED = 4
@@ -24,7 +27,8 @@ class Leaderboard:
     rows : one a job, in their own order; settings : the best first.
     effects, pairs : of the swept parameters on the objective.
     luck : of having picked the first setting; None until it is finished.
-    same : whether all settings are the same policy on validation days, so that none is the best.
+    same_as : of each setting, the place of the first one that is the same policy on validation days.
+    reference : setting of the first job; beyond : of each setting, its Sharpe ratio minus that of the reference.
     """
 
     manifest: Manifest
@@ -34,7 +38,20 @@ class Leaderboard:
     effects: tuple[Effect, ...]
     pairs: tuple[Pair, ...]
     luck: Luck | None
-    same: bool
+    same_as: tuple[int, ...]
+    reference: Setting | None
+    beyond: tuple[Middle | None, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether all settings are one policy, so that none is the best."""
+        return len(self.same_as) > 1 and not any(self.same_as)
+
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """Of each setting; settings that are one policy share theirs, and have none where all are."""
+        policies = sorted(set(self.same_as))
+        return tuple(None if self.same else 1 + policies.index(first) for first in self.same_as)
 
     @property
     def best(self) -> Row | None:
@@ -55,7 +72,7 @@ class Leaderboard:
     @property
     def unit(self) -> str:
         """What a row of the jobs' data is called: a day, a week or a month."""
-        return unit_of(next((row.returns.year for row in self.rows if row.returns is not None), TRADING_YEAR))
+        return unit_of(_year(self.rows))
 
     @property
     def mixed_code(self) -> str:
@@ -86,5 +103,18 @@ def leaderboard_of(folder: SweepFolder, objective: str | None) -> Leaderboard:
     settings = settings_of(rows, figure)
     effects = effects_of(rows, manifest.swept, figure)
     pairs = pairs_of(rows, effects[:CROSSED], figure)
-    same = all_alike(settings)
-    return Leaderboard(manifest, figure, rows, settings, effects, pairs, luck_of(settings, len(rows)), same)
+    same = same_as(settings)
+    reference = next((setting for setting in settings if rows[0] in setting.rows), None)
+    beyond = minus_reference(settings, reference, _bootstrap(manifest, rows)) if reference else []
+    luck = luck_of(settings, same, len(rows))
+    return Leaderboard(manifest, figure, rows, settings, effects, pairs, luck, same, reference, tuple(beyond))
+
+
+def _bootstrap(manifest: Manifest, rows: Sequence[Row]) -> Bootstrap:
+    asked, calendar = manifest.settings["evaluation"], Calendar(year=_year(rows))
+    return Bootstrap(asked["bootstrap_samples"], calendar.rows(asked["block_days"]), manifest.settings["seed"])
+
+
+def _year(rows: Sequence[Row]) -> int:
+    """Rows a year of the jobs' data."""
+    return next((row.returns.year for row in rows if row.returns is not None), TRADING_YEAR)

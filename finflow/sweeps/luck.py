@@ -1,17 +1,19 @@
-"""Selection bias of a sweep's best setting: deflated Sharpe ratio over every trial, and overfitting."""
+"""What a sweep's settings are worth on validation days: which are one policy, how far each is from the reference, and
+the selection bias of the best: deflated Sharpe ratio over every trial, and overfitting."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.deflated import DeflatedSharpe, deflated_sharpe
 from finflow.evaluation.overfitting import Overfitting, backtest_overfitting
-from finflow.evaluation.result import Floats
 from finflow.evaluation.settings import SAME
-from finflow.sweeps.table import Row, Setting
+from finflow.evaluation.sharpe_test import sharpe_difference
+from finflow.evaluation.study import Middle
+from finflow.evaluation.task import Bootstrap
+from finflow.sweeps.table import Returns, Row, Setting
 
 
 @dataclass(frozen=True)
@@ -32,56 +34,78 @@ class Luck:
     days: int
 
 
-def luck_of(settings: Sequence[Setting], trials: int) -> Luck | None:
+def luck_of(settings: Sequence[Setting], same: Sequence[int], trials: int) -> Luck | None:
     """Judge the choice of `settings[0]` on validation days, on active returns; None where it is not finished.
 
-    A setting's returns are the mean over its seeds, its folds one after the other.
+    same : of each setting, see `same_as`: those that are one policy count once.
     """
-    best = _active(settings[0]) if settings else None
+    tracks = [track_of(setting) for at, setting in enumerate(settings) if same[at] == at]
+    best = tracks[0] if tracks else None
     if best is None:
         return None
-    tracks = [track for track in map(_active, settings) if track is not None]
-    active = np.stack(_distinct([own for dates, own in tracks if np.array_equal(dates, best[0])]), axis=1)
-    year = next((r.returns.year for r in settings[0].rows if r.returns is not None), TRADING_YEAR)
+    alike = [track for track in tracks if track is not None and np.array_equal(track.dates, best.dates)]
+    active = np.stack([track.policy - track.benchmark for track in alike], axis=1)
     return Luck(
-        deflated_sharpe(active, 0, trials, year),
+        deflated_sharpe(active, 0, trials, best.year),
         backtest_overfitting(active),
         compared=active.shape[1],
         days=len(active),
     )
 
 
-def all_alike(settings: Sequence[Setting]) -> bool:
-    """Whether several settings, all complete, have the same returns on every day: they are one policy."""
-    tracks = [_active(setting) for setting in settings]
-    first = tracks[0] if len(tracks) > 1 else None
-    return first is not None and all(
-        track is not None and np.array_equal(track[0], first[0]) and np.allclose(track[1], first[1], rtol=0, atol=SAME)
-        for track in tracks
-    )
+def same_as(settings: Sequence[Setting]) -> tuple[int, ...]:
+    """For each setting the place of the first one with the same returns on every day: the two are one policy."""
+    tracks, found = [track_of(setting) for setting in settings], list[int]()
+    for at, track in enumerate(tracks):
+        found.append(next((other for other in range(at) if _alike(tracks[other], track)), at))
+    return tuple(found)
 
 
-def _distinct(tracks: Sequence[Floats]) -> list[Floats]:
-    """Series that are not the same as an earlier one."""
-    found: list[Floats] = []
-    for track in tracks:
-        if not any(np.allclose(track, other, rtol=0.0, atol=SAME) for other in found):
-            found.append(track)
+def _alike(one: Returns | None, other: Returns | None) -> bool:
+    if one is None or other is None or not np.array_equal(one.dates, other.dates):
+        return False
+    return np.allclose(one.policy - one.benchmark, other.policy - other.benchmark, rtol=0.0, atol=SAME)
+
+
+def minus_reference(settings: Sequence[Setting], reference: Setting, bootstrap: Bootstrap) -> list[Middle | None]:
+    """Sharpe ratio of each setting's returns minus that of the reference's on the same days, with its 95 % interval.
+
+    None of the reference itself, where one of the two is not finished or they have other days, and where undefined.
+    """
+    first, found = track_of(reference), list[Middle | None]()
+    for setting in settings:
+        own = None if setting is reference else track_of(setting)
+        if own is None or first is None or not np.array_equal(own.dates, first.dates):
+            found.append(None)
+            continue
+        test = sharpe_difference(
+            own.policy, first.policy, samples=bootstrap.samples, block_days=bootstrap.block_days,
+            rng=bootstrap.rng("sweep/reference"), year=own.year,
+        )  # fmt: skip
+        found.append(None if math.isnan(test.difference) else (test.difference, test.low, test.high))
     return found
 
 
-def _active(setting: Setting) -> tuple[NDArray[np.datetime64], Floats] | None:
-    """Dates and active returns of a complete setting; None where seeds of one fold do not cover the same days."""
+def track_of(setting: Setting) -> Returns | None:
+    """Returns of a complete setting, the mean over its seeds, its folds one after the other.
+
+    None where seeds of one fold do not cover the same days.
+    """
     if not setting.complete:
         return None
     folds: dict[str, list[Row]] = {}
     for row in setting.rows:
         folds.setdefault(row.values.get("fold", ""), []).append(row)
-    parts: list[tuple[NDArray[np.datetime64], Floats]] = []
+    parts: list[Returns] = []
     for rows in folds.values():
         returns = [row.returns for row in rows if row.returns is not None]
-        if len(returns) < len(rows) or any(not np.array_equal(r.dates, returns[0].dates) for r in returns):
+        first = returns[0] if returns else None
+        if first is None or len(returns) < len(rows) or any(not np.array_equal(r.dates, first.dates) for r in returns):
             return None
-        parts.append((returns[0].dates, np.mean([r.policy - r.benchmark for r in returns], axis=0)))
-    parts.sort(key=lambda part: part[0][0])
-    return np.concatenate([dates for dates, _ in parts]), np.concatenate([active for _, active in parts])
+        policy, benchmark = (np.mean([getattr(r, name) for r in returns], axis=0) for name in ("policy", "benchmark"))
+        parts.append(replace(first, policy=policy, benchmark=benchmark))
+    parts.sort(key=lambda part: part.dates[0])
+    dates, policy, benchmark = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("dates", "policy", "benchmark")
+    )
+    return Returns(dates, policy, benchmark, parts[0].year)

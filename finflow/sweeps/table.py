@@ -112,20 +112,17 @@ def settings_of(rows: Sequence[Row], objective: str) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda s: (not s.complete, s.score is None, -(s.score or 0.0))))
 
 
-def write_table(path: Path, settings: Sequence[Setting], *, ranked: bool = True) -> None:
-    """`sweep.csv`: one row a job, the best setting's first; undefined figures are empty, seconds come last.
-
-    ranked : False where all settings are the same policy: the ranks are empty then.
-    """
+def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | None]) -> None:
+    """`sweep.csv`: one row a job, the best setting's first; undefined figures are empty, seconds come last."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     swept = list(settings[0].rows[0].values) if settings else []
     writer.writerow(["rank", "job", "state", *swept, *FIGURES, "reason", "seconds"])
-    for rank, setting in enumerate(settings, 1):
+    for rank, setting in zip(ranks, settings, strict=True):
         for row in setting.rows:
             figures = (row.figures.get(name) for name in FIGURES)
             cells = ["" if value is None else value for value in (*figures, row.reason, row.seconds)]
-            writer.writerow([rank if ranked else "", row.job, row.state, *row.values.values(), *cells])
+            writer.writerow(["" if rank is None else rank, row.job, row.state, *row.values.values(), *cells])
     atomic_write(path, text.getvalue().encode())
 
 

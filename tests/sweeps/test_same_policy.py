@@ -11,9 +11,13 @@ import pytest
 from finflow.cli.main import launch
 from finflow.cli.sweep import watched
 from finflow.config.compose import load
+from finflow.evaluation.sharpe_test import sharpe_difference
+from finflow.report.tables import signed
+from finflow.seeding import numpy_stream
 from finflow.stages.sweep import collect_sweep, sweep_folder
 from finflow.sweeps.cost import time_left
 from finflow.sweeps.folder import Status, SweepFolder, remember
+from finflow.sweeps.luck import track_of
 
 from .made import finish, made_sweep
 
@@ -69,9 +73,40 @@ def test_one_setting_that_differs_makes_a_ranking(folder: SweepFolder) -> None:
     move(folder)
     board = collect_sweep(load("sweep", [f"dir='{folder.path}'"])).leaderboard
     assert not board.same
+    settings = [setting.values["ablation"] for setting in board.settings]
+    ranks = dict(zip(settings, board.ranks, strict=True))
+    assert ranks["none"] == ranks["no_cql"] != ranks["no_anchor"]
+    assert sorted(rank for rank in board.ranks if rank) in ([1, 1, 2], [1, 2, 2])
+    assert [row.split(",")[0] for row in (folder.path / "sweep.csv").read_text().splitlines()[1:]] == [
+        str(rank) for rank in board.ranks for _ in range(2)
+    ]
     assert board.best is not None
     assert board.luck is not None
     assert (board.luck.compared, board.luck.overfitting.trials, board.luck.deflated.trials) == (2, 2, 6)
+
+
+def test_each_setting_is_compared_with_the_first(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    move(folder)
+    assert launch("sweep", [f"dir='{folder.path}'"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    board = collect_sweep(load("sweep", [f"dir='{folder.path}'"])).leaderboard
+    found = {setting.values["ablation"]: one for setting, one in zip(board.settings, board.beyond, strict=True)}
+    policies = {setting.values["ablation"]: track_of(setting) for setting in board.settings}
+    other, reference = policies["no_anchor"], policies["none"]
+    assert other is not None
+    assert reference is not None
+    test = sharpe_difference(
+        other.policy, reference.policy, samples=5000, block_days=21, rng=numpy_stream(0, "sweep/reference")
+    )
+    assert found == {"none": None, "no_cql": (0.0, 0.0, 0.0), "no_anchor": (test.difference, test.low, test.high)}
+    assert test.low < test.difference < test.high
+    assert "no_cql is the same policy as none, with identical returns on every validation day" in said
+    middle, low, high = (signed(x, 2).text for x in (test.difference, test.low, test.high))
+    page = (folder.path / "sweep.html").read_text()
+    for text in ("share a rank", "Differences are Sharpe ratios minus those of none, the first setting"):
+        assert text in said
+        assert text in page
+    assert f"{middle} [{low}, {high}]" in page
 
 
 def test_weeks_are_called_weeks(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
