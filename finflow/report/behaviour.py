@@ -10,7 +10,7 @@ from finflow.evaluation.relative import relative, rolling, skewness
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.report.figures import opponent_name, rivals_shown
 from finflow.report.tables import Cell, Column, Row, Table, mark, number, signed
-from finflow.report.theme import GREY, OPPONENT, POLICY, Chart, blank, days, finish, numbers, shown_rows, text
+from finflow.report.theme import GREY, OPPONENT, PERCENT, POLICY, Chart, blank, days, finish, numbers, shown_rows, text
 
 
 def rolling_chart(evaluation: Evaluation) -> Chart | None:
@@ -39,7 +39,7 @@ def rolling_chart(evaluation: Evaluation) -> Chart | None:
     for level, row in ((0, 1), (1, 3)):
         figure.add_hline(y=level, line={"width": 1, "color": GREY}, row=row, col=1)  # pyright: ignore[reportArgumentType]
     finish(figure, evaluation.policy.dates)
-    for row, title, form in ((1, "Sharpe ratio", ".1f"), (2, "volatility", ".0%"), (3, "beta", ".2f")):
+    for row, title, form in ((1, "Sharpe ratio", ".2~f"), (2, "volatility", PERCENT), (3, "beta", ".3~f")):
         figure.update_yaxes(title=title, tickformat=form, row=row, col=1)
     figure.update_xaxes(type="date", row=3, col=1)
     figure.update_layout(legend={"y": -0.09})

@@ -20,6 +20,7 @@ from finflow.report.theme import (
     NAMES,
     OPPONENT,
     OTHERS,
+    PERCENT,
     POLICY,
     PURPLE,
     REGIME_COLOURS,
@@ -123,8 +124,8 @@ def _equity_axes(figure: go.Figure, tracks: list[Track]) -> None:
         tickvals=[t for t in ticks if not wide or t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)] or None,
         row=1, col=1,
     )  # fmt: skip
-    figure.update_yaxes(title="drawdown", tickformat=".0%", row=2, col=1)
-    figure.update_yaxes(title="relative", tickformat="+.0%", row=3, col=1)
+    figure.update_yaxes(title="drawdown", tickformat=PERCENT, row=2, col=1)
+    figure.update_yaxes(title="relative", tickformat=f"+{PERCENT}", row=3, col=1)
     figure.update_xaxes(type="date", row=3, col=1)
 
 
@@ -184,7 +185,7 @@ def gate_chart(evaluation: Evaluation) -> Chart:
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="expert share", tickformat=".0%", range=[0, 1], row=1, col=1)
     figure.update_yaxes(title="", showticklabels=False, showgrid=False, ticks="", range=[-0.5, 0.5], row=2, col=1)
-    figure.update_yaxes(title="trading rate", tickformat=".2~%", rangemode="tozero", row=3, col=1)
+    figure.update_yaxes(title="trading rate", tickformat=PERCENT, rangemode="tozero", row=3, col=1)
     figure.update_xaxes(type="date", range=[x[0], x[-1]])
     figure.update_xaxes(ticks="", row=2, col=1)
     figure.update_layout(legend={"traceorder": "normal"}, barmode="overlay")
@@ -252,7 +253,7 @@ def trading_chart(evaluation: Evaluation) -> Chart:
             ), row=2, col=1,
         )  # fmt: skip
     finish(figure, evaluation.policy.dates)
-    figure.update_yaxes(title="turnover a month", tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(title="turnover a month", tickformat=PERCENT, row=1, col=1)
     figure.update_yaxes(title="cost a month, bp", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(type="date")
     figure.update_layout(legend={"traceorder": "normal"}, barmode="group")

@@ -26,6 +26,8 @@ NAMES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, "#004A75", "#8F62
 REGIME_COLOURS = dict(zip((*REGIMES, "unlabelled"), ("#A8D5C5", "#D5D8DC", ORANGE, VERMILLION, "#F1F2F3"), strict=True))
 
 MAX_POINTS = 3000
+PERCENT = ".2~%"
+"""Of an axis of unknown span: as many decimals as its ticks need, so that no two read the same."""
 
 
 @dataclass(frozen=True)

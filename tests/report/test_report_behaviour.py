@@ -13,7 +13,7 @@ from finflow.evaluation.result import Evaluation, Track
 from finflow.explanations.performance import NamePart
 from finflow.report.behaviour import drawdown_table, relative_table, rolling_chart
 from finflow.report.calendar_tables import month_says, month_table, year_table
-from finflow.report.figures import equity_chart
+from finflow.report.figures import equity_chart, gate_chart, trading_chart
 from finflow.report.holdings import holding_tables, risk_chart
 from finflow.report.page import RunFacts, render
 from finflow.report.tables import DASH, Row, Table
@@ -45,6 +45,22 @@ def with_benchmark(evaluation: Evaluation) -> Evaluation:
 def frame(evaluation: Evaluation) -> pd.DataFrame:
     tracks = {"policy": evaluation.policy, **evaluation.baselines}
     return pd.DataFrame({k: t.net for k, t in tracks.items()}, index=pd.to_datetime(evaluation.policy.dates))
+
+
+def test_ticks_of_a_short_window_have_the_decimals_that_they_need(evaluation: Evaluation) -> None:
+    """An axis whose span is not fixed; "+.0%" wrote +0 % twice where a month moved by less than 2 %."""
+    charts = (equity_chart(evaluation), rolling_chart(evaluation), trading_chart(evaluation), gate_chart(evaluation))
+    formats: list[str] = []
+    for chart in charts:
+        assert chart is not None
+        axes = chart.figure.to_dict()["layout"]
+        formats += [
+            axis["tickformat"]
+            for name, axis in axes.items()
+            if name.startswith("yaxis") and "tickformat" in axis and "range" not in axis
+        ]
+    assert len(formats) == 7
+    assert all("~" in form for form in formats)
 
 
 def test_years_and_months_are_those_of_pandas(evaluation: Evaluation) -> None:
