@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 COLUMNS = ("annual_return", "volatility", "sharpe", "max_drawdown", "cvar95", "turnover", "effective_assets")
 SHOWN = 10
 """Settings of a leaderboard, at most."""
+TARGETS = 30
+"""Names of a decision whose target is printed though they are not traded, at most; all stand in decision.csv."""
 SETTING = 7
 """Columns of the table of settings that a terminal has room for; the metrics that follow stand in a table before."""
 
@@ -62,18 +64,23 @@ def show_settings(study: "Study | None", evaluation: "Evaluation") -> None:
 
 
 def show_trades(title: str, trades: "Sequence[Trade]", least: float) -> None:
-    """Print a row a name whose trade is at least `least`, and cash; a positive trade buys."""
+    """Print a row a name with a trade of at least `least`, and of the largest targets; a positive trade buys.
+
+    Trades below `least` are blank: they are not on the ticket.
+    """
     from rich.console import Console
     from rich.table import Table
 
     *names, cash = trades
     large = [row for row in names if row.note or abs(row.trade) >= least * (1 - 1e-9)]
+    largest = [row for row in sorted(names, key=lambda row: -row.target)[:TARGETS] if row.target > 0]
     table = Table("asset", "held", "target", "trade", "", title=title)
-    for row in (*large, cash):
-        table.add_row(row.asset, f"{row.held:z.4f}", f"{row.target:z.4f}", f"{row.trade:+z.4f}", row.note)
+    for row in (*(row for row in names if row in large or row in largest), cash):
+        traded = f"{row.trade:+z.4f}" if row in large or row is cash else ""
+        table.add_row(row.asset, f"{row.held:z.4f}", f"{row.target:z.4f}", traded, row.note)
     Console(width=100).print(table)
     if len(large) < len(names):
-        print(f"Left out: {len(names) - len(large)} names whose trade is below min_trade={least:g}")
+        print(f"Not traded: {len(names) - len(large)} names whose trade is below min_trade={least:g}")
 
 
 def show_realised(became: "Sequence[Realised]") -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from finflow.cli import tables
 from finflow.evaluation.metrics import measure
+from finflow.stages.results import Trade
 
 
 def test_figures_are_printed_in_the_units_of_the_report(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,3 +24,16 @@ def test_figures_are_printed_in_the_units_of_the_report(capsys: pytest.CaptureFi
     (other,) = [words for words in printed if "daily" in words]
     assert "–" in other
     assert "% a year" in text
+
+
+def test_targets_are_printed_where_no_trade_is_large(capsys: pytest.CaptureFixture[str]) -> None:
+    trades = [Trade("AAA", 0.3, 0.3004), Trade("BBB", 0.2, 0.25), Trade("CCC", 0.0, 0.0), Trade("CASH", 0.5, 0.4496)]
+    tables.show_trades("Decision", trades, 0.001)
+    said = capsys.readouterr().out
+    rows = [line.replace("│", " ").split() for line in said.splitlines() if "│" in line]
+    assert rows == [
+        ["AAA", "0.3000", "0.3004"],
+        ["BBB", "0.2000", "0.2500", "+0.0500"],
+        ["CASH", "0.5000", "0.4496", "-0.0504"],
+    ]
+    assert "Not traded: 2 names whose trade is below min_trade=0.001" in said
