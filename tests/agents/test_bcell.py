@@ -33,13 +33,14 @@ def test_update_moves_everything_and_the_gate_slower(
     make_bcell: MakeBCell, world: World, make_batch: MakeBatch, coefficients: OnlineCoefficients
 ) -> None:
     """Adam's first step is the learning rate itself, so the ratio of the gate's can be read off."""
-    agent, batch = make_bcell(), make_batch(world)
+    gate = make_bcell().config.gate.model_copy(update={"lr_ratio": 0.3})
+    agent, batch = make_bcell(gate=gate), make_batch(world)
     before, alpha = _copy(agent), float(agent.log_alpha.detach())
     agent.update(batch, coefficients)
     moved = {name: float((t - before[name]).abs().max()) for name, t in agent.networks.state_dict().items()}
     lr = agent.config.actor_lr
     assert abs(float(agent.log_alpha.detach()) - alpha) == pytest.approx(agent.config.alpha_lr, rel=1e-2)
-    assert moved["actor.gate.2.bias"] == pytest.approx(lr * agent.config.gate.lr_ratio, rel=1e-2)
+    assert moved["actor.gate.2.bias"] == pytest.approx(lr * 0.3, rel=1e-2)
     assert moved["actor.experts.out"] == pytest.approx(lr, rel=1e-2)
     assert moved["actor.rate.2.bias"] == pytest.approx(lr, rel=1e-2)
     assert moved["critic.out_bias"] == pytest.approx(agent.config.critic_lr, rel=1e-2)
@@ -279,20 +280,18 @@ def test_cql_holds_unsupported_portfolios_down(
 def test_anchor_and_balance_pull_towards_the_benchmark_and_an_even_gate(
     make_bcell: MakeBCell, world: World, make_batch: MakeBatch
 ) -> None:
-    kl: list[float] = []
-    balance: list[float] = []
-    for weight in (0.0, 5.0):
+    kl, balance = dict[tuple[float, float], float](), dict[tuple[float, float], float]()
+    for weights in ((0.0, 0.0), (5.0, 0.0), (0.0, 5.0)):
         agent = make_bcell(actor_lr=1e-2)
         with torch.no_grad():
             agent.networks.actor.experts.out.normal_(0, 1, generator=torch.Generator().manual_seed(0))
             agent.networks.actor.gate[2].bias[..., 0] = 3.0
-        now = OnlineCoefficients(sigma=0.2, anchor=weight, temperature=1.0, balance=weight, cql=0.0)
+        now = OnlineCoefficients(sigma=0.2, anchor=weights[0], temperature=1.0, balance=weights[1], cql=0.0)
         for step in range(120):
             metrics = agent.update(make_batch(world, seed=step), now)
-        kl.append(float(metrics["anchor_kl"]))
-        balance.append(float(metrics["gate_balance"]))
-    assert kl[1] < 0.5 * kl[0]
-    assert balance[1] < balance[0]
+        kl[weights], balance[weights] = float(metrics["anchor_kl"]), float(metrics["gate_balance"])
+    assert kl[5.0, 0.0] < 0.5 * kl[0.0, 0.0]
+    assert balance[0.0, 5.0] < balance[0.0, 0.0]
 
 
 def test_dear_trades_on_equal_returns_are_left_alone(
