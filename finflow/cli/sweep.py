@@ -10,7 +10,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -20,20 +20,21 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.commands import command_for, command_line, override, program_of, typable
+from finflow.artifacts.commands import command_line, override, program_of, typable
 from finflow.cli import stages
+from finflow.cli.dry_run import is_dry_run, tell_cost
 from finflow.config.compose import compose_stage, load, parse
 from finflow.config.files import up_to_date
 from finflow.config.overrides import CONF_DIR, parse_override
 from finflow.config.refusals import one_line
-from finflow.errors import ConfigError, FinFlowError, ParentError
+from finflow.errors import ConfigError, FinFlowError
 from finflow.io.flatten import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.roles import Role
-from finflow.sweeps.cost import time_left, told, work
-from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder, remember
+from finflow.sweeps.cost import time_left
+from finflow.sweeps.folder import Manifest, Status, SweepFolder, remember
 from finflow.sweeps.jobs import JobError, run_job
-from finflow.sweeps.plan import Job, Plan, plan_of
+from finflow.sweeps.plan import Plan, plan_of
 
 LAUNCHERS = {
     "joblib": ("hydra_joblib_launcher", "joblib"),
@@ -76,8 +77,8 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     names = [job.name for job in plan.jobs if folder.status(job.name).state != "finished"]
     of = "1 job" if len(plan.jobs) == 1 else f"{len(plan.jobs)} jobs"
     print(f"Sweep of {of}, {len(plan.jobs) - len(names)} finished before: {folder.path}", flush=True)
-    if _dry_run(stage, plan, overrides):
-        _tell_cost(stage, plan, configs, names)
+    if is_dry_run(stage, plan, overrides):
+        tell_cost(stage, plan, configs, names)
         return 0
     if not folder.exists:
         folder.begin(_manifest(stage, plan, configs[0]))
@@ -90,13 +91,13 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
 
 
 def _configs(stage: str, plan: Plan) -> list[Config]:
-    """Configurations of the jobs in `near`; where the other stage would take them all, the refusal says so."""
+    """Configurations of the jobs in `Plan.near`; where the other stage would take them all, the refusal says so."""
     try:
-        return [parse(compose_stage(stage, job.overrides)) for job in near(plan)]
+        return [parse(compose_stage(stage, job.overrides)) for job in plan.near]
     except ConfigError as error:
         other = {"pretrain": "finetune", "finetune": "pretrain"}.get(stage)
         with contextlib.suppress(ConfigError):
-            if other is not None and [parse(compose_stage(other, job.overrides)) for job in near(plan)]:
+            if other is not None and [parse(compose_stage(other, job.overrides)) for job in plan.near]:
                 error.args = (f"{error}; it is a sweep of {other}: {command_line(other, [])}",)
         raise
 
@@ -122,16 +123,6 @@ def _has(plugin: str) -> bool:
         return find_spec(f"hydra_plugins.{plugin}") is not None
     except ModuleNotFoundError:
         return False
-
-
-def near(plan: Plan) -> list[Job]:
-    """Jobs that show every value once, beside the first of the others."""
-    return [job for job in plan.jobs if len(_departing(plan, job)) <= 1]
-
-
-def _departing(plan: Plan, job: Job) -> list[str]:
-    """Keys that have another value than their first."""
-    return [key for key, choices in plan.swept.items() if job.values[key] != choices[0]]
 
 
 def _place(stage: str, plan: Plan, configs: Sequence[Config], overrides: Sequence[str]) -> Path:
@@ -173,53 +164,6 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
         if before.get(key) != now.get(key) and role_of(key) not in (Role.OUTPUT, Role.COMMAND):
             was = f"{key}={before.get(key)}, now {now.get(key)}"
             raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
-
-
-def _tell_cost(stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str]) -> None:
-    """Say what the jobs that are left would take, and whether the weights that they would start from are missing."""
-    wanted = [config for config in configs if config.init.weights is not None]
-    pins, missing = dict[str, Pin](), ""
-    if stage == "finetune" and wanted and names:
-        if not Path(wanted[0].output_root).exists() and {config.init.weights for config in wanted} == {"latest"}:
-            missing = f"init.weights=latest: nothing is published; run: {command_for('pretrain', wanted[0])}"
-        else:
-            from finflow.stages.pin_parents import pin
-
-            try:
-                pins = pin(stage, plan)
-            except ParentError as error:
-                missing = str(error)
-    print(told(weighed(stage, plan, configs, names, pins)) if names else "Nothing to run")
-    if missing:
-        print(f"warning: the sweep would end at once: {typable(missing)}", file=sys.stderr)
-
-
-def weighed(
-    stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str], pins: Mapping[str, Pin]
-) -> list[tuple[Config, int]]:
-    """Jobs that are left, those with equally much to do together: one configuration of each kind, and their number.
-
-    configs : of the jobs in `near`, which show the keys that change how much there is to do.
-    pins : of jobs whose weights to start from are known.
-    """
-    usual = work(configs[0])
-    pairs = zip(near(plan), configs, strict=True)
-    heavy = sorted({key for job, config in pairs if work(config) != usual for key in _departing(plan, job)})
-    kinds: dict[tuple[str, ...], list[Job]] = {}
-    for job in plan.jobs:
-        if job.name in names:
-            kinds.setdefault(tuple(job.values[key] for key in heavy), []).append(job)
-
-    def config(job: Job) -> Config:
-        pinned = pins[job.name].overrides if job.name in pins else {}
-        return parse(compose_stage(stage, [*job.overrides, *(override(k, v) for k, v in pinned.items())]))
-
-    return [(config(jobs[0]), len(jobs)) for jobs in kinds.values()]
-
-
-def _dry_run(stage: str, plan: Plan, overrides: Sequence[str]) -> bool:
-    typed = [text for text in overrides if text.startswith("sweep.")]
-    return bool(typed) and parse(compose_stage(stage, [*plan.jobs[0].overrides, *typed])).sweep.dry_run
 
 
 def _tell_parents(folder: SweepFolder) -> None:

@@ -14,7 +14,7 @@ from finflow.schema.fields import digest
 from finflow.schema.roles import Role
 
 _SHARED = {Role.OUTPUT, Role.NAME}
-"""What a whole sweep shares, like its preset: where it lies, and what it is."""
+"""Roles of keys that all jobs of a sweep share, as they share its preset: the place of results, and the name."""
 
 _OF_SWEEP = ("sweep", "hydra.launcher", "hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper")
 """Keys that a sweep reads itself; its jobs read the others."""
@@ -51,11 +51,20 @@ class Plan:
     swept: Mapping[str, tuple[str, ...]]
     jobs: tuple[Job, ...]
 
+    @property
+    def near(self) -> list[Job]:
+        """The first job, and those that differ from it by one key: each value of each key is in one of them."""
+        return [job for job in self.jobs if len(self.departing(job)) <= 1]
+
+    def departing(self, job: Job) -> list[str]:
+        """Keys that have another value in `job` than in the first job."""
+        return [key for key, choices in self.swept.items() if job.values[key] != choices[0]]
+
 
 def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | None = None) -> Plan:
     """Jobs of a command line for `stage`; keys that only the sweep reads are left out.
 
-    So is `resume=true`: a sweep that is there already is gone on with anyway.
+    So is `resume=true`: a sweep that was begun is resumed anyway.
 
     Parameters
     ----------
@@ -65,7 +74,7 @@ def plan_of(stage: str, overrides: Sequence[str], params: Mapping[str, str] | No
     Raises
     ------
     ConfigError
-        If values have no end, there are several of what a whole sweep shares, or one job is to go on elsewhere.
+        If values have no end, a key that all jobs share has several, or `resume` names a folder.
     """
     lines = [*(f"{key}={values}" for key, values in (params or {}).items()), *overrides]
     typed = dict(sorted({parse_override(text).key_or_group: text for text in lines}.items()))

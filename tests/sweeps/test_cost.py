@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.cli.sweep import near, weighed
+from finflow.cli.dry_run import weighed
 from finflow.config.compose import load
 from finflow.config.files import to_yaml
 from finflow.data.build import build_market
@@ -138,7 +138,7 @@ def test_every_job_counts_with_its_own_work(tmp_path: Path) -> None:
     ]
     swept = ["algo.batch_size=100,300", "budget.episodes=16,64", "algo.lr=1e-4,1e-3", "seed=range(5)"]
     plan = plan_of("finetune", [*line, *swept])
-    configs = [load("finetune", job.overrides) for job in near(plan)]
+    configs = [load("finetune", job.overrides) for job in plan.near]
     left = [job.name for job in plan.jobs if job.values["seed"] != "3"]
     kinds = weighed("finetune", plan, configs, left, {})
     # rows learnt from: 1 or 4 rounds of 100 days, 100 or 300 rows each
