@@ -1,5 +1,6 @@
 """Gymnasium environments over the simulator, for learners from other libraries."""
 
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -50,24 +51,32 @@ class Observations:
         return found
 
 
+@dataclass(frozen=True)
+class EpisodeSource:
+    """A market under rules and a reward, and the window that episodes are drawn from.
+
+    features, market_features : [T, d, F] and [T, M], scaled. An episode is `episode_days` consecutive decisions of
+    `window`.
+    """
+
+    market: Market
+    features: NDArray[np.float32]
+    market_features: NDArray[np.float32]
+    window: Window
+    accounting: Accounting
+    reward: RewardModel
+    episode_days: int
+
+
 class _Core:
     """E episodes drawn from a window: observations, spaces and actions that both environments share."""
 
-    def __init__(
-        self,
-        market: Market,
-        features: NDArray[np.float32],
-        market_features: NDArray[np.float32],
-        window: Window,
-        accounting: Accounting,
-        reward: RewardModel,
-        episode_days: int,
-        count: int,
-    ) -> None:
-        self._observations = Observations(market, features, market_features)
+    def __init__(self, source: EpisodeSource, count: int) -> None:
+        market, self._window = source.market, source.window
+        self._observations = Observations(market, source.features, source.market_features)
         self._dates = market.dates.astype(np.int64)[1:]
-        self._window, self._days, self.count = window, min(episode_days, len(window)), count
-        self.simulator = Simulator(market, accounting, reward)
+        self._days, self.count = min(source.episode_days, len(source.window)), count
+        self.simulator = Simulator(market, source.accounting, source.reward)
         self.simulator.reset(np.full((count, self._days), -1, dtype=np.int64))
         self.observation_space = self._observations.space
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (market.n,), np.float32)
@@ -127,26 +136,12 @@ class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     Observation [d F + M + n + 2]; action: n non-negative scores, normalised to weights (cash last); reward: see
     `envs/reward.py`; a time limit truncates, only ruin terminates. `info` holds the ledger's figures of the day, its
     date as days since 1970-01-01.
-
-    Parameters
-    ----------
-    features, market_features : [T, d, F] and [T, M], scaled.
-    window : episodes are `episode_days` consecutive decisions of it.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
 
-    def __init__(
-        self,
-        market: Market,
-        features: NDArray[np.float32],
-        market_features: NDArray[np.float32],
-        window: Window,
-        accounting: Accounting,
-        reward: RewardModel,
-        episode_days: int,
-    ) -> None:
-        self._core = _Core(market, features, market_features, window, accounting, reward, episode_days, 1)
+    def __init__(self, source: EpisodeSource) -> None:
+        self._core = _Core(source, 1)
         self.observation_space = self._core.observation_space
         self.action_space = self._core.action_space
 
@@ -172,18 +167,8 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
-    def __init__(
-        self,
-        market: Market,
-        features: NDArray[np.float32],
-        market_features: NDArray[np.float32],
-        window: Window,
-        accounting: Accounting,
-        reward: RewardModel,
-        episode_days: int,
-        num_envs: int,
-    ) -> None:
-        self._core = _Core(market, features, market_features, window, accounting, reward, episode_days, num_envs)
+    def __init__(self, source: EpisodeSource, num_envs: int) -> None:
+        self._core = _Core(source, num_envs)
         self.num_envs = num_envs
         self.single_observation_space = self._core.observation_space
         self.single_action_space = self._core.action_space

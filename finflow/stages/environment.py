@@ -1,10 +1,10 @@
 """The environment of a configuration, for learners from other libraries."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from finflow.envs.gym_env import PortfolioEnv, PortfolioVectorEnv
+from finflow.envs.gym_env import EpisodeSource, PortfolioEnv, PortfolioVectorEnv
 from finflow.errors import ConfigError
 from finflow.schema import Config
 from finflow.stages.prepare import fit, load_market
@@ -25,14 +25,14 @@ def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
-    return PortfolioEnv(**_parts(_checked(config), part))
+    return PortfolioEnv(_source(_checked(config), part))
 
 
 def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "train") -> PortfolioVectorEnv:
     """`num_envs` portfolios side by side, `env.num_envs` by default; otherwise as `make_env`."""
     own = _checked(config)
     count = _count(own.env.num_envs if num_envs is None else num_envs)
-    return PortfolioVectorEnv(**_parts(own, part), num_envs=count)
+    return PortfolioVectorEnv(_source(own, part), count)
 
 
 def _checked(config: object) -> Config:
@@ -47,18 +47,13 @@ def _count(num_envs: object) -> int:
     return num_envs
 
 
-def _parts(config: Config, part: Part) -> dict[str, Any]:
+def _source(config: Config, part: Part) -> EpisodeSource:
     if part not in ("train", "validation"):
         hint = "; the test window opens through evaluate and judge only" if part == "test" else ""
         raise ConfigError(f"part={part}: no such part; choose one of train, validation{hint}")
     prepared = fit(config, load_market(config), torch.device("cpu"))
     features, market_features = prepared.scaling.apply(prepared.market)
-    return {
-        "market": prepared.market,
-        "features": features,
-        "market_features": market_features,
-        "window": prepared.fold.train if part == "train" else prepared.fold.validation,
-        "accounting": prepared.accounting,
-        "reward": prepared.world.reward,
-        "episode_days": prepared.market.calendar.rows(config.env.episode_days),
-    }
+    window = prepared.fold.train if part == "train" else prepared.fold.validation
+    days = prepared.market.calendar.rows(config.env.episode_days)
+    market, reward = prepared.market, prepared.world.reward
+    return EpisodeSource(market, features, market_features, window, prepared.accounting, reward, days)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
-from finflow.envs.gym_env import PortfolioEnv
+from finflow.envs.gym_env import EpisodeSource, PortfolioEnv
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel
 from finflow.envs.simulator import Simulator, Step
@@ -48,7 +48,7 @@ def test_the_gymnasium_face_to_the_bit(
     open_market: Market, desk: Accounting, reward: RewardModel, scores: Any, lived: list[Step]
 ) -> None:
     m = open_market
-    env = PortfolioEnv(m, m.features, m.market_features, WINDOW, desk, reward, len(WINDOW))
+    env = PortfolioEnv(EpisodeSource(m, m.features, m.market_features, WINDOW, desk, reward, len(WINDOW)))
     env.reset(seed=0)
     for step, score in zip(lived, scores, strict=True):
         _, earned, terminated, truncated, info = env.step(score)

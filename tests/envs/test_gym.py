@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose, assert_array_equal
 
 from finflow.data.market import Market, Window
-from finflow.envs.gym_env import PortfolioEnv, PortfolioVectorEnv
+from finflow.envs.gym_env import EpisodeSource, PortfolioEnv, PortfolioVectorEnv
 from finflow.envs.ledger import Accounting
 from finflow.envs.reward import RewardModel
 from finflow.errors import DataError
@@ -29,7 +29,8 @@ def single(lively: Market, desk: Accounting, reward: RewardModel) -> Make:
     def make(
         days: int = 7, market: Market = lively, window: Window = TRAIN, accounting: Accounting = desk
     ) -> PortfolioEnv:
-        return PortfolioEnv(market, market.features, market.market_features, window, accounting, reward, days)
+        source = EpisodeSource(market, market.features, market.market_features, window, accounting, reward, days)
+        return PortfolioEnv(source)
 
     return make
 
@@ -40,7 +41,7 @@ def several(lively: Market, desk: Accounting, reward: RewardModel) -> Make:
         count: int, days: int = 7, market: Market = lively, window: Window = TRAIN, accounting: Accounting = desk
     ) -> PortfolioVectorEnv:
         features = market.features, market.market_features
-        return PortfolioVectorEnv(market, *features, window, accounting, reward, days, count)
+        return PortfolioVectorEnv(EpisodeSource(market, *features, window, accounting, reward, days), count)
 
     return make
 
