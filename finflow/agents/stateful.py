@@ -12,9 +12,9 @@ from finflow.agents.distributed import rank
 class Stateful:
     """Takes and restores the attributes named in `STATE`; a leading underscore is no part of a name in the state.
 
-    An attribute with a `state_dict` of its own gives that, a generator its stream, a parameter its values; of anything
-    else a shallow copy is kept. A checkpoint is the first process's, so no other one takes its own stream, `generator`,
-    from there.
+    An attribute with a `state_dict` of its own gives that, a generator its stream, a parameter its values; a tensor
+    returns to its device; of anything else a shallow copy is kept. A checkpoint is the first process's, so no other one
+    takes its own stream, `generator`, from there.
     """
 
     STATE: ClassVar[tuple[str, ...]]
@@ -35,6 +35,8 @@ class Stateful:
                     value.copy_(stored)
             elif stored is not None and hasattr(value, "load_state_dict"):
                 value.load_state_dict(stored)
+            elif isinstance(value, torch.Tensor):
+                setattr(self, name, stored.to(value.device))
             else:
                 setattr(self, name, copy.copy(stored))
 

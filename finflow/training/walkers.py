@@ -1,7 +1,6 @@
 """Walkers: the policy's own portfolios on training paths, along which value gradients are computed."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from finflow.agents.batch import Batch, Paths
 from finflow.agents.distributed import all_walkers, size
+from finflow.agents.stateful import Stateful
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.episodes import Rows, padded, starting_portfolios
 from finflow.envs.world import World
@@ -20,7 +20,7 @@ Draw = Callable[[int, int, np.random.Generator], list[Rows]]
 """(actor, count, rng) -> decision rows of so many episodes that this actor may learn from."""
 
 
-class Walkers:
+class Walkers(Stateful):
     """W walkers for each of A actors. One whose episode has fewer than H days left begins another.
 
     A walker keeps its holdings from one update to the next, without gradient: gradients reach back H days.
@@ -31,6 +31,8 @@ class Walkers:
     horizon : H.
     stream : name of the random stream that episodes are drawn from.
     """
+
+    STATE = ("_rows", "_length", "_at", "_drifted", "_drawdown", "_draws")
 
     def __init__(
         self,
@@ -107,17 +109,3 @@ class Walkers:
         self._drifted[index] = torch.from_numpy(starts).to(self.world.device)
         self._drawdown[index] = 0.0
         self._draws += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Positions and episodes of all walkers."""
-        return {
-            "rows": self._rows, "length": self._length, "at": self._at,
-            "drifted": self._drifted, "drawdown": self._drawdown, "draws": self._draws,
-        }  # fmt: skip
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self._rows, self._length, self._at = (np.array(state[name]) for name in ("rows", "length", "at"))
-        self._drifted = state["drifted"].to(self.world.device)
-        self._drawdown = state["drawdown"].to(self.world.device)
-        self._draws = state["draws"]
