@@ -18,10 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from finflow import __version__
 from finflow.artifacts.commands import typable
 from finflow.cli import folders as folders  # registers the resolvers of run folders
-from finflow.cli.commands import COMMANDS
+from finflow.cli.commands import COMMANDS, overview, usage
 from finflow.cli.errors import exit_code
 from finflow.cli.flags import read_line, show
-from finflow.cli.help import overview, usage
 from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
 from finflow.cli.sweep import params_of, sweep
@@ -32,7 +31,7 @@ from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
-from finflow.tracking.background_sink import leave
+from finflow.tracking.background_sink import end_process
 from finflow.tracking.console import warn
 from finflow.training.interrupts import end_at_once
 
@@ -51,7 +50,7 @@ def main(stage: str | None = None) -> NoReturn:
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (every failure ends in its exit code)
         code = exit_code(error)
-    leave(code)
+    end_process(code)
 
 
 def launch(stage: str, argv: Sequence[str]) -> int:

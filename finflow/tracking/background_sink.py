@@ -21,7 +21,7 @@ _left: list[threading.Thread] = []
 """Threads that were given up."""
 
 
-class Aside:
+class BackgroundSink:
     """Passes reports to a sink, in order and without waiting, until it fails, falls behind or hangs.
 
     Parameters
@@ -40,7 +40,7 @@ class Aside:
         self._thread.start()
 
     def tell(self, report: Report) -> None:
-        """Have the sink take a report; returns at once."""
+        """Queue a report for the sink; returns at once."""
         if self._over:
             return
         try:
@@ -106,7 +106,7 @@ def leave_behind(thread: threading.Thread) -> None:
     _left.append(thread)
 
 
-def leave(code: int) -> NoReturn:
+def end_process(code: int) -> NoReturn:
     """End the process with `code`, at once if a thread that was given up still runs.
 
     Python ends such a thread when it next asks for the interpreter; one that comes back from a library's native code

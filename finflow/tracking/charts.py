@@ -5,7 +5,7 @@ from collections.abc import Mapping
 STEPS = ("epoch", "episode")
 """Steps of phase 1 and of phase 2."""
 VALIDATION = "validation_"
-"""What the figures of a validation begin with."""
+"""Prefix of the figures of a validation."""
 _LIVED = ("return", "sharpe", "cvar", "turnover", "reward", "days", "updates")
 """Figures of an episode itself; the others are means of the updates since the one before."""
 _VALIDATION = ("validation_sharpe", "validation_active_information_ratio", "validation_cvar95", "validation_turnover",

@@ -14,8 +14,3 @@ def warn(message: str) -> None:
     _said.add(line)
     with contextlib.suppress(OSError):  # a closed stderr must not end a training run
         print(f"warning: {line}", file=sys.stderr, flush=True)
-
-
-def forget_warnings() -> None:
-    """Forget which warnings were printed, for the next run in the same process."""
-    _said.clear()

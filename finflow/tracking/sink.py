@@ -74,7 +74,7 @@ class RunOutcome:
 class Sink:
     """A secondary tracker; this base class does nothing. Its methods are called in one thread, in order.
 
-    A sink may fail or hang (see `background_sink.Aside`). It receives copies, which it may change.
+    A sink may fail or hang (see `background_sink.BackgroundSink`). It receives copies, which it may change.
     """
 
     def begin(self, start: Start) -> None:

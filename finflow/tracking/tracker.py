@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from finflow.plugins import chosen
 from finflow.schema.tracking import Tracking
-from finflow.tracking.background_sink import Aside, Report
+from finflow.tracking.background_sink import BackgroundSink, Report
 from finflow.tracking.jsonl import JsonlTracker, Position, number
 from finflow.tracking.sink import Row, RunOutcome, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
@@ -36,15 +36,15 @@ class CompositeTracker:
 
     Parameters
     ----------
-    truth : the primary tracker, whose failure ends the run.
+    primary : the primary tracker, whose failure ends the run.
     sinks : by name, what makes each.
     patience : seconds that each sink has at the end.
     """
 
-    def __init__(self, truth: PrimaryTracker, sinks: Mapping[str, Build], patience: float) -> None:
-        self._truth = truth
+    def __init__(self, primary: PrimaryTracker, sinks: Mapping[str, Build], patience: float) -> None:
+        self._primary = primary
         self._closed = False
-        self._sinks = [Aside(name, build, patience) for name, build in sinks.items()]
+        self._sinks = [BackgroundSink(name, build, patience) for name, build in sinks.items()]
 
     @property
     def listening(self) -> bool:
@@ -57,24 +57,24 @@ class CompositeTracker:
 
     def log(self, step_name: str, step: int, row: Row) -> None:
         """Log to the primary tracker and to every sink."""
-        self._truth.log(step_name, step, row)
+        self._primary.log(step_name, step, row)
         numbers = {name: number(value) for name, value in row.items()}
         self._tell(lambda sink: sink.log(step_name, step, numbers))
 
     def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
         """Hand a copy of the values to every sink."""
-        self._truth.histogram(step_name, step, name, values)
+        self._primary.histogram(step_name, step, name, values)
         copied = np.array(values, dtype=np.float64)
         self._tell(lambda sink: sink.histogram(step_name, step, name, copied))
 
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Alert through every sink."""
-        self._truth.alert(step_name, step, message)
+        self._primary.alert(step_name, step, message)
         self._tell(lambda sink: sink.alert(step_name, step, message))
 
     def position(self) -> Position:
         """End of the primary tracker's files."""
-        return self._truth.position()
+        return self._primary.position()
 
     def finish(self, outcome: RunOutcome) -> None:
         """Pass the results to every sink."""
@@ -93,7 +93,7 @@ class CompositeTracker:
         begin = time.monotonic()
         for sink in self._sinks:
             sink.close(failed=failed, within=None if within is None else max(within - time.monotonic() + begin, 0.0))
-        self._truth.close()
+        self._primary.close()
 
     def _tell(self, report: Report) -> None:
         for sink in self._sinks:

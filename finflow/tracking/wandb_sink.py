@@ -84,7 +84,7 @@ class WandbSink(Sink):
         return wandb.init(**options, settings=wandb_client.settings(wandb, "offline"))
 
     def _descend(self, sha256: str) -> None:
-        """Name the pretrained weights as an input of this run; offline there is none to name, `run.json` has it."""
+        """Name the pretrained weights as an input of this run; offline only `run.json` names them."""
         name = f"{artifact_name('pretrain', 'weights')}:{alias(sha256)}"
         try:
             self._run.use_artifact(name)
@@ -117,7 +117,7 @@ class WandbSink(Sink):
         self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=NO_WAIT)
 
     def finish(self, outcome: RunOutcome) -> None:
-        """Add summary, tables, figures and files; the tables of validations and of alerts are read from the truth."""
+        """Add summary, tables, figures and files; validations and alerts are read from the run's files."""
         wandb = self._wandb
         tables = {**outcome.tables, **_own_tables(self._run_dir)}
         shown = {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from finflow.tracking import background_sink, console
-from finflow.tracking.background_sink import Aside
+from finflow.tracking.background_sink import BackgroundSink
 from finflow.tracking.sink import Sink
 from finflow.tracking.tracker import CompositeTracker
 
@@ -20,7 +20,7 @@ PROMPT = 1.0
 
 @pytest.fixture(autouse=True)
 def _fresh_warnings() -> None:
-    console.forget_warnings()
+    console._said.clear()
 
 
 class Truth(Sink):
@@ -133,7 +133,7 @@ def test_a_sink_is_told_whether_the_run_failed() -> None:
             told.append(failed)
 
     for failed in (True, False):
-        beside = Aside("sink", Ended, 5.0)
+        beside = BackgroundSink("sink", Ended, 5.0)
         beside.close(failed=failed)
     assert told == [True, False]
 
@@ -152,7 +152,7 @@ NATIVE = """
 import sys, time
 from typing import Annotated
 from pydantic import AfterValidator, BaseModel
-from finflow.tracking.background_sink import Aside, leave
+from finflow.tracking.background_sink import BackgroundSink, end_process
 from finflow.tracking.sink import Sink
 
 class Model(BaseModel):  # validation calls back from native code, where its thread must not be ended
@@ -163,11 +163,11 @@ class Native(Sink):
         while True:
             Model(x=1)
 
-beside = Aside("native", Native, 0.3)
+beside = BackgroundSink("native", Native, 0.3)
 beside.tell(lambda sink: sink.log("episode", 1, {}))
 beside.close(failed=False)
 print("the run went well")
-leave(int(sys.argv[1]))
+end_process(int(sys.argv[1]))
 """
 
 
@@ -182,7 +182,7 @@ def test_a_sink_that_hangs_in_native_code_does_not_change_the_exit_code(code: in
 
 CYCLE = """
 import sys
-from finflow.tracking.background_sink import leave
+from finflow.tracking.background_sink import end_process
 
 class Kept:
     def __del__(self):
@@ -191,7 +191,7 @@ class Kept:
 kept = Kept()
 kept.itself = kept
 if sys.argv[1] == "leave":
-    leave(0)
+    end_process(0)
 """
 
 

@@ -76,13 +76,13 @@ def test_a_bar_where_someone_watches_and_stdout_left_alone() -> None:
 
 
 def test_a_warning_is_one_line_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    console.forget_warnings()
+    console._said.clear()
     for _ in range(2):
         console.warn("ticker X:\n  flat   until 2001")
     console.warn("another")
     captured = capsys.readouterr()
     assert captured.err == "warning: ticker X: flat until 2001\nwarning: another\n"
     assert captured.out == ""
-    console.forget_warnings()
+    console._said.clear()
     console.warn("another")
     assert capsys.readouterr().err == "warning: another\n"

@@ -15,7 +15,7 @@ from tensorboard.util import tensor_util
 from finflow.allocators.priors import PRIORS
 from finflow.config.compose import load
 from finflow.io.weights import load_weights
-from finflow.stages.tracking_events import start_of
+from finflow.stages.run import start_of
 from finflow.tracking.charts import SECTIONS, STEPS, tag
 from tests.sweeps.made import made_sweep
 

@@ -22,7 +22,7 @@ from finflow.tracking.tracker import CompositeTracker, make_tracker
 
 @pytest.fixture(autouse=True)
 def _fresh_warnings() -> None:
-    console.forget_warnings()
+    console._said.clear()
 
 
 class Spy(Sink):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finflow.config.compose import load
-from finflow.stages.tracking_events import start_of
+from finflow.stages.run import start_of
 from finflow.sweeps.folder import Manifest, SweepFolder
 
 from .conftest import KEY, ROOT, SMALL, TUNE, Client, offline_runs, rows_of, truth
@@ -194,7 +194,7 @@ for step in range(1, 2001):
 loop = time.monotonic()
 tracker.close()
 print(json.dumps({"loop": loop - begin, "end": time.monotonic() - loop}))
-leave(0)
+end_process(0)
 """
 LEAVE = "import time\nfrom finflow.tracking.background_sink import leave\n"
 
