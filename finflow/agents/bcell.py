@@ -26,8 +26,8 @@ from finflow.losses.quantile import atom_spread, cvar, lower_mean, quantile_loss
 from finflow.losses.sac import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
 from finflow.nn.actor import benchmark
 from finflow.nn.critic import Critic
+from finflow.nn.layers import dealt
 from finflow.nn.logistic_normal import Decision, dimensions, entropy, sample
-from finflow.nn.members import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import BCellConfig
 

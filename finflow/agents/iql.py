@@ -18,7 +18,7 @@ from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
 from finflow.losses.sac import anchor_loss
 from finflow.nn.actor import benchmark, held_weights
-from finflow.nn.members import dealt
+from finflow.nn.layers import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import IQLConfig
 

@@ -18,7 +18,7 @@ from finflow.envs.world import World
 from finflow.losses.expectile import expectile_loss
 from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
 from finflow.losses.td3bc import kl_divergence, smoothed, td3bc_actor_loss
-from finflow.nn.members import dealt
+from finflow.nn.layers import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import TD3BCConfig
 

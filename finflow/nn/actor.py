@@ -4,7 +4,7 @@ Expert k starts at its prior portfolio P_k and learns a tilt of it:
 e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The last prior is e, the benchmark's
 portfolio (1/N of tradable names). The gate mixes the experts to the aim, and the policy's mean moves a fraction `rate`
 of the way from the drifted weights to the aim (Garleanu & Pedersen 2013). A single expert tilts e, and its portfolio
-is the aim. The decisions of A actors are averaged (`members.averaged`).
+is the aim. The decisions of A actors are averaged (`layers.averaged`).
 
 This file has the network that all assets share, in which each expert sees its own feature groups. `mlp.py` has the
 plain one.
@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
+from finflow.nn.layers import Computed, MemberLinear, averaged, repeated
 from finflow.nn.logistic_normal import Decision
-from finflow.nn.members import MemberLinear, averaged, repeated
-from finflow.nn.precision import Computed
 
 PRIOR_FLOOR = 1e-3  # spread over n assets, so that a tilt can reach a name that its prior leaves out
 TILT_BOUND = 3.0  # of a tilt in log weight: at most a factor e^3

@@ -5,7 +5,6 @@ their order and number do not matter, and valuing another action in the same sta
 head.
 """
 
-import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
-from finflow.nn.precision import Computed
+from finflow.nn.layers import Computed, uniform
 
 
 class Embedding(NamedTuple):
@@ -158,9 +157,3 @@ def first_layer(
 def _each(bias: Tensor, hidden: list[Tensor], weight: Tensor) -> Tensor:
     """A linear layer of each head: 2 x N, 2 x [B A, H] and [2, H, N] -> [2, B A, N]."""
     return torch.stack([torch.addmm(b, part, w) for b, part, w in zip(bias, hidden, weight, strict=True)])
-
-
-def uniform(*shape: int) -> Tensor:
-    """Initial weights as in torch's own layers; the inputs are the last dimension but one."""
-    bound = 1.0 / math.sqrt(shape[-2])
-    return torch.empty(*shape).uniform_(-bound, bound)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from finflow.envs.world import State
 from finflow.nn.actor import Actor
+from finflow.nn.layers import averaged
 from finflow.nn.logistic_normal import Decision
-from finflow.nn.members import averaged
 
 
 class ActorEnsemble(nn.Module):
-    """Decisions of A actors as one `Decision` in float64, whose gate and experts stay exact (`members.averaged`).
+    """Decisions of A actors as one `Decision` in float64, whose gate and experts stay exact (`layers.averaged`).
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from finflow.envs.world import State
 from finflow.nn.actor import Actor, set_start
-from finflow.nn.critic import Critic, first_layer, normalised, uniform
-from finflow.nn.members import MemberLinear, MemberNorm
+from finflow.nn.critic import Critic, first_layer, normalised
+from finflow.nn.layers import MemberLinear, MemberNorm, uniform
 
 
 def flat(state: State) -> Tensor:

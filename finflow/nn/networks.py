@@ -13,8 +13,8 @@ from finflow.data.market import Market
 from finflow.envs.world import PATH_SCALARS
 from finflow.nn.actor import Actor, PortfolioActor
 from finflow.nn.critic import Critic, PortfolioCritic
+from finflow.nn.layers import Computed, Computing
 from finflow.nn.mlp import MlpActor, MlpCritic
-from finflow.nn.precision import Computed, Computing
 from finflow.plugins import chosen
 from finflow.schema.algo import Network, OfflineAlgorithm, OnlineAlgorithm
 from finflow.seeding import stream_seed

@@ -20,8 +20,8 @@ from finflow.envs.world import World
 from finflow.errors import ConfigError
 from finflow.evaluation.task import Task
 from finflow.malloc import keep_freed_memory
+from finflow.nn.layers import Computing
 from finflow.nn.networks import ObservationSpec
-from finflow.nn.precision import Computing
 from finflow.schema import Config
 from finflow.schema.sections import Hardware
 from finflow.tracking.console import warn

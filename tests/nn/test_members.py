@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finflow.envs.world import State
-from finflow.nn.members import averaged, dealt, repeated
+from finflow.nn.layers import averaged, dealt, repeated
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
 from finflow.schema.algo import Network
 

@@ -1,15 +1,64 @@
-"""Layers that run several actors in one batched product instead of a loop over networks.
+"""What networks are built of: their precision, and layers that run several actors in one batched product.
 
-A actors of one shape are trained and run in one pass. Their tensors have the actor as the first dimension,
+Precision and gradient checkpointing change speed and memory, and results only by rounding. A actors of one shape are
+trained and run in one pass, without a loop over networks. Their tensors have the actor as the first dimension,
 [A, W, ...]; flattened, [A W, ...], the rows of one actor follow each other.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from finflow.envs.world import State
-from finflow.nn.critic import uniform
 from finflow.nn.logistic_normal import Decision
+
+
+@dataclass(frozen=True)
+class Computing:
+    """half: what matrices are multiplied in (mixed precision), None is float32; recompute: gradient checkpointing."""
+
+    half: torch.dtype | None = None
+    recompute: bool = False
+
+
+class Computed(nn.Module):
+    """A module whose large products follow a `Computing`; parameters and outputs stay float32."""
+
+    computing = Computing()
+
+    def mixed(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """`function(*inputs)` in the configured precision, returned as float32."""
+        if self.computing.half is None:
+            return function(*inputs)
+        with torch.autocast(inputs[0].device.type, self.computing.half):
+            return function(*inputs).float()
+
+    def recomputed(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """As `mixed`; under gradient checkpointing (Chen et al. 2016) only `inputs` are kept for the backward pass."""
+        if not (self.computing.recompute and self._learns()):  # a frozen critic may thaw before its backward pass
+            return self.mixed(function, *inputs)
+        found = checkpoint(self.mixed, function, *inputs, use_reentrant=False)
+        assert isinstance(found, Tensor)
+        return found
+
+    def _learns(self) -> bool:
+        return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+
+    def compute_as(self, computing: Computing) -> None:
+        """Set `computing` in every part of this module."""
+        for part in self.modules():
+            if isinstance(part, Computed):
+                part.computing = computing
+
+
+def uniform(*shape: int) -> Tensor:
+    """Initial weights as in torch's own layers; the inputs are the last dimension but one."""
+    bound = 1.0 / math.sqrt(shape[-2])
+    return torch.empty(*shape).uniform_(-bound, bound)
 
 
 class MemberLinear(nn.Module):
