@@ -1,8 +1,8 @@
 """Checkpoints of a run: written atomically, listed with their hashes, and removed by a fixed rule.
 
 `checkpoints/<number>-<unit>-<progress>.safetensors` in the run folder, and `manifest.json` beside them, itself under
-a hash. A number is never used twice, so no listed file is ever written over. A file goes only when the one that
-follows it has been read back: the last `keep`, the best and the newest stay.
+a hash. A number is never used twice, so no listed file is ever written over. A file is removed
+only after the one that follows it has been read back: the last `keep`, the best and the newest stay.
 """
 
 import contextlib

@@ -23,10 +23,10 @@ from finflow.schema.env import OWN_SOURCES
 from finflow.schema.roles import CARRIED, Role
 
 _DATA = {Role.DATA, Role.FILE, Role.MARKET, Role.ENVIRONMENT, Role.OUTPUT}
-"""What of an earlier version's run is trained on again."""
+"""Roles of keys that are kept when a run of an earlier version is trained again."""
 
 _OPTIONS = {"yahoo": "dow30"}
-"""Option of the group `env` by its source, where it is not named like it."""
+"""Source -> option of the group `env`, where the names differ."""
 
 _DEMO = flatten(yaml.safe_load((CONF_DIR / "experiment" / "demo.yaml").read_text()))
 
@@ -132,7 +132,7 @@ def command_line(stage: str, overrides: list[str]) -> str:
 
 
 def program_of(stage: str) -> tuple[str, ...]:
-    """What follows `python` where this program is started again, for a job of `stage`."""
+    """Arguments of `python` that start this program again, for a job of `stage`."""
     script = Path(sys.argv[0])
     packaged = script.name == "finflow" or script.parts[-2:] == _MODULE
     return ("-m", "finflow", stage) if packaged else (str(script.resolve()),)

@@ -30,7 +30,7 @@ from finflow.schema.roles import MATCHED, Role
 FACTS = "facts"
 KEY = ("data_fingerprint", "network", "fold", "budget", "feature_spec")
 FIT = ("network", "feature_spec")
-"""What any parent must share; data, fold and budget may differ where the user names the weights."""
+"""Facts that any pretrained weights must share; data, fold and budget may differ where the user names the weights."""
 
 _NEEDED = {*KEY, "train", "validation", "test"}
 _PRETRAIN = "python experiments/pretrain.py"
@@ -203,7 +203,7 @@ def _fitting(path: Path, facts: Any, wanted: Mapping[str, Any]) -> dict[str, Any
     if differing:
         shown = _listing(f"{name}={theirs!r} where this run has {ours!r}" for name, ours, theirs in differing)
         raise ParentError(f"does not fit: {shown}; make these equal")
-    # Learnt from the first, chosen by the second: neither may reach into what this run is judged by, or beyond.
+    # Train days taught the weights, validation days chose them: neither may reach days that this run is judged by.
     for theirs, ours in (("train", "validation"), ("train", "test"), ("validation", "test")):
         end, start = str(facts[theirs][1]), str(wanted[ours][0])
         if end >= start:
@@ -227,7 +227,7 @@ def _stored(output_root: str | Path, weights: Path) -> str:
 
 
 def _rules(env: Env) -> dict[str, Any]:
-    """What shapes a market beside its files, which have no place in weights: their paths differ between machines."""
+    """Settings that shape a market. Paths of files are left out of weights, since they differ between machines."""
     in_files = {key.removeprefix("env."): "file" for key in series_files(env)}
     return part_of(env.model_dump(), MATCHED - {Role.FILE}, "env") | in_files
 

@@ -31,7 +31,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Stopwatch:
-    """Wall-clock seconds of each named phase of a run; a phase entered twice adds up, one within another stops it."""
+    """Wall-clock seconds of each named phase of a run; a phase entered twice adds up, one within another pauses it."""
 
     def __init__(self) -> None:
         self.started = now()
@@ -87,7 +87,7 @@ def run_record(
     stopwatch: Stopwatch,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Content of `run.json` of a run that is not finished; never fails for want of git or of a package.
+    """Content of `run.json` of a run that is not finished; without git or a package its version is null.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def judge(config: Config, folder: Path) -> Result:
 
 
 def _audit(config: Config, folder: Path) -> Result:
-    """Print a row a check and the verdict; a leak ends in an `AuditError`."""
+    """Print a row per check and the verdict; a leak ends in an `AuditError`."""
     from finflow.stages.audit import audit
 
     result = audit(config, folder)

@@ -26,7 +26,7 @@ SETTING = 7
 
 
 def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
-    """Print a row a strategy, the policy first, in the units of the report; a dash is an undefined value."""
+    """Print a row per strategy, the policy first, in the units of the report; a dash is an undefined value."""
     from finflow.report.tables import BY_FIELD
 
     measures = [BY_FIELD[name] for name in COLUMNS]
@@ -36,7 +36,7 @@ def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
 
 
 def show_parts(evaluation: "Evaluation") -> None:
-    """Print a row a variant of the policy, as in the report, and what the rows say; nothing where there are none."""
+    """Print a row per variant of the policy, as in the report, and what the rows say; nothing where there are none."""
     from finflow.report.policy_ablations import reality_says, reality_table
 
     scrutiny = evaluation.scrutiny
@@ -50,7 +50,7 @@ def show_parts(evaluation: "Evaluation") -> None:
 
 
 def show_settings(study: "Study | None", evaluation: "Evaluation") -> None:
-    """Print a row a compared setting, as in the report, and what the rows say; nothing of any other study."""
+    """Print a row per compared setting, as in the report, and what the rows say; nothing of any other study."""
     from finflow.report.settings import settings_says, settings_table
 
     if study is None or study.kind != "comparison":
@@ -84,7 +84,7 @@ def show_trades(title: str, trades: "Sequence[Trade]", least: float) -> None:
 
 
 def show_realised(became: "Sequence[Realised]") -> None:
-    """Print a row an earlier decision: what it brought since, beside 1/N and what was held, and what was expected."""
+    """Print a row per earlier decision: what it brought since, beside 1/N and what was held, and what was expected."""
     if not became:
         return
 
@@ -115,7 +115,7 @@ def show_realised(became: "Sequence[Realised]") -> None:
 
 
 def show_ticket(ticket: "Ticket") -> None:
-    """Print an order a row, and what the orders cost and leave over."""
+    """Print an order per row, and what the orders cost and leave over."""
     from rich.console import Console
     from rich.table import Table
 
@@ -142,7 +142,7 @@ def show_growth(days: int) -> None:
 
 
 def show_cards(cards: "Iterable[Card]") -> None:
-    """Print a row a decision."""
+    """Print a row per decision."""
     rows = [
         [
             c.date,
@@ -158,7 +158,7 @@ def show_cards(cards: "Iterable[Card]") -> None:
 
 
 def show_checks(checks: "Iterable[Check]") -> None:
-    """Print a row a check: what was compared, how often, and what differed first."""
+    """Print a row per check: what was compared, how often, and what differed first."""
     rows = [
         [check.name, str(check.comparisons), check.differences[0].line() if check.differences else "same"]
         for check in checks
@@ -212,7 +212,7 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def _figure(value: float, digits: int) -> str:
-    """What one setting alone leaves undefined is no number."""
+    """A number as text; some are undefined where there is one setting alone."""
     return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
 
 

@@ -19,7 +19,7 @@ from finflow.sweeps.plan import Job
 
 MANIFEST = SWEEP
 ELSEWHERE = "sweeps.txt"
-"""Under `output_root`: folders of sweeps that were begun elsewhere, one a line."""
+"""Under `output_root`: folders of sweeps that were begun elsewhere, one per line."""
 State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]
 
 

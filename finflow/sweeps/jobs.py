@@ -129,7 +129,7 @@ def tail(path: Path) -> str:
 
 
 def follow_parent() -> None:
-    """Have this job end as by SIGTERM, with a checkpoint, when the process that waits for it is gone (Linux)."""
+    """End this job as SIGTERM would, with a checkpoint, when the process that waits for it is gone (Linux)."""
     parent = os.environ.get(PARENT)
     if parent is None or not sys.platform.startswith("linux"):
         return

@@ -19,7 +19,7 @@ from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import Role
 
 _ASIDE = {Role.OUTPUT, Role.SAVING, Role.COMMAND}
-"""Where results go, and what no preset should decide."""
+"""Roles of keys that a preset leaves out."""
 
 
 def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:

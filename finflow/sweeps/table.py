@@ -57,7 +57,7 @@ class Row:
 
     @property
     def setting(self) -> tuple[str, ...]:
-        """Its values without the keys that only repeat."""
+        """Its values without those of `REPLICATES`."""
         return tuple(value for key, value in self.values.items() if key not in REPLICATES)
 
 
@@ -75,7 +75,7 @@ class Setting:
 
 
 def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
-    """One row a job, in the order of the manifest.
+    """One row per job, in the order of the manifest.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def settings_of(rows: Sequence[Row], objective: str) -> tuple[Setting, ...]:
 
 
 def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | None]) -> None:
-    """`sweep.csv`: one row a job, the best setting's first; undefined figures are empty, seconds come last."""
+    """`sweep.csv`: one row per job, the best setting's first; undefined figures are empty, seconds come last."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     swept = list(settings[0].rows[0].values) if settings else []

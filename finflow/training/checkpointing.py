@@ -15,7 +15,7 @@ from finflow.schema.sections import Checkpoint
 from finflow.training.interrupts import Stop
 
 TORCH = "torch"
-"""Under this name: torch's global streams, which dropout draws from."""
+"""Name of torch's global random streams in a checkpoint; dropout draws from them."""
 
 
 class Stateful(Protocol):

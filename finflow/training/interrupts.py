@@ -24,7 +24,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_when_asked() -> Generator[Stop]:
-    """Within the block a signal only sets a flag, which a loop reads at its pauses; outside the main thread none does.
+    """Within the block a signal only sets a flag, which a loop reads at its pauses (in the main thread alone).
 
     The loop raises `Interrupted` itself, when it has saved a checkpoint.
     """

@@ -11,10 +11,10 @@ from finflow.training.rules import ADVICE, Finding
 
 
 class Measures(Stateful):
-    """Takes measures, at most `act.max_interventions` in a run, and holds the factors on the loop's coefficients.
+    """Intervenes, at most `act.max_interventions` times in a run, and holds the factors on the loop's coefficients.
 
-    A rule is answered by its own gentle measure `act.patience` times, then by going back. Going back also lowers the
-    learning rate: the same steps would lead to the same place.
+    The first `act.patience` findings of a rule get the rule's own gentle measure, those after them a rollback. A
+    rollback also lowers the learning rate: the same steps would lead to the same place.
     """
 
     STATE = ("lr_factor", "cql_factor", "taken", "_tried", "_last", "_good", "_good_at")

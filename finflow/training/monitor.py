@@ -204,7 +204,7 @@ class Monitor:
             self._diverged(self._updates, weight)
 
     def _look(self) -> None:
-        """Judge the updates since the last look."""
+        """Apply the rules to the updates since the last look."""
         figures = {name: total / count for name, (total, count) in self._window.items()}
         found: list[Finding | None] = [*after_updates(figures, self.config)]
         now = entropy_per_name(figures, self.names)
@@ -262,7 +262,7 @@ class Monitor:
         warn(f"{self._where(self._updates)}: {text}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers, and of `measures` the agent's state that is gone back to, for a checkpoint."""
+        """For a checkpoint: plain numbers, and the agent's state to which a rollback returns."""
         self.read()
         return {
             "step": self._step,

@@ -79,7 +79,7 @@ class Slots:
     turnover: list[list[float]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays, one a slot of what is earned day by day."""
+        """Arrays; of what is earned day by day one per slot."""
         lived = {name: [np.array(days) for days in getattr(self, name)] for name in ("net", "turnover")}
         return {"lap": self.lap, "previous": self.previous, "reward": self.reward, **lived}
 
@@ -124,7 +124,7 @@ class OnlineState(Stateful):
 
 @dataclass(frozen=True)
 class Experience:
-    """What updates of phase 2 learn from beside the buffer of what was lived through.
+    """What phase 2 learns from, beside the buffer of its own transitions.
 
     offline : phase 1's data; batcher : completes samples, and holds their random stream; walkers : along whose paths
     the policy learns, None with a horizon of 0.
@@ -135,7 +135,7 @@ class Experience:
     walkers: Walkers | None
 
     def batch(self, lived: ReplayBuffer, size: int, old: int, *, with_paths: bool) -> Batch:
-        """`old` rows of offline data and the rest from `lived`, completed; with paths where the policy learns."""
+        """A batch of `old` offline transitions and the rest from `lived`; with paths where the policy learns."""
         generator = self.batcher.generator
         batch = self.batcher.complete(join(self.offline.sample(old, generator), lived.sample(size - old, generator)))
         return batch if self.walkers is None or not with_paths else batch._replace(paths=self.walkers.paths())

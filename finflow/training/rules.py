@@ -58,7 +58,7 @@ class Moments(NamedTuple):
 
     @property
     def std(self) -> float:
-        """Standard deviation; 0 of nothing."""
+        """Standard deviation; 0 without numbers."""
         return math.sqrt(self.squares / self.total) if self.total else 0.0
 
 

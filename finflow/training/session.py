@@ -12,7 +12,7 @@ from finflow.training.rules import Figures
 
 
 class Session(Protocol):
-    """Of either phase."""
+    """What the loop of either phase needs."""
 
     @property
     def tracker(self) -> Tracker:
@@ -21,7 +21,7 @@ class Session(Protocol):
 
     @property
     def monitor(self) -> Monitor:
-        """Reads losses and figures, and takes measures."""
+        """Reads losses and figures, and may intervene."""
         ...
 
     def evaluate(self, done: int, /) -> Figures:
@@ -34,7 +34,7 @@ class Session(Protocol):
 
 
 class OnlineSession(Session, Protocol):
-    """Of phase 2."""
+    """What the loop of phase 2 needs besides."""
 
     def summarise(self, net: NDArray[np.float64], turnover: NDArray[np.float64]) -> Figures:
         """Return, Sharpe ratio, CVaR and turnover of an episode, from its days [L]."""
