@@ -53,8 +53,8 @@ from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
-from finflow.stages.run import METRICS
 from finflow.stages.validation import Validator
+from finflow.tracking.jsonl import METRICS
 
 WARM_UP, YEARS = 260, 20
 PATHS = 5

@@ -12,24 +12,22 @@ CHUNK_BYTES = 64_000_000
 """Working memory of one chunk of windows; larger chunks leave the cache and are slower."""
 
 
-def usable_names(market: Market, rows: NDArray[np.intp], lookback: int | None = None) -> NDArray[np.bool_]:
+def usable_names(market: Market, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Names with enough history to estimate a covariance at the close of each row.
 
-    A name is usable if it may be traded at t, has a price on all `lookback` + 1 days ending at t (so that every
+    A name is usable if it may be traded at t, has a price on the last `year_of(market)` + 1 days (so that every
     return of the window is one) and moved on at least half of them: a price that mostly stands still has no
     measurable risk, and minimum variance would put everything into it.
 
     Parameters
     ----------
-    market : Market
     rows : [B] row indices.
-    lookback : returns in a window; None for those of a year.
 
     Returns
     -------
     [B, d] bool, known at the close of `rows`.
     """
-    d, lookback = market.close.shape[1], year_of(market) if lookback is None else lookback
+    d, lookback = market.close.shape[1], year_of(market)
     priced = np.isfinite(market.close)
     moved = np.zeros_like(priced)
     moved[1:] = priced[1:] & priced[:-1] & (market.close[1:] != market.close[:-1])
@@ -79,38 +77,34 @@ def year_of(market: Market) -> int:
     return market.calendar.rows(LOOKBACK)
 
 
-def rolling_covariance(
-    market: Market, rows: NDArray[np.intp], lookback: int | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Ledoit-Wolf covariance of the `lookback` returns ending at each row.
+def rolling_covariance(market: Market, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Ledoit-Wolf covariance of the year of returns that ends at each row.
 
     Parameters
     ----------
-    market : Market
     rows : [B] row indices; the result holds d * d numbers for each, so pass long ranges in chunks.
-    lookback : returns in a window; None for those of a year.
 
     Returns
     -------
     covariance : [B, d, d] of daily returns, identity outside the mask.
     mask : [B, d] bool, the names of `usable_names`.
     """
-    d, lookback = market.close.shape[1], year_of(market) if lookback is None else lookback
-    mask = usable_names(market, rows, lookback)
+    d, lookback = market.close.shape[1], year_of(market)
+    mask = usable_names(market, rows)
     covariance = np.empty((len(rows), d, d))
     for part in chunks(len(rows), 8 * lookback * d):
         covariance[part] = ledoit_wolf(_windows(market, rows[part], lookback), mask[part])
     return covariance, mask
 
 
-def rolling_volatility(market: Market, rows: NDArray[np.intp], lookback: int | None = None) -> NDArray[np.float64]:
-    """Sample standard deviation (ddof 1) of the `lookback` daily returns ending at each row.
+def rolling_volatility(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Sample standard deviation (ddof 1) of the year of returns that ends at each row.
 
     Returns
     -------
     [B, d] float64; means something only for the names of `usable_names`.
     """
-    lookback = year_of(market) if lookback is None else lookback
+    lookback = year_of(market)
     volatility = np.empty((len(rows), market.close.shape[1]))
     for part in chunks(len(rows), 8 * lookback * volatility.shape[1]):
         volatility[part] = _windows(market, rows[part], lookback).std(axis=1, ddof=1)

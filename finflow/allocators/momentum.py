@@ -24,7 +24,7 @@ def momentum_scores(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float6
     [B, d], NaN where the name is not usable at t (see `usable_names`).
     """
     year, skip = year_of(market), market.calendar.rows(SKIP)
-    mask = usable_names(market, rows, year)
+    mask = usable_names(market, rows)
     enough = rows >= year
     recent, old = market.close[np.where(enough, rows - skip, 0)], market.close[np.where(enough, rows - year, 0)]
     return np.divide(recent, old, out=np.full(mask.shape, np.nan), where=mask) - 1

@@ -23,8 +23,7 @@ from finflow.data.benchmark import (
     series_files,
 )
 from finflow.data.cache import Arrays, cached_arrays
-from finflow.data.calendar import TRADING_YEAR, Calendar, calendar_of
-from finflow.data.decisions import decision_days
+from finflow.data.calendar import TRADING_YEAR, Calendar, calendar_of, decision_days
 from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names, features_of_plugins
 from finflow.data.history import Array, History, Signals, rolling_mean
 from finflow.data.market import CASH, TRADABLE, Market

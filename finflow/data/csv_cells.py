@@ -34,10 +34,10 @@ class DayReader:
     timed : whether a time of day stands in each cell; None before the first.
     """
 
-    def __init__(self, path: Path, column: str, today: date | None, layout: str) -> None:
+    def __init__(self, path: Path, column: str, layout: str) -> None:
         self.timed: bool | None = None
         self._path, self._column, self._layout = path, column, layout
-        self._last = today or date.today()
+        self._last = date.today()
         self._read: dict[str, date] = {}
         self._offsets = set[str]()
 

@@ -1,8 +1,9 @@
 """Prices from a user's file or folder in any layout of `layouts.py`: checked, never filled."""
 
 from collections.abc import Sequence
-from datetime import date
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,19 @@ from finflow.data.calendar import calendar_of
 from finflow.data.csv_rows import SEPARATED, FormatError, read_as
 from finflow.data.csv_table import CsvTable
 from finflow.data.folds import minimum_rows
-from finflow.data.formats import overrides_that_read
 from finflow.data.layouts import Sheet, read_sheet
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import LEAST_HISTORY, PLAIN, Env, Format
+from finflow.schema.env import LEAST_HISTORY, Env, Format
 
 LOWEST, HIGHEST = 1e-6, 1e9
 """Prices outside are a typing error or a broken export; ratios of two inside stay within float64."""
 TAIL = 5
 """Newest rows, at most, that a name may lack and still count as not quoted yet on a common calendar."""
 _SHOWN = 3
+_MOST = 2
+"""Most formats that an error names: 03/04/2024 may be two days, and only the user knows which."""
 
 
 def load_csv(env: Env) -> Prices:
@@ -54,24 +56,6 @@ def load_csv(env: Env) -> Prices:
     lower = " or lower env.min_history" if env.min_history > LEAST_HISTORY else ""
     _long_enough(close, len(prices.dates), least, f"add history{lower}")
     return prices
-
-
-def read_prices(path: Path, min_rows: int, today: date | None = None) -> Prices:
-    """Read and check at least `min_rows` prices; nothing is repaired or filled.
-
-    Blanks before a name's first price (not listed yet) and after its last (delisted) are fine, one between
-    prices is not.
-
-    Raises
-    ------
-    DataError
-        One line for the first problem.
-    """
-    close = read_sheet(path, PLAIN, today).close
-    _check(close)
-    _refuse_gaps(close)
-    _long_enough(close, len(close.dates), min_rows, "add history")
-    return Prices(close.dates, close.header[1:], close.values)
 
 
 def _read(path: Path, form: Format) -> Sheet:
@@ -242,3 +226,24 @@ def _volumes(table: CsvTable, prices: Prices) -> NDArray[np.float64]:
         if name in names:
             values[rows, column] = table.values[used, names.index(name)]
     return values
+
+
+def overrides_that_read(path: Path, form: Format) -> list[str]:
+    """Overrides of `env.format` under which the whole of a file is read, those that change the least; may be none."""
+    keys = ("separator", "decimal", "thousands", "date")
+    choices = [get_args(Format.model_fields[key].annotation) for key in keys]
+    found: list[tuple[int, str]] = []
+    for values in sorted(product(*choices), key=lambda values: _changes(form, dict(zip(keys, values, strict=True)))):
+        changed = {key: value for key, value in zip(keys, values, strict=True) if getattr(form, key) != value}
+        if not changed or (found and len(changed) > found[0][0]):
+            continue
+        try:
+            read_sheet(path, Format(**dict(zip(keys, values, strict=True))))
+        except (ConfigError, DataError):
+            continue
+        found.append((len(changed), " ".join(f"env.format.{key}={value}" for key, value in changed.items())))
+    return [text for _, text in found[:_MOST]]
+
+
+def _changes(form: Format, values: dict[str, str]) -> int:
+    return sum(getattr(form, key) != value for key, value in values.items())

@@ -43,12 +43,11 @@ class CsvTable:
         return CsvTable(self.path, (self.header[0], *names), lines, self.dates, self.values[:, columns])
 
 
-def read_table(path: Path, today: date | None = None, raw: bytes | None = None, missing: str = "") -> CsvTable:
+def read_table(path: Path, raw: bytes | None = None, missing: str = "") -> CsvTable:
     """Read a CSV with a header, dates (YYYY-MM-DD) in its first column and numbers in the others.
 
     Parameters
     ----------
-    today : dates after it are refused; None for the day of the call.
     raw : content of the file, where it was read before.
     missing : a cell that counts as blank.
 
@@ -60,14 +59,12 @@ def read_table(path: Path, today: date | None = None, raw: bytes | None = None, 
     records = text_rows(path, raw)
     _, first = next(records, (1, [""]))
     rows = ((line, ["" if cell.strip() == missing else cell for cell in cells]) for line, cells in records)
-    return table_of(path, read_header(path, first), rows if missing else records, today)
+    return table_of(path, read_header(path, first), rows if missing else records)
 
 
-def table_of(
-    path: Path, header: tuple[str, ...], records: Records, today: date | None = None, form: Format = PLAIN
-) -> CsvTable:
+def table_of(path: Path, header: tuple[str, ...], records: Records, form: Format = PLAIN) -> CsvTable:
     """The table of `records` below a header, whose first column holds the dates; raises as `read_table`."""
-    days_of = DayReader(path, header[0], today, form.date)
+    days_of = DayReader(path, header[0], form.date)
     lines: list[int] = []
     days: list[date] = []
     seen: dict[date, int] = {}

@@ -40,8 +40,8 @@ class Sheet:
     layout: str
 
 
-def read_sheet(path: Path, form: Format, today: date | None = None) -> Sheet:
-    """Read the closes, and the volumes where there are any, of a file or of a folder of one file a ticker.
+def read_sheet(path: Path, form: Format) -> Sheet:
+    """Read the closes, and the volumes where there are any, of a file or of a folder of one file per ticker.
 
     Raises
     ------
@@ -49,17 +49,17 @@ def read_sheet(path: Path, form: Format, today: date | None = None) -> Sheet:
         One line `file:row:column: what is wrong; what to do` for the first problem.
     """
     if path.is_dir():
-        return _folder(path, form, today)
+        return _folder(path, form)
     head, records = _records(path, form)
     first = head[0][1]
     long = long_columns(path, first)
     if long is not None:
-        return _long(path, first, chain(head[1:], records), long, today, form)
+        return _long(path, first, chain(head[1:], records), long, form)
     found = columns_of(path, head)
     if len(found.close) < 2:
         name = next(iter(found.close))
         raise DataError(f"{path}:1:{name}: only one ticker; a portfolio needs at least two columns of prices")
-    return _wide(path, found, chain(head[found.rows :], records), today, form)
+    return _wide(path, found, chain(head[found.rows :], records), form)
 
 
 def _records(path: Path, form: Format) -> tuple[list[tuple[int, list[str]]], Records]:
@@ -99,12 +99,12 @@ def _texts(column: pd.Series) -> list[str]:
     return ["" if value is None or value != value else str(value) for value in column.tolist()]
 
 
-def _wide(path: Path, found: Columns, records: Records, today: date | None, form: Format) -> Sheet:
-    """Tables of a file with a row a day."""
+def _wide(path: Path, found: Columns, records: Records, form: Format) -> Sheet:
+    """Tables of a file with a row per day."""
     volumes = tuple(f"{name} volume" for name in found.volume)
     header = (found.date, *found.close, *volumes)
     places = [0, *found.close.values(), *found.volume.values()]
-    table = table_of(path, header, _picked(path, found.header, records, places), today, form)
+    table = table_of(path, header, _picked(path, found.header, records, places), form)
     count = len(found.close)
     close = table.of(list(range(count)), tuple(found.close))
     volume = table.of(list(range(count, count + len(volumes))), tuple(found.volume)) if volumes else None
@@ -118,12 +118,10 @@ def _picked(path: Path, header: tuple[str, ...], records: Records, places: list[
         yield line, [cells[place] for place in places]
 
 
-def _long(
-    path: Path, first: list[str], records: Records, places: Mapping[str, int], today: date | None, form: Format
-) -> Sheet:
-    """Tables of a file with a row a day and ticker, in any order."""
+def _long(path: Path, first: list[str], records: Records, places: Mapping[str, int], form: Format) -> Sheet:
+    """Tables of a file with a row per day and ticker, in any order."""
     header = tuple(name or str(place) for place, name in enumerate(first, 1))
-    days_of = DayReader(path, header[places["date"]], today, form.date)
+    days_of = DayReader(path, header[places["date"]], form.date)
     day_rows: dict[date, int] = {}
     columns: dict[str, int] = {}
     cells_at: dict[tuple[int, int], int] = {}
@@ -161,8 +159,8 @@ def _long(
     return Sheet(tables[0], tables[1] if VOLUME in places else None, f"a row a day and ticker, columns {used} taken")
 
 
-def _folder(path: Path, form: Format, today: date | None) -> Sheet:
-    """Tables of a folder with a file a ticker, each named after its own."""
+def _folder(path: Path, form: Format) -> Sheet:
+    """Tables of a folder with a file per ticker, each named after its own."""
     files = sorted(file for pattern in _SUFFIXES for file in path.glob(pattern))
     if len(files) < 2:
         raise DataError(
@@ -174,7 +172,7 @@ def _folder(path: Path, form: Format, today: date | None) -> Sheet:
         name = file.name.removesuffix(".gz").rpartition(".")[0]
         if name in sheets:
             raise DataError(f"{file}: the second file of {name}; keep one")
-        sheets[name] = _one_ticker(file, name, form, today)
+        sheets[name] = _one_ticker(file, name, form)
     dates = np.unique(np.concatenate([sheet.close.dates for sheet in sheets.values()]))
     close = _joined(path, dates, {name: sheet.close for name, sheet in sheets.items()})
     volumes = {name: sheet.volume for name, sheet in sheets.items() if sheet.volume is not None}
@@ -182,7 +180,7 @@ def _folder(path: Path, form: Format, today: date | None) -> Sheet:
     return Sheet(close, volume, f"a folder of {len(files)} files, one a ticker")
 
 
-def _one_ticker(path: Path, name: str, form: Format, today: date | None) -> Sheet:
+def _one_ticker(path: Path, name: str, form: Format) -> Sheet:
     """Close and volume of a file that holds one ticker's fields, or its close alone."""
     head, records = _records(path, form)
     first, rows = head[0][1], 1
@@ -202,7 +200,7 @@ def _one_ticker(path: Path, name: str, form: Format, today: date | None) -> Shee
     columns = Columns(
         first[0] or "Date", tuple(first), {name: place}, {} if volume is None else {name: volume}, rows, ""
     )
-    return _wide(path, columns, chain(head[rows:], records), today, form)
+    return _wide(path, columns, chain(head[rows:], records), form)
 
 
 def _joined(path: Path, dates: NDArray[np.datetime64], tables: Mapping[str, CsvTable]) -> CsvTable:

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from finflow.data.calendar import BUSINESS, LONG_GAP, NOMINAL, Calendar
 from finflow.data.prices import Prices
-from finflow.data.splits import split_ratios
 from finflow.data.status import equal_run
 from finflow.schema.env import Env
 
@@ -23,6 +23,20 @@ _MOVING = 0.5
 """Share of the names that must move on a day for it to count."""
 _LEVEL = 0.5
 """Values this close to 1 that hardly resemble those of the row before look like 1 + return, not prices."""
+RATIOS = tuple(sorted({r for a, b in ((1, 2), (1, 3), (2, 3), (3, 4), (1, 5), (1, 10)) for r in (a / b, b / a)}))
+AROUND = 63
+"""Rows on either side from which a name's usual move is measured."""
+LEAST = 21
+"""Fewest moves among them."""
+FAR = 8.0
+"""A move of this many usual moves is far beyond a name's volatility."""
+NEAR = 4.0
+"""Largest distance of a move from a ratio, in usual moves: the day's own return."""
+CALM = 3.0
+"""Largest average move, in usual moves, of the next rows and of the other names that day."""
+AFTER = 5
+_MAD = 1.4826
+"""Standard deviations of a normal distribution in its median absolute deviation."""
 
 Finding = tuple[str, str]
 """(kind, what is said of the name)"""
@@ -186,3 +200,32 @@ def _stale_text(prices: Prices, stretches: list[tuple[int, int]], stale_run: int
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def split_ratios(close: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[T, d] ratio of the split that a move from t-1 to t looks like, NaN where it looks like none.
+
+    A split changes a price by its ratio and the day's own return: the days around it are calm, and the other names do
+    not move. Neither holds in a crash by a half.
+
+    Rows after t are used too, which is safe: the result is a warning about a file and affects no trade.
+    """
+    found = np.full(close.shape, np.nan)
+    if len(close) < LEAST + 1:
+        return found
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moves = np.diff(np.log(close), axis=0, prepend=np.nan)
+    size = np.abs(moves)
+    usual = _MAD * pd.DataFrame(size).rolling(2 * AROUND + 1, center=True, min_periods=LEAST).median().to_numpy()
+    score = np.divide(size, usual, out=np.full(size.shape, np.nan), where=usual > 0)
+    logs = np.log(RATIOS)
+    for row, column in np.argwhere(score > FAR):
+        distance = np.abs(logs - moves[row, column])
+        nearest = int(np.argmin(distance))
+        later = score[row + 1 : row + 1 + AFTER, column]
+        others = np.delete(score[row], column)
+        calm = not len(later) or float(np.nanmean(later)) < CALM
+        alone = not np.isfinite(others).any() or float(np.nanmedian(others)) < CALM
+        if distance[nearest] <= NEAR * usual[row, column] and calm and alone:
+            found[row, column] = RATIOS[nearest]
+    return found

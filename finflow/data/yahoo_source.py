@@ -189,7 +189,7 @@ def _prices(request: Request, arrays: Arrays, notes: list[str], allowed: float) 
 def _gap_notes(
     request: Request, dates: NDArray[np.datetime64], gaps: NDArray[np.bool_], lived: NDArray[np.int64], allowed: float
 ) -> list[str]:
-    """One line a name with days left out for it; refused where they are many."""
+    """One line per name with days left out for it; refused where they are many."""
     lines: list[str] = []
     for column in np.flatnonzero(gaps.any(axis=0)):
         ticker, missing = request.tickers[column], dates[gaps[:, column]]

@@ -7,7 +7,7 @@ import numpy as np
 from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets
 from finflow.allocators.online_selection import online_selection_targets
 from finflow.allocators.signals import equal_weights
-from finflow.data.decisions import decision_days
+from finflow.data.calendar import decision_days
 from finflow.data.market import TRADABLE, Market, Window
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
@@ -15,6 +15,8 @@ from finflow.evaluation.result import Track
 from finflow.schema import OnlineSelection
 
 MONTHLY = f"{EQUAL} monthly"
+BENCHMARK = "benchmark"
+"""Name of its track."""
 
 
 def equal_weight_name(frequency: str) -> str:
@@ -73,3 +75,14 @@ def online_selection_tracks(
     """Classical algorithms on the market's decision days, by their names in capitals: "OLMAR"."""
     plans = {name.upper(): Plan(online_selection_targets(market, name), market.decision) for name in names}
     return backtest(market, window, accounting, plans)
+
+
+def benchmark_track(market: Market, window: Window) -> Track:
+    """`market.benchmark` over `window`, before cost; weights have no columns, so what needs them is undefined."""
+    rows = slice(window.start, window.stop)
+    net = market.benchmark[rows]
+    nothing, unknown = np.zeros(len(net)), np.zeros((len(net), 0))
+    return Track(
+        BENCHMARK, market.dates[rows], unknown, unknown, nothing, nothing, net, net, closures=0,
+        year=market.calendar.year,
+    )  # fmt: skip

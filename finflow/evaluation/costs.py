@@ -1,6 +1,5 @@
 """Sensitivity to costs: the same decisions booked at other costs, and the break-even cost."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,12 +25,10 @@ def recost(track: Track, market: Market, window: Window, bps: float) -> Track:
     return replace(track, cost=booked.cost, net=booked.net)
 
 
-def cost_table(
-    policy: Track, opponent: Track, market: Market, window: Window, bps: Sequence[float] = BPS
-) -> list[CostRow]:
-    """Policy and opponent at each cost, decisions unchanged."""
+def cost_table(policy: Track, opponent: Track, market: Market, window: Window) -> list[CostRow]:
+    """Policy and opponent at each cost of `BPS`, decisions unchanged."""
     rows: list[CostRow] = []
-    for cost in bps:
+    for cost in BPS:
         ours, theirs = recost(policy, market, window, cost), recost(opponent, market, window, cost)
         ratios = (sharpe_ratio(track.net, track.year) for track in (ours, theirs))
         rows.append(CostRow(cost, next(ratios), track_metrics(ours).annual_return, next(ratios)))

@@ -7,18 +7,19 @@ import numpy as np
 from finflow.allocators.baselines import HOLD
 from finflow.data.simultaneity import faded_signal
 from finflow.evaluation.baselines import (
+    BENCHMARK,
     MONTHLY,
     baseline_tracks,
+    benchmark_track,
     equal_weight_name,
     equal_weight_track,
     frequent_tracks,
     online_selection_tracks,
 )
-from finflow.evaluation.benchmark import BENCHMARK, benchmark_track
+from finflow.evaluation.breakdowns import by_regime, decision_regimes
 from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
 from finflow.evaluation.metrics import track_metrics
-from finflow.evaluation.regimes import by_regime, decision_regimes
 from finflow.evaluation.result import Evaluation, Metrics, Track, Verdict
 from finflow.evaluation.robustness import lag_flags, scrutinise
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task

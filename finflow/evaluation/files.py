@@ -23,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, Market, Window
+from finflow.envs.ledger import book
 from finflow.errors import StorageError
 from finflow.evaluation.result import Evaluation, Floats, Track
-from finflow.evaluation.task import Task
+from finflow.evaluation.task import POLICY, Task
 from finflow.io.files import atomic_json, atomic_write, storage_errors
 
 SMALLEST_TRADE = 1e-12
+SAME = 1e-9
 TRADE, CLOSED = "trade", "closed: price ended"
 
 
@@ -48,7 +50,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, task: Task) -> None:
 
 
 def write_returns(path: Path, evaluation: Evaluation) -> None:
-    """`returns.csv`: one row a day, one column a strategy."""
+    """`returns.csv`: one row per day, one column per strategy."""
     tracks = {"policy": evaluation.policy, **evaluation.baselines}
     columns = np.stack([*(track.net for track in tracks.values()), evaluation.cash], axis=1)
     dates = evaluation.policy.dates
@@ -58,13 +60,13 @@ def write_returns(path: Path, evaluation: Evaluation) -> None:
 
 
 def write_weights(path: Path, track: Track, assets: Sequence[str]) -> None:
-    """`weights.csv`: one row a day, one column an asset, cash last."""
+    """`weights.csv`: one row per day, one column per asset, cash last."""
     rows = ((str(d), *w.tolist()) for d, w in zip(track.dates, track.weights, strict=True))
     _write_csv(path, ("date", *assets), rows)
 
 
 def write_validation(path: Path, policy: Track, benchmark: Track) -> None:
-    """`validation.csv`: one row a validation day."""
+    """`validation.csv`: one row per validation day."""
     rows = zip(policy.dates, policy.net.tolist(), benchmark.net.tolist(), strict=True)
     _write_csv(path, ("date", "policy", "benchmark"), ((str(d), p, b) for d, p, b in rows))
 
@@ -157,3 +159,47 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]])
     writer.writerow(header)
     writer.writerows(rows)
     atomic_write(path, text.getvalue().encode())
+
+
+def read_track(folder: Path, market: Market, window: Window, cost_rate: float) -> Track:
+    """The policy's track over `window` from `weights.csv` and `returns.csv` in `folder`.
+
+    Raises
+    ------
+    StorageError
+        If a file is missing or damaged, or the weights, booked again, do not earn the returns beside them.
+    """
+    dates = [str(day) for day in market.dates[window.start : window.stop]]
+    weights = _read(folder / "weights.csv", dates, market.assets)
+    net = _read(folder / "returns.csv", dates, (POLICY,))[:, 0]
+    track = _booked(weights, market, window, cost_rate)
+    if not np.allclose(track.net, net, rtol=0.0, atol=SAME):
+        raise StorageError(f"{folder}: weights.csv does not earn what returns.csv says; evaluate again")
+    return track
+
+
+def _read(path: Path, dates: Sequence[str], columns: Sequence[str]) -> Floats:
+    """Columns of a table with a row per date, to the bit; `float` reads back what was written with all its digits."""
+    with storage_errors(path, "read"), path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = list(csv.reader(file))
+    header = rows[0] if rows else []
+    if any(name not in header for name in columns) or [row[:1] for row in rows[1:]] != [[day] for day in dates]:
+        raise StorageError(f"{path}: not a table of this market and window; evaluate again")
+    places = [header.index(name) for name in columns]
+    try:
+        return np.array([[float(row[place]) for place in places] for row in rows[1:]])
+    except (ValueError, IndexError) as error:
+        raise StorageError(f"{path}: damaged ({error}); evaluate again") from error
+
+
+def _booked(weights: Floats, market: Market, window: Window, cost_rate: float) -> Track:
+    rows = np.asarray(window.decisions)
+    drifted = np.zeros_like(weights)
+    drifted[0, -1] = 1.0
+    booked = []
+    for t, row in enumerate(rows):
+        booked.append(book(weights[t], drifted[t], market.returns[row + 1], cost_rate))
+        if t + 1 < len(rows):
+            drifted[t + 1] = booked[-1].drifted
+    figures = (np.array([getattr(day, name) for day in booked]) for name in ("turnover", "cost", "gross", "net"))
+    return Track(POLICY, market.dates[rows + 1], weights, drifted, *figures, closures=0, year=market.calendar.year)

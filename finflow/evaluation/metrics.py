@@ -1,18 +1,23 @@
-"""Metrics of a track of net returns: annualised by rows per year, ddof 1, no risk-free rate, no clipping."""
+"""Metrics of a track of net returns: annualised by rows per year, ddof 1, no risk-free rate, no clipping.
+
+And its deepest drawdowns, each from its first row under the peak to the row that regains it.
+"""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.calendar import TRADING_YEAR
-from finflow.evaluation.drawdowns import underwater
 from finflow.evaluation.result import Floats, Metrics, Track
 
 OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}
 """Figure of a training run that each choice of `evaluation.objective` maximises."""
 FLAT = 1e-14
 """Daily returns within this range differ by rounding only: volatility is zero, and ratios over it are undefined."""
+ROUNDING = 1e-12
+"""A NAV under its peak by less than this stands at it."""
 
 
 def measure(
@@ -118,3 +123,46 @@ def _longest(peaks: NDArray[np.intp], last: int) -> int:
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class Drawdown:
+    """One fall from a peak; the start at 1 counts as a peak.
+
+    first, trough, last : row under the peak for the first time, at the deepest, and for the last time.
+    depth : 1 - NAV / peak at the trough, positive. recovered : whether the row after `last` regains the peak.
+    """
+
+    first: int
+    trough: int
+    last: int
+    depth: float
+    recovered: bool
+
+    @property
+    def length(self) -> int:
+        """Rows from the peak to its recovery, or to the end of the track."""
+        return self.last - self.first + 1 + self.recovered
+
+    @property
+    def falling(self) -> int:
+        """Rows from the peak to the trough."""
+        return self.trough - self.first + 1
+
+
+def deepest_drawdowns(track: Track, count: int = 5) -> list[Drawdown]:
+    """The `count` deepest drawdowns, the deepest first; fewer where there are not so many."""
+    under = underwater(track.nav)
+    edges = np.diff(np.r_[0, (under < -ROUNDING).astype(np.int8), 0])
+    starts, stops = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
+    found = [
+        Drawdown(start, start + int(np.argmin(under[start:stop])), stop - 1, -float(under[start:stop].min()),
+                 stop < len(under))
+        for start, stop in zip(starts, stops, strict=True)
+    ]  # fmt: skip
+    return sorted(found, key=lambda one: -one.depth)[:count]
+
+
+def underwater(nav: Floats) -> Floats:
+    """[R] NAV / highest NAV so far - 1, at most 0; the start at 1 counts."""
+    return nav / np.maximum(np.maximum.accumulate(nav), 1.0) - 1.0

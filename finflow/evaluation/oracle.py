@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from finflow.data.features import SIGNAL_PREFIX
 from finflow.data.market import TRADABLE, Market, Window
+from finflow.data.synthetic import PLANTED
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.backtest import Rows, Strategy, backtest
@@ -17,7 +18,6 @@ from finflow.evaluation.result import Floats, Track
 
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 RATES = (0.05, 0.1, 0.2, 0.4, 1.0)
-PLANTED = "planted"
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from finflow.evaluation.backtest import backtest
-from finflow.evaluation.baselines import baseline_tracks, equal_weight_track
-from finflow.evaluation.benchmark import BENCHMARK
+from finflow.evaluation.backtest import backtest, lagged
+from finflow.evaluation.baselines import BENCHMARK, baseline_tracks, equal_weight_track
+from finflow.evaluation.breakdowns import decision_regimes, stress_table
 from finflow.evaluation.gate import follows_regime
-from finflow.evaluation.lag import lagged
 from finflow.evaluation.linear_tilt import LINEAR
 from finflow.evaluation.metrics import active_information_ratio, sharpe_ratio, track_metrics
-from finflow.evaluation.power import detectable_difference
-from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Comparison, Floats, GateInformation, Metrics, Reality, Regression, Scrutiny, Track
-from finflow.evaluation.sharpe_test import sharpe_difference
+from finflow.evaluation.sharpe_test import detectable_difference, sharpe_difference
 from finflow.evaluation.spa import superior_predictive_ability
-from finflow.evaluation.stress import stress_table
 from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Policy, Task
 from finflow.evaluation.verdict import VERDICT
 

@@ -8,7 +8,7 @@ import numpy as np
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
-from finflow.evaluation.benchmark import BENCHMARK
+from finflow.evaluation.baselines import BENCHMARK
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Track, Verdict, VerdictOutcome
 from finflow.evaluation.sharpe_test import sharpe_difference

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finflow.allocators.baselines import EQUAL
 from finflow.allocators.signals import equal_weights
 from finflow.data.market import TRADABLE
 from finflow.envs.ledger import execute, traded
 from finflow.evaluation.result import Floats
+from finflow.evaluation.task import POLICY
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.value_distribution import many_atoms
 
-POLICY, HOLD, EQUAL = "policy", "hold", "1/N"
+HOLD = "hold"
 
 
 @dataclass(frozen=True)

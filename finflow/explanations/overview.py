@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import REGIMES
+from finflow.evaluation.breakdowns import CRISES, decision_regimes
 from finflow.evaluation.files import plain
-from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Floats
-from finflow.evaluation.stress import CRISES
 from finflow.explanations.calibration import Calibration
-from finflow.explanations.card import Card, Explainer
+from finflow.explanations.card import Card
 from finflow.explanations.decision_trace import DecisionTrace
+from finflow.explanations.explainer import Explainer
 from finflow.explanations.importance import Importance, importance
 from finflow.explanations.performance import NamePart, performance
 from finflow.explanations.sectors import ActiveParts, active_parts

@@ -4,12 +4,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from finflow.data.calendar import unit_of
-from finflow.evaluation.drawdowns import Drawdown, deepest_drawdowns
-from finflow.evaluation.metrics import sharpe_ratio
+from finflow.evaluation.metrics import Drawdown, deepest_drawdowns, sharpe_ratio
 from finflow.evaluation.relative import relative, rolling, skewness
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.report.figures import opponent_name, rivals_shown
-from finflow.report.tables import Cell, Column, Row, Table, mark, number, signed
+from finflow.report.tables import Cell, Column, Field, Row, Table, mark, number, signed, table_of
 from finflow.report.theme import GREY, OPPONENT, PERCENT, POLICY, Chart, blank, days, finish, numbers, shown_rows, text
 
 
@@ -50,34 +49,30 @@ def rolling_chart(evaluation: Evaluation) -> Chart | None:
     return Chart("rolling", "Rolling Sharpe ratio, volatility and beta", note, figure, 560)
 
 
-def drawdown_table(evaluation: Evaluation, count: int = 5) -> Table:
+def drawdown_table(evaluation: Evaluation) -> Table:
     """The policy's deepest drawdowns, and what its rivals returned from the peak to the trough of each."""
     policy, rivals = evaluation.policy, rivals_shown(evaluation)
     unit = unit_of(policy.year)
-    rows = [
-        Row(
-            (
-                Cell(str(policy.dates[one.first])),
-                Cell(str(policy.dates[one.trough])),
-                Cell(str(policy.dates[one.last + 1]) if one.recovered else "not yet"),
-                number(one.depth, 1, 100),
-                *(signed(_return_over(rival, one), 1, 100) for rival in rivals),
-                number(one.trough - one.first + 1, 0),
-                number(one.length - (one.trough - one.first + 1), 0) if one.recovered else Cell("open"),
-            )
-        )
-        for one in deepest_drawdowns(policy, count)
+
+    def against(rival: Track) -> Field[Drawdown]:
+        return Column(rival.name, "% to the lowest"), lambda one: signed(_return_over(rival, one), 1, 100)
+
+    fields: list[Field[Drawdown]] = [
+        (Column("From", "first loss", numeric=False), lambda one: Cell(str(policy.dates[one.first]))),
+        (Column("Lowest", numeric=False), lambda one: Cell(str(policy.dates[one.trough]))),
+        (
+            Column("Recovered", numeric=False),
+            lambda one: Cell(str(policy.dates[one.last + 1]) if one.recovered else "not yet"),
+        ),
+        (Column("Depth", "%"), lambda one: number(one.depth, 1, 100)),
+        *map(against, rivals),
+        (Column("Falling", f"{unit}s"), lambda one: number(one.falling, 0)),
+        (
+            Column("Recovering", f"{unit}s"),
+            lambda one: number(one.length - one.falling, 0) if one.recovered else Cell("open"),
+        ),
     ]
-    columns = (
-        Column("From", "first loss", numeric=False),
-        Column("Lowest", numeric=False),
-        Column("Recovered", numeric=False),
-        Column("Depth", "%"),
-        *(Column(rival.name, "% to the lowest") for rival in rivals),
-        Column("Falling", f"{unit}s"),
-        Column("Recovering", f"{unit}s"),
-    )
-    return Table("drawdown-table", columns, tuple(rows))
+    return table_of("drawdown-table", deepest_drawdowns(policy, 5), fields)
 
 
 def _return_over(track: Track, one: Drawdown) -> float:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finflow.evaluation.drawdowns import underwater
-from finflow.evaluation.periods import period_returns, period_sums
-from finflow.evaluation.result import Evaluation, Track
+from finflow.evaluation.breakdowns import period_returns, period_sums
+from finflow.evaluation.metrics import underwater
+from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.report.figures import rivals_shown
-from finflow.report.tables import DASH, Cell, Column, Row, Table, number, signed
+from finflow.report.tables import DASH, Cell, Column, Field, Row, Table, number, signed, table_of
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FULL_TINT = 0.08
@@ -16,40 +16,31 @@ FULL_TINT = 0.08
 
 
 def year_table(evaluation: Evaluation) -> Table:
-    """One row a calendar year: returns, the lead over each rival, deepest fall, turnover and cost of the policy."""
+    """One row per calendar year: returns, the lead over each rival, deepest fall, turnover and cost of the policy."""
     policy, rivals = evaluation.policy, rivals_shown(evaluation)
     years, ours = period_returns(policy.dates, policy.net, "Y")
     theirs = [period_returns(rival.dates, rival.net, "Y")[1] for rival in rivals]
     fall = np.array([-underwater(policy.nav)[policy.dates.astype("datetime64[Y]") == year].min() for year in years])
     _, turnover = period_sums(policy.dates, policy.turnover, "Y")
     _, cost = period_sums(policy.dates, policy.cost, "Y")
-    rows = [
-        Row(
-            (
-                Cell(str(year), note=_part_of_year(policy, year)),
-                signed(ours[at], 1, 100),
-                *(cell for rival in theirs for cell in (signed(rival[at], 1, 100), _lead(ours[at] - rival[at]))),
-                number(fall[at], 1, 100),
-                number(turnover[at], 2),
-                number(cost[at], 2, 100),
-            )
-        )
-        for at, year in enumerate(years)
+
+    def against(rival: Track, returns: Floats) -> tuple[Field[int], Field[int]]:
+        own: Field[int] = Column(rival.name, "%"), lambda at: signed(returns[at], 1, 100)
+        return own, (Column("Lead", "points"), lambda at: _lead(ours[at] - returns[at]))
+
+    fields: list[Field[int]] = [
+        (Column("Year", numeric=False), lambda at: Cell(str(years[at]), note=_part_of_year(policy, years[at]))),
+        (Column("Policy", "%"), lambda at: signed(ours[at], 1, 100)),
+        *(field for rival, returns in zip(rivals, theirs, strict=True) for field in against(rival, returns)),
+        (Column("Lowest", "% under the peak"), lambda at: number(fall[at], 1, 100)),
+        (Column("Turnover", "× wealth"), lambda at: number(turnover[at], 2)),
+        (Column("Cost", "% of wealth"), lambda at: number(cost[at], 2, 100)),
     ]
-    pairs = [(Column(rival.name, "%"), Column("Lead", "points")) for rival in rivals]
-    columns = (
-        Column("Year", numeric=False),
-        Column("Policy", "%"),
-        *(column for pair in pairs for column in pair),
-        Column("Lowest", "% under the peak"),
-        Column("Turnover", "× wealth"),
-        Column("Cost", "% of wealth"),
-    )
-    return Table("year-table", columns, tuple(rows))
+    return table_of("year-table", range(len(years)), fields)
 
 
 def month_table(evaluation: Evaluation) -> Table:
-    """The policy's returns as a heat map: a row a year, a column a month, and the year."""
+    """The policy's returns as a heat map: a row per year, a column per month, and the year."""
     policy = evaluation.policy
     months, returns = period_returns(policy.dates, policy.net, "M")
     by_month = dict(zip(months.astype(np.int64).tolist(), returns.tolist(), strict=True))

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from finflow.explanations.alternatives import Alternative
 from finflow.explanations.card import Card, DecisionOutcome, Line
 from finflow.explanations.holding import Holding
-from finflow.report.tables import Cell, Column, Row, Table, number, signed
+from finflow.report.tables import Cell, Column, Field, Row, Table, number, signed, table_of
 
 LINES = 24
 """Names that a table lists; the others are summed in one row."""
@@ -85,54 +86,30 @@ def tail_table(card: Card) -> Table:
     """Names by their part of the portfolio's CVaR."""
     order = sorted(card.lines[:-1], key=lambda line: -line.tail)[:8]
     whole = card.tail.cvar
-    rows = [
-        Row(
-            (
-                Cell(line.asset),
-                number(line.after, 1, 100),
-                number(line.marginal, 2, 100),
-                number(line.tail, 3, 100),
-                number(line.tail / whole if whole > 0 else None, 0, 100),
-            )
-        )
-        for line in order
+    fields: list[Field[Line]] = [
+        (Column("Name", numeric=False), lambda line: Cell(line.asset)),
+        (Column("Weight", "%"), lambda line: number(line.after, 1, 100)),
+        (Column("Marginal CVaR", f"% a {card.unit}"), lambda line: number(line.marginal, 2, 100)),
+        (Column("Part", f"% a {card.unit}"), lambda line: number(line.tail, 3, 100)),
+        (Column("Share", "% of the CVaR"), lambda line: number(line.tail / whole if whole > 0 else None, 0, 100)),
     ]
-    columns = (
-        Column("Name", numeric=False),
-        Column("Weight", "%"),
-        Column("Marginal CVaR", f"% a {card.unit}"),
-        Column("Part", f"% a {card.unit}"),
-        Column("Share", "% of the CVaR"),
-    )
-    return Table(f"card-{card.date}-tail", columns, tuple(rows))
+    return table_of(f"card-{card.date}-tail", order, fields)
 
 
 def alternatives_table(card: Card) -> Table:
     """Alternatives in the same state."""
     focus = next(i for i, line in enumerate(card.lines) if line.asset == card.focus)
-    rows = [
-        Row(
-            (
-                Cell(one.name),
-                number(one.turnover, 2, 100),
-                number(one.cost, 3, 1e4),
-                number(one.weights[focus], 2, 100),
-                number(one.distance, 2, 100),
-                signed(None if i == 0 else one.advantage, 3),
-            ),
-            "policy" if i == 0 else "",
-        )
-        for i, one in enumerate(card.alternatives)
+    done = card.alternatives[0]
+    fields: list[Field[Alternative]] = [
+        (Column("What", numeric=False), lambda one: Cell(one.name)),
+        (Column("Turnover", "%"), lambda one: number(one.turnover, 2, 100)),
+        (Column("Cost", "bp"), lambda one: number(one.cost, 3, 1e4)),
+        (Column(card.focus, "weight, %"), lambda one: number(one.weights[focus], 2, 100)),
+        (Column("Distance", "% moved"), lambda one: number(one.distance, 2, 100)),
+        (Column("Critic", "against it"), lambda one: signed(None if one is done else one.advantage, 3)),
     ]
-    columns = (
-        Column("What", numeric=False),
-        Column("Turnover", "%"),
-        Column("Cost", "bp"),
-        Column(card.focus, "weight, %"),
-        Column("Distance", "% moved"),
-        Column("Critic", "against it"),
-    )
-    return Table(f"card-{card.date}-alternatives", columns, tuple(rows))
+    key = f"card-{card.date}-alternatives"
+    return table_of(key, card.alternatives, fields, lambda one: "policy" if one is done else "")
 
 
 def outcome_table(card: Card, outcome: DecisionOutcome) -> Table:
@@ -152,21 +129,10 @@ def outcome_table(card: Card, outcome: DecisionOutcome) -> Table:
 def outcome_names_table(card: Card, outcome: DecisionOutcome) -> Table:
     """Returns of the names that were traded most."""
     places = sorted(range(len(card.lines) - 1), key=lambda i: -abs(card.lines[i].trade))[:8]
-    rows = [
-        Row(
-            (
-                Cell(card.lines[i].asset),
-                signed(card.lines[i].trade, 2, 1e4),
-                signed(outcome.next[i], 2, 100),
-                signed(outcome.later[i], 2, 100),
-            )
-        )
-        for i in places
+    fields: list[Field[int]] = [
+        (Column("Name", numeric=False), lambda i: Cell(card.lines[i].asset)),
+        (Column("Trade", "bp of wealth"), lambda i: signed(card.lines[i].trade, 2, 1e4)),
+        (Column(f"Next {card.unit}", "%"), lambda i: signed(outcome.next[i], 2, 100)),
+        (Column(f"{outcome.days} closes", "%"), lambda i: signed(outcome.later[i], 2, 100)),
     ]
-    columns = (
-        Column("Name", numeric=False),
-        Column("Trade", "bp of wealth"),
-        Column(f"Next {card.unit}", "%"),
-        Column(f"{outcome.days} closes", "%"),
-    )
-    return Table(f"card-{card.date}-names", columns, tuple(rows))
+    return table_of(f"card-{card.date}-names", places, fields)

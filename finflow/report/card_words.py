@@ -15,9 +15,9 @@ def percent(value: float, decimals: int = 2) -> str:
     return f"{100 * value + 0.0:.{decimals}f} %"
 
 
-def basis(value: float, decimals: int = 2) -> str:
+def basis(value: float) -> str:
     """A fraction in basis points."""
-    return f"{1e4 * value + 0.0:.{decimals}f} bp"
+    return f"{1e4 * value + 0.0:.2f} bp"
 
 
 def headline(card: Card) -> str:

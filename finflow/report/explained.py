@@ -9,11 +9,11 @@ from finflow.explanations.calibration import Calibration
 from finflow.explanations.importance import Importance
 from finflow.explanations.overview import GateRow, Overview
 from finflow.explanations.performance import NamePart
-from finflow.explanations.sectors import ActiveParts
+from finflow.explanations.sectors import ActiveParts, SectorPart
 from finflow.explanations.sleeves import Contribution
 from finflow.report.card import CardView, card_view
 from finflow.report.card_words import plain_name
-from finflow.report.tables import Cell, Column, Row, Table, number, signed
+from finflow.report.tables import Cell, Column, Field, Row, Table, number, signed, table_of
 from finflow.report.theme import BLUE, EXPERTS, GREY, OTHERS, Chart, blank, finish, numbers, text
 
 SHOWN = 14
@@ -173,61 +173,34 @@ def calibration_says(label: str, found: Calibration) -> str:
 
 def expert_table(parts: Sequence[Contribution], overview: Overview) -> Table:
     """Return, cost and risk by expert; the last row is the whole."""
-    rows = [
-        Row(
-            (
-                Cell(one.name),
-                number(one.share, 1, 100),
-                signed(one.earned, 2, 100),
-                number(one.cost, 2, 100),
-                signed(one.total, 2, 100),
-                signed(one.risk, 2, 100),
-            )
-        )
-        for one in parts
-    ]
     whole = (sum(one.share for one in parts), sum(one.earned for one in parts), sum(one.cost for one in parts))
-    rows.append(_whole(number(whole[0], 1, 100), signed(whole[1], 2, 100), number(whole[2], 2, 100), overview))
-    columns = (
-        Column("Expert", numeric=False),
-        Column("Held", "% of wealth, mean"),
-        Column("Earned", "points"),
-        Column("Cost", "points"),
-        Column("Return", "points, net"),
-        Column("Risk", "% a year"),
-    )
-    return Table("expert-parts-table", columns, tuple(rows))
+    last = _whole(number(whole[0], 1, 100), signed(whole[1], 2, 100), number(whole[2], 2, 100), overview)
+    fields: list[Field[Contribution]] = [
+        (Column("Expert", numeric=False), lambda one: Cell(one.name)),
+        (Column("Held", "% of wealth, mean"), lambda one: number(one.share, 1, 100)),
+        (Column("Earned", "points"), lambda one: signed(one.earned, 2, 100)),
+        (Column("Cost", "points"), lambda one: number(one.cost, 2, 100)),
+        (Column("Return", "points, net"), lambda one: signed(one.total, 2, 100)),
+        (Column("Risk", "% a year"), lambda one: signed(one.risk, 2, 100)),
+    ]
+    return table_of("expert-parts-table", parts, fields, last=[last])
 
 
 def name_table(parts: Sequence[NamePart], overview: Overview) -> Table:
     """Return and risk by name, the largest return first; the last row is the whole."""
-    rows = [
-        Row(
-            (
-                Cell(one.name),
-                number(one.weight, 1, 100),
-                signed(one.drift, 2, 100),
-                signed(one.trading, 2, 100),
-                number(one.cost, 2, 100),
-                signed(one.total, 2, 100),
-                signed(one.risk, 2, 100),
-            )
-        )
-        for one in sorted(parts, key=lambda one: -one.total)
-    ]
     drift, trading, cost = (sum(getattr(one, field) for one in parts) for field in ("drift", "trading", "cost"))
     held = number(sum(one.weight for one in parts), 1, 100)
-    rows.append(_whole(held, signed(drift, 2, 100), signed(trading, 2, 100), number(cost, 2, 100), overview))
-    columns = (
-        Column("Name", numeric=False),
-        Column("Weight", "%, mean"),
-        Column("First portfolio", "points, left alone"),
-        Column("Trading since", "points"),
-        Column("Cost", "points"),
-        Column("Return", "points, net"),
-        Column("Risk", "% a year"),
-    )
-    return Table("name-parts-table", columns, tuple(rows))
+    last = _whole(held, signed(drift, 2, 100), signed(trading, 2, 100), number(cost, 2, 100), overview)
+    fields: list[Field[NamePart]] = [
+        (Column("Name", numeric=False), lambda one: Cell(one.name)),
+        (Column("Weight", "%, mean"), lambda one: number(one.weight, 1, 100)),
+        (Column("First portfolio", "points, left alone"), lambda one: signed(one.drift, 2, 100)),
+        (Column("Trading since", "points"), lambda one: signed(one.trading, 2, 100)),
+        (Column("Cost", "points"), lambda one: number(one.cost, 2, 100)),
+        (Column("Return", "points, net"), lambda one: signed(one.total, 2, 100)),
+        (Column("Risk", "% a year"), lambda one: signed(one.risk, 2, 100)),
+    ]
+    return table_of("name-parts-table", sorted(parts, key=lambda one: -one.total), fields, last=[last])
 
 
 def sector_table(found: ActiveParts, overview: Overview) -> Table:
@@ -235,36 +208,22 @@ def sector_table(found: ActiveParts, overview: Overview) -> Table:
     risk = dict.fromkeys((part.sector for part in found.sectors), 0.0)
     for one in overview.names:
         risk[overview.sector_of.get(one.name, one.name)] += one.risk
-    rows = [
-        Row(
-            (
-                Cell(one.sector),
-                number(one.weight, 1, 100),
-                number(one.benchmark, 1, 100),
-                signed(one.allocation, 2, 100),
-                signed(one.selection, 2, 100),
-                signed(one.total, 2, 100),
-                signed(risk[one.sector], 2, 100),
-            )
-        )
-        for one in sorted(found.sectors, key=lambda one: -one.total)
-    ]
     blank = Cell("")
-    rows.append(Row((Cell("cost"), blank, blank, blank, blank, signed(-found.cost, 2, 100), blank)))
+    cost = Row((Cell("cost"), blank, blank, blank, blank, signed(-found.cost, 2, 100), blank))
     sums = (sum(getattr(one, field) for one in found.sectors) for field in ("allocation", "selection"))
     ends = (*sums, found.active, overview.volatility)
     whole = (Cell("against 1/N"), blank, blank, *(signed(part, 2, 100) for part in ends))
-    rows.append(Row(whole, "policy", group=True))
-    columns = (
-        Column("Sector", numeric=False),
-        Column("Weight", "%, mean"),
-        Column("1/N", "%, mean"),
-        Column("Allocation", "points"),
-        Column("Selection", "points"),
-        Column("Active return", "points"),
-        Column("Risk", "% a year"),
-    )
-    return Table("sector-parts-table", columns, tuple(rows))
+    fields: list[Field[SectorPart]] = [
+        (Column("Sector", numeric=False), lambda one: Cell(one.sector)),
+        (Column("Weight", "%, mean"), lambda one: number(one.weight, 1, 100)),
+        (Column("1/N", "%, mean"), lambda one: number(one.benchmark, 1, 100)),
+        (Column("Allocation", "points"), lambda one: signed(one.allocation, 2, 100)),
+        (Column("Selection", "points"), lambda one: signed(one.selection, 2, 100)),
+        (Column("Active return", "points"), lambda one: signed(one.total, 2, 100)),
+        (Column("Risk", "% a year"), lambda one: signed(risk[one.sector], 2, 100)),
+    ]
+    parts = sorted(found.sectors, key=lambda one: -one.total)
+    return table_of("sector-parts-table", parts, fields, last=[cost, Row(whole, "policy", group=True)])
 
 
 def _whole(*cells: Cell | Overview) -> Row:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from finflow.data.calendar import unit_of
-from finflow.evaluation.drawdowns import underwater
-from finflow.evaluation.periods import period_sums
+from finflow.evaluation.breakdowns import period_sums
+from finflow.evaluation.metrics import underwater
 from finflow.evaluation.result import Evaluation, Track
 from finflow.report.theme import (
     EXPERTS,

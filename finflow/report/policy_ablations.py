@@ -1,10 +1,10 @@
 """The contribution of each part of the policy on validation rows: a table and its summary in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from finflow.evaluation.result import Comparison, GateInformation, Reality
-from finflow.report.tables import Cell, Column, Row, Table, interval_cell, number, signed
+from finflow.report.tables import Cell, Column, Field, Table, interval_cell, number, signed, table_of
 from finflow.report.verdict import common_reach
 
 WITHOUT = "without "
@@ -22,34 +22,24 @@ UNMOVED = 0.005
 def reality_table(reality: Sequence[Reality]) -> Table:
     """Each variant beside the whole policy, which is the first row; the intervals drawn on one axis."""
     reach = common_reach([row.worth for row in reality if row.worth is not None])
-    rows = [
-        Row(
-            (
-                Cell(row.name),
-                number(row.sharpe, 2),
-                *_worth(row.worth, reach),
-                signed(row.active_ratio, 2),
-                number(None if row.worth is None else row.distance, 1, 100),
-            ),
-            "policy" if row.worth is None else "",
-        )
-        for row in reality
+    fields: list[Field[Reality]] = [
+        (Column("Variant", "validation rows", numeric=False), lambda row: Cell(row.name)),
+        (Column("Sharpe", "ratio"), lambda row: number(row.sharpe, 2)),
+        (
+            Column("Worth of the part", "Sharpe lost without it"),
+            lambda row: signed(None if row.worth is None else row.worth.difference, 2),
+        ),
+        (
+            Column("95 % interval", "bar: against zero"),
+            lambda row: number(None, 2) if row.worth is None else interval_cell(row.worth, reach),
+        ),
+        (Column("Active ratio", "against 1/N"), lambda row: signed(row.active_ratio, 2)),
+        (
+            Column("Weights moved", "% of wealth"),
+            lambda row: number(None if row.worth is None else row.distance, 1, 100),
+        ),
     ]
-    columns = (
-        Column("Variant", "validation rows", numeric=False),
-        Column("Sharpe", "ratio"),
-        Column("Worth of the part", "Sharpe lost without it"),
-        Column("95 % interval", "bar: against zero"),
-        Column("Active ratio", "against 1/N"),
-        Column("Weights moved", "% of wealth"),
-    )
-    return Table("reality-table", columns, tuple(rows))
-
-
-def _worth(worth: Comparison | None, reach: float) -> tuple[Cell, Cell]:
-    if worth is None:
-        return signed(None, 2), number(None, 2)
-    return signed(worth.difference, 2), interval_cell(worth, reach)
+    return table_of("reality-table", reality, fields, lambda row: "policy" if row.worth is None else "")
 
 
 def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateInformation | None) -> tuple[str, ...]:
@@ -66,33 +56,28 @@ def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateI
     judged = [(row.name, row.worth) for row in reality[1:] if row.worth and math.isfinite(row.worth.difference)]
     of_experts = [(left_out[name], worth) for name, worth in judged if name in left_out]
     of_others = [(MEANT.get(name, name), worth) for name, worth in judged if name not in left_out]
-    found = [*_experts_say(of_experts), *_others_say(of_others), _learnt_says(reality), gate_says(gate)]
+    of_parts = [*_say(of_experts, _idle_experts, "Leaving out"), *_say(of_others, _idle_others, "Taking away")]
+    found = [*of_parts, _learnt_says(reality), gate_says(gate)]
     return tuple(sentence for sentence in found if sentence)
 
 
-def _experts_say(worths: Sequence[tuple[str, Comparison]]) -> list[str]:
+def _say(worths: Sequence[tuple[str, Comparison]], idle_says: Callable[[list[str]], str], without: str) -> list[str]:
+    """Sentences on parts: those that are worth nothing by `idle_says`, on others what the policy is worth `without`."""
     idle, unclear, earning = _sorted(worths)
-    says: list[str] = []
-    if idle:
-        noun, verb, them = ("expert", "adds", "it") if len(idle) == 1 else ("experts", "add", "any one of them")
-        says.append(f"The {noun} {_listed(idle)} {verb} nothing here: without {them} the Sharpe ratio is no lower.")
-    if unclear:
-        says.append(f"Leaving out {_listed(unclear, 'or')} lowers the Sharpe ratio, by no more than luck could.")
-    if earning:
-        says.append(f"Leaving out {_listed(earning, 'or')} lowers the Sharpe ratio by more than luck could.")
+    says = [idle_says(idle)] if idle else []
+    for names, luck in ((unclear, ", by no more than"), (earning, " by more than")):
+        if names:
+            says.append(f"{without} {_listed(names, 'or')} lowers the Sharpe ratio{luck} luck could.")
     return says
 
 
-def _others_say(worths: Sequence[tuple[str, Comparison]]) -> list[str]:
-    idle, unclear, earning = _sorted(worths)
-    says: list[str] = []
-    if idle:
-        says.append(f"Taking away {_listed(idle, 'or')} costs nothing: the Sharpe ratio is no lower.")
-    if unclear:
-        says.append(f"Taking away {_listed(unclear, 'or')} lowers the Sharpe ratio, by no more than luck could.")
-    if earning:
-        says.append(f"Taking away {_listed(earning, 'or')} lowers the Sharpe ratio by more than luck could.")
-    return says
+def _idle_experts(idle: list[str]) -> str:
+    noun, verb, them = ("expert", "adds", "it") if len(idle) == 1 else ("experts", "add", "any one of them")
+    return f"The {noun} {_listed(idle)} {verb} nothing here: without {them} the Sharpe ratio is no lower."
+
+
+def _idle_others(idle: list[str]) -> str:
+    return f"Taking away {_listed(idle, 'or')} costs nothing: the Sharpe ratio is no lower."
 
 
 def _sorted(worths: Sequence[tuple[str, Comparison]]) -> tuple[list[str], list[str], list[str]]:

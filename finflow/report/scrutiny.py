@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from finflow.data.calendar import unit_of
 from finflow.evaluation.linear_tilt import HORIZON, LINEAR
-from finflow.evaluation.result import Evaluation, Metrics, Regression, Stress
+from finflow.evaluation.result import Comparison, Evaluation, Metrics, Regression, Stress
 from finflow.report.figures import opponent_name
 from finflow.report.policy_ablations import reality_says, reality_table
 from finflow.report.tables import (
     BY_FIELD,
     Cell,
     Column,
+    Field,
     Row,
     Table,
     interval_cell,
@@ -19,6 +20,7 @@ from finflow.report.tables import (
     number,
     probability,
     signed,
+    table_of,
     total_return,
 )
 from finflow.report.verdict import common_reach, tone
@@ -118,27 +120,14 @@ def comparison_table(evaluation: Evaluation) -> Table:
     """The policy against each opponent, the intervals drawn on one axis."""
     found = evaluation.scrutiny.comparisons
     reach = common_reach(found)
-    rows = [
-        Row(
-            (
-                Cell(item.opponent),
-                signed(item.difference, 2),
-                interval_cell(item, reach),
-                probability(item.p_value),
-                signed(item.active_ratio, 2),
-            ),
-            mark(item.opponent, evaluation),
-        )
-        for item in found
+    fields: list[Field[Comparison]] = [
+        (Column("Against", numeric=False), lambda item: Cell(item.opponent)),
+        (Column("Sharpe difference", "a year"), lambda item: signed(item.difference, 2)),
+        (Column("95 % interval", "bar: against zero"), lambda item: interval_cell(item, reach)),
+        (Column("p-value", "of equal Sharpe"), lambda item: probability(item.p_value)),
+        (Column("Active information ratio", "a year"), lambda item: signed(item.active_ratio, 2)),
     ]
-    columns = (
-        Column("Against", numeric=False),
-        Column("Sharpe difference", "a year"),
-        Column("95 % interval", "bar: against zero"),
-        Column("p-value", "of equal Sharpe"),
-        Column("Active information ratio", "a year"),
-    )
-    return Table("comparison-table", columns, tuple(rows))
+    return table_of("comparison-table", found, fields, lambda item: mark(item.opponent, evaluation))
 
 
 def _spa(evaluation: Evaluation) -> Card:

@@ -51,7 +51,7 @@ def settings_caution(study: Study) -> str:
 
 
 def settings_table(study: Study, evaluation: Evaluation) -> Table:
-    """One row a setting, the reference first."""
+    """One row per setting, the reference first."""
     measures = [BY_FIELD[field] for field in FIGURES]
     against = [member.setting.against for member in study.members if member.setting and member.setting.against]
     reach, reference = common_reach(against), study.members[0].label

@@ -97,7 +97,7 @@ def _middle(study: Study) -> tuple[str, ...]:
 
 
 def _table(study: Study, evaluation: Evaluation) -> Table:
-    """One row a member, of folds a row a seed as well, and a last one for all of them together."""
+    """One row per member, of folds a row per seed as well, and a last one for all of them together."""
     label = {"seeds": "Seed", "folds": "Fold"}[study.kind]
     measures = [BY_FIELD[field] for field in FIGURES]
     verdicts = [*(member.verdict for member in (*study.members, *study.seeds)), evaluation.verdict]

@@ -168,7 +168,7 @@ def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
 
 
 def settings_table(board: Leaderboard) -> Table:
-    """One row a setting, the best first; without ranks where all are the same."""
+    """One row per setting, the best first; without ranks where all are the same."""
     keys = [key for key in board.manifest.swept if key not in REPLICATES]
     repeated = any(len(setting.rows) > 1 for setting in board.settings)
     other = "validation_active_information_ratio" if board.objective == "validation_sharpe" else "validation_sharpe"

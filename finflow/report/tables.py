@@ -1,12 +1,12 @@
 """Tables of the report: cells hold the text to show and the number to sort by; no number is computed here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from finflow.data.calendar import unit_of
 from finflow.evaluation.diagnostics import readings
-from finflow.evaluation.result import Evaluation, Metrics
+from finflow.evaluation.result import CostRow, Evaluation, Metrics
 from finflow.io.flatten import flatten
 from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
@@ -57,6 +57,23 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     sortable: bool = False
+
+
+Item = TypeVar("Item")
+Field = tuple[Column, Callable[[Item], Cell]]
+"""Header of a column, and what writes its cell of an item."""
+
+
+def table_of(
+    key: str,
+    items: Iterable[Item],
+    fields: Sequence[Field[Item]],
+    mark: Callable[[Item], str] = lambda _: "",
+    last: Sequence[Row] = (),
+) -> Table:
+    """A table with one row per item, and the rows `last` below them."""
+    rows = [Row(tuple(cell(item) for _, cell in fields), mark(item)) for item in items]
+    return Table(key, tuple(column for column, _ in fields), (*rows, *last))
 
 
 @dataclass(frozen=True)
@@ -185,24 +202,13 @@ def regime_sharpe_table(evaluation: Evaluation) -> Table:
 
 def cost_table(evaluation: Evaluation) -> Table:
     """Policy and opponent at several costs, decisions unchanged."""
-    rows = [
-        Row(
-            (
-                number(row.bps, 0),
-                number(row.sharpe, 2),
-                number(row.opponent_sharpe, 2),
-                number(row.annual_return, 1, 100),
-            )
-        )
-        for row in evaluation.costs
+    fields: list[Field[CostRow]] = [
+        (Column("Cost", "bp of traded notional"), lambda row: number(row.bps, 0)),
+        (Column("Policy Sharpe", "ratio"), lambda row: number(row.sharpe, 2)),
+        (Column(f"{opponent_name(evaluation)} Sharpe", "ratio"), lambda row: number(row.opponent_sharpe, 2)),
+        (Column("Policy return", "% a year"), lambda row: number(row.annual_return, 1, 100)),
     ]
-    columns = (
-        Column("Cost", "bp of traded notional"),
-        Column("Policy Sharpe", "ratio"),
-        Column(f"{opponent_name(evaluation)} Sharpe", "ratio"),
-        Column("Policy return", "% a year"),
-    )
-    return Table("cost-table", columns, tuple(rows))
+    return table_of("cost-table", evaluation.costs, fields)
 
 
 def diagnostics_table(evaluation: Evaluation) -> Table:

@@ -13,9 +13,8 @@ from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
 from finflow.evaluation.audit.file import perturb_file, perturb_signals
 from finflow.evaluation.audit.findings import Check, Findings
-from finflow.evaluation.audit.fold_leakage import compare_artefacts
+from finflow.evaluation.audit.leakage import compare_artefacts, compare_foresight
 from finflow.evaluation.audit.lookahead import Rows, Subject, perturb_futures, spread_rows
-from finflow.evaluation.audit.signal_leakage import compare_foresight
 from finflow.io.files import atomic_json
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
@@ -75,7 +74,7 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     atomic_json(folder / AUDIT, content)
     facts = {"run": str(trained.folder), "settings": {"run": config.run}, "audit": AUDIT}
     record = record_of(named, trained, stopwatch, facts)
-    finish_run(folder, named, record, stopwatch, None)  # no later stage may take it for an evaluation
+    finish_run(folder, named, record, stopwatch, None)  # without a summary no later stage takes it for an evaluation
     following = command_for("evaluate", own, {"run": trained.folder})
     return AuditResult(folder, folder / AUDIT, checks, len(rows), following)
 

@@ -7,9 +7,8 @@ from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run
 from finflow.envs.collect import dataset_bytes
 from finflow.io.files import atomic_write
 from finflow.schema import Config
-from finflow.stages.arguments import check_arguments
+from finflow.stages.arguments import check_arguments, out_file
 from finflow.stages.offline_data import collected, dataset_facts
-from finflow.stages.out_file import out_file
 from finflow.stages.prepare import fit, load_market, use_hardware
 from finflow.stages.results import CollectResult
 

@@ -1,4 +1,4 @@
-"""Target weights and trades for the latest date in the data; of earlier decisions, what became of them."""
+"""Target weights and trades for the latest date in the data, and the outcomes of earlier decisions."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ from finflow.tracking.console import warn
 
 UNQUOTED = "no price yet: held"
 SHOWN = 5
-"""Earlier decisions of which it is said what became of them."""
+"""Earlier decisions whose outcomes are shown."""
 
 
 def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
@@ -50,7 +50,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         groups = load_groups(config, config.env.end)
-    group = groups[-1]  # of a walk-forward the newest fold is the one that goes on
+    group = groups[-1]  # the newest fold of a walk-forward is the one to trade
     trained, folders = group.first, tuple(run.folder for each in groups for run in each.runs)
     for run in group.runs:
         if run.past.changed is not None:

@@ -24,10 +24,10 @@ from finflow.stages.evaluated_runs import EvaluatedRuns, evaluate_runs
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run import METRICS
 from finflow.stages.run_groups import confidence_lines, groups_of, labels, load_runs, named
 from finflow.stages.stored_result import JUDGEMENT, judgement_of, keep, stored_result
 from finflow.tracking.console import warn
+from finflow.tracking.jsonl import METRICS
 
 
 def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:

@@ -7,10 +7,10 @@ from pathlib import Path
 from finflow.agents.policy_ablations import BLOCK, variants
 from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.market import Market
-from finflow.evaluation.choosing import selection_of
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.result import Evaluation, Track
+from finflow.evaluation.selection_bias import selection_of
 from finflow.evaluation.settings import against_reference, over_seeds, same_as, seed_by_seed
 from finflow.evaluation.stitching import Part, join, stitch
 from finflow.evaluation.study import Member, Setting, Study
@@ -139,7 +139,7 @@ def _part(config: Config, group: Group, opened: dict[str, int], others: dict[str
 
 
 def caveats(market: Market, env: Env) -> tuple[str, ...]:
-    """What must be said of the data beside every figure."""
+    """Warnings about the data that stand beside every figure."""
     return (*market.warnings, *((SURVIVORS,) if env.source == "sp500" else ()))
 
 

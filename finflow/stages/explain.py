@@ -11,8 +11,9 @@ from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import by_name, latest_by_date
-from finflow.explanations.card import Card, Explainer
+from finflow.explanations.card import Card
 from finflow.explanations.decision_trace import REPRODUCED
+from finflow.explanations.explainer import Explainer
 from finflow.io.files import atomic_json
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config
@@ -140,9 +141,9 @@ def _explainer(groups: Sequence[Group], group: Group, name: str) -> Explainer:
 
 
 def asked_window(asked: str | Sequence[str], groups: Sequence[Group]) -> tuple[Group, str, int, int]:
-    """Policy and window that the days asked for lie in, and the first and last row of them.
+    """Policy and window of the days asked for, and their first and last row.
 
-    Of several folds the one whose test window holds them, as in a walk-forward; else the last that knows them.
+    Of several folds it is the one whose test window holds the days, else the last that knows them.
 
     Raises
     ------

@@ -7,10 +7,10 @@ from typing import Any
 from finflow.artifacts.runs import opened_by
 from finflow.data.market import Window
 from finflow.data.regimes import Gauges, regime_gauges
+from finflow.evaluation.files import read_track
 from finflow.evaluation.result import Track
-from finflow.evaluation.stored_track import read_track
-from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
+from finflow.explanations.explainer import Explainer
 from finflow.explanations.overview import Overview, overview
 from finflow.schema import part_of
 from finflow.schema.fields import digest
@@ -21,7 +21,8 @@ from finflow.stages.run_groups import Group, Kind, groups_of
 CARDS = 3
 """Cards that a report holds for the largest trades of each window, beside the first days of known crises."""
 _WHAT_IT_IS = set(Role) - {Role.OUTPUT, Role.HOST, Role.SPEED, Role.PRECISION, Role.TRACKING, Role.REQUEST}
-"""All but where and how a run was made. It could do without commands and names; hashes of earlier cards hold them."""
+"""Roles of the keys in a card's hash: all but where and how a run was made. Commands and names are not needed there,
+but the hashes of earlier cards have them."""
 
 
 def subject_of(group: Group) -> Subject:
@@ -34,7 +35,7 @@ def subject_of(group: Group) -> Subject:
 
 
 def gauges_of(trained: Trained) -> Gauges:
-    """What the market's regimes were labelled by."""
+    """The gauges by which the market's days were labelled."""
     market = trained.prepared.market
     return regime_gauges(market.index, trained.config.env.regimes, market.calendar)
 
@@ -60,7 +61,7 @@ def provenance_of(group: Group) -> dict[str, Any]:
 
 
 def window_track(group: Group, name: str) -> Track | None:
-    """Track of a window: as an evaluation stored it for the test window, None where none did; else followed anew."""
+    """Track of a window: of the test window as an evaluation stored it, None without one; else computed anew."""
     prepared = group.prepared
     window: Window = getattr(prepared.fold, name)
     if name != "test":
@@ -123,7 +124,7 @@ def explain_windows(
 
 
 def _each_seed(group: Group, scene: DecisionTrace) -> list[DecisionTrace]:
-    """What each seed says along the common track: how the inputs that matter depend on the seed is seen there."""
+    """Traces of each seed along the common track; they show how the inputs that matter depend on the seed."""
     subjects = [subject_of(Group((run,))) for run in group.runs]
     return [make_scene(subject, scene.window, scene.track, check=False) for subject in subjects]
 

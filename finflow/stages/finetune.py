@@ -18,7 +18,7 @@ from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
 from finflow.io.hashing import content_hash
 from finflow.nn.networks import Networks, build_networks
-from finflow.schema import Config, algorithms_of
+from finflow.schema import Config
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.arguments import check_arguments
@@ -35,10 +35,11 @@ from finflow.stages.prepare import (
     use_hardware,
 )
 from finflow.stages.results import FinetuneResult
-from finflow.stages.run import DATASET, EPISODES, MARKET, METRICS, PARENT, SCALE_STATES, Run, open_run
+from finflow.stages.run import DATASET, EPISODES, MARKET, PARENT, SCALE_STATES, Run, open_run
 from finflow.stages.run_directory import RunDirectory, placed
 from finflow.stages.validation import Selection
 from finflow.tracking.console import warn
+from finflow.tracking.jsonl import METRICS
 from finflow.training.interrupts import stop_when_asked
 from finflow.training.online import Episode, OnlinePlan, share_out, train_online
 from finflow.training.replay_buffer import ReplayBuffer
@@ -59,11 +60,8 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
         At SIGINT or SIGTERM, after a checkpoint.
     """
     run_dir = check_arguments(config, "finetune", run_dir)
-    if not isinstance(config.algo, OnlineAlgorithm):
-        choices = ", ".join(algorithms_of("finetune"))
-        raise ConfigError(f"algo={config.algo.name}: not an algorithm of finetune; choose one of {choices}")
     with placed(config, run_dir) as place:
-        session, parent = _started(config, config.algo, place)
+        session, parent = _started(config, place)
         run, agent = session.run, session.agent
         with stop_when_asked() as stop:
             session.checkpoint(stop)
@@ -75,8 +73,10 @@ def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:
         return _finished(run, parent, agent, session.selection, last)
 
 
-def _started(config: Config, algo: OnlineAlgorithm, place: RunDirectory) -> tuple[FinetuneSession, Parent | None]:
+def _started(config: Config, place: RunDirectory) -> tuple[FinetuneSession, Parent | None]:
     """The run before its hand-over, in a folder of its own, and the weights that it starts from."""
+    algo = config.algo
+    assert isinstance(algo, OnlineAlgorithm)
     stopwatch, device = Stopwatch(), use_hardware(config.hardware)
     with stopwatch.phase("prepare"):
         market = load_market(config)
@@ -169,7 +169,7 @@ def alive(score: Mapping[str, float | None], handover: Mapping[str, float | None
 
 
 def _parent(config: Config, market: Market, place: RunDirectory) -> Parent | None:
-    """Weights that the run starts from; where it is resumed, those that it began with."""
+    """Weights that the run starts from; a resumed run takes those that it began with."""
     if config.init.weights is None:
         return None
     recorded = place.record.get("parent")
@@ -183,7 +183,7 @@ def _parent(config: Config, market: Market, place: RunDirectory) -> Parent | Non
 
 
 def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:
-    """Offline transitions of the days that carry the wanted label: what is trained on is of one regime."""
+    """Offline transitions of the days whose regime is the one to train on."""
     if config.market_regime.name == "all":
         return dataset
     wanted = REGIMES.index(config.market_regime.name)
@@ -218,7 +218,7 @@ def _plan(
     networks: Networks,
     memory: ReplayBuffer,
 ) -> OnlinePlan:
-    """What phase 2 lives through; the entropy target starts at the parent's own width, sigma[0] at most."""
+    """The plan of phase 2; the entropy target starts at the pretrained policy's own width, sigma[0] at most."""
     start, end = algo.entropy.target_sigma
     days = prepared.market.calendar.rows(config.env.episode_days)
     if config.init.weights is not None:

@@ -10,8 +10,7 @@ from finflow.envs.world import State
 from finflow.evaluation.result import Floats
 from finflow.nn.logistic_normal import Decision
 from finflow.seeding import torch_stream
-from finflow.stages.run import Run, walkers_of
-from finflow.stages.tracking_events import show_networks
+from finflow.stages.run import Run, show_networks, walkers_of
 from finflow.stages.validation import Selection, summarise_episode
 from finflow.training.batches import Batcher
 from finflow.training.checkpointing import Checkpointer

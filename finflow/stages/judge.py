@@ -109,7 +109,7 @@ def judge(
 
 
 def _form(strategy: object, config: Config) -> str:
-    """What is judged: `strategy`, `weights` or `returns`."""
+    """Which form the strategy has: `strategy`, `weights` or `returns`."""
     given = {"strategy": strategy, "weights": config.weights, "returns": config.returns}
     found = [form for form, value in given.items() if value is not None]
     if len(found) > 1:
@@ -127,7 +127,7 @@ def _task(config: Config) -> tuple[Task, FeatureScaling]:
 
 
 def _data_fingerprint(config: Config, market: Market) -> str:
-    """Of the data: how often a strategy decides is its own choice, and its window is the same at any frequency."""
+    """Fingerprint of the data at daily decisions: a strategy may decide at any frequency in the same window."""
     usual = load("judge").env.rebalance
     if config.env.rebalance == usual:
         return market.fingerprint
@@ -145,7 +145,7 @@ def _candidate(strategy: Function | Model | None, config: Config, task: Task, sc
         return Candidate(policy, scaling, (), scalable=scalable)
     assert strategy is not None
     policy = outsider(strategy, task.market, Observations(task.market, *scaling.apply(task.market)))
-    task.track(task.fold.validation, policy.act)  # what is wrong with it shows before the window is opened
+    task.track(task.fold.validation, policy.act)  # so that its faults show before the window is opened
     return Candidate(policy, scaling, ())
 
 

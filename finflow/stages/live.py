@@ -9,10 +9,10 @@ from finflow.data.market import FROZEN, NO_LABEL, Market, Window
 from finflow.envs.ledger import book, execute
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.decision_log import decision_log
+from finflow.evaluation.files import POLICY
 from finflow.evaluation.result import Floats, Track
-from finflow.evaluation.stored_track import POLICY
-from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, make_scene, trace_of
+from finflow.explanations.explainer import Explainer
 from finflow.io.hash_chain import HashChain
 from finflow.stages.explaining import critic_window, gauges_of, provenance_of, subject_of
 from finflow.stages.run_groups import Group
@@ -60,7 +60,7 @@ def decision_for(group: Group, model: DecisionTrace, row: int, held: Floats, dra
 
 
 def live_explainer(group: Group, trace: DecisionTrace, portfolio: str) -> Explainer:
-    """Explains decisions after the test window.
+    """Makes cards of decisions after the test window.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def live_explainer(group: Group, trace: DecisionTrace, portfolio: str) -> Explai
 
 
 def model_portfolio(trace: DecisionTrace) -> str:
-    """What `followed` follows, in words."""
+    """The portfolio of `followed` in words."""
     return f"a model portfolio, bought at the close of {trace.subject.market.dates[trace.rows[0]]}"
 
 

@@ -120,7 +120,7 @@ def named_after(config: Config, first: Trained) -> Config:
 
 
 def record_of(config: Config, first: Trained, stopwatch: Stopwatch, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """See `run_record`, of a stage that loads runs, on the data, fold and parent of the first."""
+    """`run_record` of a stage that loads runs: with the data, fold and parent of the first run."""
     prepared = first.prepared
     return run_record(config, prepared.market, prepared.dates, first.record.get("parent"), stopwatch, facts)
 

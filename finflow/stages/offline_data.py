@@ -48,7 +48,7 @@ def offline_data(config: Config, prepared: Prepared) -> Dataset:
 
 
 def collected(config: Config, prepared: Prepared, episodes: int) -> Dataset:
-    """Collect anew."""
+    """Collect so many episodes, without the cache."""
     world = prepared.world
     if world.device.type != "cpu":  # behaviours step the simulator, which lives on the CPU
         world = World.of(

@@ -25,7 +25,7 @@ _COMPUTING = {Role.HOST, Role.SPEED, Role.PRECISION}
 
 
 def pin(stage: str, plan: Plan) -> dict[str, Pin]:
-    """Settle, for each job by name, the weights that it starts from, or that its own are not published.
+    """For each job by name: the weights that it starts from, or that its own weights are not published.
 
     Trials of one pretraining that differ in more than its key would replace each other as `latest`, so that phase 2
     would start from whichever ended last; they publish nothing.
@@ -80,7 +80,7 @@ def _pin_one(config: Config, markets: dict[str, Market], plan: Plan) -> Pin | No
 
 
 def _of_sweep(config: Config) -> str | None:
-    """Run folder of the one job of the sweep that `init.weights` names which has this run's values; None of no sweep.
+    """Run folder of the job with this run's values in the sweep that `init.weights` names; None of another path.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def _advice(reason: str, plan: Plan) -> str:
 
 
 def _for_pretrain(text: str) -> list[str]:
-    """What of an override shapes a parent; of presets those that do not sweep themselves."""
+    """The part of an override that shapes pretrained weights; of presets those that do not sweep themselves."""
     key, _, value = text.partition("=")
     if key != "experiment":
         return [text] if role_of(key) in CARRIED | _COMPUTING and under(key, READS["pretrain"]) else []

@@ -14,20 +14,19 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.pretrained import publish_parent
 from finflow.artifacts.provenance import Stopwatch
-from finflow.errors import ConfigError
 from finflow.io.hashing import content_hash
 from finflow.nn.networks import build_networks
-from finflow.schema import Config, algorithms_of
+from finflow.schema import Config
 from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.arguments import check_arguments
 from finflow.stages.offline_data import offline_data
 from finflow.stages.prepare import compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.results import Figures, PretrainResult
-from finflow.stages.run import DATASET, MARKET, METRICS, Run, open_run, walkers_of
+from finflow.stages.run import DATASET, MARKET, Run, open_run, show_networks, walkers_of
 from finflow.stages.run_directory import RunDirectory, placed
-from finflow.stages.tracking_events import show_networks
 from finflow.stages.validation import Selection
+from finflow.tracking.jsonl import METRICS
 from finflow.training.batches import Batcher
 from finflow.training.checkpointing import Checkpointer
 from finflow.training.interrupts import Stop, stop_when_asked
@@ -46,11 +45,8 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
         At SIGINT or SIGTERM, after a checkpoint.
     """
     run_dir = check_arguments(config, "pretrain", run_dir)
-    if not isinstance(config.algo, OfflineAlgorithm):
-        choices = ", ".join(algorithms_of("pretrain"))
-        raise ConfigError(f"algo={config.algo.name}: not an algorithm of pretrain; choose one of {choices}")
     with placed(config, run_dir) as place:
-        session = _started(config, config.algo, place)
+        session = _started(config, place)
         with session.run.stopwatch.phase("updates"), stop_when_asked() as stop:
             session.checkpoint(stop)
             row = train_offline(session.agent, session.plan, session.state, session.draw, session.walkers, session)
@@ -58,8 +54,10 @@ def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:
         return _finished(session, row)
 
 
-def _started(config: Config, algo: OfflineAlgorithm, place: RunDirectory) -> "_Session":
+def _started(config: Config, place: RunDirectory) -> "_Session":
     """The run before its first update: data, networks and agent, in a folder of its own."""
+    algo = config.algo
+    assert isinstance(algo, OfflineAlgorithm)
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         prepared = fit(config, load_market(config), use_hardware(config.hardware))

@@ -40,7 +40,7 @@ class _Trained(Shown):
 
     @property
     def curve(self) -> pd.DataFrame:
-        """A row an epoch or episode, as `metrics.jsonl` has them."""
+        """A row per epoch or episode, as `metrics.jsonl` has them."""
         return curve_of(self.metrics_path, self.step)
 
     def plot(self) -> go.Figure:
@@ -125,13 +125,13 @@ class EvaluateResult(Shown):
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """A row a strategy, the policy first, a column a figure of `evaluation.result.Metrics`; NaN is undefined."""
+        """A row per strategy, the policy first, a column per figure of `evaluation.result.Metrics`; NaN: undefined."""
         rows = {name: asdict(one) for name, one in self.evaluation.metrics.items()}
         return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("strategy")
 
     @property
     def curve(self) -> pd.DataFrame:
-        """Growth of 1, net of costs, a row a day of the window, a column a strategy."""
+        """Growth of 1, net of costs, a row per day of the window, a column per strategy."""
         policy = self.evaluation.policy
         tracks = {policy.name: policy} | self.evaluation.baselines
         dates = pd.DatetimeIndex(policy.dates, name="date")
@@ -153,7 +153,7 @@ class EvaluateResult(Shown):
 
 @dataclass(frozen=True, repr=False)
 class ExplainResult(Shown):
-    """Decision cards of `runs`, one a day, and their pages; `index` lists them where there are several."""
+    """Decision cards of `runs`, one per day, and their pages; `index` lists them where there are several."""
 
     run_dir: Path
     cards: tuple[Card, ...]
@@ -194,7 +194,7 @@ class AuditResult(Shown):
         return f"Audit: FAILED, {first.line()}{rest}; let it use rows up to its own day alone, see {self.record}"
 
     def frame(self) -> pd.DataFrame:
-        """A row a check."""
+        """A row per check."""
         rows = [(check.name, check.comparisons, len(check.differences)) for check in self.checks]
         return table_of(rows, ("check", "comparisons", "differences"))
 
@@ -292,6 +292,6 @@ class DecideResult(Shown):
         return f"at the close of {self.date}, {self.orders}"
 
     def frame(self) -> pd.DataFrame:
-        """A row an asset: weight held, target, and the trade between, fractions of net asset value."""
+        """A row per asset: weight held, target, and the trade between, fractions of net asset value."""
         rows = [(trade.asset, trade.held, trade.target, trade.trade) for trade in self.trades]
         return table_of(rows, ("asset", "held", "target", "trade"))

@@ -1,4 +1,4 @@
-"""A training run of either phase: its folder, data, clock and sinks."""
+"""A training run of either phase: its folder, data, clock and sinks, and what these are told."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.learner import Learner
@@ -20,17 +21,21 @@ from finflow.envs.episodes import Rows, training_paths
 from finflow.errors import Interrupted
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.files import write_validation
+from finflow.io.files import read_lines
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
-from finflow.schema import Config
+from finflow.schema import READS, Config, role_of
 from finflow.schema.algo import OnlineAlgorithm, ValueGradients
+from finflow.schema.roles import Role
 from finflow.seeding import torch_stream
-from finflow.stages.confidence import confidence
+from finflow.stages.crossfit import confidence
 from finflow.stages.data_lineage import PAST, past_facts
 from finflow.stages.prepare import Prepared, reward_facts
 from finflow.stages.run_directory import RunDirectory
-from finflow.stages.tracking_events import outcome_of, start_of
 from finflow.stages.validation import Validator
+from finflow.sweeps.folder import SweepFolder
+from finflow.tracking.jsonl import METRICS
+from finflow.tracking.sink import RunOutcome, Start
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.checkpointing import Checkpointer, Stateful
 from finflow.training.interrupts import Stop
@@ -41,9 +46,10 @@ from finflow.training.walkers import Walkers
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 HURRY = 4.0
 """Seconds that the sinks of an interrupted run have together: who sent the signal may soon send SIGKILL."""
-METRICS = "metrics.jsonl"
+_UNTOLD = {Role.OUTPUT, Role.TRACKING}
+"""Roles of the keys that sinks are not told: they shape no result."""
 MARKET, DATASET, PARENT, EPISODES = "market", "offline data", "parent", "episodes"
-"""What a checkpoint says that its run is made of."""
+"""Names of what a run is made of; a checkpoint keeps their hashes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Run:
         return self.place.folder
 
     def facts(self) -> dict[str, Any]:
-        """What the weights of this run are made of."""
+        """Facts that identify the weights of this run."""
         prepared = self.prepared
         return parent_facts(self.config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
 
@@ -80,7 +86,7 @@ class Run:
         made_of: Mapping[str, Any],
         check: Callable[[], None],
     ) -> Checkpointer:
-        """Saves this run as its configuration asks for, and goes on from the checkpoint that was found.
+        """The checkpointer of this run, which has restored the checkpoint that was found.
 
         Parameters
         ----------
@@ -134,7 +140,7 @@ class Run:
         with self.stopwatch.phase("confidence"):
             if self.config.confidence == "none":
                 return None
-            # Against e at the policy's own rate: to trade 1/N more slowly than daily is a gain, and no tilt's.
+            # Compared with e at the policy's own rate: trading 1/N more slowly than daily is a gain that no tilt earns.
             networks.actor.confidence = 0.0
             held = validator.track()
             networks.actor.confidence = 1.0
@@ -162,7 +168,7 @@ def open_run(
     step = None if place.found is None else int(place.found.facts["progress"])
     tracker = make_tracker(config.tracking, place.folder, place.since, step)
 
-    def close(kind: type[BaseException] | None, *_: object) -> None:  # of a run that ends well it is closed before
+    def close(kind: type[BaseException] | None, *_: object) -> None:  # a run that ends well has closed it before
         hurried = kind is not None and issubclass(kind, Interrupted)
         tracker.close(failed=True, within=HURRY if hurried else None)
 
@@ -197,3 +203,52 @@ def walkers_of(config: Config, prepared: Prepared, algo: ValueGradients, stream:
         market, prepared.world, draw, actors=config.algo.network.actors, walkers=algo.walkers, horizon=horizon,
         seed=config.seed, stream=stream,
     )  # fmt: skip
+
+
+def start_of(config: Config, folder: Path, record: Mapping[str, Any]) -> Start:
+    """How a run begins: the sections of its configuration that its stage reads, and its `run.json`."""
+    read = {key.split(".")[0] for key in READS[config.stage] if role_of(key) not in _UNTOLD} - {"stage"}
+    settings = {key: value for key, value in config.model_dump(mode="json").items() if key in read}
+    sweep = SweepFolder(folder.resolve().parent)
+    if not sweep.exists:
+        return Start(config.stage, config.name, settings, record)
+    own = (job.values for job in sweep.manifest().jobs if job.name == folder.resolve().name)
+    return Start(config.stage, config.name, settings, record, sweep.path.name, next(own, {}))
+
+
+def show_networks(
+    tracker: CompositeTracker, step_name: str, step: int, networks: Networks, gate: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """Histograms of the weights of every part of actor and critic, and of the gate's share for each expert.
+
+    Parameters
+    ----------
+    gate : by expert, its share on each validation day.
+    """
+    if not tracker.listening:
+        return
+    for whole, network in (("actor", networks.actor), ("critic", networks.critic)):
+        for part, weights in _weights(network).items():
+            tracker.histogram(step_name, step, f"weights/{whole}.{part}", weights)
+    for expert, share in gate.items():
+        tracker.histogram(step_name, step, f"gate/{expert}", share)
+
+
+def _weights(network: nn.Module) -> dict[str, NDArray[np.float64]]:
+    """Weights of each part, flattened; a part is what the network calls by a name of its own."""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for name, weight in network.named_parameters():
+        found.setdefault(name.split(".")[0], []).append(weight.detach().double().cpu().numpy().ravel())
+    return {part: np.concatenate(weights) for part, weights in found.items()}
+
+
+def outcome_of(folder: Path, stage: str, summary: Mapping[str, Any]) -> RunOutcome:
+    """How a training run ended: its summary, its weights, and the curves of the report."""
+
+    def figures() -> dict[str, Any]:
+        from finflow.report.learning_curves import training_charts
+
+        rows, step = read_lines(folder / METRICS), "epoch" if stage == "pretrain" else "episode"
+        return {f"curves/{chart.key}": chart.figure for chart in training_charts(rows, step)}
+
+    return RunOutcome(summary, {"weights": folder / WEIGHTS}, figures=figures)

@@ -1,4 +1,4 @@
-"""The folder of a training run: new, or of an interrupted run, and locked and checked first."""
+"""The folder of a training run, new or of an interrupted run: it is locked and checked before anything else."""
 
 import contextlib
 from collections.abc import Generator, Mapping
@@ -32,7 +32,7 @@ class RunDirectory:
     Attributes
     ----------
     record : `run.json` of the attempt that was interrupted, empty for a new run.
-    changed : keys whose values that attempt had otherwise, with both.
+    changed : keys whose values differ from that attempt's -> its value, and this one's.
     found : checkpoint to go on from; None starts from the beginning.
     """
 
@@ -45,7 +45,7 @@ class RunDirectory:
     found: Found | None = None
 
     def claim(self) -> None:
-        """Make and lock the folder of a new run; in one that is resumed, from now on the run is no longer finished.
+        """Make and lock the folder of a new run; remove `summary.json`, which says "done", of a resumed one.
 
         Raises
         ------
@@ -193,7 +193,7 @@ def _found(config: Config, store: Checkpoints) -> Found | None:
 
 def _holder(path: Path) -> Path | None:
     """Run folder that a file among a run's checkpoints belongs to; None for any other path."""
-    whole = path if path.parent.name else path.absolute()  # typed beside the file, its name alone
+    whole = path if path.parent.name else path.absolute()  # the name of a file in the current folder
     return whole.parent.parent if whole.parent.name == FOLDER and not path.is_dir() else None
 
 
@@ -202,7 +202,7 @@ def _position(facts: Mapping[str, Any]) -> Position:
 
 
 def _refuse_finished(config: Config, place: RunDirectory) -> None:
-    """A finished run is gone on with only where it is given more to do."""
+    """Refuse to resume a finished run, unless it is given more to do."""
     key = GROWS[config.stage]
     if config.stage == "pretrain":  # others may have started from its weights, which would change under them
         raise ConfigError(f"{place.folder}: finished, and its weights published; start a new run without resume")

@@ -24,7 +24,7 @@ from finflow.sweeps.table import REPLICATES
 Kind = Literal["single", "seeds", "folds", "ensemble", "comparison"]
 """How runs belong together; an ensemble is folds of which each has several seeds, a comparison several settings."""
 _COMPARED = CARRIED - {Role.HOST, Role.OUTPUT} | {Role.METHOD}
-"""What makes a run another one; the parent's weights differ between seeds anyway."""
+"""Roles of the keys by which runs are compared; not pretrained weights, which differ between seeds anyway."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def load_runs(config: Config, end: str | None = None) -> tuple[list[Trained], Ki
 
 
 def load_groups(config: Config, end: str | None = None) -> list[Group]:
-    """What `config.run` names as policies that can be traded, one a fold, in the order of their test windows.
+    """What `config.run` names as policies that can be traded, one per fold, in the order of their test windows.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def settings_of(runs: Sequence[Trained]) -> dict[str, Group]:
 
 
 def _chosen(run: Trained) -> str:
-    """What the sweep of a run varied for it but for the seed: of a group the option alone; empty outside a sweep."""
+    """The values that its sweep chose for a run but the seed; of a group the option alone; empty outside a sweep."""
     folder = SweepFolder(run.folder.parent)
     job = next((job for job in folder.manifest().jobs if job.name == run.folder.name), None) if folder.exists else None
     plain = flatten(run.config.model_dump())
@@ -234,6 +234,6 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What makes a run what it is, by key."""
+    """The values by which runs are compared, by key."""
     read = READS[config.stage]
     return {k: v for k, v in flatten(config.model_dump()).items() if under(k, read) and role_of(k) in _COMPARED}

@@ -35,5 +35,5 @@ def table_of(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> pd.Dat
 
 
 def curve_of(metrics: Path, step: str) -> pd.DataFrame:
-    """The rows of `metrics.jsonl` by their step, a column a figure, NaN where a row has none."""
+    """The rows of `metrics.jsonl` by their step, a column per figure, NaN where a row has none."""
     return pd.DataFrame(read_lines(metrics)).set_index(step)

@@ -25,11 +25,11 @@ from finflow.tracking.console import warn
 JUDGEMENT = "judgement"
 """Entry of `run.json` that says what was evaluated, and how."""
 COMPUTING = ("agents", "allocators", "data", "envs", "evaluation", "nn")
-"""Rooms whose code the result of an evaluation follows from."""
+"""Packages whose code decides the result of an evaluation."""
 
 
 def judgement_of(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
-    """All that an evaluation's result follows from, for `run.json`: the runs in their order, data, statistics, code."""
+    """All that decides an evaluation's result, for `run.json`: the runs in their order, data, statistics, code."""
     return {
         "runs": [digest(provenance_of(Group((run,))) | {"run": ""}) for run in runs],
         "kind": kind,

@@ -19,7 +19,7 @@ TABLE, PAGE, BEST = "sweep.csv", "sweep.html", "best.yaml"
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep as far as it is, and where its files lie.
+    """The results of a sweep so far, and where its files lie.
 
     best : preset of the best setting; rerun : command that runs it again. None and empty until a job is finished.
     """

@@ -10,10 +10,10 @@ from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.agents.stateful import Stateful
 from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
+from finflow.evaluation.breakdowns import decision_regimes
 from finflow.evaluation.confidence import paired_gain
 from finflow.evaluation.gate import gate_information
 from finflow.evaluation.metrics import OBJECTIVES, cvar, sharpe_ratio, validation_score
-from finflow.evaluation.regimes import decision_regimes
 from finflow.evaluation.result import Track
 from finflow.evaluation.task import Task
 from finflow.nn.networks import Networks
@@ -24,7 +24,7 @@ class Validator:
 
     Attributes
     ----------
-    gate : [N, K] shares that the gate gave the experts on validation days, when it was last asked.
+    gate : [N, K] shares that the gate gave the experts on validation days, at the last validation.
     latest : track of the policy when it was last scored.
     """
 
@@ -88,7 +88,7 @@ class Selection(Stateful):
         self.first: NDArray[np.float64] | None = None
 
     def consider(self, step: int, score: Mapping[str, float | None], series: NDArray[np.float64]) -> bool:
-        """Take the networks as they stand if they are the first, or clearly above them; whether it did.
+        """Keep the weights if they are the first, or clearly better than the first; returns whether they were kept.
 
         Parameters
         ----------

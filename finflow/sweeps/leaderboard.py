@@ -24,7 +24,7 @@ class Leaderboard:
     Attributes
     ----------
     objective : name of the figure that settings are sorted by.
-    rows : one a job, in their own order; settings : the best first.
+    rows : one per job, in their own order; settings : the best first.
     effects, pairs : of the swept parameters on the objective.
     luck : of having picked the first setting; None until it is finished.
     same_as : of each setting, the place of the first one that is the same policy on validation days.
@@ -61,7 +61,7 @@ class Leaderboard:
 
     @property
     def finished(self) -> int:
-        """Jobs that are."""
+        """Number of finished jobs."""
         return sum(row.state == "finished" for row in self.rows)
 
     @property

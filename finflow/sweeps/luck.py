@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from finflow.evaluation.deflated import DeflatedSharpe, deflated_sharpe
 from finflow.evaluation.overfitting import Overfitting, backtest_overfitting
+from finflow.evaluation.selection_bias import DeflatedSharpe, deflated_sharpe
 from finflow.evaluation.settings import SAME
 from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.evaluation.study import Middle

@@ -12,7 +12,7 @@ import torch
 import finflow
 from finflow.allocators.priors import prior_portfolios
 from finflow.data import build
-from finflow.data.csv_source import read_prices
+from finflow.data.csv_source import load_csv
 from finflow.data.features import FEATURE_GROUPS, FEATURES, Feature, feature, group_of
 from finflow.data.folds import make_fold
 from finflow.data.market import Fold, Market
@@ -79,8 +79,8 @@ def csv_config(own_csv: Path) -> Config:
 
 
 @pytest.fixture(scope="session")
-def csv_prices(own_csv: Path) -> Prices:
-    return read_prices(own_csv, 1)
+def csv_prices(csv_config: Config) -> Prices:
+    return load_csv(csv_config.env)
 
 
 def subject_of(prices: Prices, config: Config) -> tuple[Subject, Market, Fold]:

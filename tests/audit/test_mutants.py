@@ -19,7 +19,7 @@ from finflow.data.scaling import FeatureScaling
 from finflow.data.sources import load_prices
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.audit.findings import Check, Findings
-from finflow.evaluation.audit.fold_leakage import compare_artefacts
+from finflow.evaluation.audit.leakage import compare_artefacts
 from finflow.evaluation.audit.lookahead import perturb_futures, spread_rows
 from finflow.schema import Config
 from finflow.schema.env import Regimes

@@ -9,7 +9,7 @@ import pytest
 
 import finflow
 from finflow.data.build import market_of
-from finflow.data.decisions import decision_days
+from finflow.data.calendar import decision_days
 from finflow.data.folds import make_fold
 from finflow.data.market import Fold, Market, Window
 from finflow.data.sources import load_prices

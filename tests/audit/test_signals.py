@@ -13,7 +13,7 @@ from finflow.data.prices import Prices
 from finflow.data.sources import load_prices
 from finflow.evaluation.audit.file import SIGNALS, perturb_signals
 from finflow.evaluation.audit.findings import Findings
-from finflow.evaluation.audit.signal_leakage import CHECK, compare_foresight
+from finflow.evaluation.audit.leakage import CHECK, compare_foresight
 from finflow.schema import Config
 from finflow.schema.env import Env
 from finflow.stages import audit as stage

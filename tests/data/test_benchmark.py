@@ -9,7 +9,7 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.benchmark import cash_returns, equal_weight, own_benchmark
 from finflow.data.build import market_of
-from finflow.data.decisions import decision_days
+from finflow.data.calendar import decision_days
 from finflow.data.market import TRADABLE, Market
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError

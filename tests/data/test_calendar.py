@@ -7,8 +7,7 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.benchmark import cash_returns
 from finflow.data.build import market_of
-from finflow.data.calendar import BUSINESS, Calendar, calendar_of
-from finflow.data.decisions import decision_days
+from finflow.data.calendar import BUSINESS, Calendar, calendar_of, decision_days
 from finflow.data.folds import make_fold, minimum_rows
 from finflow.data.prices import Prices
 from finflow.errors import DataError

@@ -9,12 +9,27 @@ import numpy as np
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.csv_source import load_csv, read_prices
+from finflow.data import csv_cells, csv_source
+from finflow.data.csv_source import load_csv
+from finflow.data.prices import Prices
 from finflow.errors import DataError
+from finflow.schema.env import Env
 
-TODAY = date(2020, 6, 1)
 GOOD = "Date,AA,BB\n2020-01-02,1.5,10\n2020-01-03,1.6,11\n2020-01-06,1.7,12\n"
 Write = Callable[[str], Path]
+Read = Callable[[Path], Prices]
+
+
+@pytest.fixture(scope="module")
+def env() -> Env:
+    return load("pretrain", ["env=csv", "env.path=prices.csv"]).env
+
+
+@pytest.fixture
+def read(env: Env, monkeypatch: pytest.MonkeyPatch) -> Read:
+    """`load_csv`, for which three rows are enough."""
+    monkeypatch.setattr(csv_source, "minimum_rows", lambda *_: 3)
+    return lambda path: load_csv(env.model_copy(update={"path": str(path)}))
 
 
 def line(old: str, new: str) -> str:
@@ -57,7 +72,7 @@ MALFORMED: dict[str, tuple[str | bytes, str, str, str]] = {
     "time": (line("2020-01-03", "2020-01-03T16:00"), "3:Date", "time of day", "write the date alone"),
     "duplicate date": (line("2020-01-06", "2020-01-03"), "4:Date", "stands on line 3 already", "keep one"),
     "unsorted": (line("2020-01-06", "2020-01-01"), "4:Date", "comes after 2020-01-03", "sort the rows"),
-    "future": (line("2020-01-06", "2020-06-02"), "4:Date", "in the future", "remove the row"),
+    "future": (line("2020-01-06", "2999-06-02"), "4:Date", "in the future", "remove the row"),
     "duplicate ticker": (line("BB", "AA"), "1:AA", "stands twice", "keep one"),
     "empty ticker": (line("BB", " "), "1:3", "without a name", "name it"),
     "ticker CASH": (line("BB", "CASH"), "1:CASH", "clashes", "rename it"),
@@ -66,8 +81,8 @@ MALFORMED: dict[str, tuple[str | bytes, str, str, str]] = {
     "long row": (line("1.6,11", "1.6,11,"), "3:4", "4 cells", "a cell per column"),
     "one ticker": ("Date,AA\n2020-01-02,1\n", "1:AA", "only one ticker", "at least two"),
     "one column": ("Date\n2020-01-02\n", "1:2", "only one column", "values in the others"),
-    "semicolons": (GOOD.replace(",", ";"), "1:1", "separated by ';'", "by commas"),
-    "tabs": (GOOD.replace(",", "\t"), "1:1", "separated by 'tab'", "by commas"),
+    "semicolons": (GOOD.replace(",", ";"), "1:1", "separated by ';'", "add env.format.separator=semicolon"),
+    "tabs": (GOOD.replace(",", "\t"), "1:1", "separated by 'tab'", "add env.format.separator=tab"),
     "blank between prices": (line("1.6", ""), "3:AA", "blank between prices", "add env.calendar=common"),
     "spaces between prices": (line("1.6", "  "), "3:AA", "blank between prices", "add env.calendar=common"),
     "blank row of prices": (line("1.7,12", ","), "4:AA", "without any price", "delete the row"),
@@ -84,12 +99,12 @@ MALFORMED: dict[str, tuple[str | bytes, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_file_gets_one_line_with_place_and_remedy(name: str, tmp_path: Path) -> None:
+def test_malformed_file_gets_one_line_with_place_and_remedy(name: str, read: Read, tmp_path: Path) -> None:
     content, place, wrong, remedy = MALFORMED[name]
     path = tmp_path / "prices.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(DataError) as caught:
-        read_prices(path, 3, TODAY)
+        read(path)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path}:{place}: ")
@@ -99,10 +114,10 @@ def test_malformed_file_gets_one_line_with_place_and_remedy(name: str, tmp_path:
     assert re.search(r"; ", said)
 
 
-def test_missing_file_and_directory_are_named(tmp_path: Path) -> None:
+def test_missing_file_and_directory_are_named(read: Read, tmp_path: Path) -> None:
     for path, wrong in ((tmp_path / "none.csv", "no such file; check the path"), (tmp_path, "a directory")):
         with pytest.raises(DataError) as caught:
-            read_prices(path, 3, TODAY)
+            read(path)
         assert str(caught.value).startswith(f"{path}: {wrong}")
         assert "\n" not in str(caught.value)
 
@@ -114,8 +129,8 @@ def test_too_short_a_history_names_the_number(write_csv: Write) -> None:
 
 
 @pytest.mark.parametrize("header", ["Date", "date", "DATE", " Date ", "", "index", "Trading day", "\ufeffDate"])
-def test_header_of_the_dates_may_be_any_name(header: str, write_csv: Write) -> None:
-    prices = read_prices(write_csv(GOOD.replace("Date", header, 1)), 3, TODAY)
+def test_header_of_the_dates_may_be_any_name(header: str, read: Read, write_csv: Write) -> None:
+    prices = read(write_csv(GOOD.replace("Date", header, 1)))
     assert prices.tickers == ("AA", "BB")
     assert prices.dates.tolist() == [date(2020, 1, 2), date(2020, 1, 3), date(2020, 1, 6)]
     np.testing.assert_array_equal(prices.close, [[1.5, 10], [1.6, 11], [1.7, 12]])
@@ -124,24 +139,30 @@ def test_header_of_the_dates_may_be_any_name(header: str, write_csv: Write) -> N
 @pytest.mark.parametrize(
     "text", [GOOD.replace("\n", "\r\n"), GOOD + "\n\n", GOOD.rstrip("\n"), line("1.6", ' "1.6"'[1:])]
 )
-def test_line_ends_trailing_lines_and_quotes_are_fine(text: str, write_csv: Write) -> None:
-    np.testing.assert_array_equal(read_prices(write_csv(text), 3, TODAY).close, [[1.5, 10], [1.6, 11], [1.7, 12]])
+def test_line_ends_trailing_lines_and_quotes_are_fine(text: str, read: Read, write_csv: Write) -> None:
+    np.testing.assert_array_equal(read(write_csv(text)).close, [[1.5, 10], [1.6, 11], [1.7, 12]])
 
 
-def test_numbers_are_read_exactly(write_csv: Write) -> None:
+def test_numbers_are_read_exactly(read: Read, write_csv: Write) -> None:
     path = write_csv(line("1.6", " 1.6e0 ").replace("11", "0.1234567890123456789"))
-    assert read_prices(path, 3, TODAY).close[1].tolist() == [1.6, 0.1234567890123456789]
+    assert read(path).close[1].tolist() == [1.6, 0.1234567890123456789]
 
 
-def test_the_ends_of_the_range_are_prices(write_csv: Write) -> None:
-    prices = read_prices(write_csv(line("1.6", "0.000001").replace("11", "1000000000")), 3, TODAY)
+def test_the_ends_of_the_range_are_prices(read: Read, write_csv: Write) -> None:
+    prices = read(write_csv(line("1.6", "0.000001").replace("11", "1000000000")))
     assert prices.close[1].tolist() == [1e-6, 1e9]
 
 
-def test_blanks_before_the_first_and_after_the_last_price_are_kept(write_csv: Write) -> None:
-    prices = read_prices(write_csv(line("1.5,", ",").replace("12", "")), 3, TODAY)
+def test_blanks_before_the_first_and_after_the_last_price_are_kept(read: Read, write_csv: Write) -> None:
+    prices = read(write_csv(line("1.5,", ",").replace("12", "")))
     np.testing.assert_array_equal(prices.close, [[np.nan, 10], [1.6, 11], [1.7, np.nan]])
 
 
-def test_today_itself_is_no_future(write_csv: Write) -> None:
-    assert len(read_prices(write_csv(GOOD), 3, date(2020, 1, 6)).dates) == 3
+def test_today_itself_is_no_future(read: Read, write_csv: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Day(date):
+        @classmethod
+        def today(cls) -> date:
+            return date(2020, 1, 6)
+
+    monkeypatch.setattr(csv_cells, "date", Day)
+    assert len(read(write_csv(GOOD)).dates) == 3

@@ -10,7 +10,7 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
 from finflow.data.calendar import BUSINESS
-from finflow.data.csv_source import read_prices
+from finflow.data.csv_source import load_csv
 from finflow.data.folds import PURGE, fold_dates, fold_from_dates, make_fold, minimum_rows
 from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
 from finflow.data.prices import Prices
@@ -134,8 +134,9 @@ def test_a_csv_makes_the_same_market(tmp_path, listing_prices: Prices, listing: 
         for day, closes in zip(listing_prices.dates, listing_prices.close, strict=True)
     ]
     path.write_text("\n".join((header, *rows)))
-    np.testing.assert_array_equal(read_prices(path, 673).close, listing_prices.close)
-    market = build_market(load("pretrain", ["env=csv", f"env.path={path}"]).env)
+    env = load("pretrain", ["env=csv", f"env.path={path}"]).env
+    np.testing.assert_array_equal(load_csv(env).close, listing_prices.close)
+    market = build_market(env)
     np.testing.assert_array_equal(market.features, listing.features[:, :, :12])
     np.testing.assert_array_equal(market.status, listing.status)
     assert market.warnings == listing.warnings

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from finflow.evaluation.choosing import selection_of
-from finflow.evaluation.deflated import deflated_sharpe
 from finflow.evaluation.result import Track
+from finflow.evaluation.selection_bias import deflated_sharpe, selection_of
 
 
 def track(net: np.ndarray) -> Track:

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 from scipy.stats import skew
 from skfolio.measures import deflated_sharpe_ratio, expected_max_sharpe_ratio, probabilistic_sharpe_ratio
 
-from finflow.evaluation.deflated import deflated_sharpe, effective_trials, expected_best, probabilistic_sharpe
 from finflow.evaluation.metrics import sharpe_ratio
+from finflow.evaluation.selection_bias import deflated_sharpe, effective_trials, expected_best, probabilistic_sharpe
 from finflow.seeding import numpy_stream
 
 

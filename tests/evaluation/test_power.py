@@ -7,8 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
-from finflow.evaluation.power import detectable_difference
-from finflow.evaluation.sharpe_test import sharpe_difference
+from finflow.evaluation.sharpe_test import detectable_difference, sharpe_difference
 from finflow.seeding import numpy_stream
 
 

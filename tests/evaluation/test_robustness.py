@@ -7,12 +7,12 @@ import pytest
 
 from finflow.data.market import Fold, Window
 from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import lagged
+from finflow.evaluation.breakdowns import stress_table
 from finflow.evaluation.gate import follows_regime
-from finflow.evaluation.lag import lagged
 from finflow.evaluation.metrics import measure, sharpe_ratio
 from finflow.evaluation.result import Metrics, Track
 from finflow.evaluation.robustness import compare, gate_on_validation, lag_flags, reality_row, spa
-from finflow.evaluation.stress import stress_table
 from finflow.evaluation.task import Bootstrap, Task
 
 

@@ -25,9 +25,9 @@ from finflow.schema.fields import Count, Discount, NonNegative
 from finflow.schema.roles import ReadBy, Role, marks_of
 from finflow.stages.explaining import provenance_of
 from finflow.stages.pin_parents import pin
+from finflow.stages.run import start_of
 from finflow.stages.run_directory import resumed_folder
 from finflow.stages.run_groups import Group, kind_of
-from finflow.stages.tracking_events import start_of
 from finflow.sweeps.plan import plan_of
 from finflow.sweeps.preset import preset_of
 

@@ -10,7 +10,7 @@ import torch
 from finflow.config.compose import load
 from finflow.data.market import BLOCKS, REGIMES, Window
 from finflow.schema import Config
-from finflow.stages.confidence import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
+from finflow.stages.crossfit import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
 from finflow.stages.prepare import Prepared, fit, load_market
 
 HORIZON = 4

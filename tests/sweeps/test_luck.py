@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from finflow.cli import tables
-from finflow.evaluation.deflated import deflated_sharpe
+from finflow.evaluation.selection_bias import deflated_sharpe
 from finflow.sweeps.folder import SweepFolder
 from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
 from finflow.sweeps.luck import Luck

@@ -60,7 +60,7 @@ def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rn
 
 
 def wide_text(table: CsvTable) -> str:
-    """Closes as a CSV with a column a ticker, each number with all its digits."""
+    """Closes as a CSV with a column per ticker, each number with all its digits."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(list(table.header))

@@ -1,4 +1,6 @@
-"""The deflated Sharpe ratio: the best of many trials against the expected best of as many useless ones.
+"""What the best of several settings is worth: its deflated Sharpe ratio, and the probability of overfitting.
+
+The deflated ratio compares the best of many trials with the expected best of as many useless ones.
 
 Bailey & Lopez de Prado (2014), "The deflated Sharpe ratio", J. Portfolio Management 40(5); the probabilistic
 Sharpe ratio under it is theirs of 2012. Everything is computed on active returns: the raw returns of long-only
@@ -6,6 +8,7 @@ portfolios share the market's ratio, which makes every one of them look signific
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +16,9 @@ from scipy.stats import kurtosis, norm, skew
 
 from finflow.data.calendar import TRADING_YEAR
 from finflow.evaluation.metrics import FLAT
-from finflow.evaluation.result import Floats
+from finflow.evaluation.overfitting import backtest_overfitting
+from finflow.evaluation.result import Floats, Track
+from finflow.evaluation.study import Selection
 
 
 @dataclass(frozen=True)
@@ -127,3 +132,29 @@ def effective_trials(active: Floats) -> float:
         return math.nan
     correlation = np.atleast_2d(np.corrcoef(moving, rowvar=False))
     return moving.shape[1] ** 2 / float(np.sum(correlation**2))  # sum l = trace = M, sum l^2 = trace of the square
+
+
+def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:
+    """Deflate the best of `tracks` (label -> track, the same days) by how many there are.
+
+    On raw long-only returns the deflated ratio is useless, the market alone makes it 1: active returns are used.
+    """
+    labels = list(tracks)
+    active = np.stack([track.net - benchmark.net for track in tracks.values()], axis=1)
+    spread = active.std(0, ddof=1)
+    ratios = np.where(spread > 0, active.mean(0) / np.where(spread > 0, spread, 1.0), -np.inf)
+    best = int(np.argmax(ratios))
+    found = deflated_sharpe(active, best, len(labels), benchmark.year)
+    return Selection(
+        best=labels[best],
+        probabilistic=_defined(found.probabilistic),
+        deflated=_defined(found.deflated),
+        deflated_effective=_defined(found.deflated_effective),
+        trials=found.trials,
+        effective_trials=_defined(found.effective_trials),
+        overfitting=_defined(backtest_overfitting(active).probability),
+    )
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -70,7 +70,7 @@ def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confid
 
 
 def crossfit_settings(config: Config) -> DirectConfig | None:
-    """Settings of the actors that are cross-fitted, one a block; None where a run has no value gradients."""
+    """Settings of the actors that are cross-fitted, one per block; None where a run has no value gradients."""
     algo = config.algo
     if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
         anchor = algo.prior_kl_coef

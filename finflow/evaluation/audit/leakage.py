@@ -1,4 +1,8 @@
-"""Audit of the fold: fitted values must keep their bytes when all data after the train window are noise."""
+"""Leaks that no perturbation of features shows: into fitted values, and into a user's signals.
+
+Fitted values must keep their bytes when all data after the train window are noise. A signal that predicts the next
+return too well was made with future data.
+"""
 
 from contextlib import suppress
 from typing import Any
@@ -6,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from finflow.data.market import NO_LABEL, REGIMES, Fold, Market
+from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Fold, Market
+from finflow.data.prices import Prices
 from finflow.data.scaling import FeatureScaling
 from finflow.envs.collect import collect
 from finflow.envs.episodes import MEAN_BLOCK, bootstrapped, historical, in_regime, padded, starting_portfolios
@@ -22,6 +28,11 @@ from finflow.seeding import numpy_stream
 
 EPISODES = 32
 """Offline and training episodes drawn by the audit: enough to visit most train days."""
+CHECK = "signals' foresight"
+TOO_GOOD = 0.25
+"""Suspicious rank correlation with the next day's return; honest daily signals have a tenth of it."""
+LEAST = 500
+"""Fewest cells for a correlation: three standard deviations of chance are below .15 then."""
 
 Artefacts = dict[str, dict[str, NDArray[Any]]]
 """Row of the table -> name of a thing -> its array."""
@@ -95,3 +106,24 @@ def _episodes(config: Config, market: Market, fold: Fold, priors: NDArray[np.flo
     labels = np.bincount(market.regime[train] - NO_LABEL, minlength=len(REGIMES) + 1)
     arrays: dict[str, NDArray[Any]] = {name: padded(rows) for name, rows in drawn.items()}
     return arrays | {"starting portfolios": starts, "train days by regime": labels}
+
+
+def compare_foresight(findings: Findings, prices: Prices, market: Market, fold: Fold, names: list[str]) -> None:
+    """Correlate each signal of `names`, as it is used, with the next day's return, on train rows alone.
+
+    No perturbation of files shows what a user did before writing them: standardised by the whole history, say, or
+    dated a day too early.
+    """
+    days = np.asarray(fold.train.decisions)
+    tradable = market.status[days, :-1] == TRADABLE
+    following = market.returns[days + 1, :-1]
+    for name in names:
+        values = prices.signals[name][days]
+        known = tradable & np.isfinite(values)
+        findings.count(CHECK)
+        if known.sum() < LEAST:
+            continue
+        correlation = float(np.corrcoef(rankdata(values[known]), rankdata(following[known]))[0, 1])
+        if abs(correlation) > TOO_GOOD:
+            cause = f"the next day's return does (rank correlation {correlation:.2f} on train days)"
+            findings.add(CHECK, Difference(f"signal {name}", str(market.dates[days[0]]), cause))
