@@ -35,7 +35,7 @@ class Stateful:
                     value.copy_(stored)
             elif stored is not None and hasattr(value, "load_state_dict"):
                 value.load_state_dict(stored)
-            elif isinstance(value, torch.Tensor):
+            elif isinstance(value, torch.Tensor) and isinstance(stored, torch.Tensor):
                 setattr(self, name, stored.to(value.device))
             else:
                 setattr(self, name, copy.copy(stored))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from finflow.allocators.baselines import EQUAL
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import SUMMARY
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
@@ -16,7 +17,7 @@ from finflow.data.csv_rows import read_as
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats
-from finflow.explanations.alternatives import EQUAL, HOLD
+from finflow.explanations.alternatives import HOLD
 from finflow.explanations.card import Card
 from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.report.card import write_card
@@ -27,7 +28,7 @@ from finflow.stages.live import decision_for, followed, live_explainer, log_of, 
 from finflow.stages.loaded_run import named_after, record_of
 from finflow.stages.results import DecideResult, Trade
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
-from finflow.stages.ticket import Holdings, Order, read_holdings, ticket
+from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
 from finflow.tracking.console import warn
 
 UNQUOTED = "no price yet: held"
@@ -80,14 +81,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
         portfolio = model_portfolio(model) if owned is None else _portfolio(config)
         card = live_explainer(group, trace, portfolio).card(len(trace.rows) - 1)
     folder = made_folder(own, run_dir)
-    table, listed = folder / "decision.csv", folder / "orders.csv"
-    rows = [(t.asset, *(f"{x:z.6f}" for x in (t.held, t.target, t.trade)), t.note) for t in trades]
-    _write_rows(table, ("asset", "held", "target", "trade", "note"), rows)
-    _write_rows(listed, [field.name for field in fields(Order)], [astuple(order) for order in orders.orders])
-    if became:
-        _write_rows(
-            folder / "realised.csv", [field.name for field in fields(Realised)], [astuple(one) for one in became]
-        )
+    table, listed = _write_tables(folder, trades, orders, became)
     page, data = card_paths(folder, card.date)
     write_card(page, card)
     atomic_json(data, card.to_dict())
@@ -143,6 +137,20 @@ def _owned(config: Config, assets: Sequence[str], prices: Floats) -> Holdings | 
         worth = f"the shares of holdings are worth {found.value:,.2f}"
         raise ConfigError(f"capital={config.capital:g}: {worth}; leave it out")
     return Holdings(found.weights, found.value or config.capital)
+
+
+def _write_tables(
+    folder: Path, trades: Sequence[Trade], orders: Ticket, became: Sequence[Realised]
+) -> tuple[Path, Path]:
+    """Write the decision, the orders and, where there are any, the outcomes of earlier decisions; the first two."""
+    table, listed = folder / "decision.csv", folder / "orders.csv"
+    rows = [(t.asset, *(f"{x:z.6f}" for x in (t.held, t.target, t.trade)), t.note) for t in trades]
+    _write_rows(table, ("asset", "held", "target", "trade", "note"), rows)
+    _write_rows(listed, [field.name for field in fields(Order)], [astuple(order) for order in orders.orders])
+    if became:
+        header = [field.name for field in fields(Realised)]
+        _write_rows(folder / "realised.csv", header, [astuple(one) for one in became])
+    return table, listed
 
 
 def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

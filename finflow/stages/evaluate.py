@@ -1,6 +1,6 @@
 """Evaluation on the test window; no other stage reads test returns, and every opening is counted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from finflow.stages.evaluated_runs import EvaluatedRuns, evaluate_runs
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run_groups import confidence_lines, groups_of, labels, load_runs, named
+from finflow.stages.run_groups import Kind, confidence_lines, groups_of, labels, load_runs, named
 from finflow.stages.stored_result import JUDGEMENT, judgement_of, keep, stored_result
 from finflow.tracking.console import warn
 from finflow.tracking.jsonl import METRICS
@@ -77,23 +77,14 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         atomic_json(folder / "explanations.json", overview.to_dict())
     traded = runs if kind != "comparison" else groups_of(runs, kind)[0].runs
     following = command_for("decide", first.config, {"run": named([run.folder for run in traded])})
+    source = None if before is None else before[1]
     facts = {
-        "run": [str(run.folder) for run in runs],
         JUDGED: [run.summary.get("weights_sha256") for run in traded],
-        "kind": kind,
-        JUDGEMENT: judgement_of(config, runs, kind),
-        "rendered_from": None if before is None else str(before[1]),
-        "settings": {
-            "run": config.run,
-            "sectors": config.sectors,
-            "baselines": config.baselines,
-            **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
-        },
-        "new_days": first.past.new_days,
+        "rendered_from": None if source is None else str(source),
         "window_opened": evaluation.window_opened,
         HEAD: evaluated.head,
     }
-    record = record_of(own, first, stopwatch, facts)
+    record = record_of(own, first, stopwatch, _asked(config, runs, kind) | facts)
     said = confidence_lines(runs, kind)
     report = folder / "report.html"
     with stopwatch.phase("report"):
@@ -102,10 +93,25 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     summary = {"kind": kind, **figures(evaluation), "study": study, "confidence": said}
     finish_run(folder, own, record, stopwatch, summary)
     folders = tuple(run.folder for run in runs)
-    source = None if before is None else before[1]
     return EvaluateResult(
         folder, report, evaluation, evaluated.study, folders, said, first.past.new_days, following, rendered_from=source
     )
+
+
+def _asked(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
+    """What was judged and how, for `run.json`."""
+    return {
+        "run": [str(run.folder) for run in runs],
+        "kind": kind,
+        JUDGEMENT: judgement_of(config, runs, kind),
+        "settings": {
+            "run": config.run,
+            "sectors": config.sectors,
+            "baselines": config.baselines,
+            **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
+        },
+        "new_days": runs[0].past.new_days,
+    }
 
 
 def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
