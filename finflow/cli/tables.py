@@ -64,7 +64,7 @@ def show_settings(study: "Study | None", evaluation: "Evaluation") -> None:
 
 
 def show_trades(title: str, trades: "Sequence[Trade]", least: float) -> None:
-    """Print a row a name with a trade of at least `least`, and of the largest targets; a positive trade buys.
+    """Print a row per name with a trade of at least `least`, and of the largest targets; a positive trade buys.
 
     Trades below `least` are blank: they are not on the ticket.
     """

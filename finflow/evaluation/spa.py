@@ -6,7 +6,6 @@ that no strategy beats the benchmark; the statistic is the largest gain over it 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from arch.bootstrap import SPA
@@ -14,7 +13,6 @@ from arch.bootstrap import SPA
 from finflow.evaluation.metrics import FLAT
 from finflow.evaluation.result import Floats
 
-Gain = Literal["sharpe", "return"]
 SAME = 1e-10
 """A gain that varies by less than this share of its two terms is rounding: both are the same strategy."""
 
@@ -29,7 +27,7 @@ class SuperiorAbility:
     lower, upper : its bounds: strategies worse than the benchmark left as they are, or all put level with it.
     best : column of the strategy with the largest studentised gain; None where none could be compared.
     statistic : that gain in standard errors.
-    left_out : columns that are the benchmark itself, or have no Sharpe ratio where that is the gain.
+    left_out : columns that are the benchmark itself, or have no Sharpe ratio.
     All numbers are nan where the benchmark has no Sharpe ratio, and for fewer than five days.
     """
 
@@ -50,9 +48,10 @@ def superior_predictive_ability(
     samples: int,
     block_days: int,
     rng: np.random.Generator,
-    gain: Gain = "sharpe",
 ) -> SuperiorAbility:
-    """Test M strategies against one benchmark over the same days.
+    """Test the Sharpe ratios of M strategies against a benchmark's over the same days.
+
+    The gain of a day is the difference of `sharpe_contributions`, since mean returns favour whoever takes more risk.
 
     Parameters
     ----------
@@ -61,8 +60,6 @@ def superior_predictive_ability(
     samples : samples of the stationary bootstrap.
     block_days : its mean block; at most a fifth of R is used, as in `statistics`.
     rng : the named stream of the draw.
-    gain : "sharpe" compares Sharpe ratios through `sharpe_contributions`, "return" mean net returns, which favours
-        whoever takes more risk. The loss of the test is minus either.
 
     Returns
     -------
@@ -71,16 +68,13 @@ def superior_predictive_ability(
     """
     days = len(benchmark)
     block = max(1, min(block_days, days // 5))
-    if days < 5 or (gain == "sharpe" and np.ptp(benchmark) < FLAT):
+    if days < 5 or np.ptp(benchmark) < FLAT:
         nan = math.nan
         return SuperiorAbility(nan, nan, nan, None, nan, tuple(range(strategies.shape[1])), samples, block)
-    gains, base = strategies, benchmark
-    defined = np.ones(strategies.shape[1], dtype=np.bool_)
-    if gain == "sharpe":
-        defined = np.ptp(strategies, axis=0) >= FLAT
-        gains = np.zeros_like(strategies)
-        gains[:, defined] = sharpe_contributions(strategies[:, defined])
-        base = sharpe_contributions(benchmark[:, None])[:, 0]
+    defined = np.ptp(strategies, axis=0) >= FLAT
+    gains = np.zeros_like(strategies)
+    gains[:, defined] = sharpe_contributions(strategies[:, defined])
+    base = sharpe_contributions(benchmark[:, None])[:, 0]
     excess = gains - base[:, None]
     kept = defined & (excess.std(0) > SAME * (gains.std(0) + base.std()))
     left_out = tuple(np.flatnonzero(~kept).tolist())
