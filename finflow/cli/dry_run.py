@@ -8,7 +8,7 @@ from finflow.artifacts.commands import command_for, override, typable
 from finflow.config.compose import compose_stage, parse
 from finflow.errors import ParentError
 from finflow.schema import Config
-from finflow.sweeps.cost import told, work
+from finflow.sweeps.cost import crossfit_of, told, work
 from finflow.sweeps.folder import Pin
 from finflow.sweeps.plan import Job, Plan
 
@@ -43,19 +43,28 @@ def weighed(
 ) -> list[tuple[Config, int]]:
     """Jobs that are left, those with equally much to do together: one configuration of each kind, and their number.
 
+    A cross-fitting that several jobs share counts with the first of them.
+
     configs : of the jobs in `Plan.near`, which show the keys that change how much there is to do.
     pins : of jobs whose weights to start from are known.
     """
     usual = work(configs[0])
-    pairs = zip(plan.near, configs, strict=True)
+    pairs = list(zip(plan.near, configs, strict=True))
     heavy = sorted({key for job, config in pairs if work(config) != usual for key in plan.departing(job)})
-    kinds: dict[tuple[str, ...], list[Job]] = {}
+    alike = crossfit_of(configs[0])
+    fitting = sorted({key for job, config in pairs if crossfit_of(config) != alike for key in plan.departing(job)})
+    kinds, made = dict[tuple[bool | str, ...], list[Job]](), set[tuple[str, ...]]()
     for job in plan.jobs:
+        fitted = tuple(job.values[key] for key in fitting)
         if job.name in names:
-            kinds.setdefault(tuple(job.values[key] for key in heavy), []).append(job)
+            shared = alike is not None and fitted in made
+            own = () if shared else fitted  # the parent of each decides whether it has one of its own
+            kinds.setdefault((shared, *(job.values[key] for key in heavy), *own), []).append(job)
+        made.add(fitted)
 
-    def config(job: Job) -> Config:
+    def config(job: Job, shared: bool) -> Config:
         pinned = pins[job.name].overrides if job.name in pins else {}
-        return parse(compose_stage(stage, [*job.overrides, *(override(k, v) for k, v in pinned.items())]))
+        found = parse(compose_stage(stage, [*job.overrides, *(override(k, v) for k, v in pinned.items())]))
+        return found.model_copy(update={"confidence": "none"}) if shared else found
 
-    return [(config(jobs[0]), len(jobs)) for jobs in kinds.values()]
+    return [(config(jobs[0], bool(shared)), len(jobs)) for (shared, *_), jobs in kinds.items()]

@@ -70,7 +70,7 @@ ESTIMATE = {
         Work(5_656_064, 15_876, 11), Work(348.0, 39.0, 11.0), 5.0, 1.8e6, 5.0e6, "see docs/scaling.md"
     ),
 }
-"""Measured on one core at the default settings; phase 2 takes over what phase 1 cross-fitted for its confidence."""
+"""Measured on one core at the default settings, where phase 2 takes over what phase 1 cross-fitted."""
 
 
 def work(config: Config) -> Work:
@@ -83,6 +83,7 @@ def work(config: Config) -> Work:
     """
     budget, algo = config.budget, config.algo
     path = _path(algo, algo.actors)
+    crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if _crossfits(config) else 0
     if isinstance(algo, OnlineAlgorithm):
         batch = BATCH_ROW * algo.batch_size
         slots = min(config.env.num_envs, budget.episodes)
@@ -92,8 +93,7 @@ def work(config: Config) -> Work:
         alone = min(budget.critic_warmup_updates, updates)
         refit = budget.refit_updates * REFIT_ROW * algo.batch_size if _refits(config) else 0.0
         validations = 1 + math.ceil(budget.episodes / config.evaluation.every_episodes)
-        return Work(updates * batch + (updates - alone) * path + refit, steps, validations)
-    crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if config.confidence == "crossfit" else 0
+        return Work(updates * batch + (updates - alone) * path + refit + crossfit, steps, validations)
     validations = math.ceil(budget.epochs / config.evaluation.every_epochs)
     if isinstance(algo, DirectConfig):
         return Work(budget.epochs * (budget.updates_per_epoch or 1) * path + crossfit, 0.0, validations)
@@ -141,9 +141,41 @@ def _refits(config: Config) -> bool:
     """Whether values are refitted: the parent was trained for another reward, discount, cost or limit."""
     if config.init.weights is None:
         return False
-    path = Path(config.init.weights) / CONFIG
-    parent = from_yaml(path) if path.exists() else load("pretrain")
-    return _valued_by(parent) != _valued_by(config)
+    return _valued_by(_parent(config) or load("pretrain")) != _valued_by(config)
+
+
+def _parent(config: Config) -> Config | None:
+    """Settings of the weights that a run starts from; None where these are not known yet, or none."""
+    path = Path(config.init.weights or "") / CONFIG
+    return from_yaml(path) if config.init.weights is not None and path.exists() else None
+
+
+def _crossfits(config: Config) -> bool:
+    """Whether a run cross-fits its confidence: phase 2 takes over that of its parent where it would be the same."""
+    own = crossfit_of(config)
+    if own is None or config.stage == "pretrain" or config.init.weights is None:
+        return own is not None
+    parent = _parent(config)
+    if parent is None:
+        return config.market_regime.name != "all" or _refits(config)
+    return crossfit_of(parent) != own
+
+
+def crossfit_of(config: Config) -> list[object] | None:
+    """What cross-fitting depends on: runs that are alike in it share one, in the cache; None where there is none."""
+    algo = config.algo
+    if config.confidence != "crossfit" or not isinstance(algo, ValueGradients) or not _path(algo, BLOCKS):
+        return None
+    online = isinstance(algo, OnlineAlgorithm)
+    return [
+        _valued_by(config),
+        config.market_regime.name if online else "all",
+        algo.prior_kl_coef[1] if isinstance(algo, OnlineAlgorithm) else algo.prior_kl_coef,
+        algo.network.model_copy(update={"actors": BLOCKS}),
+        *(algo.lr, algo.actor_lr, algo.grad_clip, algo.horizon, algo.walkers),
+        config.env.model_dump(exclude={"num_envs"}),
+        *(config.fold, config.budget.crossfit_updates, config.seed),
+    ]
 
 
 def _valued_by(config: Config) -> list[object]:
@@ -183,12 +215,15 @@ def measured(config: Config) -> Measured:
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.parent.name != CHECKPOINTS)
     saved = [path.stat().st_size for path in (run / CHECKPOINTS).glob("*.safetensors")]
     state = max(saved) - TRANSITION * remembered(own) if saved else estimate.state
-    done = work(own.model_copy(update={"budget": own.budget.model_copy(update={"refit_updates": 0})}))
+    alone: dict[str, object] = {"budget": own.budget.model_copy(update={"refit_updates": 0})}
+    if config.stage == "finetune":
+        alone["confidence"] = "none"
+    done = work(own.model_copy(update=alone))
     return Measured(done, trained, estimate.rest, size, max(state, 0.0), f"measured on {run}")
 
 
 def _trained(seconds: Mapping[str, float], stage: str) -> Work:
-    """Seconds of a run's phases by what they grow with; those of a refit are left out."""
+    """Seconds of a run's phases by what they grow with; those of a refit, and in phase 2 of cross-fitting, left out."""
     phases = PHASES | ({"confidence": "rows"} if stage == "pretrain" else {})
     kinds = dict.fromkeys(Work._fields, 0.0)
     for phase, kind in phases.items():

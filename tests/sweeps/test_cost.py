@@ -55,7 +55,7 @@ def test_work_counts_what_is_learnt_from() -> None:
     frozen = work(load("finetune", [*tune, *path, "budget.warmup_episodes=8"]))  # 126 days of 16 episodes side by side
     assert frozen == expected._replace(rows=expected.rows - 126 / 3 * (batch + 2 * 6 * 5))
     other = work(load("finetune", [*tune, *path, "reward.lambda_cvar=9", "budget.refit_updates=30"]))
-    assert other == expected._replace(rows=expected.rows + 30 * 64 * REFIT_ROW)
+    assert other == expected._replace(rows=expected.rows + 30 * 64 * REFIT_ROW + 600 * 4 * 6 * 5)
 
 
 def test_a_regime_is_learnt_from_as_long_as_its_stretches_are(tmp_path: Path) -> None:
@@ -72,7 +72,8 @@ def test_a_regime_is_learnt_from_as_long_as_its_stretches_are(tmp_path: Path) ->
     assert found.steps == pytest.approx(100 * mean)
     updates, batch, path = 100 * mean / 8, BATCH_ROW * 256, 4 * 32 * 16
     refit = 2000 * 256 * REFIT_ROW  # the parent's reward is that of all days
-    assert found.rows == pytest.approx(updates * batch + (updates - 200) * path + refit)
+    crossfit = 600 * path  # and its confidence is that of all days
+    assert found.rows == pytest.approx(updates * batch + (updates - 200) * path + refit + crossfit)
     parent = tmp_path / "parent"
     parent.mkdir()
     (parent / "config.yaml").write_text(to_yaml(load("pretrain", ["market_regime=volatile"])))
@@ -83,14 +84,29 @@ def test_a_regime_is_learnt_from_as_long_as_its_stretches_are(tmp_path: Path) ->
 
 def test_the_estimate_of_a_regime_is_what_its_parts_took(tmp_path: Path) -> None:
     """CPU seconds a part, measured once: the sum of a whole run's parts, and the estimate, agree within 30 %."""
-    update, critic_alone, refitted, step, validation = 0.174, 0.057, 0.026, 0.00224, 0.9
+    update, critic_alone, refitted, crossfitted, step, validation = 0.174, 0.057, 0.026, 0.14, 0.00224, 0.9
     for regime, mean in (("all", 252.0), ("volatile", 43.0)):
         config = load("finetune", [f"market_regime={regime}", f"output_root={tmp_path}"])
         steps = 63 * mean
         updates = (steps - 79) / 8
         took = 200 * critic_alone + (updates - 200) * update + steps * step + 11 * validation
-        took += 2000 * refitted if regime == "volatile" else 0.0
+        took += 2000 * refitted + 600 * crossfitted if regime == "volatile" else 0.0
         assert ESTIMATE["finetune"].seconds(config) == pytest.approx(took, rel=0.3)
+
+
+def test_a_cross_fitting_counts_with_the_first_job_that_needs_it() -> None:
+    """Jobs that differ in CQL share one in the cache; those of another seed have their own."""
+    plan = plan_of("finetune", ["market_regime=volatile", "algo.cql.alpha=5,10", "seed=range(3)"])
+    configs = [load("finetune", job.overrides) for job in plan.near]
+    kinds = weighed("finetune", plan, configs, [job.name for job in plan.jobs], {})
+    *first, (less, later) = sorted(((work(config).rows, count) for config, count in kinds), reverse=True)
+    (more,) = {rows for rows, _ in first}
+    assert ([count for _, count in first], later) == ([1, 1, 1], 3)
+    assert more - less == pytest.approx(600 * 4 * 32 * 16)
+    again = weighed(
+        "finetune", plan, configs, [job.name for job in plan.jobs if job.values["algo.cql.alpha"] == "10"], {}
+    )
+    assert [(work(config).rows, count) for config, count in again] == [(less, 3)]
 
 
 def test_weeks_are_counted_as_weeks(tmp_path: Path) -> None:
