@@ -25,7 +25,9 @@ _SPREAD = 0.06
 
 def parallel_chart(board: Leaderboard) -> Chart | None:
     """Every finished job as a line across the parameters, its score on the last axis; the best stand out."""
-    scored = sorted((score, row.job, row) for row, score in _scored(board))
+    jobs = [(score, row.job, row) for row, score in _scored(board)]
+    jobs.reverse()  # of equal jobs the first is drawn last, as the best
+    scored = sorted(jobs, key=lambda job: job[0])
     if len(scored) < 2 or not board.effects:
         return None
     low, high = scored[0][0], scored[-1][0]

@@ -12,6 +12,7 @@ from finflow.cli.main import launch
 from finflow.cli.sweep import watched
 from finflow.config.compose import load
 from finflow.evaluation.sharpe_test import sharpe_difference
+from finflow.report.sweep_figures import parallel_chart
 from finflow.report.tables import signed
 from finflow.seeding import numpy_stream
 from finflow.stages.sweep import collect_sweep, sweep_folder
@@ -107,6 +108,15 @@ def test_each_setting_is_compared_with_the_first(folder: SweepFolder, capsys: py
         assert text in said
         assert text in page
     assert f"{middle} [{low}, {high}]" in page
+
+
+def test_the_first_of_equal_jobs_stands_out(folder: SweepFolder) -> None:
+    """As in the table, which names the first of equal settings."""
+    move(folder)
+    chart = parallel_chart(collect_sweep(load("sweep", [f"dir='{folder.path}'"])).leaderboard)
+    assert chart is not None
+    (best,) = [trace for trace in chart.figure.to_dict()["data"] if trace["name"] == "best"]
+    assert best["customdata"][0].startswith(folder.manifest().jobs[1].name)
 
 
 def test_weeks_are_called_weeks(folder: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
