@@ -189,7 +189,7 @@ class OnlineAlgorithm(ValueGradients):
     """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
     bootstrap_fraction: Fraction
     """Share of episodes that live through resampled history."""
-    mixing_ratio: Annotated[Schedule, Was("offline_fraction")]
+    mixing_ratio: Annotated[list[Fraction], Field(min_length=2, max_length=2), Was("offline_fraction")]
     """Share of a batch from offline data, at the start and at the end of training."""
     buffer_size: Annotated[Count, Was("memory_capacity")]
     """Transitions that the memory of what was lived through holds."""

@@ -115,6 +115,7 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
 OTHERS: list[tuple[str, list[str], str, str]] = [
     ("finetune", ["algo=iql"], "algo=iql", "choose one of bcell"),
     ("finetune", ["algo.beta=3"], "algo.beta=3", "known here: actor_lr"),
+    ("finetune", ["algo.mixing_ratio=[2,0]"], "algo.mixing_ratio=[2, 0]", ": 2: should be less than or equal to 1"),
     ("finetune", ["algo.cql.anneal=[1]"], "algo.cql.anneal=[1]", "at least 2"),
     ("finetune", ["algo.cql.anneal=[1,x]"], "algo.cql.anneal=[1, 'x']", ": x: should be a valid number"),
     ("evaluate", ["baselines=[foo]"], "baselines=['foo']", ": foo: no such choice; choose one of eg"),
