@@ -23,7 +23,7 @@ _DATES = {
     "YYYYMMDD": "%Y%m%d",
 }
 _MARKS = {"none": "", "comma": ",", "point": ".", "space": " ", "apostrophe": "'"}
-_OR_BLANK = "write a number, or leave the cell blank (and add env.calendar=common where it lies between prices)"
+OR_BLANK = "write a number, or leave the cell blank (and add env.calendar=common where it lies between prices)"
 
 
 class DayReader:
@@ -96,7 +96,9 @@ def intraday(where: str, text: object) -> DataError:
     )
 
 
-def numbers(path: Path, line: int, header: tuple[str, ...], cells: list[str], form: Format) -> list[float]:
+def numbers(
+    path: Path, line: int, header: tuple[str, ...], cells: list[str], form: Format, remedy: str = OR_BLANK
+) -> list[float]:
     """Values of a row: all at once if every cell is plain, else cell by cell."""
     if form.decimal == "point" and _PLAIN_ROW.fullmatch(",".join(cells[1:])):
         try:
@@ -105,10 +107,11 @@ def numbers(path: Path, line: int, header: tuple[str, ...], cells: list[str], fo
                 return values
         except ValueError:
             pass  # the slow path below names the cell
-    return [number(f"{path}:{line}:{name}", c.strip(), form) for name, c in zip(header[1:], cells[1:], strict=True)]
+    named = zip(header[1:], cells[1:], strict=True)
+    return [number(f"{path}:{line}:{name}", cell.strip(), form, remedy) for name, cell in named]
 
 
-def number(where: str, cell: str, form: Format = PLAIN, remedy: str = _OR_BLANK) -> float:
+def number(where: str, cell: str, form: Format = PLAIN, remedy: str = OR_BLANK) -> float:
     """Value of a cell, NaN where it is blank; `remedy` is said of one that is no number.
 
     Raises

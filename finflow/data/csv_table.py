@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.csv_cells import DayReader, intraday, numbers
+from finflow.data.csv_cells import OR_BLANK, DayReader, intraday, numbers
 from finflow.data.csv_rows import Records, check_width, read_header, text_rows
 from finflow.errors import DataError
 from finflow.schema.env import PLAIN, Format
@@ -43,13 +43,14 @@ class CsvTable:
         return CsvTable(self.path, (self.header[0], *names), lines, self.dates, self.values[:, columns])
 
 
-def read_table(path: Path, raw: bytes | None = None, missing: str = "") -> CsvTable:
+def read_table(path: Path, raw: bytes | None = None, missing: str = "", remedy: str = OR_BLANK) -> CsvTable:
     """Read a CSV with a header, dates (YYYY-MM-DD) in its first column and numbers in the others.
 
     Parameters
     ----------
     raw : content of the file, where it was read before.
     missing : a cell that counts as blank.
+    remedy : what to do about a cell that is no number.
 
     Raises
     ------
@@ -59,10 +60,12 @@ def read_table(path: Path, raw: bytes | None = None, missing: str = "") -> CsvTa
     records = text_rows(path, raw)
     _, first = next(records, (1, [""]))
     rows = ((line, ["" if cell.strip() == missing else cell for cell in cells]) for line, cells in records)
-    return table_of(path, read_header(path, first), rows if missing else records)
+    return table_of(path, read_header(path, first), rows if missing else records, remedy=remedy)
 
 
-def table_of(path: Path, header: tuple[str, ...], records: Records, form: Format = PLAIN) -> CsvTable:
+def table_of(
+    path: Path, header: tuple[str, ...], records: Records, form: Format = PLAIN, remedy: str = OR_BLANK
+) -> CsvTable:
     """The table of `records` below a header, whose first column holds the dates; raises as `read_table`."""
     days_of = DayReader(path, header[0], form.date)
     lines: list[int] = []
@@ -81,7 +84,7 @@ def table_of(path: Path, header: tuple[str, ...], records: Records, form: Format
         seen[day] = line
         lines.append(line)
         days.append(day)
-        rows.append(numbers(path, line, header, cells, form))
+        rows.append(numbers(path, line, header, cells, form, remedy))
     if not rows:
         raise DataError(f"{path}:2:{header[0]}: no rows below the header; add a row of values per trading day")
     return CsvTable(path, header, np.array(lines), np.array(days, dtype="datetime64[D]"), np.array(rows))

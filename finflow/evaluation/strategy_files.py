@@ -31,7 +31,11 @@ def read_weights(path: Path, task: Task) -> tuple[Outsider, bool]:
         In one line, if a decision day of the test window has no row, a row stands on another day, a name is unknown,
         or weights are short, borrowed, or leave something over.
     """
-    table, market, fold = read_table(path), task.market, task.fold
+    table, market, fold = (
+        read_table(path, remedy="write a number, or leave the whole row blank to hold"),
+        task.market,
+        task.fold,
+    )
     places = _columns(table, market)
     needed = _decision_rows(market, fold.test)
     _refuse_missing(
@@ -74,7 +78,7 @@ def read_returns(path: Path, task: Task) -> Track:
         In one line, if it does not hold each day of the window and no other between them, or a return is blank or
         below -1 or above 10.
     """
-    table, market, window = read_table(path), task.market, task.fold.test
+    table, market, window = read_table(path, remedy="write 1 % as 0.01"), task.market, task.fold.test
     if len(table.header) != 2:
         raise DataError(f"{path}:1:{table.header[2]}: a second column of returns; keep date and return alone")
     rows = np.arange(window.start, window.stop)

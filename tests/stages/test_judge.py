@@ -258,6 +258,7 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], list[str]
     "an unknown ticker": (lambda t: t.rename(columns={"B": "X"}), [], r"w.csv:1:X: not a name of this market \(A, B"),
     "a blank weight": (lambda t: t.assign(B=t.B.where(t.index != LATER)), [], r":B: a blank weight; give a number"),
     "a short weight": (lambda t: t.assign(B=-t.B), [], r"w.csv:\d+, B: weight -0\.\d+ is short"),
+    "infinity": (lambda t: t * np.inf, [], r":A: 'inf' is not a number; .* leave the whole row blank to hold$"),
     "borrowed": (lambda t: 2 * t, [], r"w.csv:\d+: weights sum to 2, more than there is"),
     "something over": (lambda t: t / 2, [], r"w.csv:\d+: weights sum to 0\.5; make them sum to 1"),
 }
@@ -278,6 +279,7 @@ def test_weights_that_do_not_fit_open_no_window(
 WRONG_RETURNS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "too short": (lambda t: t.iloc[5:], r"5 of the \d+ days of the test window have no row .*, \.\.\.\); add them"),
     "a blank": (lambda t: t.assign(r=t.r.where(t.index != LATER)), r":r: a blank return; give a number"),
+    "infinity": (lambda t: t.assign(r=np.inf), r":r: 'inf' is not a number; write 1 % as 0.01$"),
     "a total loss": (lambda t: t.assign(r=-2.0), r"a loss of more than everything; write 1 % as 0.01"),
     "percents": (lambda t: t.assign(r=12.5), r"a gain of more than 1000 % on one day; write 1 % as 0.01"),
     "two columns": (lambda t: t.assign(other=t.r), r"r.csv:1:other: a second column of returns"),
