@@ -76,7 +76,7 @@ def show_trades(title: str, trades: "Sequence[Trade]", least: float) -> None:
     largest = [row for row in sorted(names, key=lambda row: -row.target)[:TARGETS] if row.target > 0]
     table = Table("asset", "held", "target", "trade", "", title=title)
     for row in (*(row for row in names if row in large or row in largest), cash):
-        traded = f"{row.trade:+z.4f}" if row in large or row is cash else ""
+        traded = f"{row.trade:+z.4f}" if row in large or (row is cash and large) else ""
         table.add_row(row.asset, f"{row.held:z.4f}", f"{row.target:z.4f}", traded, row.note)
     Console(width=100).print(table)
     if len(large) < len(names):
@@ -199,13 +199,13 @@ def show_leaderboard(board: "Leaderboard") -> None:
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; its first column is never broken into lines."""
+    """Print a table; its first column is never broken into lines, and nothing is cut off."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title)
     for place, column in enumerate(columns):
-        table.add_column(column, no_wrap=place == 0)
+        table.add_column(column, no_wrap=place == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -37,3 +37,14 @@ def test_targets_are_printed_where_no_trade_is_large(capsys: pytest.CaptureFixtu
         ["CASH", "0.5000", "0.4496", "-0.0504"],
     ]
     assert "Not traded: 2 names whose trade is below min_trade=0.001" in said
+
+
+def test_cash_moves_only_where_a_name_is_traded(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show_trades("Decision", [Trade("AAA", 0.3, 0.3004), Trade("CASH", 0.7, 0.6996)], 0.001)
+    (cash,) = [line for line in capsys.readouterr().out.splitlines() if "CASH" in line]
+    assert cash.replace("│", " ").split() == ["CASH", "0.7000", "0.6996"]
+
+
+def test_nothing_is_cut_off_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show_table("Wide", [f"column {at}" for at in range(9)], [["x", *["INDISTINGUISHABLE FROM no_cql"] * 8]])
+    assert "…" not in capsys.readouterr().out
