@@ -3,7 +3,7 @@
 A stage is imported when its command runs: `--help` must not wait for torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -118,6 +118,7 @@ def decide(config: Config, folder: Path) -> Result:
     result = decide(config, folder)
     for one in result.runs:
         print(f"Run followed: {shown(one)}")
+    _averaged(result.runs)
     for name, line in result.confidence.items():
         print(f"Confidence{f', {name}' if name else ''}: {line}")
     tables.show_growth(result.new_days)
@@ -137,6 +138,11 @@ def decide(config: Config, folder: Path) -> Result:
     return result
 
 
+def _averaged(seeds: Sequence[object]) -> None:
+    if len(seeds) > 1:
+        print(f"Averaged: the decisions of {len(seeds)} seeds, as one policy")
+
+
 def explain(config: Config, folder: Path) -> Result:
     """Why a run traded as it did: a decision card for each day asked for."""
     from finflow.stages.explain import explain
@@ -144,6 +150,8 @@ def explain(config: Config, folder: Path) -> Result:
     result = explain(config, folder)
     for one in result.runs:
         print(f"Run explained: {shown(one)}")
+    seeds = result.cards[0].provenance["seed"]
+    _averaged(seeds if isinstance(seeds, list) else [seeds])
     tables.show_cards(result.cards)
     for page in result.pages if result.index is None else [result.index]:
         print(f"Card: {shown(page)}" if result.index is None else f"Cards: {shown(page)}")

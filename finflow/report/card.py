@@ -83,6 +83,7 @@ class CardView:
 
     card: Card
     key: str
+    title: str
     headline: str
     standing: str
     holding: tuple[str, ...]
@@ -137,6 +138,7 @@ def card_view(card: Card) -> CardView:
     return CardView(
         card=card,
         key=f"card-{card.date}",
+        title=title_of(card),
         headline=headline(card),
         standing=STANDING[card.window],
         holding=() if card.holding is None else holding_says(card.holding),
@@ -247,7 +249,17 @@ def _value_view(card: Card) -> ValueView:
 
 def _provenance(card: Card) -> dict[str, Any]:
     known = "all above but calibration and outcome was known by then"
-    told = {
-        k.replace("_", " "): ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in card.provenance.items()
-    }
+    told = {name.replace("_", " "): listed(fact) for name, fact in card.provenance.items()}
     return {"as of": f"close of {card.date}; {known}", **told}
+
+
+def listed(fact: Any) -> Any:
+    """A fact of several seeds as text, of one as it is."""
+    return ", ".join(map(str, fact)) if isinstance(fact, list) else fact
+
+
+def title_of(card: Card) -> str:
+    """Window and run of a card; of seeds averaged all of them."""
+    runs = card.provenance["run"]
+    several = f"{len(runs)} seeds averaged: " if isinstance(runs, list) else ""
+    return f"{card.window} window · {several}{listed(runs)}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import finflow
+from finflow.cli import stages
 from finflow.errors import ConfigError
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.stages.loaded_run import load_trained
@@ -110,11 +111,18 @@ def test_seeds_that_were_judged_together_are_traded_together(root: Path, apart: 
     assert together.runs == tuple(apart)
 
 
-def test_seeds_that_were_judged_together_are_explained_together(root: Path, apart: list[Path]) -> None:
+def test_seeds_that_were_judged_together_are_explained_together(
+    root: Path, apart: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The card is of the average: its parts sum to the trade that was judged, its attribution to the weight."""
     named = [f"output_root={root}", f"run=[{','.join(map(str, apart))}]"]
     judged = evaluate(root, *apart)
-    (card,) = finflow.explain(finflow.load("explain", [*named, "top=1"])).cards
+    explained = finflow.explain(finflow.load("explain", [*named, "top=1"]))
+    (card,), (page,) = explained.cards, explained.pages
+    capsys.readouterr()
+    stages.explain(finflow.load("explain", [*named, "top=1"]), root / "cards")
+    assert "Averaged: the decisions of 2 seeds, as one policy" in capsys.readouterr().out
+    assert f"test window · 2 seeds averaged: {', '.join(card.provenance['run'])}<" in page.read_text()
     assert card.turnover == judged.evaluation.policy.turnover[1:].max()
     assert card.provenance["seed"] == [0, 1]
     for line in card.lines:
