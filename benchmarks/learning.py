@@ -311,7 +311,7 @@ def row_of(case: Case, learner: str, oracle: float | None, out: Path, changes: l
         metrics = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
         facts |= {
             "validation": result.figures.get("validation_active_information_ratio"),
-            "gains": gains_over_first(nets[:-1]) if learner == "bcell" else None,  # the last is of the weights kept
+            "gains": gains_over_first(nets[:-2]) if learner == "bcell" else None,  # the last two: weights kept
             "selected": getattr(result, "selected_episode", None),
             "updates": max(int(each["updates"]) for each in metrics if each.get("updates") is not None),
             "kappa": (trained.summary.get("confidence") or {}).get("kappa"),

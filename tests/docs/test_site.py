@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .test_architecture import layers, purpose
+from .test_architecture import purpose, rooms
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_mkdocs = pytest.mark.skipif(
@@ -81,7 +81,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 @needs_mkdocs
 def test_the_api_of_every_room_is_told_from_its_docstrings(site: Path) -> None:
-    for room in layers():
+    for room in rooms():
         page = (site / "api" / f"{room}.html").read_text()
         assert html.escape(purpose(room).partition("`")[0], quote=False) in page
     losses = (site / "api/losses.html").read_text()
