@@ -155,10 +155,11 @@ def test_an_action_of_another_shape_is_refused(bad: Any, single: Make, several: 
 def test_ruin_terminates_and_shows_the_day_after(single: Make, dangerous: Market) -> None:
     env = single(60, dangerous, PERILS, FREE)
     env.reset(seed=0)
-    terminated = False
-    while not terminated:
+    while True:
         found, earned, terminated, truncated, info = env.step(np.array([1.0, 0.0, 0.0], dtype=np.float32))
         assert not truncated
+        if terminated:
+            break
     row = int(np.flatnonzero(dangerous.dates.astype(int) == info["date"])[0])
     assert dangerous.returns[row, 0] == -1.0
     assert info["nav"] == 0.0
