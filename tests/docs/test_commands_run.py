@@ -36,6 +36,7 @@ LEFT: Mapping[str, str] = {
     "wandb": "a program of W&B; what it reads, and a sync to a loopback server, are in tests/tracking",
     "pytest": "tests, some of them hours long; their paths are checked in tests/docs/test_commands.py",
     "benchmarks.learning": "hours; its learners are those of tests/agents",
+    "benchmarks.agents": "hours; one agent is trained and judged in tests/docs/test_agents.py",
     "walkforward": "both phases of four folds at full size: an hour; the small one is in tests/entry/test_make.py",
     "setup": "installs from the network; see tests/entry/test_make.py",
     "test": "runs this very test",
