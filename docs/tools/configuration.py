@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from finflow.config.compose import compose_stage
 from finflow.config.overrides import CONF_DIR, PRESETS, group_choices
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
 from finflow.schema.fields import Day, Schema
 

@@ -21,14 +21,23 @@ from finflow.agents.scales import Scales
 from finflow.agents.stateful import Stateful
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
-from finflow.losses.cql import cql_penalty, scaled_alpha
-from finflow.losses.quantile import atom_spread, cvar, lower_mean, quantile_loss, truncated_mixture
-from finflow.losses.sac import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
+from finflow.losses import (
+    anchor_loss,
+    atom_spread,
+    balance_loss,
+    cql_penalty,
+    cvar,
+    entropy_target,
+    lower_mean,
+    quantile_loss,
+    scaled_alpha,
+    soft_value,
+    temperature_loss,
+    truncated_mixture,
+)
 from finflow.nn.actor import benchmark
-from finflow.nn.critic import Critic
-from finflow.nn.layers import dealt
-from finflow.nn.logistic_normal import Decision, dimensions, entropy, sample
-from finflow.nn.networks import Networks
+from finflow.nn.layers import Decision, dealt, dimensions, entropy, sample
+from finflow.nn.networks import Critic, Networks
 from finflow.schema.algo import BCellConfig
 
 ADVANTAGE_FLOOR = 0.1  # least s_A, in units of the reward, so that an untrained critic is not amplified

@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.envs.world import State, World
-from finflow.nn.actor import Actor
-from finflow.nn.ensemble import ActorEnsemble
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.actor import Actor, ActorEnsemble
+from finflow.nn.layers import Decision
 
 Floats = NDArray[np.float64]
 

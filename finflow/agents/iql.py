@@ -13,10 +13,16 @@ from finflow.agents.scales import advantage_spread
 from finflow.agents.stateful import Stateful
 from finflow.agents.value_gradient import discounted, walk
 from finflow.envs.world import State, World
-from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
-from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
-from finflow.losses.sac import anchor_loss
+from finflow.losses import (
+    advantage_weight,
+    anchor_loss,
+    atom_spread,
+    effective_sample_share,
+    expectile_loss,
+    lower_mean,
+    quantile_loss,
+    weighted_cross_entropy,
+)
 from finflow.nn.actor import benchmark, held_weights
 from finflow.nn.layers import dealt
 from finflow.nn.networks import Networks

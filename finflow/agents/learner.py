@@ -13,7 +13,7 @@ from finflow.agents.iql import IQL
 from finflow.agents.scales import Scales
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks
 from finflow.plugins import added
 from finflow.schema.algo import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig

@@ -15,9 +15,15 @@ from finflow.agents.distributed import all_reduce_mean, own_stream
 from finflow.agents.optimizer_step import Descent
 from finflow.agents.stateful import Stateful
 from finflow.envs.world import World
-from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
-from finflow.losses.td3bc import kl_divergence, smoothed, td3bc_actor_loss
+from finflow.losses import (
+    atom_spread,
+    expectile_loss,
+    kl_divergence,
+    lower_mean,
+    quantile_loss,
+    smoothed,
+    td3bc_actor_loss,
+)
 from finflow.nn.layers import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.algo import TD3BCConfig

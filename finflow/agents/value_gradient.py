@@ -12,9 +12,9 @@ from torch import Tensor
 
 from finflow.agents.batch import Paths
 from finflow.envs.world import State, View, World, joined
-from finflow.losses.sac import anchor_loss
+from finflow.losses import anchor_loss
 from finflow.nn.actor import Actor, benchmark
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 
 
 class Walk(NamedTuple):

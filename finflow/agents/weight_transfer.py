@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from finflow.nn.actor import Actor, Experts, PortfolioActor
-from finflow.nn.mlp import MlpActor
-from finflow.nn.networks import Networks
+from finflow.nn.networks import MlpActor, Networks
 
 
 @torch.no_grad()

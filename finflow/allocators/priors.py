@@ -17,9 +17,9 @@ from finflow.allocators.optimisers import (
     standardise,
 )
 from finflow.allocators.signals import equal_weight_returns, equal_weights, ewma_volatility, rolling_drawdown
-from finflow.data.cache import cached_arrays
 from finflow.data.calendar import SPREAD, TRADING_YEAR
 from finflow.data.market import TRADABLE, Market
+from finflow.io.weights import cached_arrays
 
 PRIORS = ("volatility", "correlation", "momentum", "defensive", "growth")
 

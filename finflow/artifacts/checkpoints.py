@@ -17,9 +17,7 @@ from typing import Any
 from finflow.artifacts.names import CHECKPOINTS
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import atomic_write, read_json, storage_errors
-from finflow.io.hashing import sha256_of
-from finflow.io.state_codec import pack, unpack
-from finflow.io.weights import load_weights, save_weights
+from finflow.io.weights import load_weights, pack, save_weights, sha256_of, unpack
 from finflow.schema.fields import digest
 
 FOLDER, MANIFEST = CHECKPOINTS, "manifest.json"

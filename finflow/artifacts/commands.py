@@ -16,7 +16,7 @@ from finflow.config.files import from_yaml, plain_yaml
 from finflow.config.overrides import CONF_DIR
 from finflow.config.refusals import MISSING
 from finflow.errors import ConfigError
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.plugins import folders_used
 from finflow.schema import ALGORITHMS, READS, Config, role_of
 from finflow.schema.env import OWN_SOURCES

@@ -18,10 +18,8 @@ from finflow.artifacts.names import SUMMARY, WEIGHTS
 from finflow.artifacts.provenance import now, read_summary
 from finflow.data.benchmark import series_files
 from finflow.errors import ParentError, StorageError
-from finflow.io.files import atomic_json, read_json
-from finflow.io.flatten import flatten
-from finflow.io.hashing import sha256_of
-from finflow.io.weights import load_weights
+from finflow.io.files import atomic_json, flatten, read_json
+from finflow.io.weights import load_weights, sha256_of
 from finflow.schema import Config, part_of
 from finflow.schema.env import Env
 from finflow.schema.fields import digest

@@ -28,7 +28,7 @@ from finflow.config.files import up_to_date
 from finflow.config.overrides import CONF_DIR, parse_override
 from finflow.config.refusals import one_line
 from finflow.errors import ConfigError, FinFlowError
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.roles import Role
 from finflow.sweeps.cost import time_left

@@ -28,7 +28,7 @@ from finflow.config.refusals import (
     validation_message,
 )
 from finflow.errors import ConfigError
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.plugins import conf_of, load_plugins, search, unknown
 from finflow.schema import ALGORITHMS, STAGES, Config, algorithms_of
 

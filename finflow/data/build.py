@@ -22,7 +22,6 @@ from finflow.data.benchmark import (
     read_series,
     series_files,
 )
-from finflow.data.cache import Arrays, cached_arrays
 from finflow.data.calendar import TRADING_YEAR, Calendar, calendar_of, decision_days
 from finflow.data.features import FEATURES, SIGNAL_PREFIX, asset_features, feature_names, features_of_plugins
 from finflow.data.history import Array, History, Signals, rolling_mean
@@ -33,7 +32,7 @@ from finflow.data.prices import Prices
 from finflow.data.regimes import label_regimes
 from finflow.data.sources import load_prices
 from finflow.data.status import Trading, simple_returns, trading
-from finflow.io.hashing import content_hash
+from finflow.io.weights import Arrays, cached_arrays, content_hash
 from finflow.schema import part_of
 from finflow.schema.env import Env
 from finflow.schema.roles import Role

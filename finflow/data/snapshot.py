@@ -16,11 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from finflow.data.benchmark import EQUAL_WEIGHT
-from finflow.data.cache import Arrays
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import atomic_write
-from finflow.io.hashing import content_hash
+from finflow.io.weights import Arrays, content_hash
 from finflow.schema import part_of
 from finflow.schema.env import Env
 from finflow.schema.roles import Role

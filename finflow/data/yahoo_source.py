@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.cache import Arrays, cached_arrays, read_cached
 from finflow.data.calendar import check_day
 from finflow.data.market import CASH
 from finflow.data.prices import Prices
 from finflow.data.yahoo_client import Bars, Unreachable, client_version, yahoo
 from finflow.errors import ConfigError, DataError
 from finflow.io.files import atomic_write
+from finflow.io.weights import Arrays, cached_arrays, read_cached
 from finflow.schema.env import Env
 from finflow.schema.fields import digest
 

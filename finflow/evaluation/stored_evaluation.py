@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from finflow.errors import StorageError
 from finflow.evaluation.result import Evaluation, Track
 from finflow.evaluation.study import Study
-from finflow.io.state_codec import pack, unpack
-from finflow.io.weights import load_weights, save_weights
+from finflow.io.weights import load_weights, pack, save_weights, unpack
 
 STORED = "evaluation.safetensors"
 """Its name in the folder of an evaluation."""

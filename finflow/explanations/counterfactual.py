@@ -20,7 +20,7 @@ from finflow.envs.world import State
 from finflow.explanations.decision_trace import Subject
 from finflow.explanations.gradients import path_state
 from finflow.explanations.inputs import OWN_DRAWDOWN, REGIME, Input, named_inputs
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 
 Margin = Callable[[Decision], Tensor]
 """B decisions -> [B], positive as long as the decision is unchanged."""

@@ -12,11 +12,9 @@ from finflow.data.market import Fold, Market, Window
 from finflow.envs.world import State, World
 from finflow.errors import StorageError
 from finflow.evaluation.result import Floats, Track
-from finflow.nn.actor import Actor
-from finflow.nn.critic import Critic
-from finflow.nn.ensemble import ActorEnsemble
-from finflow.nn.logistic_normal import Decision
-from finflow.nn.networks import ObservationSpec
+from finflow.nn.actor import Actor, ActorEnsemble
+from finflow.nn.layers import Decision
+from finflow.nn.networks import Critic, ObservationSpec
 
 REPRODUCED = 1e-4
 """Largest difference between a stored weight and the same decision taken again; float32 leaves about 1e-7."""

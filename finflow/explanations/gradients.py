@@ -15,7 +15,7 @@ from finflow.envs.world import State
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import Subject
 from finflow.explanations.inputs import Input, average_day, gather, named_inputs
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 
 Target = Callable[[Decision], Tensor]
 """B decisions -> [B], the explained quantity."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from finflow.envs.world import State
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace, Subject
-from finflow.losses.quantile import lower_mean
+from finflow.losses import lower_mean
 
 LEVELS = (0.05, 0.5, 0.95)
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finflow.errors import AuditError
-from finflow.io.files import storage_errors, write_all
-from finflow.io.lock import file_lock
+from finflow.io.files import file_lock, storage_errors, write_all
 
 START = "0" * 64
 

@@ -4,24 +4,24 @@ Expert k starts at its prior portfolio P_k and learns a tilt of it:
 e_k = softmax(ln(P_k + 1e-3 / n) + 3 tanh(f_k / 3)), f_k zero at the start. The last prior is e, the benchmark's
 portfolio (1/N of tradable names). The gate mixes the experts to the aim, and the policy's mean moves a fraction `rate`
 of the way from the drifted weights to the aim (Garleanu & Pedersen 2013). A single expert tilts e, and its portfolio
-is the aim. The decisions of A actors are averaged (`layers.averaged`).
+is the aim. The decisions of A actors are averaged (`layers.averaged`), and so are those of several trained actors.
 
-This file has the network that all assets share, in which each expert sees its own feature groups. `mlp.py` has the
-plain one.
+This file has the network that all assets share, in which each expert sees its own feature groups. `networks.py` has
+the plain one.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from finflow.envs.world import State
-from finflow.nn.layers import Computed, MemberLinear, averaged, repeated
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Computed, Decision, MemberLinear, averaged, repeated
 
 PRIOR_FLOOR = 1e-3  # spread over n assets, so that a tilt can reach a name that its prior leaves out
 TILT_BOUND = 3.0  # of a tilt in log weight: at most a factor e^3
@@ -289,3 +289,45 @@ def _logit(p: float) -> float:
 def _sigma_logit() -> float:
     low, high = LOG_SIGMA
     return _logit((math.log(SIGMA_START) - low) / (high - low))
+
+
+class ActorEnsemble(nn.Module):
+    """Decisions of A actors as one `Decision` in float64, whose gate and experts stay exact (`layers.averaged`).
+
+    Parameters
+    ----------
+    entries : rows at which a window is entered. Holding nothing but cash there, every actor buys its whole aim, so
+        that the aims are averaged alike; elsewhere an actor counts by its trading rate.
+    """
+
+    entries: Tensor
+
+    def __init__(self, actors: Sequence[Actor], entries: Iterable[int] = ()) -> None:
+        super().__init__()
+        self.actors = nn.ModuleList(actors)
+        self._actors = list(actors)
+        rows = torch.tensor(sorted(entries), dtype=torch.int64, device=next(actors[0].parameters()).device)
+        self.register_buffer("entries", rows, persistent=False)
+
+    @property
+    def gate(self) -> nn.Module | None:
+        """That of the first actor: all have one, or none has."""
+        return self._actors[0].gate
+
+    def whole(self) -> "ActorEnsemble":
+        """See `Actor.whole`."""
+        return ActorEnsemble([actor.whole() for actor in self._actors], self.entries.tolist())
+
+    def forward(self, state: State, **settings: Any) -> Decision:
+        """Decide in B states; `settings` are those of `Actor.forward`."""
+        found = [actor(state, **settings) for actor in self._actors]
+        many = Decision(*(_laid(parts) for parts in zip(*found, strict=True)))
+        entered = torch.isin(state.row, self.entries) & (state.drifted[:, -1] >= 1.0)
+        rate = torch.where(entered.repeat(len(found)), 1.0, many.rate)
+        return averaged(many._replace(rate=rate), len(found))
+
+
+def _laid(parts: Sequence[Tensor]) -> Tensor:
+    """[B, ...] of each actor, laid flat, [A B, ...]; weights in float64, which sum to 1 within 1e-16."""
+    flat = torch.cat(list(parts))
+    return flat.double() if flat.is_floating_point() else flat

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from finflow.data.calendar import unit_of
 from finflow.evaluation.diagnostics import readings
 from finflow.evaluation.result import CostRow, Evaluation, Metrics
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
 

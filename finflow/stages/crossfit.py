@@ -10,12 +10,12 @@ import torch
 from finflow.agents.batch import OfflineCoefficients
 from finflow.agents.direct import Direct
 from finflow.agents.distributed import own_rows
-from finflow.data.cache import cached_arrays
 from finflow.data.market import BLOCKS, Market, Window
 from finflow.envs.episodes import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.confidence import Confidence, confidence_of
 from finflow.evaluation.result import Floats
+from finflow.io.weights import cached_arrays
 from finflow.nn.actor import Actor
 from finflow.nn.networks import build_networks
 from finflow.schema import Config

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.build import prefix_fingerprint
-from finflow.data.cache import Arrays, cached_arrays, read_cached
 from finflow.data.features import SIGNAL_PREFIX
 from finflow.data.market import Market
-from finflow.io.hashing import content_hash
+from finflow.io.weights import Arrays, cached_arrays, content_hash, read_cached
 
 PAST = "past"
 ROUNDING = 1e-5

@@ -24,7 +24,7 @@ from finflow.artifacts.onnx_policy import (
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
-from finflow.io.hashing import sha256_of
+from finflow.io.weights import sha256_of
 from finflow.schema import Config
 from finflow.stages.arguments import check_arguments, out_file
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run

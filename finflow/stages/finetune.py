@@ -16,7 +16,7 @@ from finflow.data.market import REGIMES, Market
 from finflow.envs.collect import Dataset
 from finflow.envs.episodes import labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
-from finflow.io.hashing import content_hash
+from finflow.io.weights import content_hash
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import Config
 from finflow.schema.algo import OnlineAlgorithm

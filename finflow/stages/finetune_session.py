@@ -8,7 +8,7 @@ from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator
 from finflow.envs.world import State
 from finflow.evaluation.result import Floats
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.seeding import torch_stream
 from finflow.stages.run import Run, show_networks, walkers_of
 from finflow.stages.validation import Selection, summarise_episode

@@ -24,8 +24,8 @@ from finflow.evaluation.strategies import Function, Model, outsider
 from finflow.evaluation.strategy_files import read_returns, read_weights
 from finflow.evaluation.task import Bootstrap, Candidate, Task
 from finflow.evaluation.test_window_log import record_opening, verify_openings
-from finflow.io.flatten import flatten
-from finflow.io.hashing import sha256_of
+from finflow.io.files import flatten
+from finflow.io.weights import sha256_of
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import READS, Config
 from finflow.stages.arguments import check_arguments

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from finflow.data.cache import cached_arrays
 from finflow.envs.collect import Dataset, collect, load_dataset
 from finflow.envs.world import World
+from finflow.io.weights import cached_arrays
 from finflow.schema import Config
 from finflow.schema.fields import digest
 from finflow.stages.prepare import Prepared

@@ -12,7 +12,7 @@ from finflow.config.files import from_yaml
 from finflow.config.overrides import PRESETS, parse_override
 from finflow.data.market import Market
 from finflow.errors import ParentError
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.schema import MARKS, READS, Config, role_of
 from finflow.schema.fields import digest
 from finflow.schema.roles import CARRIED, MATCHED, Role

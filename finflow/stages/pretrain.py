@@ -14,7 +14,7 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.pretrained import publish_parent
 from finflow.artifacts.provenance import Stopwatch
-from finflow.io.hashing import content_hash
+from finflow.io.weights import content_hash
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
 from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic

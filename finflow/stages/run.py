@@ -37,7 +37,7 @@ from finflow.sweeps.folder import SweepFolder
 from finflow.tracking.jsonl import METRICS
 from finflow.tracking.sink import RunOutcome, Start
 from finflow.tracking.tracker import CompositeTracker, make_tracker
-from finflow.training.checkpointing import Checkpointer, Stateful
+from finflow.training.checkpointing import Checkpointable, Checkpointer
 from finflow.training.interrupts import Stop
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import ReplayBuffer
@@ -82,7 +82,7 @@ class Run:
     def checkpointer(
         self,
         stop: Stop,
-        parts: Mapping[str, Stateful | torch.Generator],
+        parts: Mapping[str, Checkpointable | torch.Generator],
         made_of: Mapping[str, Any],
         check: Callable[[], None],
     ) -> Checkpointer:

@@ -13,9 +13,7 @@ from finflow.artifacts.runs import run_files, state_of
 from finflow.config.compose import run_folder
 from finflow.config.files import from_yaml
 from finflow.errors import ConfigError, DataError, StorageError
-from finflow.io.files import read_json, remove_leftovers, storage_errors
-from finflow.io.flatten import flatten
-from finflow.io.lock import locked
+from finflow.io.files import flatten, locked, read_json, remove_leftovers, storage_errors
 from finflow.schema import GROWS, READS, Config, role_of
 from finflow.schema.roles import Role
 from finflow.tracking.console import warn

@@ -12,8 +12,8 @@ from finflow.agents.greedy import GreedyPolicy
 from finflow.artifacts.commands import under
 from finflow.artifacts.runs import named_runs
 from finflow.errors import ConfigError
-from finflow.io.flatten import flatten
-from finflow.nn.ensemble import ActorEnsemble
+from finflow.io.files import flatten
+from finflow.nn.actor import ActorEnsemble
 from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import CARRIED, Role
 from finflow.stages.loaded_run import Trained, load_trained

@@ -12,7 +12,7 @@ from finflow.evaluation.stitching import Part
 from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, store
 from finflow.evaluation.test_window_log import count_openings
 from finflow.io.files import read_json
-from finflow.io.hashing import sources_hash
+from finflow.io.weights import sources_hash
 from finflow.plugins import code_of
 from finflow.schema import Config
 from finflow.schema.fields import digest

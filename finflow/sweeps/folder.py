@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args
 
 from finflow.artifacts.names import SUMMARY, SWEEP
 from finflow.errors import ConfigError, StorageError
-from finflow.io.files import atomic_json, atomic_write, read_json
-from finflow.io.lock import file_lock
+from finflow.io.files import atomic_json, atomic_write, file_lock, read_json
 from finflow.sweeps.plan import Job
 
 MANIFEST = SWEEP

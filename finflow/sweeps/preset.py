@@ -13,8 +13,7 @@ from finflow.artifacts.commands import override, under
 from finflow.config.compose import compose_stage, plain
 from finflow.config.overrides import PRESETS, group_choices, parse_override
 from finflow.errors import ConfigError
-from finflow.io.files import atomic_write
-from finflow.io.flatten import flatten
+from finflow.io.files import atomic_write, flatten
 from finflow.schema import READS, Config, role_of
 from finflow.schema.roles import Role
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.io.files import atomic_json, read_json, read_lines
-from finflow.io.flatten import flatten
-from finflow.io.hashing import sha256_of
+from finflow.io.files import atomic_json, flatten, read_json, read_lines
+from finflow.io.weights import sha256_of
 from finflow.schema.tracking import Wandb
 from finflow.tracking import wandb_client
 from finflow.tracking.console import warn

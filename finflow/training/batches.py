@@ -8,7 +8,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch
 from finflow.envs.behaviours import behave, draw_personas
 from finflow.envs.world import State, World, joined
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.training.replay_buffer import Transitions
 
 WIDE_NOISE = 0.6  # standard deviation, in log weight, of the wide noise around the policy's mean

@@ -18,7 +18,7 @@ TORCH = "torch"
 """Name of torch's global random streams in a checkpoint; dropout draws from them."""
 
 
-class Stateful(Protocol):
+class Checkpointable(Protocol):
     """A part of a run whose state can be taken and given back."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Checkpointer:
         store: Checkpoints,
         settings: Checkpoint,
         stop: Stop,
-        parts: Mapping[str, Stateful | torch.Generator],
+        parts: Mapping[str, Checkpointable | torch.Generator],
         facts: Callable[[], Mapping[str, Any]],
         check: Callable[[], None],
         phase: Callable[[str], AbstractContextManager[None]],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from finflow.agents.learner import Learner
 from finflow.errors import DataError, DivergedError
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.schema.monitor import MonitorConfig
 from finflow.tracking.console import warn
 from finflow.tracking.sink import Tracker

@@ -10,9 +10,9 @@ from finflow.agents.batch import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.scales import Scales
 from finflow.envs.world import State, World
-from finflow.losses.cql import scaled_alpha
-from finflow.nn.critic import Embedding
-from finflow.nn.logistic_normal import sample
+from finflow.losses import scaled_alpha
+from finflow.nn.layers import sample
+from finflow.nn.networks import Embedding
 
 from .conftest import huber_of
 

@@ -9,7 +9,7 @@ from finflow.agents.batch import Batch
 from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.agents.scales import measure_scales
 from finflow.envs.world import World
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks
 
 MakeNetworks = Callable[..., Networks]

@@ -9,7 +9,7 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.iql import IQL, implicit_losses
 from finflow.envs.world import State, World
-from finflow.losses.quantile import midpoints
+from finflow.losses import midpoints
 from finflow.nn.networks import Networks
 from tests.shapes import small_network
 

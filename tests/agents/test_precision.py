@@ -16,7 +16,7 @@ from finflow.agents.scales import Scales
 from finflow.config.compose import load
 from finflow.envs.world import World
 from finflow.errors import ConfigError
-from finflow.losses.quantile import quantile_loss
+from finflow.losses import quantile_loss
 from finflow.nn.layers import Computing
 from finflow.schema.algo import Network
 from finflow.stages.prepare import compiled, computing_of, use_hardware

@@ -7,9 +7,8 @@ from torch import Tensor
 from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.world import State, World
-from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import atom_spread, lower_mean, quantile_loss
-from finflow.nn.logistic_normal import from_logits, logits
+from finflow.losses import atom_spread, expectile_loss, lower_mean, quantile_loss
+from finflow.nn.layers import from_logits, logits
 
 MakeTD3BC = Callable[..., TD3BC]
 MakeBatch = Callable[..., Batch]

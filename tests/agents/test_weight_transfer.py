@@ -14,8 +14,7 @@ from finflow.agents.scales import Scales
 from finflow.agents.weight_transfer import hand_over
 from finflow.envs.world import World
 from finflow.nn.actor import PRIOR_FLOOR, TILT_BOUND
-from finflow.nn.mlp import flat
-from finflow.nn.networks import SINGLE, Networks
+from finflow.nn.networks import SINGLE, Networks, flat
 from finflow.schema.algo import IQLConfig
 
 MakeNetworks = Callable[..., Networks]

@@ -10,10 +10,10 @@ import pytest
 
 from finflow.data import build
 from finflow.data.build import market_of, prefix_fingerprint
-from finflow.data.cache import cached_arrays
 from finflow.data.market import Market
 from finflow.data.prices import Prices
 from finflow.errors import StorageError
+from finflow.io.weights import cached_arrays
 from finflow.schema.env import Env
 
 

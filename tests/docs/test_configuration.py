@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 
 from finflow.config.compose import compose_stage, plain
 from finflow.config.overrides import CONF_DIR
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.schema import STAGES
 from finflow.schema.fields import Count, Day, Fraction, Schedule, Schema, Text
 

@@ -85,7 +85,7 @@ def test_the_api_of_every_room_is_told_from_its_docstrings(site: Path) -> None:
         page = (site / "api" / f"{room}.html").read_text()
         assert html.escape(purpose(room).partition("`")[0], quote=False) in page
     losses = (site / "api/losses.html").read_text()
-    assert 'id="finflow.losses.expectile.expectile_loss"' in losses
+    assert 'id="finflow.losses.expectile_loss"' in losses
     written = "[B, n] executed weights of the data."  # described, not taken for a type
     assert f"<p>{written}</p>" in losses
 

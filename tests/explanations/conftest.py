@@ -14,7 +14,7 @@ from finflow.envs.ledger import Accounting
 from finflow.envs.world import State
 from finflow.evaluation.backtest import backtest
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema.algo import Network
 from finflow.stages.prepare import Prepared, fit, load_market

@@ -13,7 +13,7 @@ from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.explanations.novelty import APART, TrainDays
 from finflow.explanations.tail import DAYS, tail
 from finflow.explanations.value_distribution import critic_atoms, value_distribution
-from finflow.losses.quantile import lower_mean
+from finflow.losses import lower_mean
 
 from .conftest import spread_places
 

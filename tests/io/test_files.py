@@ -11,7 +11,7 @@ import pytest
 
 from finflow.errors import StorageError
 from finflow.io.files import atomic_json, atomic_write, read_json
-from finflow.io.hashing import sha256_of
+from finflow.io.weights import sha256_of
 
 
 @pytest.fixture

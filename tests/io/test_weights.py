@@ -9,8 +9,7 @@ import safetensors.torch
 import torch
 
 from finflow.errors import StorageError
-from finflow.io.hashing import content_hash, sha256_of
-from finflow.io.weights import load_weights, save_weights
+from finflow.io.weights import content_hash, load_weights, save_weights, sha256_of
 
 METADATA = {"facts": {"fold": "2018", "c": 0.1 + 0.2, "names": ["é", 'q"']}, "scale": None, "seed": 3}
 

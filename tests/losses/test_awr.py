@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from finflow.losses.awr import advantage_weight, effective_sample_share, weighted_cross_entropy
+from finflow.losses import advantage_weight, effective_sample_share, weighted_cross_entropy
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -5,8 +5,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from finflow.losses.cql import NETWORK_GAIN, cql_penalty, scaled_alpha
-from finflow.losses.quantile import midpoints, quantile_huber_loss
+from finflow.losses import NETWORK_GAIN, cql_penalty, midpoints, quantile_huber_loss, scaled_alpha
 
 ATOMS = 32
 

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from finflow.losses.expectile import expectile_loss
+from finflow.losses import expectile_loss
 
 LEVELS = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
 

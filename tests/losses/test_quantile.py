@@ -4,10 +4,10 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from finflow.losses.expectile import expectile_loss
-from finflow.losses.quantile import (
+from finflow.losses import (
     atom_spread,
     cvar,
+    expectile_loss,
     lower_mean,
     midpoints,
     quantile_huber_loss,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from finflow.losses.sac import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
+from finflow.losses import anchor_loss, balance_loss, entropy_target, soft_value, temperature_loss
 
 RATE = 0.02
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl
 
-from finflow.losses.td3bc import kl_divergence, smoothed, td3bc_actor_loss
+from finflow.losses import kl_divergence, smoothed, td3bc_actor_loss
 
 
 def test_actor_loss_by_hand() -> None:

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from finflow.envs.world import State
-from finflow.nn.critic import Critic, Embedding
-from finflow.nn.networks import Networks
+from finflow.nn.networks import Critic, Embedding, Networks
 
 MakeState = Callable[..., State]
 MakeNetworks = Callable[..., Networks]

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
 from finflow.envs.world import State
-from finflow.nn.mlp import MlpActor, MlpCritic
-from finflow.nn.networks import Networks, ObservationSpec, build_networks
+from finflow.nn.networks import MlpActor, MlpCritic, Networks, ObservationSpec, build_networks
 from finflow.schema.algo import Network
 
 MakeState = Callable[..., State]

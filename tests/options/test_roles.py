@@ -18,7 +18,7 @@ from finflow.config.files import to_yaml
 from finflow.config.overrides import CONF_DIR
 from finflow.data.build import build_market
 from finflow.errors import ConfigError, ParentError, StorageError
-from finflow.io.hashing import sha256_of
+from finflow.io.weights import sha256_of
 from finflow.schema import MARKS, READS, STAGES, Config, keys_where
 from finflow.schema.algo import IQLConfig, TD3BCConfig
 from finflow.schema.fields import Count, Discount, NonNegative

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from finflow.losses.quantile import quantile_huber_loss
+from finflow.losses import quantile_huber_loss
 
 collect_ignore_glob = [] if find_spec("d3rlpy") else ["*"]
 

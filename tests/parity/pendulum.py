@@ -31,8 +31,7 @@ from finflow.agents.batch import Batch, OfflineCoefficients
 from finflow.agents.iql import IQL
 from finflow.config.compose import load
 from finflow.envs.world import World
-from finflow.losses.awr import advantage_weight, effective_sample_share
-from finflow.losses.quantile import quantile_huber_loss
+from finflow.losses import advantage_weight, effective_sample_share, quantile_huber_loss
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, density
 

@@ -7,7 +7,7 @@ from d3rlpy.models.encoders import VectorEncoderFactory
 from torch import nn
 
 from finflow.agents.iql import implicit_losses
-from finflow.losses.awr import advantage_weight
+from finflow.losses import advantage_weight
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, density
 from tests.parity.pairs import ACTION, EXACT, GAMMA, HIDDEN, STATE, assert_gradients, batches, copy_layers, linears

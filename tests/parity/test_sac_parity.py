@@ -9,8 +9,7 @@ from d3rlpy.models.torch.parameters import get_parameter
 from torch import Tensor
 
 from finflow.agents.batch import Batch
-from finflow.losses.quantile import lower_mean, quantile_huber_loss
-from finflow.losses.sac import soft_value, temperature_loss
+from finflow.losses import lower_mean, quantile_huber_loss, soft_value, temperature_loss
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, sample
 from tests.parity.pairs import (

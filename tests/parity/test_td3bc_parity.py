@@ -12,7 +12,7 @@ from torch import Tensor
 from finflow.agents import td3bc
 from finflow.agents.td3bc import TD3BC
 from finflow.config.compose import load
-from finflow.losses.td3bc import td3bc_actor_loss
+from finflow.losses import td3bc_actor_loss
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian
 from tests.parity.pairs import (

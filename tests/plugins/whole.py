@@ -11,8 +11,7 @@ from finflow.agents.iql import IQL
 from finflow.data.history import Array, History
 from finflow.data.prices import Prices
 from finflow.nn.actor import Actor
-from finflow.nn.critic import Critic
-from finflow.nn.networks import ObservationSpec
+from finflow.nn.networks import Critic, ObservationSpec
 from finflow.nn.networks import _mlp as plain  # pyright: ignore[reportPrivateUsage]
 from finflow.plugins import Plugin
 from finflow.schema.algo import IQLConfig, Network

@@ -17,7 +17,7 @@ import finflow
 from finflow.cli.commands import COMMANDS
 from finflow.cli.errors import exit_code
 from finflow.cli.main import launch
-from finflow.io.lock import LOCK
+from finflow.io.files import LOCK
 from finflow.schema import Config
 from finflow.stages import finetune as finetune_stage
 from finflow.stages import pretrain as pretrain_stage

@@ -21,8 +21,7 @@ import torch
 
 import finflow
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST
-from finflow.io.hashing import sha256_of
-from finflow.io.weights import save_weights
+from finflow.io.weights import save_weights, sha256_of
 from finflow.schema.fields import digest
 
 from .conftest import STAGES, Tiny, code_of, launched, tree_hash

@@ -12,13 +12,11 @@ import torch
 
 import finflow
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST, Checkpoints
-from finflow.data.cache import cached_arrays
 from finflow.data.snapshot import freeze, thaw
 from finflow.data.sources import load_prices
 from finflow.envs.collect import dataset_bytes, load_dataset
 from finflow.errors import ConfigError, DataError, StorageError
-from finflow.io.hashing import content_hash
-from finflow.io.weights import load_weights, save_weights
+from finflow.io.weights import cached_arrays, content_hash, load_weights, save_weights
 from finflow.stages.offline_data import collected, dataset_facts
 from finflow.stages.prepare import fit, load_market
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints
-from finflow.io.lock import locked
+from finflow.io.files import locked
 from finflow.stages import run
 from finflow.tracking import tracker
 from finflow.tracking.jsonl import JsonlTracker

@@ -9,7 +9,7 @@ from finflow.artifacts.commands import under
 from finflow.config import compose, overrides, refusals
 from finflow.config.compose import load
 from finflow.errors import ConfigError
-from finflow.io.flatten import flatten
+from finflow.io.files import flatten
 from finflow.schema import READS, Config
 from finflow.sweeps.preset import expanded, preset_of, write_preset
 

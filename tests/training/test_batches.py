@@ -9,7 +9,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.collect import Dataset
 from finflow.envs.world import PATH_SCALARS, State
-from finflow.nn.logistic_normal import Decision
+from finflow.nn.layers import Decision
 from finflow.stages.prepare import Prepared
 from finflow.training.batches import Batcher
 from finflow.training.replay_buffer import ReplayBuffer, Transitions

@@ -1,1 +1,0 @@
-"""Loss functions: pure functions of tensors, one equation per file."""
