@@ -9,8 +9,7 @@ import finflow
 from benchmarks.sizes import ACTION, ATOMS, BATCH, CQL_ACTIONS, HIDDEN, MEMORY
 from benchmarks.worker import Burst
 from finflow.agents import bcell, iql
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
-from finflow.agents.scales import Scales
+from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Scales
 from finflow.envs.collect import collect
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import Config

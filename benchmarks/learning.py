@@ -36,12 +36,11 @@ from benchmarks.learning_tables import daily_file, gains, speed, table
 from finflow.agents.greedy import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, market_of
-from finflow.data.calendar import TRADING_YEAR as YEAR
+from finflow.data.market import TRADING_YEAR as YEAR
 from finflow.data.market import Market, Window
 from finflow.data.synthetic import expected
 from finflow.envs.ledger import Accounting, Booked
-from finflow.envs.simulator import Simulator
-from finflow.envs.world import World
+from finflow.envs.simulator import Simulator, World
 from finflow.evaluation.audit.null_market import null_prices
 from finflow.evaluation.backtest import Strategy, backtest
 from finflow.evaluation.baselines import equal_weight_track

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.calendar import TRADING_YEAR as YEAR
+from finflow.data.market import TRADING_YEAR as YEAR
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.seeding import numpy_stream
 

@@ -23,7 +23,7 @@ from universal import algos
 import finflow
 from benchmarks.olps_page import draw_differences, draw_wealth, tables
 from benchmarks.public_sets import FIRST_DAY, write_prices
-from finflow.allocators.online_selection import online_selection_targets
+from finflow.allocators.baselines import online_selection_targets
 from finflow.data.build import build_market
 from finflow.data.market import Market
 from finflow.evaluation.metrics import sharpe_ratio

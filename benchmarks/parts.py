@@ -12,9 +12,8 @@ import numpy as np
 
 import finflow
 from finflow.allocators.priors import prior_portfolios
-from finflow.data.build import build_market, market_of
+from finflow.data.build import build_market, load_prices, market_of
 from finflow.data.market import Market, Window
-from finflow.data.sources import load_prices
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import backtest
 from finflow.schema import Config

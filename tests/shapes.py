@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.result import Track
 from finflow.schema.algo import Network
 

@@ -1,5 +1,7 @@
 """Phase 2: the B-Cell, experts under a gate trained by distributional SAC with CQL; or SAC with one expert.
 
+It starts from the weights of phase 1: all of them, or all but the gate for a single expert.
+
 One update, from top to bottom: the critic learns from recorded actions, and CQL lowers its values of other actions;
 the actor maximises the reward along known paths plus the critic's value at their end, with an entropy bonus and a
 penalty on the distance to the benchmark; the temperature follows the entropy target; the target critic follows the
@@ -8,19 +10,25 @@ critic. A horizon of 0 leaves out the paths: that is SAC.
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from finflow.agents.batch import Batch, OnlineCoefficients
-from finflow.agents.distributed import all_reduce_mean, own_stream
+from finflow.agents.base import (
+    Batch,
+    Descent,
+    OnlineCoefficients,
+    Scales,
+    Stateful,
+    all_reduce_mean,
+    discounted,
+    own_stream,
+    walk,
+)
 from finflow.agents.iql import implicit_losses
-from finflow.agents.optimizer_step import Descent
-from finflow.agents.scales import Scales
-from finflow.agents.stateful import Stateful
-from finflow.agents.value_gradient import discounted, walk
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.losses import (
     anchor_loss,
     atom_spread,
@@ -35,10 +43,11 @@ from finflow.losses import (
     temperature_loss,
     truncated_mixture,
 )
-from finflow.nn.actor import benchmark
+from finflow.nn.actor import Actor, Experts, PortfolioActor, benchmark
 from finflow.nn.layers import Decision, dealt, dimensions, entropy, sample
-from finflow.nn.networks import Critic, Networks
+from finflow.nn.networks import Critic, MlpActor, Networks
 from finflow.schema.algo import BCellConfig
+
 
 ADVANTAGE_FLOOR = 0.1  # least s_A, in units of the reward, so that an untrained critic is not amplified
 
@@ -294,3 +303,44 @@ class BCell(Stateful):
             self.hand_over()
         super().load_state_dict(state)
         self.scales = None if self.scales is None else Scales(*self.scales)  # read back as a plain pair
+
+
+@torch.no_grad()
+def hand_over(parent: Networks, child: Networks) -> str | None:
+    """Copy the parent's weights into the child; one line on what was not transferred, or None.
+
+    Critics, targets, V, trading rate and width are equal to the bit. So are experts and gate where the child has
+    them; a single expert starts at the mean of the parent's tilts.
+
+    Raises
+    ------
+    RuntimeError
+        If the networks do not fit in any other way.
+    """
+    weights: Mapping[str, Tensor] = parent.state_dict()
+    if child.actor.gate is not None or parent.actor.gate is None:
+        child.load_state_dict(weights, strict=True)
+        return None
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("actor.gate.")}
+    child.load_state_dict(
+        kept | {f"actor.{name}": tensor for name, tensor in _merged(parent.actor).items()}, strict=True
+    )
+    return "the gate is not handed over: the single expert starts at the mean of the parent's, all alike"
+
+
+def _merged(actor: Actor) -> dict[str, Tensor]:
+    """Weights of one expert whose tilt is the mean of all of the actor's."""
+    if isinstance(actor, PortfolioActor):
+        return {f"experts.{name}": tensor for name, tensor in _side_by_side(actor.experts).items()}
+    assert isinstance(actor, MlpActor)
+    assets = actor.sigma.bias.shape[-1] + 1
+    return {f"tilt.{name}": part.unflatten(-1, (-1, assets)).mean(-2) for name, part in actor.tilt.named_parameters()}
+
+
+def _side_by_side(experts: Experts) -> dict[str, Tensor]:
+    """K experts of H hidden units as one of K H, its tilt the mean of theirs; each unit still sees its own features."""
+    seen = experts.weight * experts.groups.T[..., None]
+    return {
+        "weight": seen.flatten(2)[:, :, None],
+        "out": experts.out.flatten(1)[:, None] / experts.out.shape[1],
+    }

@@ -3,12 +3,8 @@
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import own_stream
-from finflow.agents.optimizer_step import Descent
-from finflow.agents.stateful import Stateful
-from finflow.agents.value_gradient import walk
-from finflow.envs.world import World
+from finflow.agents.base import Batch, Descent, OfflineCoefficients, Stateful, own_stream, walk
+from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
 from finflow.schema.algo import DirectConfig
 

@@ -6,13 +6,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import all_gather, all_reduce_mean, own_stream
-from finflow.agents.optimizer_step import Descent
-from finflow.agents.scales import advantage_spread
-from finflow.agents.stateful import Stateful
-from finflow.agents.value_gradient import discounted, walk
-from finflow.envs.world import State, World
+from finflow.agents.base import (
+    Batch,
+    Descent,
+    OfflineCoefficients,
+    Stateful,
+    advantage_spread,
+    all_gather,
+    all_reduce_mean,
+    discounted,
+    own_stream,
+    walk,
+)
+from finflow.envs.simulator import State, World
 from finflow.losses import (
     advantage_weight,
     anchor_loss,

@@ -6,13 +6,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
-from finflow.agents.scales import Scales
 from finflow.agents.td3bc import TD3BC
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks
 from finflow.plugins import added

@@ -10,11 +10,8 @@ import copy
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import all_reduce_mean, own_stream
-from finflow.agents.optimizer_step import Descent
-from finflow.agents.stateful import Stateful
-from finflow.envs.world import World
+from finflow.agents.base import Batch, Descent, OfflineCoefficients, Stateful, all_reduce_mean, own_stream
+from finflow.envs.simulator import World
 from finflow.losses import (
     atom_spread,
     expectile_loss,

@@ -1,4 +1,12 @@
-"""The experts' five prior portfolios: one causal portfolio per expert and day, precomputed for a market."""
+"""The experts' five prior portfolios, one per expert and day, precomputed for a market; and the long-only optimisers.
+
+The optimisers turn a covariance into portfolios, one per row of a batch: [B, d, d] and a mask [B, d] to weights
+[B, d], non-negative, zero outside the mask, with sum 1 (a row without names is all zero: the rest is cash). They work
+in correlation space, y = sigma * w, where matrices are well conditioned whatever the volatilities.
+
+Minimum variance, maximum diversification and long-only Kelly are all `min 1/2 y'Ay - b'y, y >= 0` after a change of
+variables, a strictly convex QP that is solved exactly: a whole history takes a handful of batched linear solves.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,20 +14,247 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.allocators.covariance import chunks, rolling_covariance
-from finflow.allocators.growth import shrunk_means
-from finflow.allocators.momentum import momentum_trend
-from finflow.allocators.optimisers import (
-    inverse_volatility,
-    kelly,
-    maximum_diversification,
-    minimum_variance,
-    standardise,
+from finflow.allocators.signals import (
+    chunks,
+    equal_weight_returns,
+    equal_weights,
+    ewma_volatility,
+    momentum_trend,
+    priced_returns,
+    rolling_covariance,
+    rolling_drawdown,
+    rolling_mean,
+    rolling_sum,
 )
-from finflow.allocators.signals import equal_weight_returns, equal_weights, ewma_volatility, rolling_drawdown
-from finflow.data.calendar import SPREAD, TRADING_YEAR
-from finflow.data.market import TRADABLE, Market
+from finflow.data.market import SPREAD, TRADABLE, TRADING_YEAR, Market
+from finflow.errors import DataError
 from finflow.io.weights import cached_arrays
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+TOLERANCE = 1e-11
+"""Violation of a sign, relative to the largest entry, that counts as rounding."""
+
+FULL_EXCHANGES = 3
+"""Exchanges of all infeasible names without progress before falling back to one at a time."""
+
+
+FEW = 64
+"""Names up to which a whole system is solved at once, not that of the names held alone."""
+
+
+def nonnegative_qp(a: Floats, b: Floats, mask: Mask, plane: Floats | None = None) -> Floats:
+    """Minimise `1/2 y'Ay - b'y` over y >= 0, y = 0 outside the mask, and `plane'y = 1` if given, for each row.
+
+    Block principal pivoting (Judice & Pires 1994; Kim & Park 2011): guess the support, solve the linear system on
+    it, exchange the names whose sign is wrong; where that stalls, exchange only the last such name, which is
+    Murty's rule and ends for any positive definite A. The answer solves the KKT conditions to rounding.
+
+    The plane changes nothing in that: on it, A + c ss' - bs' - sb' with s = `plane` has the same minimiser, is
+    positive definite for large c, and leads through the same supports; the bordered system is its stable form.
+
+    Parameters
+    ----------
+    a : [B, d, d] symmetric positive definite on the mask.
+    b : [B, d].
+    mask : [B, d] names that may be held; at least one in each row if there is a plane.
+    plane : [B, d] positive, or None.
+
+    Returns
+    -------
+    [B, d] float64.
+    """
+    d = b.shape[1]
+    y = np.zeros_like(b)
+    open_rows = np.arange(len(b))
+    support = mask.copy() if d <= FEW else _likely(a, b, mask)
+    fewest = np.full(len(b), d + 1)
+    patience = np.full(len(b), FULL_EXCHANGES)
+    for _ in range(100 + 10 * d * d):
+        if not len(open_rows):
+            return y
+        border = None if plane is None else plane[open_rows]
+        solution, wrong = _guess(a, open_rows, b[open_rows], mask[open_rows], support[open_rows], border)
+        count = wrong.sum(axis=1)
+        y[open_rows[count == 0]] = solution[count == 0]
+        open_rows, wrong, count = open_rows[count > 0], wrong[count > 0], count[count > 0]
+        better = count < fewest[open_rows]
+        patience[open_rows] = np.where(better, FULL_EXCHANGES, patience[open_rows] - 1)
+        fewest[open_rows] = np.minimum(fewest[open_rows], count)
+        last = d - 1 - np.argmax(wrong[:, ::-1], axis=1)
+        one = wrong & (np.arange(d) == last[:, None])
+        support[open_rows] ^= np.where((patience[open_rows] >= 0)[:, None], wrong, one)
+    raise AssertionError("principal pivoting ends for a positive definite matrix")
+
+
+def _likely(a: Floats, b: Floats, mask: Mask) -> Mask:
+    """An eighth of the names [B, d]: those that gain most from where the best multiple of b itself stands."""
+    b = np.where(mask, b, 0.0)
+    start = np.maximum(b, 0.0)
+    slope = np.where(mask, (start[:, None, :] @ np.where(mask[:, :, None], a, 0.0))[:, 0, :], 0.0)
+    height, curve = ((start * each).sum(axis=1, keepdims=True) for each in (b, slope))
+    gain = np.where(mask, b - slope * np.divide(height, curve, out=np.zeros_like(curve), where=curve > 0), -np.inf)
+    return mask & (gain >= -np.partition(-gain, b.shape[1] // 8, axis=1)[:, b.shape[1] // 8, None])
+
+
+def _guess(
+    a: Floats, rows: NDArray[np.intp], b: Floats, mask: Mask, support: Mask, plane: Floats | None
+) -> tuple[Floats, Mask]:
+    """Solution [B, d] if `support` is the right one, and the names [B, d] that show it is not.
+
+    Only the rows of `a` [., d, d] are read that belong to some name of a support.
+    """
+    d = b.shape[1]
+    most = d if d <= FEW else max(int(support.sum(axis=1).max()), 1)
+    names = np.sort(np.argsort(~support, axis=1, kind="stable")[:, :most], axis=1)
+    held = np.take_along_axis(support, names, axis=1)
+    reach = a[rows[:, None], names]
+    pair = held[:, :, None] & held[:, None, :]
+    system = np.where(pair, np.take_along_axis(reach, names[:, None, :], axis=2), np.eye(most))
+    target = np.where(held, np.take_along_axis(b, names, axis=1), 0.0)
+    if plane is None:
+        solved, pull = np.linalg.solve(system, target[:, :, None])[:, :, 0], b
+    else:
+        solved, price = _bordered(system, target, np.where(held, np.take_along_axis(plane, names, axis=1), 0.0))
+        pull = b - price[:, None] * plane
+    solved = np.where(held, solved, 0.0)
+    y = np.zeros_like(b)
+    np.put_along_axis(y, names, solved, axis=1)
+    slope = (solved[:, None, :] @ np.where(held[:, :, None], reach, 0.0))[:, 0, :]
+    rounding = TOLERANCE * np.where(mask, np.abs(b) + np.abs(pull - b), 0.0).max(axis=1, keepdims=True)
+    negative = support & (y < -TOLERANCE * np.abs(y).max(axis=1, keepdims=True))
+    missing = mask & ~support & (slope - pull < -rounding)
+    return np.maximum(y, 0.0), negative | missing
+
+
+def _bordered(system: Floats, target: Floats, plane: Floats) -> tuple[Floats, Floats]:
+    """Solve `system y + price plane = target`, `plane'y = 1`: y [B, d] and the price [B].
+
+    The plane is 0 outside a support that is never empty: on it some y is positive, so exchanges leave a name.
+    """
+    size = plane.max(axis=1)
+    unit = plane / size[:, None]
+    matrix = np.zeros((len(system), system.shape[1] + 1, system.shape[1] + 1))
+    matrix[:, :-1, :-1] = system
+    matrix[:, :-1, -1] = matrix[:, -1, :-1] = unit
+    right = np.concatenate([target, 1 / size[:, None]], axis=1)
+    solution = np.asarray(np.linalg.solve(matrix, right[:, :, None])[:, :, 0], dtype=np.float64)
+    return solution[:, :-1], solution[:, -1] / size
+
+
+def inverse_volatility(volatility: Floats, mask: Mask) -> Floats:
+    """Weights proportional to 1 / `volatility` [B, d], which is positive on the mask."""
+    return normalise(np.divide(1.0, volatility, out=np.zeros_like(volatility), where=mask))
+
+
+def minimum_variance(covariance: Floats, mask: Mask) -> Floats:
+    """Weights of least variance (Markowitz 1952): the ray of `min 1/2 w'Sw - 1'w`, w >= 0."""
+    sigma, correlation = standardise(covariance, mask)
+    return normalise(nonnegative_qp(correlation, 1 / sigma, mask) / sigma)
+
+
+def maximum_diversification(covariance: Floats, mask: Mask) -> Floats:
+    """Weights of the largest ratio of mean volatility to volatility, sigma'w / sqrt(w'Sw) (Choueifaty 2008).
+
+    The ratio does not change along a ray, so it is a minimum variance problem in correlation space.
+    """
+    sigma, correlation = standardise(covariance, mask)
+    return normalise(nonnegative_qp(correlation, np.ones_like(sigma), mask) / sigma)
+
+
+def kelly(mean: Floats, covariance: Floats, mask: Mask) -> Floats:
+    """Growth-optimal weights `max m'w - 1/2 w'Sw`, w >= 0, sum w <= 1; what is left of 1 is cash.
+
+    Second-order expansion of E ln(1 + w'r) (Kelly 1956; Thorp 2006), all returns in excess of cash. A fraction f of
+    Kelly is the same problem with the mean times f.
+
+    Parameters
+    ----------
+    mean : [B, d] expected excess return, in the covariance's unit of time.
+    covariance : [B, d, d].
+    mask : [B, d].
+
+    Returns
+    -------
+    [B, d] weights summing to at most 1.
+    """
+    sigma, correlation = standardise(covariance, mask)
+    sharpe = np.where(mask, mean, 0.0) / sigma
+    weights = nonnegative_qp(correlation, sharpe, mask) / sigma
+    rows = np.flatnonzero(weights.sum(axis=1) > 1.0)
+    if len(rows):  # no cash is left: the same on the plane sum w = 1
+        rays = nonnegative_qp(correlation[rows], sharpe[rows], mask[rows], 1 / sigma[rows])
+        weights[rows] = normalise(rays / sigma[rows])
+    return weights
+
+
+def standardise(covariance: Floats, mask: Mask) -> tuple[Floats, Floats]:
+    """Volatilities [B, d] and correlations [B, d, d], 1 and identity outside the mask.
+
+    Raises
+    ------
+    DataError
+        If a name in the mask has no positive, finite variance.
+    """
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    bad = mask & ~((variance > 0) & np.isfinite(variance))
+    if bad.any():
+        row, name = np.argwhere(bad)[0]
+        raise DataError(
+            f"covariance[{row}]: variance of name {name} is {variance[row, name]}; mask names without a positive one"
+        )
+    sigma = np.sqrt(np.where(mask, variance, 1.0))
+    pair = mask[:, :, None] & mask[:, None, :]
+    scaled = covariance / (sigma[:, :, None] * sigma[:, None, :])
+    return sigma, np.where(pair, scaled, np.eye(mask.shape[1]))
+
+
+def normalise(weights: Floats) -> Floats:
+    """Each row of [B, d] divided by its sum; rows of zeros stay."""
+    total = weights.sum(axis=1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+
+
+MEAN_DAYS = 756
+"""Trading days of the sample means, or what there is of them (a year at the least): the estimate's error falls only
+with the length of time, and the year that momentum looks at would make it a second momentum."""
+
+
+def shrunk_means(market: Market) -> Callable[[NDArray[np.intp], Floats, NDArray[np.bool_]], Floats]:
+    """Daily expected returns in excess of cash, by Bayes-Stein shrinkage (Jorion 1986) to their common mean.
+
+    mean_i = level + (1 - w) (m_i - mean m), w = (N + 2) / (N + 2 + L q), with m the sample means over L days of N
+    names, q the quadratic form of m - mean m in the inverse covariance. The level is 1/N's mean over *all* days up
+    to t: what a market pays shows over decades, not over three years.
+
+    Returns
+    -------
+    Function of (rows [B], covariance [B, d, d] of daily returns, mask [B, d]) to means [B, d], 0 outside the mask.
+    """
+    risky = market.close.shape[1]
+    cash = market.returns[:, risky]
+    counted = priced_returns(market)
+    window = market.calendar.rows(MEAN_DAYS)
+    sample = rolling_mean(market.returns[:, :risky] - cash[:, None], counted, window)
+    lengths = rolling_sum(counted, window)
+    days = np.maximum(np.cumsum(counted.any(axis=1)), 1)
+    level = np.cumsum(np.where(counted.any(axis=1), equal_weight_returns(market) - cash, 0.0)) / days
+
+    def at(rows: NDArray[np.intp], covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
+        names = mask.sum(axis=1)
+        own = np.where(mask, sample[rows], 0.0)
+        centre = own.sum(axis=1) / np.maximum(names, 1)
+        spread = np.where(mask, own - centre[:, None], 0.0)
+        length = np.where(mask, lengths[rows], 0.0).sum(axis=1) / np.maximum(names, 1)
+        sigma, correlation = standardise(covariance, mask)
+        scores = spread / sigma
+        form = (scores * np.linalg.solve(correlation, scores[:, :, None])[:, :, 0]).sum(axis=1)
+        kept = length * form / (names + 2 + length * form)
+        return np.where(mask, level[rows, None] + kept[:, None] * spread, 0.0)
+
+    return at
+
 
 PRIORS = ("volatility", "correlation", "momentum", "defensive", "growth")
 
@@ -48,7 +283,6 @@ DEEPEST_DRAWDOWN = 0.40
 KELLY_FRACTION = 0.5
 """Half of Kelly: three quarters of the growth at a quarter of the variance, and a margin for errors of the mean."""
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Allocator = Callable[[Rows, Floats, NDArray[np.bool_]], Floats]
 

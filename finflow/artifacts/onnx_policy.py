@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from finflow.allocators.priors import EXPERTS
 from finflow.data.market import ABSENT, TRADABLE, Market
-from finflow.data.scaling import CLIP, FeatureScaling
-from finflow.envs.world import View, joined
+from finflow.data.market_features import CLIP, FeatureScaling
+from finflow.envs.simulator import View, joined
 from finflow.errors import ConfigError
 from finflow.nn.actor import Actor
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finflow.agents.scales import Scales
-from finflow.data.scaling import FeatureScaling
-from finflow.envs.reward import RewardModel
+from finflow.agents.base import Scales
+from finflow.data.market_features import FeatureScaling
+from finflow.envs.ledger import RewardModel
 from finflow.errors import StorageError
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
 from finflow.schema.algo import Network

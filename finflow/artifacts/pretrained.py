@@ -16,7 +16,7 @@ import torch
 
 from finflow.artifacts.names import SUMMARY, WEIGHTS
 from finflow.artifacts.provenance import now, read_summary
-from finflow.data.benchmark import series_files
+from finflow.data.series import series_files
 from finflow.errors import ParentError, StorageError
 from finflow.io.files import atomic_json, flatten, read_json
 from finflow.io.weights import load_weights, sha256_of

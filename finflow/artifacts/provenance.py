@@ -20,8 +20,7 @@ import torch
 from finflow.artifacts.names import CONFIG, RUN, SUMMARY
 from finflow.config.compose import run_folder
 from finflow.config.files import to_yaml
-from finflow.data.calendar import CALENDAR
-from finflow.data.market import Market
+from finflow.data.market import CALENDAR, Market
 from finflow.io.files import atomic_json, atomic_write, read_json, storage_errors
 from finflow.plugins import code_of
 from finflow.schema import Config

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finflow.data.csv_rows import read_header
+from finflow.data.csv_table import read_header
 from finflow.errors import DataError
 
 CLOSE, ADJUSTED, VOLUME = "close", "adjclose", "volume"

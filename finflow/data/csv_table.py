@@ -1,16 +1,305 @@
-"""A strict reader for tables of dates and numbers: every cell is a number, blank, or an error that names it."""
+"""A strict reader for a user's tables of dates and numbers: every cell is a number, blank, or an error that names it.
 
+From bytes to rows (encoding, separators, header), from rows to cells, from cells to a table; what is wrong is named by
+line and column.
+"""
+
+import contextlib
+import csv
+import gzip
+import io
+import math
+import re
+import zlib
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.csv_cells import OR_BLANK, DayReader, intraday, numbers
-from finflow.data.csv_rows import Records, check_width, read_header, text_rows
 from finflow.errors import DataError
 from finflow.schema.env import PLAIN, Format
+
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+Records = Iterable[tuple[int, list[str]]]
+"""(line of the file, from 1; its cells)"""
+SEPARATED = "columns are separated by"
+_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+
+
+class FormatError(DataError):
+    """A file that another `env.format` may be able to read."""
+
+
+@contextlib.contextmanager
+def read_as(key: str) -> Generator[None]:
+    """Put `key=` before an error in that key's file, so that the user sees which setting names the file."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{key}={error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a user's file.
+
+    Raises
+    ------
+    DataError
+        If it is missing, a directory, or not to be read.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: a directory, not a file; name a CSV file")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def unpacked(path: Path, raw: bytes) -> bytes:
+    """Content of a file that may be gzipped.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    if not raw.startswith(b"\x1f\x8b"):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}:1:1: a damaged .gz file ({error}); fetch it again, or unpack it") from None
+
+
+def _decoded(path: Path, raw: bytes) -> str:
+    if not raw.strip():
+        raise DataError(f"{path}:1:1: the file is empty; write a header and rows below it")
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}:1:1: UTF-16, not UTF-8; save the file as UTF-8")
+    if b"\0" in raw or raw.startswith((b"PK\x03\x04", b"PAR1")):
+        at = max(raw.find(b"\0"), 0)
+        raise DataError(f"{path}:{_place(raw, at)}: binary data, not text; export the table as a CSV in UTF-8")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:{_place(raw, error.start)}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+def _place(raw: bytes, at: int) -> str:
+    """`row:column` of byte `at`, both from 1."""
+    start = raw.rfind(b"\n", 0, at) + 1
+    return f"{raw.count(bytes([10]), 0, at) + 1}:{raw.count(b',', start, at) + 1}"
+
+
+def text_rows(path: Path, raw: bytes | None = None, form: Format = PLAIN) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of each row of a CSV, its header too; blank lines are allowed at the end of the file only.
+
+    Raises
+    ------
+    DataError
+        One line `file:row:column: what is wrong; what to do`, when the row is reached.
+    """
+    text = _decoded(path, unpacked(path, read_bytes(path) if raw is None else raw))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_SEPARATORS[form.separator], strict=True)
+    blank = start = end = 0
+    try:
+        for cells in reader:
+            start, end = end + 1, reader.line_num
+            if not any(c.strip() for c in cells):
+                blank = blank or start
+                continue
+            if blank:
+                raise DataError(f"{path}:{blank}:1: a blank line inside the table; delete it")
+            yield start, cells
+    except csv.Error as error:
+        raise DataError(f"{path}:{end + 1}:1: not a CSV record ({error}); check its quotes") from None
+
+
+def read_header(path: Path, cells: list[str]) -> tuple[str, ...]:
+    """Names of the columns of a first row.
+
+    Raises
+    ------
+    DataError
+        If it is no header.
+    """
+    names = [c.strip() for c in cells]
+    if len(names) == 1:
+        separator = next((s for s in (";", "\t", "|") if s in names[0]), None)
+        if separator:
+            name = "tab" if separator == "\t" else separator
+            raise FormatError(f"{path}:1:1: {SEPARATED} {name!r}; separate them by commas")
+        raise DataError(f"{path}:1:2: only one column; put dates in the first and values in the others")
+    if DAY.fullmatch(names[0]) or (names[0] and all(NUMBER.fullmatch(n) for n in names)):
+        raise DataError(f"{path}:1:1: no header, the first row holds {names[0]!r}; add a row of column names")
+    for number, name in enumerate(names[1:], start=2):
+        if not name:
+            raise DataError(f"{path}:1:{number}: a column without a name; name it or remove it")
+        if name in names[1 : number - 1]:
+            raise DataError(f"{path}:1:{name}: column {name!r} stands twice; keep one")
+    return (names[0] or "1", *names[1:])
+
+
+def check_width(path: Path, line: int, header: tuple[str, ...], cells: list[str]) -> None:
+    """Refuse a row with more or fewer cells than the header.
+
+    Raises
+    ------
+    DataError
+        Naming the first column that lacks one, or is too many.
+    """
+    if len(cells) != len(header):
+        where = header[len(cells)] if len(cells) < len(header) else str(len(header) + 1)
+        raise DataError(
+            f"{path}:{line}:{where}: {len(cells)} cells where the header has {len(header)}; "
+            "give every row a cell per column, blank where there is no value, without thousands separators"
+        )
+
+
+_DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d")
+_MIDNIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]00:00(:00(\.0+)?)?(Z|[+-]\d{2}:?\d{2})?")
+_PLAIN_ROW = re.compile(r"[0-9.,+-]*")
+"""Plain numbers without exponent, name, underscore or foreign digits, which float() reads as they are written."""
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_DATES = {
+    "DD/MM/YYYY": "%d/%m/%Y",
+    "MM/DD/YYYY": "%m/%d/%Y",
+    "DD.MM.YYYY": "%d.%m.%Y",
+    "DD-MM-YYYY": "%d-%m-%Y",
+    "YYYY/MM/DD": "%Y/%m/%d",
+    "YYYYMMDD": "%Y%m%d",
+}
+_MARKS = {"none": "", "comma": ",", "point": ".", "space": " ", "apostrophe": "'"}
+OR_BLANK = "write a number, or leave the cell blank (and add env.calendar=common where it lies between prices)"
+
+
+class DayReader:
+    """Dates of one column, written in one way; a time of day passes where it is midnight in every row.
+
+    Attributes
+    ----------
+    timed : whether a time of day stands in each cell; None before the first.
+    """
+
+    def __init__(self, path: Path, column: str, layout: str) -> None:
+        self.timed: bool | None = None
+        self._path, self._column, self._layout = path, column, layout
+        self._last = date.today()
+        self._read: dict[str, date] = {}
+        self._offsets = set[str]()
+
+    def __call__(self, line: int, cell: str) -> date:
+        """The day of a cell on `line`.
+
+        Raises
+        ------
+        DataError
+            If it is none, has a time of day, or is in the future.
+        """
+        text = cell.strip()
+        if text in self._read:
+            return self._read[text]
+        where = f"{self._path}:{line}:{self._column}"
+        day = self._parsed(where, text)
+        if day > self._last:
+            raise DataError(f"{where}: date {day} is in the future; remove the row or correct the date")
+        self._read[text] = day
+        return day
+
+    def _parsed(self, where: str, text: str) -> date:
+        if _DAY_AND_TIME.match(text):
+            return self._midnight(where, text)
+        try:
+            if self.timed:
+                raise ValueError
+            self.timed = False
+            if self._layout != PLAIN.date:
+                return datetime.strptime(text, _DATES[self._layout]).date()
+            if not DAY.fullmatch(text):
+                raise ValueError
+            return date.fromisoformat(text)
+        except ValueError:
+            raise FormatError(f"{where}: {text!r} is not a date; write it as {self._layout}") from None
+
+    def _midnight(self, where: str, text: str) -> date:
+        found = _MIDNIGHT.fullmatch(text)
+        if found is None and self.timed is None:
+            raise intraday(where, text)
+        if found is None or self.timed is False:
+            raise DataError(f"{where}: {text!r} has a time of day or a time zone; write the date alone, as YYYY-MM-DD")
+        self.timed = True
+        self._offsets.add(found[4] or "")
+        if len(self._offsets) > 2:  # summer and winter
+            named = ", ".join(sorted(self._offsets)[:3])
+            raise DataError(f"{where}: {text!r} has another time zone ({named}); write the date alone, as YYYY-MM-DD")
+        return date.fromisoformat(found[1])
+
+
+def intraday(where: str, text: object) -> DataError:
+    """Error of a date with a time of day, or of a day that stands twice with one."""
+    return DataError(
+        f"{where}: '{text}' has a time of day: bars within a day are not read; keep the last of each day and write the "
+        "date alone, as YYYY-MM-DD (pandas: frame.resample('D').last().dropna(how='all'))"
+    )
+
+
+def numbers(
+    path: Path, line: int, header: tuple[str, ...], cells: list[str], form: Format, remedy: str = OR_BLANK
+) -> list[float]:
+    """Values of a row: all at once if every cell is plain, else cell by cell."""
+    if form.decimal == "point" and _PLAIN_ROW.fullmatch(",".join(cells[1:])):
+        try:
+            values = [float(c) if c else math.nan for c in cells[1:]]
+            if math.inf not in values:
+                return values
+        except ValueError:
+            pass  # the slow path below names the cell
+    named = zip(header[1:], cells[1:], strict=True)
+    return [number(f"{path}:{line}:{name}", cell.strip(), form, remedy) for name, cell in named]
+
+
+def number(where: str, cell: str, form: Format = PLAIN, remedy: str = OR_BLANK) -> float:
+    """Value of a cell, NaN where it is blank; `remedy` is said of one that is no number.
+
+    Raises
+    ------
+    DataError
+        If it is no number.
+    """
+    if not cell:
+        return math.nan
+    plain = _plain(cell, form)
+    if form == PLAIN and _THOUSANDS.fullmatch(cell):
+        raise FormatError(f"{where}: {cell!r} has a thousands separator; write {cell.replace(',', '')}")
+    if plain is None or not (plain.isascii() and NUMBER.fullmatch(plain)):
+        raise FormatError(f"{where}: {cell!r} is not a number; {remedy}")
+    value = float(plain)
+    if math.isinf(value):
+        raise DataError(f"{where}: {cell!r} is beyond the range of numbers; correct it")
+    return value
+
+
+def _plain(cell: str, form: Format) -> str | None:
+    """A number as float() reads it; None where its marks are not those of `form`."""
+    whole, point, rest = cell.partition("," if form.decimal == "comma" else ".")
+    mark = _MARKS[form.thousands]
+    if mark and mark in whole:
+        head, *groups = whole.split(mark)
+        if not head.lstrip("+-") or len(head.lstrip("+-")) > 3 or any(len(group) != 3 for group in groups):
+            return None
+        whole = "".join([head, *groups])
+    if form.decimal == "comma" and "." in whole + rest:
+        return None
+    return f"{whole}.{rest}" if point else whole
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,205 @@
-"""The market as plain arrays; row t holds values that are known at the close of day t."""
+"""The market as plain arrays, its calendar and its folds; row t holds values that are known at the close of day t.
 
+The calendar is inferred from the dates: rows per year and open days of the week. Windows, here and in `conf/`, are
+lengths of time in trading days, of which `TRADING_YEAR` make a year. A calendar turns them into rows: a year is 252
+rows of business days, 365 of seven-day weeks, 52 of weeks and 12 of months. `decision_days` are the days at whose
+close a portfolio may be changed.
+
+Folds are anchored: train on all history, validate on the years before the test window, test on what follows. A window
+lists return rows. `PURGE` days are removed from the end of train and of validation, so that no label shares a return
+with the next window.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.calendar import BUSINESS, Calendar
+from finflow.errors import ConfigError, DataError
+from finflow.schema.env import Env
+
+TRADING_YEAR = 252
+"""Trading days of a year: the unit of every window."""
+SPREAD = 4
+"""Fewest rows of a window from which a standard deviation is computed."""
+CALENDAR = "calendar"
+"""Entry of a run's `run.json`."""
+LONG_GAP = 10
+"""A gap of this many days between daily rows is longer than a weekend or holiday."""
+
+Kind = Literal["daily", "weekly", "monthly"]
+_YEAR_OF_WEEK = {5: TRADING_YEAR, 6: 302, 7: 365}
+"""Open days of a week -> rows per year, less holidays where there are weekends."""
+NOMINAL = {12, 52, *_YEAR_OF_WEEK.values()}
+"""Rows per year that are standard; other numbers were counted."""
+_OPEN = 0.07
+"""A day of the week with at least this share of the rows (half of a seventh) counts as open."""
+_TOLERANCE = 0.05
+"""Relative difference beyond which the counted rows per year replace those of the open days."""
+_FEW = 10
+"""Fewer rows than this are too few to infer from: business days are assumed."""
+_COUNTED = 200
+"""Fewest daily rows from which rows per year are counted."""
+_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """When a market has rows.
+
+    Attributes
+    ----------
+    kind : what a row is.
+    year : rows of a year, by which figures are annualised.
+    week : for Monday to Sunday, whether it is open; of daily rows alone, else all are.
+    """
+
+    kind: Kind = "daily"
+    year: int = TRADING_YEAR
+    week: tuple[bool, ...] = (True,) * 5 + (False,) * 2
+
+    def rows(self, days: int, least: int = 1) -> int:
+        """Rows of a time of `days` trading days, at the least `least` (or `days`, where those are fewer)."""
+        if self.year == TRADING_YEAR:
+            return days
+        return max(round(days * self.year / TRADING_YEAR), min(days, least), 1)
+
+    @property
+    def unit(self) -> str:
+        """What a row is called."""
+        return {"daily": "day", "weekly": "week", "monthly": "month"}[self.kind]
+
+    @property
+    def name(self) -> str:
+        """Its days in words."""
+        if self.kind != "daily":
+            return self.kind
+        if all(self.week):
+            return "seven days a week"
+        if self.week == Calendar.week:
+            return "business days"
+        first, count = self.first_day, sum(self.week)
+        if all(self.week[(first + k) % 7] for k in range(count)):
+            return f"{_NAMES[first]} to {_NAMES[(first + count - 1) % 7]}"
+        return ", ".join(name for name, open_ in zip(_NAMES, self.week, strict=True) if open_)
+
+    @property
+    def first_day(self) -> int:
+        """Day on which a week begins, 0 for Monday: the first that is open after one that is not."""
+        return next((day for day in range(7) if self.week[day] and not self.week[day - 1]), 0)
+
+    def line(self) -> str:
+        """For the console, `run.json` and the report: `seven days a week, 365 days a year`."""
+        return f"{self.name}, {self.year} {self.unit}s a year"
+
+    def facts(self) -> dict[str, str | int]:
+        """For `run.json`."""
+        return {"days": self.name, "rows_a_year": self.year}
+
+    def following(self, day: np.datetime64) -> np.datetime64:
+        """The next day with a row after `day`, holidays not known."""
+        if self.kind == "weekly":
+            return day + np.timedelta64(7, "D")
+        if self.kind == "monthly":
+            return (day.astype("datetime64[M]") + 1).astype("datetime64[D]")
+        return np.busday_offset(day, 1, roll="backward", weekmask=list(self.week)).astype("datetime64[D]")
+
+
+BUSINESS = Calendar()
+
+
+def unit_of(year: int) -> str:
+    """What a row is called where so many of them are a year."""
+    return {52: "week", 12: "month"}.get(year, "day")
+
+
+def calendar_of(dates: NDArray[np.datetime64], periods_per_year: int | str = "auto") -> Calendar:
+    """Infer the calendar from increasing `dates` [T] alone, never from prices.
+
+    Parameters
+    ----------
+    periods_per_year : `env.periods_per_year`: rows of a year, or `auto` to count them.
+
+    Raises
+    ------
+    DataError
+        If rows are neither daily, nor weekly, nor monthly.
+    """
+    own = None if isinstance(periods_per_year, str) else periods_per_year
+    if len(dates) < _FEW:
+        return Calendar(year=own or TRADING_YEAR)
+    gaps = np.diff(dates).astype(np.int64)
+    usual = float(np.median(gaps))
+    everyday = (True,) * 7
+    if usual >= 28 and usual <= 31:
+        return Calendar("monthly", own or 12, everyday)
+    if usual == 7:
+        return Calendar("weekly", own or 52, everyday)
+    if usual != 1:
+        raise DataError(
+            f"dates: rows are {usual:g} days apart, as a rule, from {dates[0]} to {dates[-1]}: neither daily, weekly "
+            "nor monthly; give closes of one of these, resampled to the last close of each week, say"
+        )
+    share = np.bincount((dates.astype(np.int64) + 3) % 7, minlength=7) / len(dates)  # 1970-01-01 was a Thursday
+    week = tuple((share >= _OPEN).tolist())
+    if own is not None:
+        return Calendar("daily", own, week)
+    nominal = _YEAR_OF_WEEK.get(sum(week), TRADING_YEAR)
+    short = gaps[gaps <= LONG_GAP]
+    counted = 365.25 * len(short) / int(short.sum())
+    believed = len(dates) < _COUNTED or abs(counted / nominal - 1) <= _TOLERANCE
+    return Calendar("daily", nominal if believed else round(counted), week)
+
+
+def check_day(key: str, value: str) -> date:
+    """Parse a YYYY-MM-DD value of `key`.
+
+    Raises
+    ------
+    ConfigError
+        If it is no calendar day.
+    """
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ConfigError(f"{key}={value!r}: not a calendar day; write it as YYYY-MM-DD") from None
+
+
+Dates = NDArray[np.datetime64]
+
+
+def decision_days(dates: Dates, rebalance: str, calendar: Calendar = BUSINESS) -> NDArray[np.bool_]:
+    """[T] true on every row, or on the calendar's last session of each of its weeks or of each month.
+
+    A week begins on the first day that is open after one that is not, and on Monday where all are.
+
+    The exchange's calendar tells beforehand which day is the last of its week; here the dates of the data stand in for
+    it. After the last row the open days of the week are assumed, so that only a holiday right after the last row can
+    change the decision of that row once longer data arrive.
+    """
+    period = PERIODS[rebalance]
+    following = np.append(dates[1:], calendar.following(dates[-1]))
+    return period(dates, calendar) != period(following, calendar)
+
+
+def _days(dates: Dates, _: Calendar) -> NDArray[np.int64]:
+    return dates.astype(np.int64)
+
+
+def _weeks(dates: Dates, calendar: Calendar) -> NDArray[np.int64]:
+    return (dates.astype(np.int64) + 3 - calendar.first_day) // 7  # day 0, 1970-01-01, was a Thursday
+
+
+def _months(dates: Dates, _: Calendar) -> NDArray[np.int64]:
+    return dates.astype("datetime64[M]").astype(np.int64)
+
+
+Period = Callable[[Dates, Calendar], NDArray[np.int64]]
+PERIODS: dict[str, Period] = {"daily": _days, "weekly": _weeks, "monthly": _months}
+
 
 CASH = "CASH"
 REGIMES = ("stable", "normal", "volatile", "crisis")
@@ -100,3 +294,158 @@ class Fold:
     def entries(self) -> tuple[int, int, int]:
         """Row of the first decision of each window."""
         return self.train.start - 1, self.validation.start - 1, self.test.start - 1
+
+
+PURGE = 21
+"""Trading days."""
+SP500_FOLDS = {"2000": (2000, 2002), "2008": (2008, 2009), "2013": (2013, 2017), "2018": (2018, 2022)}
+"""First and last year of each test window; the last fold is `auto`."""
+VALIDATION_YEARS = 3
+TEST_FRACTION, VALIDATION_FRACTION = 0.20, 0.15
+MIN_TRAIN, MIN_OTHER = 252, 21
+"""Fewest trading days of returns to train on, and of validation and test: the latter also as rows."""
+LEAST_TRAIN = 120
+"""Fewest rows to train on, however long a row lasts: ten years of months."""
+MIN_NAMES = 2
+"""Names that must be tradable before a portfolio can be trained."""
+
+Days = list[str]
+
+
+class FoldDates(TypedDict):
+    """A fold as plain dates, [first, last] return day of each window, ISO; outlives the rows of one data set."""
+
+    name: str
+    train: Days
+    validation: Days
+    test: Days
+
+
+def make_fold(market: Market, env: Env, name: str) -> Fold:
+    """Split `market` into train, validation and test.
+
+    Training begins with the first decision at which features, `env.min_history` and the regime label are complete,
+    at or after `env.start`; where waiting for the label would leave too little to train on, days without one stay
+    in and count as normal.
+
+    Raises
+    ------
+    ConfigError
+        If there is no fold of this name for `env.source`.
+    DataError
+        If a window would be too short.
+    """
+    choices = ("auto", *SP500_FOLDS) if env.source == "sp500" else ("auto",)
+    if name not in choices:
+        raise ConfigError(f"fold={name!r}: no such fold for env={env.source}; choose one of {', '.join(choices)}")
+    starts = _first_decisions(market, env)
+    build = _calendar_fold if env.source == "sp500" else _proportional_fold
+    label = tuple(SP500_FOLDS)[-1] if env.source == "sp500" and name == "auto" else name
+    fold = build(market, starts[0], label)
+    least_train, least_other = _least(market.calendar)
+    if _length(fold.train) < least_train:
+        fold = build(market, starts[1], label)
+    unit = market.calendar.unit
+    for part, window, least in (
+        ("train", fold.train, least_train),
+        ("validation", fold.validation, least_other),
+        ("test", fold.test, least_other),
+    ):
+        if _length(window) < least:
+            earlier = "" if env.start is None else ", or set env.start earlier"
+            raise DataError(
+                f"fold={label}: {part} has {_length(window)} {unit}s, at least {least} are needed (of "
+                f"{len(market.dates)} {unit}s, decisions can begin on {unit} {starts[1] + 1}); add history{earlier}"
+            )
+    return fold
+
+
+def _least(calendar: Calendar) -> tuple[int, int]:
+    """Fewest return rows to train on, and of validation and test."""
+    return max(calendar.rows(MIN_TRAIN), LEAST_TRAIN), max(calendar.rows(MIN_OTHER), MIN_OTHER)
+
+
+def _length(window: Window) -> int:
+    """Days of a window that may have turned out empty, or begin after its own end."""
+    return max(window.stop - window.start, 0)
+
+
+def minimum_rows(env: Env, calendar: Calendar) -> int:
+    """Fewest rows of prices from which features are complete and a proportional fold can be cut."""
+    (train, other), purge = _least(calendar), calendar.rows(PURGE)
+    usable = train + purge
+    while _split(usable)[0] - purge < train or _split(usable)[1] - purge < other:
+        usable += 1
+    return calendar.rows(env.min_history) + 1 + usable
+
+
+def fold_dates(market: Market, fold: Fold) -> FoldDates:
+    """Dates of `fold`, to store with a run."""
+
+    def ends(window: Window) -> Days:
+        return [str(market.dates[window.start]), str(market.dates[window.stop - 1])]
+
+    return FoldDates(name=fold.name, train=ends(fold.train), validation=ends(fold.validation), test=ends(fold.test))
+
+
+def fold_from_dates(market: Market, dates: FoldDates) -> Fold:
+    """The fold that `dates` describe, on data that may have grown since.
+
+    Raises
+    ------
+    DataError
+        If a day is not in the market.
+    """
+
+    def window(days: Days) -> Window:
+        rows = [int(np.searchsorted(market.dates, np.datetime64(day, "D"))) for day in days]
+        for row, day in zip(rows, days, strict=True):
+            if row >= len(market.dates) or market.dates[row] != np.datetime64(day, "D"):
+                raise DataError(f"fold={dates['name']}: {day} is not a day of the prices; use the data of the run")
+        return Window(rows[0], rows[1] + 1)
+
+    return Fold(dates["name"], window(dates["train"]), window(dates["validation"]), window(dates["test"]))
+
+
+def _first_decisions(market: Market, env: Env) -> tuple[int, int]:
+    """First decision row with a regime label, and first without waiting for one."""
+    tradable = (market.status[:, :-1] == TRADABLE).sum(axis=1) >= MIN_NAMES
+    begin = 0
+    if env.start is not None:
+        begin = int(np.searchsorted(market.dates, np.datetime64(check_day("env.start", env.start), "D")))
+    complete = np.flatnonzero(tradable[begin:])
+    labelled = np.flatnonzero(tradable[begin:] & (market.regime[begin:] != NO_LABEL))
+    if not len(complete):
+        since = f" from {env.start} on" if env.start else ""
+        raise DataError(
+            f"prices: no day{since} on which {MIN_NAMES} names have {env.min_history} priced days behind them "
+            f"({len(market.dates)} {market.calendar.unit}s in all); add history, or set env.start earlier, "
+            "env.end later or env.min_history lower"
+        )
+    first = begin + int(complete[0])
+    return (begin + int(labelled[0]) if len(labelled) else first, first)
+
+
+def _calendar_fold(market: Market, first_decision: int, name: str) -> Fold:
+    first_year, last_year = SP500_FOLDS[name]
+    years = market.dates.astype("datetime64[Y]").astype(np.int64) + 1970
+    test = (int(np.searchsorted(years, first_year)), int(np.searchsorted(years, last_year, side="right")))
+    validation = int(np.searchsorted(years, first_year - VALIDATION_YEARS))
+    return _purged(market, name, first_decision + 1, validation, *test)
+
+
+def _proportional_fold(market: Market, first_decision: int, name: str) -> Fold:
+    rows = len(market.dates)
+    train, validation, _ = _split(rows - first_decision - 1)
+    start = first_decision + 1
+    return _purged(market, name, start, start + train, start + train + validation, rows)
+
+
+def _split(rows: int) -> tuple[int, int, int]:
+    test, validation = round(TEST_FRACTION * rows), round(VALIDATION_FRACTION * rows)
+    return rows - test - validation, validation, test
+
+
+def _purged(market: Market, name: str, train: int, validation: int, test: int, stop: int) -> Fold:
+    purge = market.calendar.rows(PURGE)
+    return Fold(name, Window(train, validation - purge), Window(validation, test - purge), Window(test, stop))

@@ -1,11 +1,23 @@
-"""Daily prices as a source returns them: nothing is filled or repaired."""
+"""Daily prices as a source returns them, nothing filled or repaired; trading status, warnings, test of simultaneity.
 
-from collections.abc import Callable, Mapping, Sequence
+Warnings name listings, stale stretches, splits and gaps, one line per name and finding.
+
+Closes that are not simultaneous make returns look predictable although nobody can trade on them. A signal that a
+portfolio could earn from fades over days. One that is strong for the next row and gone a row later comes from closes
+taken at different hours: when the later close is known, the earlier market has already moved.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from finflow.data.market import ABSENT, BUSINESS, FROZEN, LONG_GAP, NOMINAL, TRADABLE, Calendar, Market, Window
+from finflow.schema.env import Env
 
 
 @dataclass(frozen=True)
@@ -61,3 +73,339 @@ class Prices:
             volume=None if self.volume is None else change(self.volume),
             signals={name: change(values) for name, values in self.signals.items()},
         )
+
+
+class Trading(NamedTuple):
+    """State of each name at each close, [T, d].
+
+    present : a price exists.
+    live : a price exists and has moved since the first one, so that it is not a back-fill.
+    stale : the last `stale_run` or more closes are equal.
+    status : ABSENT, FROZEN or TRADABLE, int8.
+    """
+
+    present: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+    stale: NDArray[np.bool_]
+    status: NDArray[np.int8]
+
+
+def equal_run(close: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Length of the run of equal closes that ends at each close, [T, d]; 0 where there is no price."""
+    rows = np.arange(len(close))[:, None]
+    fresh = np.ones(close.shape, dtype=np.bool_)
+    fresh[1:] = close[1:] != close[:-1]  # NaN differs from everything: a blank starts a new run
+    begun = np.maximum.accumulate(np.where(fresh, rows, 0), axis=0)
+    return np.where(np.isfinite(close), rows - begun + 1, 0)
+
+
+def trading(close: NDArray[np.float64], stale_run: int, min_history: int) -> Trading:
+    """Judge every cell of `close` [T, d] by its own column up to its own row.
+
+    A name is TRADABLE when its run of equal closes is under `stale_run` and it has `min_history` priced days since
+    its first move: a ticker back-filled flat until its listing is frozen all along the flat stretch, its first days
+    included, and for as long afterwards as the lookbacks of features and priors need.
+    """
+    present = np.isfinite(close)
+    moved = np.zeros(close.shape, dtype=np.bool_)
+    moved[1:] = present[1:] & present[:-1] & (close[1:] != close[:-1])
+    live = present & np.maximum.accumulate(moved, axis=0)
+    stale = equal_run(close) >= stale_run
+    ready = np.cumsum(live, axis=0) >= min_history
+    status = np.where(live & ready & ~stale, TRADABLE, np.where(present, FROZEN, ABSENT))
+    return Trading(present, live, stale, status.astype(np.int8))
+
+
+def simple_returns(close: NDArray[np.float64], delist_return: float) -> NDArray[np.float64]:
+    """Return from close t-1 to close t, [T, d]; row 0 is 0.
+
+    0 where either price is missing, but `delist_return` on the first day without a price after one with: known on
+    that day, whether or not prices come back. A last price in the last row has no such day.
+    """
+    returns = np.zeros(close.shape)
+    present = np.isfinite(close)
+    both = present[1:] & present[:-1]
+    np.divide(close[1:], close[:-1], out=returns[1:], where=both)
+    returns[1:][both] -= 1.0
+    returns[1:][present[:-1] & ~present[1:]] = delist_return
+    return returns
+
+
+VETTED = ("sp500",)
+"""Sources whose oddities docs/data.md lists."""
+NAMED = 8
+"""With this many names of one finding, one line sums them up."""
+_SHOWN = 3
+REPEATED = 0.05
+"""A name that repeats its close on this share of the days on which others move looks filled."""
+_MOVING = 0.5
+"""Share of the names that must move on a day for it to count."""
+_LEVEL = 0.5
+"""Values this close to 1 that hardly resemble those of the row before look like 1 + return, not prices."""
+RATIOS = tuple(sorted({r for a, b in ((1, 2), (1, 3), (2, 3), (3, 4), (1, 5), (1, 10)) for r in (a / b, b / a)}))
+AROUND = 63
+"""Rows on either side from which a name's usual move is measured."""
+LEAST = 21
+"""Fewest moves among them."""
+FAR = 8.0
+"""A move of this many usual moves is far beyond a name's volatility."""
+NEAR = 4.0
+"""Largest distance of a move from a ratio, in usual moves: the day's own return."""
+CALM = 3.0
+"""Largest average move, in usual moves, of the next rows and of the other names that day."""
+AFTER = 5
+_MAD = 1.4826
+"""Standard deviations of a normal distribution in its median absolute deviation."""
+
+Finding = tuple[str, str]
+"""(kind, what is said of the name)"""
+
+
+def price_warnings(prices: Prices, env: Env, calendar: Calendar = BUSINESS) -> tuple[str, ...]:
+    """Findings about `prices` from `env.start` on, none of them an error, in the order of the tickers."""
+    if env.source in VETTED:
+        return ()
+    begin = 0 if env.start is None else int(np.searchsorted(prices.dates, np.datetime64(env.start, "D")))
+    lines: list[str] = []
+    summed: dict[str, list[str]] = {}
+    shares = _repeated(prices.close[begin:])
+    found = [(t, list(_of_name(prices, env, c, begin, float(shares[c])))) for c, t in enumerate(prices.tickers)]
+    found = _with_jumps(prices, env, begin, found)
+    counts: dict[str, int] = {}
+    for _, findings in found:
+        for kind, _ in findings:
+            counts[kind] = counts.get(kind, 0) + 1
+    said: dict[str, int] = {}
+    for ticker, findings in found:
+        for kind, text in findings:
+            said[kind] = said.get(kind, 0) + 1
+            if counts[kind] <= NAMED or said[kind] <= _SHOWN:
+                lines.append(f"{ticker}: {text}")
+            else:
+                summed.setdefault(kind, []).append(ticker)
+    lines += [f"{len(names)} other names ({_some(names)}): {kind} too" for kind, names in summed.items()]
+    return (*lines, *_of_all(prices, calendar, begin))
+
+
+def _of_name(prices: Prices, env: Env, column: int, begin: int, share: float) -> Iterator[Finding]:
+    """Listing, end and stale stretches of one name, whose close is that of the row before on a `share` of days."""
+    close, dates = prices.close[:, column], prices.dates
+    days = np.flatnonzero(np.isfinite(close))
+    if not len(days):
+        return
+    first, last = int(days[0]), int(days[-1])
+    newest = len(dates) - 1
+    if first > begin:
+        yield "no price at first", f"no price before {dates[first]}; untradable until then"
+    if last == newest - 1:
+        yield (
+            "no price in the newest row",
+            f"no price on {dates[newest]}, the newest row: not quoted yet, or delisted? decide holds it as it is; "
+            f"env.end={dates[last]} leaves the row out",
+        )
+    elif begin <= last < newest:
+        yield (
+            "no price to the end",
+            f"last price on {dates[last]}, blank to the end; treated as delisted at a return of {env.delist_return:g}",
+        )
+    stretches = _stale_stretches(equal_run(prices.close[:, [column]])[:, 0], env.stale_run)
+    stretches = [stretch for stretch in stretches if stretch[1] >= begin]
+    if stretches:
+        yield "stretches of equal closes", _stale_text(prices, stretches, env.stale_run)
+    if share > REPEATED and not stretches:
+        yield (
+            "repeated closes",
+            f"repeats its close on {100 * share:.0f} % of the days on which others move, as filled-in holidays and "
+            "weekends do; leave such cells blank and add env.calendar=common",
+        )
+
+
+def _with_jumps(
+    prices: Prices, env: Env, begin: int, found: list[tuple[str, list[Finding]]]
+) -> list[tuple[str, list[Finding]]]:
+    jumps, ratios = _jumps(prices.close, env.split_jump), split_ratios(prices.close)
+    for column, (_, findings) in enumerate(found):
+        rows = np.flatnonzero(jumps[:, column] | np.isfinite(ratios[:, column]))
+        rows = rows[rows >= begin]
+        if not len(rows):
+            continue
+        row, more = int(rows[0]), len(rows) - 1
+        change = prices.close[row, column] / prices.close[row - 1, column] - 1
+        ratio = ratios[row, column]
+        like = "" if math.isnan(ratio) else f" of {_as_split(ratio)}"
+        rest = "" if not more else f", the first of {len(rows)} such moves"
+        findings.append(
+            (
+                "moves like unadjusted splits",
+                f"price moves by {100 * change:+.0f} % on {prices.dates[row]}, like an unadjusted split{like}{rest}; "
+                "check that prices are adjusted (kept as it is)",
+            )
+        )
+    return found
+
+
+def _as_split(ratio: float) -> str:
+    """New shares for old ones: a price that halves is one of 2:1."""
+    for old in range(1, 11):
+        new = old / ratio
+        if abs(new - round(new)) < 1e-9:
+            return f"{round(new)}:{old}"
+    return f"1:{ratio:g}"
+
+
+def _of_all(prices: Prices, calendar: Calendar, begin: int) -> Iterator[str]:
+    """Gaps of the dates, rows a year that were counted, and values that are no prices."""
+    dates, close = prices.dates[begin:], prices.close[begin:]
+    gaps = np.diff(dates).astype(np.int64)
+    usual = {"daily": LONG_GAP, "weekly": 7 + LONG_GAP, "monthly": 31 + LONG_GAP}[calendar.kind]
+    long = np.flatnonzero(gaps > usual)
+    if len(long):
+        widest = int(long[np.argmax(gaps[long])])
+        yield (
+            f"dates: {len(long)} gap{'' if len(long) == 1 else 's'} of more than {usual} days, the widest from "
+            f"{dates[widest]} to {dates[widest + 1]}; the return over it counts as one {calendar.unit}'s"
+        )
+    if calendar.year not in NOMINAL:
+        yield (
+            f"dates: {calendar.year} rows a year, by which figures are annualised; env.periods_per_year=252 takes "
+            "another number"
+        )
+    present = np.isfinite(close)
+    if len(close) > 1 and (np.abs(close[present] - 1) < _LEVEL).mean() > 0.99:
+        pairs = [(c[1:][ok], c[:-1][ok]) for c in close.T for ok in [np.isfinite(c[1:]) & np.isfinite(c[:-1])]]
+        likeness = [np.corrcoef(a, b)[0, 1] for a, b in pairs if len(a) > 2 and np.ptp(a) > 0 and np.ptp(b) > 0]
+        if likeness and float(np.median(likeness)) < _LEVEL:
+            yield (
+                "prices: values near 1 that do not follow each other: 1 + return, not prices? compound them "
+                "(pandas: frame.cumprod())"
+            )
+
+
+def _repeated(close: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[d] share of the days on which most other names move that a name's close is that of the row before."""
+    both = np.isfinite(close[1:]) & np.isfinite(close[:-1])
+    moved = both & (close[1:] != close[:-1])
+    count, known = (cells.sum(axis=1, keepdims=True) - cells for cells in (moved, both))
+    moving = both & (known > 1) & (count >= _MOVING * known)
+    return (moving & ~moved).sum(axis=0) / np.maximum(moving.sum(axis=0), 1)
+
+
+def _jumps(close: NDArray[np.float64], split_jump: float) -> NDArray[np.bool_]:
+    """[T, d] moves with |log return| above -ln(1 - split_jump): .5 finds a fall by half and a doubling alike."""
+    threshold = -math.log1p(-split_jump) if split_jump < 1 else math.inf
+    found = np.zeros(close.shape, dtype=np.bool_)
+    with np.errstate(invalid="ignore"):
+        found[1:] = np.abs(np.diff(np.log(close), axis=0)) > threshold
+    return found
+
+
+def _stale_stretches(run: NDArray[np.int64], stale_run: int) -> list[tuple[int, int]]:
+    """(first row, last row) of each run of `stale_run` or more equal closes of one name."""
+    ends = np.flatnonzero((run >= stale_run) & (np.append(run[1:], 0) <= run))
+    return [(int(end - run[end] + 1), int(end)) for end in ends]
+
+
+def _stale_text(prices: Prices, stretches: list[tuple[int, int]], stale_run: int) -> str:
+    first, last = max(stretches, key=lambda s: s[1] - s[0])
+    longest = f"{prices.dates[first]} to {prices.dates[last]} ({last - first + 1} rows)"
+    if len(stretches) == 1:
+        return f"equal closes from {longest}; masked as untradable"
+    begin, end = prices.dates[stretches[0][0]], prices.dates[stretches[-1][1]]
+    return (
+        f"{len(stretches)} stretches of {stale_run} or more equal closes between {begin} and {end}, the longest from "
+        f"{longest}; masked as untradable"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def split_ratios(close: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[T, d] ratio of the split that a move from t-1 to t looks like, NaN where it looks like none.
+
+    A split changes a price by its ratio and the day's own return: the days around it are calm, and the other names do
+    not move. Neither holds in a crash by a half.
+
+    Rows after t are used too, which is safe: the result is a warning about a file and affects no trade.
+    """
+    found = np.full(close.shape, np.nan)
+    if len(close) < LEAST + 1:
+        return found
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moves = np.diff(np.log(close), axis=0, prepend=np.nan)
+    size = np.abs(moves)
+    usual = _MAD * pd.DataFrame(size).rolling(2 * AROUND + 1, center=True, min_periods=LEAST).median().to_numpy()
+    score = np.divide(size, usual, out=np.full(size.shape, np.nan), where=usual > 0)
+    logs = np.log(RATIOS)
+    for row, column in np.argwhere(score > FAR):
+        distance = np.abs(logs - moves[row, column])
+        nearest = int(np.argmin(distance))
+        later = score[row + 1 : row + 1 + AFTER, column]
+        others = np.delete(score[row], column)
+        calm = not len(later) or float(np.nanmean(later)) < CALM
+        alone = not np.isfinite(others).any() or float(np.nanmedian(others)) < CALM
+        if distance[nearest] <= NEAR * usual[row, column] and calm and alone:
+            found[row, column] = RATIOS[nearest]
+    return found
+
+
+STRONG = 0.05
+"""A mean rank correlation with the next row that prices of one exchange do not reach."""
+SURE = 5.0
+"""Its least distance from 0 in standard errors."""
+GONE = 1 / 3
+"""The largest share of it that may be left at two rows."""
+LEAST_NAMES, LEAST_ROWS = 4, 60
+
+
+@dataclass(frozen=True)
+class Faded:
+    """A feature whose rank correlation with the next row's return is `first`, and `second` with that after it."""
+
+    feature: str
+    first: float
+    second: float
+
+    def line(self) -> str:
+        """The warning."""
+        return (
+            f"closes may not be simultaneous: {self.feature} ranks the next return with a correlation of "
+            f"{self.first:+.3f} and the one after with {self.second:+.3f}; no one can trade that, use closes of one "
+            "hour, or rows of weeks"
+        )
+
+
+def faded_signal(market: Market, window: Window) -> Faded | None:
+    """The feature whose correlation with returns fades most suspiciously within two rows of `window`; None if none."""
+    rows = np.asarray(window.decisions, dtype=np.int64)
+    rows = rows[rows + 2 < window.stop]
+    if len(rows) < LEAST_ROWS:
+        return None
+    returns = market.returns[:, :-1]
+    usable = (market.status[rows][:, :-1] == TRADABLE) & np.isfinite(market.close[rows + 2])
+    worst: Faded | None = None
+    for number, name in enumerate(market.feature_names):
+        values = np.where(usable, market.features[rows, :, number], np.nan)
+        first, error = _mean_correlation(values, np.where(usable, returns[rows + 1], np.nan))
+        if abs(first) < STRONG or abs(first) < SURE * error:
+            continue
+        second, _ = _mean_correlation(values, np.where(usable, returns[rows + 2], np.nan))
+        if np.sign(first) * second <= GONE * abs(first) and (worst is None or abs(first) > abs(worst.first)):
+            worst = Faded(name, first, second)
+    return worst
+
+
+def _mean_correlation(values: NDArray[np.float64], returns: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean over rows of the rank correlation across names [R, d], and its standard error; 0, inf without any."""
+    ranks = [pd.DataFrame(cells).rank(axis=1).to_numpy() for cells in (values, returns)]
+    ranks = [cells - np.nanmean(cells, axis=1, keepdims=True) for cells in ranks if np.isfinite(cells).any()]
+    if len(ranks) < 2:
+        return 0.0, np.inf
+    enough = np.isfinite(values).sum(axis=1) >= LEAST_NAMES
+    spread = np.sqrt(np.nansum(ranks[0] ** 2, axis=1) * np.nansum(ranks[1] ** 2, axis=1))
+    known = enough & (spread > 0)
+    if known.sum() < LEAST_ROWS:
+        return 0.0, np.inf
+    found = np.nansum(ranks[0] * ranks[1], axis=1)[known] / spread[known]
+    return float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from finflow.data.csv_rows import text_rows
+from finflow.data.csv_table import text_rows
 from finflow.data.market import CASH
 from finflow.errors import DataError
 

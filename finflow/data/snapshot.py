@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.prices import Prices
+from finflow.data.series import EQUAL_WEIGHT
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import atomic_write
 from finflow.io.weights import Arrays, content_hash

@@ -5,10 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.benchmark import equal_weight
-from finflow.data.prices import Prices
-from finflow.data.regimes import CRISIS, VOLATILE, label_regimes
-from finflow.data.status import simple_returns
+from finflow.data.market_features import CRISIS, VOLATILE, label_regimes
+from finflow.data.prices import Prices, simple_returns
+from finflow.data.series import equal_weight
 from finflow.errors import ConfigError
 from finflow.schema.env import Env, Regimes, Synthetic
 from finflow.seeding import numpy_stream

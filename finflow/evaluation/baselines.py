@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets
-from finflow.allocators.online_selection import online_selection_targets
+from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets, online_selection_targets
 from finflow.allocators.signals import equal_weights
-from finflow.data.calendar import decision_days
-from finflow.data.market import TRADABLE, Market, Window
+from finflow.data.market import TRADABLE, Market, Window, decision_days
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.evaluation.result import Track

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.calendar import SPREAD, Calendar
-from finflow.data.market import NO_LABEL, REGIMES, Market, Window
+from finflow.data.market import NO_LABEL, REGIMES, SPREAD, Calendar, Market, Window
 from finflow.evaluation.metrics import measure, underwater
 from finflow.evaluation.result import Floats, Metrics, Stress, Track
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from finflow.allocators.baselines import HOLD
-from finflow.data.simultaneity import faded_signal
+from finflow.data.prices import faded_signal
 from finflow.evaluation.baselines import (
     BENCHMARK,
     MONTHLY,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from finflow.data.market import TRADABLE, Market, Window
-from finflow.data.scaling import FeatureScaling
+from finflow.data.market_features import FeatureScaling
 from finflow.evaluation.backtest import Strategy
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, tilt

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.result import Floats, Metrics, Track
 
 OBJECTIVES = {"sharpe": "validation_sharpe", "active_ir": "validation_active_information_ratio"}

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.calendar import TRADING_YEAR
-from finflow.envs.reward import RUIN
+from finflow.data.market import TRADING_YEAR
+from finflow.envs.ledger import RUIN
 
 Floats = NDArray[np.float64]
 VerdictOutcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kurtosis, norm, skew
 
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.metrics import FLAT
 from finflow.evaluation.overfitting import backtest_overfitting
 from finflow.evaluation.result import Floats, Track

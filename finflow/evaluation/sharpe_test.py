@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.hac import long_run_variance
 from finflow.evaluation.metrics import FLAT
 from finflow.evaluation.result import Floats

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from finflow.data.market import Fold, Market, Window
-from finflow.data.scaling import FeatureScaling
+from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, Rows, Strategy, backtest
 from finflow.evaluation.result import Floats, Track

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finflow.envs.reward import RewardModel
+from finflow.envs.ledger import RewardModel
 from finflow.evaluation.result import Floats, Track
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.value_distribution import critic_atoms

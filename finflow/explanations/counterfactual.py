@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from finflow.data.market import REGIMES
-from finflow.data.market_features import REGIME_PREFIX
-from finflow.data.scaling import CLIP
-from finflow.envs.world import State
+from finflow.data.market_features import CLIP, REGIME_PREFIX
+from finflow.envs.simulator import State
 from finflow.explanations.decision_trace import Subject
 from finflow.explanations.gradients import path_state
 from finflow.explanations.inputs import OWN_DRAWDOWN, REGIME, Input, named_inputs

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from finflow.agents.greedy import GreedyPolicy
 from finflow.data.market import Fold, Market, Window
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.errors import StorageError
 from finflow.evaluation.result import Floats, Track
 from finflow.nn.actor import Actor, ActorEnsemble

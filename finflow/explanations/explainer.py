@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from finflow.data.calendar import TRADING_YEAR
-from finflow.data.market import NO_LABEL, REGIMES
-from finflow.data.regimes import Gauges
+from finflow.data.market import NO_LABEL, REGIMES, TRADING_YEAR
+from finflow.data.market_features import Gauges
 from finflow.evaluation.result import Floats
 from finflow.explanations.alternatives import Alternative, alternatives, held_return
 from finflow.explanations.calibration import HORIZON, Calibration, calibrate

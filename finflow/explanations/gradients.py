@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import Subject
 from finflow.explanations.inputs import Input, average_day, gather, named_inputs

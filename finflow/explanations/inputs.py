@@ -13,7 +13,7 @@ from torch import Tensor
 
 from finflow.allocators.priors import EXPERTS
 from finflow.data.market_features import REGIME_PREFIX
-from finflow.envs.world import PATH_SCALARS, State
+from finflow.envs.simulator import PATH_SCALARS, State
 from finflow.explanations.decision_trace import Subject
 
 REGIME, OWN_DRAWDOWN, PRIOR = "regime", PATH_SCALARS[0], "prior"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.losses import lower_mean

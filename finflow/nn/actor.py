@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.nn.layers import Computed, Decision, MemberLinear, averaged, repeated
 
 PRIOR_FLOOR = 1e-3  # spread over n assets, so that a tilt can reach a name that its prior leaves out

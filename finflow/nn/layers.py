@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 
 LN_FLOOR = 1e-8  # of a weight, before its logarithm
 

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from finflow.data.calendar import unit_of
+from finflow.data.market import unit_of
 from finflow.evaluation.metrics import Drawdown, deepest_drawdowns, sharpe_ratio
 from finflow.evaluation.relative import relative, rolling, skewness
 from finflow.evaluation.result import Evaluation, Floats, Track

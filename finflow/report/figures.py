@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from finflow.data.calendar import unit_of
+from finflow.data.market import unit_of
 from finflow.evaluation.breakdowns import period_sums
 from finflow.evaluation.metrics import underwater
 from finflow.evaluation.result import Evaluation, Track

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finflow.data.calendar import BUSINESS, Calendar
+from finflow.data.market import BUSINESS, Calendar
 from finflow.evaluation.result import Evaluation
 from finflow.evaluation.study import Study
 from finflow.explanations.overview import Overview

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from finflow.data.calendar import unit_of
+from finflow.data.market import unit_of
 from finflow.evaluation.linear_tilt import HORIZON, LINEAR
 from finflow.evaluation.result import Comparison, Evaluation, Metrics, Regression, Stress
 from finflow.report.figures import opponent_name

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from finflow.data.calendar import unit_of
+from finflow.data.market import unit_of
 from finflow.evaluation.diagnostics import readings
 from finflow.evaluation.result import CostRow, Evaluation, Metrics
 from finflow.io.files import flatten

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from finflow.data.calendar import unit_of
+from finflow.data.market import unit_of
 from finflow.evaluation.result import Comparison, Evaluation, Verdict
 
 CLASSES = {"BEATS": "beats", "WORSE THAN": "worse", "INDISTINGUISHABLE FROM": "level"}

@@ -44,8 +44,8 @@ class Limits(Schema):
 
 
 class Regimes(Schema):
-    """Thresholds of the labels that days get (see `data/regimes.py`): volatility of 1/N over 21 days beside its own
-    past, and the loss of 1/N since its peak.
+    """Thresholds of the labels that days get (see `data/market_features.py`): volatility of 1/N over 21 days beside
+    its own past, and the loss of 1/N since its peak.
     """
 
     stable: Discount

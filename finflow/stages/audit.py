@@ -7,8 +7,8 @@ import numpy as np
 
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.data.simultaneity import faded_signal
-from finflow.data.sources import load_prices
+from finflow.data.build import load_prices
+from finflow.data.prices import faded_signal
 from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
 from finflow.evaluation.audit.file import perturb_file, perturb_signals

@@ -7,11 +7,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from finflow.agents.batch import OfflineCoefficients
+from finflow.agents.base import OfflineCoefficients, own_rows
 from finflow.agents.direct import Direct
-from finflow.agents.distributed import own_rows
 from finflow.data.market import BLOCKS, Market, Window
-from finflow.envs.episodes import Rows, long_stretches, padded, training_paths
+from finflow.envs.collect import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.confidence import Confidence, confidence_of
 from finflow.evaluation.result import Floats

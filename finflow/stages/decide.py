@@ -13,7 +13,7 @@ from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import SUMMARY
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import noted_heads, opened_by
-from finflow.data.csv_rows import read_as
+from finflow.data.csv_table import read_as
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from finflow.allocators.online_selection import require_online_selection
+from finflow.allocators.baselines import require_online_selection
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import FACTS, weights_of
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import HEAD, JUDGED, OPENING, noted_heads
 from finflow.config.files import to_yaml
-from finflow.data.csv_rows import read_as
+from finflow.data.csv_table import read_as
 from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finflow.agents.policy_ablations import BLOCK, variants
-from finflow.data.benchmark import EQUAL_WEIGHT
+from finflow.agents.greedy import BLOCK, variants
 from finflow.data.market import Market
+from finflow.data.series import EQUAL_WEIGHT
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.result import Evaluation, Track

@@ -6,7 +6,7 @@ from typing import Any
 
 from finflow.artifacts.runs import opened_by
 from finflow.data.market import Window
-from finflow.data.regimes import Gauges, regime_gauges
+from finflow.data.market_features import Gauges, regime_gauges
 from finflow.evaluation.files import read_track
 from finflow.evaluation.result import Track
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import torch
 
+from finflow.agents.bcell import hand_over
 from finflow.agents.learner import OnlineLearner, online_learner
-from finflow.agents.weight_transfer import hand_over
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS
 from finflow.artifacts.policy_file import read_policy
 from finflow.artifacts.pretrained import Parent, weights_of
 from finflow.artifacts.provenance import Stopwatch
 from finflow.data.market import REGIMES, Market
-from finflow.envs.collect import Dataset
-from finflow.envs.episodes import labels, starting_portfolios, training_paths
+from finflow.envs.collect import Dataset, labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError
 from finflow.io.weights import content_hash
 from finflow.nn.networks import Networks, build_networks

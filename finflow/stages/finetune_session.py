@@ -5,8 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from finflow.agents.learner import OnlineLearner
-from finflow.envs.simulator import Simulator
-from finflow.envs.world import State
+from finflow.envs.simulator import Simulator, State
 from finflow.evaluation.result import Floats
 from finflow.nn.layers import Decision
 from finflow.seeding import torch_stream

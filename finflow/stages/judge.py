@@ -4,17 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finflow.allocators.online_selection import require_online_selection
+from finflow.allocators.baselines import require_online_selection
 from finflow.artifacts.commands import command_for, under
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
 from finflow.artifacts.runs import HEAD, OPENING, noted_heads
 from finflow.config.compose import load, named
-from finflow.data.benchmark import EQUAL_WEIGHT
 from finflow.data.build import build_market
-from finflow.data.csv_rows import read_as
-from finflow.data.folds import fold_dates, make_fold
-from finflow.data.market import Market
-from finflow.data.scaling import FeatureScaling
+from finflow.data.csv_table import read_as
+from finflow.data.market import Market, fold_dates, make_fold
+from finflow.data.market_features import FeatureScaling
+from finflow.data.series import EQUAL_WEIGHT
 from finflow.envs.gym_env import Observations
 from finflow.envs.ledger import Accounting
 from finflow.errors import ConfigError

@@ -11,8 +11,7 @@ from finflow.artifacts.names import RUN, WEIGHTS
 from finflow.artifacts.policy_file import StoredPolicy, read_policy
 from finflow.artifacts.provenance import Stopwatch, read_summary, run_record
 from finflow.artifacts.runs import resolve_run
-from finflow.data.calendar import CALENDAR, NOMINAL, TRADING_YEAR
-from finflow.data.folds import fold_from_dates
+from finflow.data.market import CALENDAR, NOMINAL, TRADING_YEAR, fold_from_dates
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.evaluation.confidence import Confidence
 from finflow.io.files import read_json

@@ -6,12 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finflow.data.build import market_of
-from finflow.data.folds import fold_dates, make_fold
-from finflow.data.market import TRADABLE, Fold, Market, Window
-from finflow.data.prices import Prices
-from finflow.data.simultaneity import faded_signal
-from finflow.data.sources import load_prices
+from finflow.data.build import load_prices, market_of
+from finflow.data.market import TRADABLE, Fold, Market, Window, fold_dates, make_fold
+from finflow.data.prices import Prices, faded_signal
 from finflow.schema import Config
 from finflow.stages.arguments import check_config
 from finflow.stages.shown import Shown, table_of

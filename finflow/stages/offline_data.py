@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from finflow.envs.collect import Dataset, collect, load_dataset
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.io.weights import cached_arrays
 from finflow.schema import Config
 from finflow.schema.fields import digest

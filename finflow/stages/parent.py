@@ -6,8 +6,7 @@ from dataclasses import replace
 from finflow.allocators.priors import EXPERTS
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
-from finflow.data.folds import fold_dates, make_fold
-from finflow.data.market import Market
+from finflow.data.market import Market, fold_dates, make_fold
 from finflow.errors import ParentError
 from finflow.nn.networks import ObservationSpec
 from finflow.schema import Config

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market
-from finflow.data.folds import FoldDates, fold_dates, make_fold
-from finflow.data.market import Fold, Market
-from finflow.data.scaling import FeatureScaling
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel, fit_reward
-from finflow.envs.world import World
+from finflow.data.market import Fold, FoldDates, Market, fold_dates, make_fold
+from finflow.data.market_features import FeatureScaling
+from finflow.envs.ledger import Accounting, RewardModel, fit_reward
+from finflow.envs.simulator import World
 from finflow.errors import ConfigError
 from finflow.evaluation.task import Task
 from finflow.malloc import keep_freed_memory

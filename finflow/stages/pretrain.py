@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from finflow.agents.batch import Batch
-from finflow.agents.distributed import rank
+from finflow.agents.base import Batch, rank
 from finflow.agents.learner import OfflineLearner, offline_learner
 from finflow.artifacts.commands import command_for
 from finflow.artifacts.names import WEIGHTS

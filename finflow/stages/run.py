@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from finflow.agents.base import Scales, measure_scales
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.learner import Learner
-from finflow.agents.scales import Scales, measure_scales
 from finflow.artifacts.names import VALIDATION, WEIGHTS
 from finflow.artifacts.policy_file import to_metadata, to_tensors
 from finflow.artifacts.pretrained import FACTS, Parent, parent_facts
 from finflow.artifacts.provenance import Stopwatch, finish_run, run_record, write_config, write_run
-from finflow.envs.episodes import Rows, training_paths
+from finflow.envs.collect import Rows, training_paths
 from finflow.errors import Interrupted
 from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.files import write_validation

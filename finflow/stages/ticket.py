@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.data.csv_cells import number
-from finflow.data.csv_rows import text_rows
+from finflow.data.csv_table import number, text_rows
 from finflow.data.market import CASH
 from finflow.errors import DataError
 from finflow.evaluation.result import Floats

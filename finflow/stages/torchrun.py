@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from finflow.agents.distributed import rank
+from finflow.agents.base import rank
 from finflow.artifacts.checkpoints import FOLDER
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config

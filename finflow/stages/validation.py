@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from finflow.agents.base import Stateful
 from finflow.agents.greedy import GreedyPolicy, describe
-from finflow.agents.stateful import Stateful
-from finflow.data.calendar import TRADING_YEAR
+from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
 from finflow.evaluation.breakdowns import decision_regimes
 from finflow.evaluation.confidence import paired_gain

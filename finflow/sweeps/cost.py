@@ -121,8 +121,8 @@ def _episode_rows(config: Config) -> tuple[int, float]:
     if regime == "all" and env.source != "csv" and env.snapshot is None:
         return days, float(days)
     from finflow.data.build import build_market  # pandas and torch, which other estimates do not need
-    from finflow.data.folds import make_fold
-    from finflow.envs.episodes import mean_length
+    from finflow.data.market import make_fold
+    from finflow.envs.collect import mean_length
 
     key = digest([env.model_dump(), config.fold])
     if key not in _MARKETS:

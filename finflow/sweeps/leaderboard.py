@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finflow.data.calendar import TRADING_YEAR, Calendar, unit_of
+from finflow.data.market import TRADING_YEAR, Calendar, unit_of
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.evaluation.study import Middle
 from finflow.evaluation.task import Bootstrap

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from finflow.artifacts.commands import under
 from finflow.artifacts.names import RUN, SUMMARY, VALIDATION
-from finflow.data.calendar import CALENDAR, TRADING_YEAR
+from finflow.data.market import CALENDAR, TRADING_YEAR
 from finflow.errors import ConfigError, StorageError
 from finflow.evaluation.files import read_validation
 from finflow.evaluation.metrics import OBJECTIVES

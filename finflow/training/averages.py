@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from finflow.agents.stateful import Stateful
+from finflow.agents.base import Stateful
 from finflow.errors import DivergedError
 
 CHECK_EVERY = 50  # updates between checks for a NaN or infinity

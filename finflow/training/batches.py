@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch
-from finflow.envs.behaviours import behave, draw_personas
-from finflow.envs.world import State, World, joined
+from finflow.agents.base import Batch
+from finflow.envs.collect import behave, draw_personas
+from finflow.envs.simulator import State, World, joined
 from finflow.nn.layers import Decision
 from finflow.training.replay_buffer import Transitions
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from finflow.agents.distributed import all_reduce_max
+from finflow.agents.base import all_reduce_max
 from finflow.artifacts.checkpoints import Checkpoints, Found
 from finflow.errors import Interrupted, StorageError
 from finflow.schema.sections import Checkpoint

@@ -3,8 +3,8 @@
 import copy
 from typing import Any
 
+from finflow.agents.base import Stateful
 from finflow.agents.learner import Learner
-from finflow.agents.stateful import Stateful
 from finflow.errors import DivergedError
 from finflow.schema.monitor import Act
 from finflow.training.rules import ADVICE, Finding

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from finflow.agents.batch import Batch, OfflineCoefficients
-from finflow.agents.distributed import mean_metrics, own_rows
+from finflow.agents.base import Batch, OfflineCoefficients, Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OfflineLearner
-from finflow.agents.stateful import Stateful
 from finflow.tracking.progress import progress
 from finflow.training.averages import Averages
 from finflow.training.schedules import cosine

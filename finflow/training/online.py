@@ -7,12 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.batch import Batch, OnlineCoefficients
-from finflow.agents.distributed import mean_metrics, own_rows
+from finflow.agents.base import Batch, OnlineCoefficients, Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
-from finflow.agents.stateful import Stateful
-from finflow.envs.simulator import Simulator, Step
-from finflow.envs.world import World
+from finflow.envs.simulator import Simulator, Step, World
 from finflow.schema.algo import OnlineAlgorithm
 from finflow.tracking.progress import progress
 from finflow.training.averages import Averages

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from finflow.agents.distributed import mean_metrics, own_rows
+from finflow.agents.base import Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
-from finflow.agents.stateful import Stateful
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
 from finflow.training.averages import Averages

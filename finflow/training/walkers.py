@@ -7,12 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.batch import Batch, Paths
-from finflow.agents.distributed import all_walkers, size
-from finflow.agents.stateful import Stateful
+from finflow.agents.base import Batch, Paths, Stateful, all_walkers, size
 from finflow.data.market import TRADABLE, Market
-from finflow.envs.episodes import Rows, padded, starting_portfolios
-from finflow.envs.world import World
+from finflow.envs.collect import Rows, padded, starting_portfolios
+from finflow.envs.simulator import World
 from finflow.errors import ConfigError, DataError
 from finflow.seeding import numpy_stream
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.agents.batch import Batch, OnlineCoefficients, Paths
+from finflow.agents.base import Batch, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.config.compose import load
 from finflow.data.market import TRADABLE
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
-from finflow.envs.world import World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 from finflow.nn.networks import EXPERT_GROUPS, SINGLE, Networks, ObservationSpec, build_networks
 from finflow.schema.algo import BCellConfig, IQLConfig, Network, TD3BCConfig
 from finflow.training.batches import Batcher

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.base import Batch, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
-from finflow.agents.scales import Scales
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.losses import scaled_alpha
 from finflow.nn.layers import sample
 from finflow.nn.networks import Embedding

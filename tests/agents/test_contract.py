@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients, Paths
+from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Paths, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.agents.learner import OFFLINE, ONLINE, OfflineLearner, OnlineLearner, offline_learner, online_learner
-from finflow.agents.scales import Scales
 from finflow.config.compose import load
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.nn.networks import SINGLE, Networks
 from finflow.schema import ALGORITHMS
 from finflow.schema.algo import Algorithm, OfflineAlgorithm

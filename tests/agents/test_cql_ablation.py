@@ -8,10 +8,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.base import Batch, OnlineCoefficients, measure_scales
 from finflow.agents.bcell import BCell
-from finflow.agents.scales import measure_scales
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.schema.algo import CQL
 from tests.shapes import small_network
 

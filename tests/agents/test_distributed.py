@@ -12,11 +12,21 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.base import (
+    Batch,
+    OfflineCoefficients,
+    OnlineCoefficients,
+    all_gather,
+    all_reduce_max,
+    mean_metrics,
+    own_rows,
+    own_stream,
+    rank,
+    size,
+)
 from finflow.agents.bcell import BCell
-from finflow.agents.distributed import all_gather, all_reduce_max, mean_metrics, own_rows, own_stream, rank, size
 from finflow.agents.iql import IQL
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 
 Learn = Callable[[], dict[str, Tensor]]
 

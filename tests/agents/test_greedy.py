@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.agents.batch import Batch
+from finflow.agents.base import Batch, measure_scales
 from finflow.agents.greedy import GreedyPolicy, describe
-from finflow.agents.scales import measure_scales
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks
 

@@ -6,9 +6,9 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.base import Batch, OfflineCoefficients
 from finflow.agents.iql import IQL, implicit_losses
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.losses import midpoints
 from finflow.nn.networks import Networks
 from tests.shapes import small_network

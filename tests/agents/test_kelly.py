@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients, Paths
+from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Paths
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.config.compose import load
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
 from finflow.schema.algo import DirectConfig
 from tests.shapes import small_network

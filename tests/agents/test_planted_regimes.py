@@ -8,11 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.batch import Batch, OnlineCoefficients
+from finflow.agents.base import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
-from finflow.agents.greedy import GreedyPolicy
-from finflow.agents.policy_ablations import variants
-from finflow.envs.world import World
+from finflow.agents.greedy import GreedyPolicy, variants
+from finflow.envs.simulator import World
 from finflow.evaluation.gate import follows_regime
 from finflow.evaluation.result import Reality, Track
 from finflow.evaluation.robustness import reality_row

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from finflow.agents.bcell import BCell
-from finflow.agents.greedy import GreedyPolicy
-from finflow.agents.policy_ablations import BLOCK, Act, elsewhen, variants
-from finflow.envs.world import World
+from finflow.agents.greedy import BLOCK, Act, GreedyPolicy, elsewhen, variants
+from finflow.envs.simulator import World
 from finflow.nn.actor import distance, held_weights
 from finflow.nn.networks import EXPERT_GROUPS
 

@@ -8,13 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.base import Batch, Descent, OfflineCoefficients, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
-from finflow.agents.optimizer_step import Descent
-from finflow.agents.scales import Scales
 from finflow.config.compose import load
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.errors import ConfigError
 from finflow.losses import quantile_loss
 from finflow.nn.layers import Computing

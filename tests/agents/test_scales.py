@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import torch
 
-from finflow.agents.batch import Batch
-from finflow.agents.scales import ACTIONS, TURNOVER, advantage_spread, equal_turnover, measure_scales
+from finflow.agents.base import ACTIONS, TURNOVER, Batch, advantage_spread, equal_turnover, measure_scales
 from finflow.envs.ledger import traded
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
 
 

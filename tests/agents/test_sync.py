@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
-from finflow.agents.scales import Scales
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.training.batches import Batcher
 from finflow.training.replay_buffer import ReplayBuffer
 

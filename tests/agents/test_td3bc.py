@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.base import Batch, OfflineCoefficients
 from finflow.agents.td3bc import TD3BC
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 from finflow.losses import atom_spread, expectile_loss, lower_mean, quantile_loss
 from finflow.nn.layers import from_logits, logits
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, Paths
+from finflow.agents.base import Batch, OfflineCoefficients, Paths, discounted, walk
 from finflow.agents.direct import Direct
-from finflow.agents.value_gradient import discounted, walk
 from finflow.config.compose import load
 from finflow.envs.ledger import Accounting, book, execute
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
 from finflow.schema.algo import DirectConfig
 

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.agents.batch import Batch, OnlineCoefficients
-from finflow.agents.bcell import BCell
-from finflow.agents.greedy import GreedyPolicy, describe
-from finflow.agents.policy_ablations import variants
-from finflow.agents.scales import Scales
-from finflow.agents.weight_transfer import hand_over
-from finflow.envs.world import World
+from finflow.agents.base import Batch, OnlineCoefficients, Scales
+from finflow.agents.bcell import BCell, hand_over
+from finflow.agents.greedy import GreedyPolicy, describe, variants
+from finflow.envs.simulator import World
 from finflow.nn.actor import PRIOR_FLOOR, TILT_BOUND
 from finflow.nn.networks import SINGLE, Networks, flat
 from finflow.schema.algo import IQLConfig

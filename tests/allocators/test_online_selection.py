@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.allocators.online_selection import _CLASS, online_selection_targets, require_online_selection
+from finflow.allocators.baselines import _CLASS, online_selection_targets, require_online_selection
 from finflow.data.market import ABSENT, Market
 from finflow.errors import ConfigError
 from finflow.evaluation.strategies import History

@@ -15,11 +15,16 @@ from skfolio.optimization import (
 )
 from skfolio.prior import EmpiricalPrior
 
-from finflow.allocators import simplex
-from finflow.allocators.covariance import rolling_covariance
-from finflow.allocators.optimisers import inverse_volatility, kelly, maximum_diversification, minimum_variance
-from finflow.allocators.risk_parity import equal_risk_contribution, hierarchical_risk_parity
-from finflow.allocators.simplex import nonnegative_qp
+from finflow.allocators import priors
+from finflow.allocators.baselines import equal_risk_contribution, hierarchical_risk_parity
+from finflow.allocators.priors import (
+    inverse_volatility,
+    kelly,
+    maximum_diversification,
+    minimum_variance,
+    nonnegative_qp,
+)
+from finflow.allocators.signals import rolling_covariance
 from finflow.errors import DataError
 
 ROWS = np.array([2500, 4750, 7600])
@@ -188,7 +193,7 @@ def test_a_name_without_variance_is_refused_in_one_line():
 @pytest.mark.parametrize("factors", [2, 60])
 def test_of_many_names_those_that_are_held_are_solved_for_alone(monkeypatch, factors):
     """The same portfolios as from the whole system: of few names in the mask, of none, and of means below cash."""
-    rng, names = np.random.default_rng(factors), 3 * simplex.FEW // 2
+    rng, names = np.random.default_rng(factors), 3 * priors.FEW // 2
     loadings = 0.01 * rng.standard_normal((8, names, factors))
     covariance = loadings @ loadings.transpose(0, 2, 1) + np.diag(rng.uniform(1e-5, 4e-4, names))
     mask = rng.random((8, names)) < np.array([1, 1, 1, 0.7, 0.1, 1, 0.02, 0])[:, None]
@@ -201,7 +206,7 @@ def test_of_many_names_those_that_are_held_are_solved_for_alone(monkeypatch, fac
     monkeypatch.setattr(np.linalg, "solve", lambda a, b: sizes.append(a.shape[1]) or exact(a, b))
     minimum_variance(covariance, mask)
     assert sizes[0] <= names // 4
-    monkeypatch.setattr(simplex, "FEW", names)
+    monkeypatch.setattr(priors, "FEW", names)
     for weights, solve in zip(found, solvers, strict=True):
         np.testing.assert_allclose(weights, solve(covariance, mask), atol=1e-12)
     held = (found[2] > 0).sum(axis=1)
@@ -210,7 +215,7 @@ def test_of_many_names_those_that_are_held_are_solved_for_alone(monkeypatch, fac
     assert held[5] == held[7] == 0 < held[3]
 
 
-@pytest.mark.parametrize("names", [simplex.FEW, simplex.FEW + 1])
+@pytest.mark.parametrize("names", [priors.FEW, priors.FEW + 1])
 def test_what_stands_outside_the_mask_is_not_read(names):
     rng = np.random.default_rng(3)
     factor = rng.standard_normal((2, 2 * names, names))
@@ -218,6 +223,6 @@ def test_what_stands_outside_the_mask_is_not_read(names):
     mask = rng.random((2, names)) < 0.6
     pair = mask[:, :, None] & mask[:, None, :]
     for plane in (None, np.ones_like(b)):
-        wanted = simplex.nonnegative_qp(np.where(pair, a, 7.0), np.where(mask, b, 7.0), mask, plane)
-        found = simplex.nonnegative_qp(np.where(pair, a, np.nan), np.where(mask, b, np.nan), mask, plane)
+        wanted = priors.nonnegative_qp(np.where(pair, a, 7.0), np.where(mask, b, 7.0), mask, plane)
+        found = priors.nonnegative_qp(np.where(pair, a, np.nan), np.where(mask, b, np.nan), mask, plane)
         np.testing.assert_allclose(found, wanted, atol=1e-14)

@@ -3,7 +3,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from finflow.allocators.momentum import momentum_trend
 from finflow.allocators.priors import (
     DEEPEST_DRAWDOWN,
     EXPERTS,
@@ -13,6 +12,7 @@ from finflow.allocators.priors import (
     prior_portfolios,
     scale_to,
 )
+from finflow.allocators.signals import momentum_trend
 from finflow.data.market import ABSENT, TRADABLE, Market
 
 

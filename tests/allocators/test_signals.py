@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from finflow.allocators.growth import shrunk_means
+from finflow.allocators.priors import shrunk_means
 from finflow.allocators.signals import equal_weight_returns, ewma_volatility, rolling_drawdown, rolling_mean
 from finflow.data.market import FROZEN
 

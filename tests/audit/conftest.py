@@ -14,12 +14,10 @@ from finflow.allocators.priors import prior_portfolios
 from finflow.data import build
 from finflow.data.csv_source import load_csv
 from finflow.data.features import FEATURE_GROUPS, FEATURES, Feature, feature, group_of
-from finflow.data.folds import make_fold
-from finflow.data.market import Fold, Market
+from finflow.data.market import Fold, Market, make_fold
+from finflow.data.market_features import FeatureScaling
 from finflow.data.prices import Prices
-from finflow.data.scaling import FeatureScaling
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import fit_reward
+from finflow.envs.ledger import Accounting, fit_reward
 from finflow.evaluation.audit.lookahead import Subject
 from finflow.nn.networks import ObservationSpec, build_networks
 from finflow.schema import Config

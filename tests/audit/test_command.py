@@ -14,8 +14,8 @@ import pytest
 import finflow
 from finflow.cli.errors import exit_code
 from finflow.cli.main import launch
-from finflow.data import sources
-from finflow.data.history import History
+from finflow.data import build
+from finflow.data.features import History
 from finflow.data.market_features import MARKET_FEATURES
 from finflow.data.prices import Prices
 from finflow.errors import AuditError, ConfigError
@@ -151,13 +151,13 @@ def test_a_market_feature_that_looks_ahead_is_named(
 def test_a_loader_that_back_fills_is_caught_by_rewriting_the_file(
     honest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = sources.SOURCES["csv"]
+    load = build.SOURCES["csv"]
 
     def filled(env: Env, cache_dir: Path | None) -> Prices:
         prices = load(env, cache_dir)
         return replace(prices, close=pd.DataFrame(prices.close).bfill().to_numpy())
 
-    monkeypatch.setitem(sources.SOURCES, "csv", filled)
+    monkeypatch.setitem(build.SOURCES, "csv", filled)
     result = audited(honest)
     found = {check.name: {d.subject for d in check.differences} for check in result.checks}
     assert found["prices file"] == {f"price of T{NAMES - 1}"}

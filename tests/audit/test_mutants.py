@@ -10,13 +10,11 @@ import pytest
 import finflow
 from finflow.allocators import priors as prior_room
 from finflow.data import build
-from finflow.data.calendar import Calendar
+from finflow.data.build import load_prices
 from finflow.data.features import FEATURES
-from finflow.data.market import Market
+from finflow.data.market import Calendar, Market
+from finflow.data.market_features import FeatureScaling, label_regimes
 from finflow.data.prices import Prices
-from finflow.data.regimes import label_regimes
-from finflow.data.scaling import FeatureScaling
-from finflow.data.sources import load_prices
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.audit.findings import Check, Findings
 from finflow.evaluation.audit.leakage import compare_artefacts

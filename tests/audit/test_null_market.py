@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 import finflow
-from finflow.data.build import market_of
-from finflow.data.calendar import decision_days
-from finflow.data.folds import make_fold
-from finflow.data.market import Fold, Market, Window
-from finflow.data.sources import load_prices
+from finflow.data.build import load_prices, market_of
+from finflow.data.market import Fold, Market, Window, decision_days, make_fold
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.audit.lookahead import Subject
 from finflow.evaluation.audit.null_market import null_prices

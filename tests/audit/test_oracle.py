@@ -5,8 +5,7 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market
-from finflow.data.folds import make_fold
-from finflow.data.market import ABSENT, Fold, Market, Window
+from finflow.data.market import ABSENT, Fold, Market, Window, make_fold
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track

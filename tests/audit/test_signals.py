@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.data import signals
+from finflow.data import series
+from finflow.data.build import load_prices
 from finflow.data.prices import Prices
-from finflow.data.sources import load_prices
 from finflow.evaluation.audit.file import SIGNALS, perturb_signals
 from finflow.evaluation.audit.findings import Findings
 from finflow.evaluation.audit.leakage import CHECK, compare_foresight
@@ -55,15 +55,15 @@ def test_an_honest_signal_passes(lag: int, own_csv: Path, tmp_path: Path) -> Non
 def test_a_loader_that_standardises_by_the_whole_file_is_named(
     own_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = signals.add_signals
+    honest = series.add_signals
 
     def scaled(prices: Prices, env: Env) -> Prices:
         loaded = honest(prices, env)
         return replace(loaded, signals={name: v / np.nanstd(v) for name, v in loaded.signals.items()})
 
     config = config_with(own_csv, tmp_path, noise(own_csv))
-    monkeypatch.setattr(signals, "add_signals", scaled)
-    monkeypatch.setattr("finflow.data.sources.add_signals", scaled)
+    monkeypatch.setattr(series, "add_signals", scaled)
+    monkeypatch.setattr("finflow.data.build.add_signals", scaled)
     found = found_in(config)[SIGNALS]
     assert "signal value of T0 on 2015-01-06 changes when the rows of signals after" in found[0]
 

@@ -11,8 +11,7 @@ import finflow
 from finflow.artifacts.policy_file import read_policy
 from finflow.config.files import from_yaml
 from finflow.data.build import build_market
-from finflow.data.folds import make_fold
-from finflow.data.market import Fold
+from finflow.data.market import Fold, make_fold
 from finflow.io.weights import load_weights
 from finflow.stages.results import FinetuneResult
 

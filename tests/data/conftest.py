@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.build import build_market, market_of
+from finflow.data.build import build_market, load_prices, market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
-from finflow.data.sources import load_prices
 from finflow.schema.env import Env
 
 

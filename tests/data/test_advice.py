@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.sources import load_prices
+from finflow.data.build import load_prices
 from finflow.errors import ConfigError, FinFlowError
 
 OVERRIDE = re.compile(r"env\.[\w.]+=[^\s,;]+")

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.benchmark import cash_returns, equal_weight, own_benchmark
 from finflow.data.build import market_of
-from finflow.data.calendar import decision_days
-from finflow.data.market import TRADABLE, Market
+from finflow.data.market import TRADABLE, Market, decision_days
 from finflow.data.prices import Prices
+from finflow.data.series import cash_returns, equal_weight, own_benchmark
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.benchmark import cash_returns
 from finflow.data.build import market_of
-from finflow.data.calendar import BUSINESS, Calendar, calendar_of, decision_days
-from finflow.data.folds import make_fold, minimum_rows
+from finflow.data.market import BUSINESS, Calendar, calendar_of, decision_days, make_fold, minimum_rows
 from finflow.data.prices import Prices
+from finflow.data.series import cash_returns
 from finflow.errors import DataError
 from finflow.schema.env import Env
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finflow.config.compose import load
-from finflow.data import csv_cells, csv_source
+from finflow.data import csv_source, csv_table
 from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
 from finflow.errors import DataError
@@ -164,5 +164,5 @@ def test_today_itself_is_no_future(read: Read, write_csv: Write, monkeypatch: py
         def today(cls) -> date:
             return date(2020, 1, 6)
 
-    monkeypatch.setattr(csv_cells, "date", Day)
+    monkeypatch.setattr(csv_table, "date", Day)
     assert len(read(write_csv(GOOD)).dates) == 3

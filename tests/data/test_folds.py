@@ -9,10 +9,20 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
-from finflow.data.calendar import BUSINESS
 from finflow.data.csv_source import load_csv
-from finflow.data.folds import PURGE, fold_dates, fold_from_dates, make_fold, minimum_rows
-from finflow.data.market import NO_LABEL, TRADABLE, Fold, Market, Window
+from finflow.data.market import (
+    BUSINESS,
+    NO_LABEL,
+    PURGE,
+    TRADABLE,
+    Fold,
+    Market,
+    Window,
+    fold_dates,
+    fold_from_dates,
+    make_fold,
+    minimum_rows,
+)
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env

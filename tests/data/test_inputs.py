@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.build import market_of
+from finflow.data.build import load_prices, market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
-from finflow.data.sources import load_prices
 from finflow.errors import FinFlowError
 
 ROWS = 700

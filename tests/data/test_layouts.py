@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finflow.config.compose import load
-from finflow.data.build import market_of
-from finflow.data.layouts import Sheet, read_sheet
-from finflow.data.sources import load_prices
+from finflow.data.build import load_prices, market_of
+from finflow.data.csv_source import Sheet, read_sheet
 from finflow.schema.env import PLAIN, Format
 
 NAMES = ["AAA", "BBB", "CCC"]

@@ -7,12 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from finflow.config.compose import load
-from finflow.data.build import market_of
+from finflow.data.build import load_prices, market_of
 from finflow.data.market import Market
+from finflow.data.market_features import CRISIS, VOLATILE
 from finflow.data.prices import Prices
-from finflow.data.regimes import CRISIS, VOLATILE
 from finflow.data.snapshot import settings_of
-from finflow.data.sources import load_prices
 from finflow.data.synthetic import expected
 from finflow.errors import ConfigError
 from finflow.schema.env import Env

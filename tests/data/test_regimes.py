@@ -6,7 +6,7 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.market import NO_LABEL, REGIMES, Market
-from finflow.data.regimes import drawdown, label_regimes, stretches
+from finflow.data.market_features import drawdown, label_regimes, stretches
 from finflow.errors import ConfigError
 from finflow.schema.env import Regimes
 

@@ -9,7 +9,7 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market
-from finflow.data.folds import make_fold
+from finflow.data.market import make_fold
 from finflow.errors import FinFlowError
 
 DAYS = pd.date_range("2012-01-02", periods=700, freq="B", name="Date")

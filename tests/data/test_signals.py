@@ -10,7 +10,7 @@ import pytest
 from finflow.data.build import market_of
 from finflow.data.features import SIGNAL, group_of
 from finflow.data.prices import Prices
-from finflow.data.signals import add_signals
+from finflow.data.series import add_signals
 from finflow.errors import DataError
 from finflow.schema.env import Env
 

@@ -5,11 +5,8 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
-from finflow.data.folds import make_fold
-from finflow.data.market import Market
-from finflow.data.price_warnings import split_ratios
-from finflow.data.prices import Prices
-from finflow.data.simultaneity import faded_signal
+from finflow.data.market import Market, make_fold
+from finflow.data.prices import Prices, faded_signal, split_ratios
 from finflow.schema.env import Env
 
 DAYS, NAMES = 1400, 12

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.data import sources
-from finflow.data.build import build_market
+from finflow.data import build
+from finflow.data.build import build_market, load_prices
 from finflow.data.prices import Prices
 from finflow.data.snapshot import freeze, thaw
-from finflow.data.sources import load_prices
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.schema.env import Env
 
@@ -30,9 +29,9 @@ def study(small_env: Env, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> En
         f"date,{prices.tickers[0]},{prices.tickers[1]}\n"
         + "".join(f"{day},{a!r},{b!r}\n" for day, (a, b) in zip(days, values.tolist(), strict=True))
     )
-    make = sources.SOURCES["synthetic"]
+    make = build.SOURCES["synthetic"]
     monkeypatch.setitem(
-        sources.SOURCES, "synthetic", lambda env, cache: replace(make(env, cache), volume=1e6 + prices.close)
+        build.SOURCES, "synthetic", lambda env, cache: replace(make(env, cache), volume=1e6 + prices.close)
     )
     return small_env.model_copy(
         update={
@@ -58,7 +57,7 @@ def test_a_study_reruns_to_the_bit_without_source_and_files(
     assert "study.snapshot holds 3 names" in capsys.readouterr().err
     for name in ("value", "level", "rate"):
         (tmp_path / f"{name}.csv").unlink()
-    monkeypatch.setitem(sources.SOURCES, "synthetic", gone)
+    monkeypatch.setitem(build.SOURCES, "synthetic", gone)
     again = build_market(study)
     assert capsys.readouterr().err == ""
     assert plain.fingerprint == first.fingerprint == again.fingerprint

@@ -7,7 +7,7 @@ import numpy as np
 from skfolio.datasets import load_sp500_dataset
 
 from finflow.config.compose import load
-from finflow.data.sources import load_sp500
+from finflow.data.build import load_sp500
 
 
 def test_bundled_prices_are_those_of_skfolio() -> None:
@@ -19,7 +19,7 @@ def test_bundled_prices_are_those_of_skfolio() -> None:
 
 def test_reading_them_does_not_import_skfolio() -> None:
     program = (
-        "import sys; from finflow.config.compose import load; from finflow.data.sources import load_sp500\n"
+        "import sys; from finflow.config.compose import load; from finflow.data.build import load_sp500\n"
         "load_sp500(load('pretrain', []).env); print({'skfolio', 'sklearn', 'plotly'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

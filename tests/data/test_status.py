@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
-from finflow.data.price_warnings import price_warnings
-from finflow.data.prices import Prices
-from finflow.data.status import equal_run, simple_returns, trading
+from finflow.data.prices import Prices, equal_run, price_warnings, simple_returns, trading
 from finflow.schema.env import Env
 
 NAN = np.nan

@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, CASH, FROZEN, NO_LABEL, TRADABLE, Market, Window
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
-from finflow.envs.world import World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 
 MakeMarket = Callable[..., Market]
 MakeWorld = Callable[..., World]

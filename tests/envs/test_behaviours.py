@@ -8,9 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 
 from finflow.data.market import TRADABLE, Market
-from finflow.envs.behaviours import Personas, behave, draw_personas
+from finflow.envs.collect import Personas, behave, draw_personas
 from finflow.envs.ledger import Accounting
-from finflow.envs.world import State, World
+from finflow.envs.simulator import State, World
 
 COUNT = 20_000
 

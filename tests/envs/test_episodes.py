@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from finflow.data.market import REGIMES, TRADABLE, Market, Window
-from finflow.envs.episodes import (
+from finflow.envs.collect import (
     MEAN_BLOCK,
     SHORTEST,
     bootstrapped,

@@ -8,9 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, TRADABLE, Market
-from finflow.envs.episodes import padded
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
+from finflow.envs.collect import padded
+from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import Simulator, Step
 
 

@@ -7,9 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from finflow.data.market import ABSENT, TRADABLE, Market
-from finflow.envs.episodes import padded
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
+from finflow.envs.collect import padded
+from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import Simulator
 
 

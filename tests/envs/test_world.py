@@ -11,7 +11,7 @@ from torch import Tensor
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
 from finflow.envs.ledger import Accounting, execute
-from finflow.envs.world import PATH_SCALARS, State, World
+from finflow.envs.simulator import PATH_SCALARS, State, World
 
 
 @pytest.fixture(scope="module")

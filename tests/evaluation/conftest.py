@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from finflow.data.calendar import decision_days
-from finflow.data.market import CASH, NO_LABEL, TRADABLE, Market
+from finflow.data.market import CASH, NO_LABEL, TRADABLE, Market, decision_days
 
 MakeMarket = Callable[..., Market]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window
-from finflow.data.scaling import FeatureScaling
+from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import CLOSED, TRADE, figures, trades, write_evaluation

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.build import build_market, market_of
-from finflow.data.folds import make_fold
-from finflow.data.market import ABSENT, FROZEN, TRADABLE, Fold, Market, Window
-from finflow.data.scaling import FeatureScaling
-from finflow.data.sources import load_prices
+from finflow.data.build import build_market, load_prices, market_of
+from finflow.data.market import ABSENT, FROZEN, TRADABLE, Fold, Market, Window, make_fold
+from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.audit.null_market import null_prices

@@ -11,7 +11,7 @@ import torch
 from finflow.agents.greedy import GreedyPolicy
 from finflow.config.compose import load
 from finflow.envs.ledger import Accounting
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.evaluation.backtest import backtest
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.nn.layers import Decision

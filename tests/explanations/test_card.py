@@ -10,7 +10,7 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.market import NO_LABEL, REGIMES
-from finflow.data.regimes import regime_gauges
+from finflow.data.market_features import regime_gauges
 from finflow.explanations.card import Card
 from finflow.explanations.counterfactual import Flip, Move
 from finflow.explanations.decision_trace import DecisionTrace

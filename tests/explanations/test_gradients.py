@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.explanations.gradients import Attribution, integrated_gradients
 from finflow.explanations.inputs import REGIME, Input, average_day, named_inputs

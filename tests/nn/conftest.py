@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.nn.networks import EXPERT_GROUPS, Networks, ObservationSpec, build_networks
 from tests.shapes import small_network
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.nn.networks import Critic, Embedding, Networks
 
 MakeState = Callable[..., State]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.nn.layers import averaged, dealt, repeated
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
 from finflow.schema.algo import Network

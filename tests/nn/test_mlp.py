@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
-from finflow.envs.world import State
+from finflow.envs.simulator import State
 from finflow.nn.networks import MlpActor, MlpCritic, Networks, ObservationSpec, build_networks
 from finflow.schema.algo import Network
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.scales import Scales
+from finflow.agents.base import Scales
 from finflow.artifacts.policy_file import read_policy, to_metadata, to_tensors
-from finflow.data.scaling import FeatureScaling
-from finflow.envs.world import State
+from finflow.data.market_features import FeatureScaling
+from finflow.envs.simulator import State
 from finflow.io.weights import load_weights, save_weights
 from finflow.nn.networks import Networks, ObservationSpec
 from tests.shapes import small_network

@@ -4,7 +4,7 @@ import torch
 from d3rlpy.torch_utility import TorchMiniBatch
 from torch import Tensor, nn
 
-from finflow.agents.batch import Batch
+from finflow.agents.base import Batch
 
 STATE, ACTION, ROWS, HIDDEN, ATOMS = 7, 3, 64, 32, 32
 GAMMA = 0.97

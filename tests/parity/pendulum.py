@@ -27,10 +27,10 @@ from d3rlpy.logging import NoopAdapterFactory
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients
+from finflow.agents.base import Batch, OfflineCoefficients
 from finflow.agents.iql import IQL
 from finflow.config.compose import load
-from finflow.envs.world import World
+from finflow.envs.simulator import World
 from finflow.losses import advantage_weight, effective_sample_share, quantile_huber_loss
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, density

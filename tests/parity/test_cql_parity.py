@@ -9,7 +9,7 @@ from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.models.q_functions import QRQFunctionFactory
 from torch import Tensor
 
-from finflow.agents.batch import Batch
+from finflow.agents.base import Batch
 from finflow.losses import cql_penalty
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, sample

@@ -8,7 +8,7 @@ from d3rlpy.models.q_functions import QRQFunctionFactory
 from d3rlpy.models.torch.parameters import get_parameter
 from torch import Tensor
 
-from finflow.agents.batch import Batch
+from finflow.agents.base import Batch
 from finflow.losses import lower_mean, quantile_huber_loss, soft_value, temperature_loss
 from finflow.nn.networks import Networks
 from tests.parity.networks import BoxCritic, TanhGaussian, sample

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from finflow.agents.iql import IQL
-from finflow.data.history import Array, History
+from finflow.data.features import Array, History
 from finflow.data.prices import Prices
 from finflow.nn.actor import Actor
 from finflow.nn.networks import Critic, ObservationSpec

@@ -12,8 +12,8 @@ import torch
 
 import finflow
 from finflow.artifacts.checkpoints import FOLDER, MANIFEST, Checkpoints
+from finflow.data.build import load_prices
 from finflow.data.snapshot import freeze, thaw
-from finflow.data.sources import load_prices
 from finflow.envs.collect import dataset_bytes, load_dataset
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.weights import cached_arrays, content_hash, load_weights, save_weights

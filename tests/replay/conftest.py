@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from finflow.data.market import ABSENT, CASH, TRADABLE, Market
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
-from finflow.envs.world import World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ from numpy.testing import assert_allclose
 
 from finflow.data.market import Market, Window
 from finflow.envs.collect import Dataset, collect
-from finflow.envs.simulator import Simulator
-from finflow.envs.world import World
+from finflow.envs.simulator import Simulator, World
 from finflow.errors import DataError
 from finflow.training.replay_buffer import ReplayBuffer, Transitions, join
 

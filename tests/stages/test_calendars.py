@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.data.calendar import Calendar
+from finflow.data.market import Calendar
 from finflow.stages.results import EvaluateResult
 
 from .conftest import TINY, TUNE

@@ -13,7 +13,7 @@ import finflow
 from finflow.agents.bcell import BCell
 from finflow.artifacts.policy_file import read_policy
 from finflow.data.market import REGIMES
-from finflow.envs.episodes import labels
+from finflow.envs.collect import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError
 from finflow.io.weights import load_weights
 from finflow.stages import finetune as finetune_stage

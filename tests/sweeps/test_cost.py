@@ -10,8 +10,8 @@ from finflow.cli.dry_run import weighed
 from finflow.config.compose import load
 from finflow.config.files import to_yaml
 from finflow.data.build import build_market
-from finflow.data.folds import make_fold
-from finflow.data.regimes import stretches
+from finflow.data.market import make_fold
+from finflow.data.market_features import stretches
 from finflow.sweeps.cost import BATCH_ROW, ESTIMATE, REFIT_ROW, TRANSITION, Work, measured, told, work
 from finflow.sweeps.plan import plan_of
 

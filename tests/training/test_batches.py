@@ -8,7 +8,7 @@ import torch
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.collect import Dataset
-from finflow.envs.world import PATH_SCALARS, State
+from finflow.envs.simulator import PATH_SCALARS, State
 from finflow.nn.layers import Decision
 from finflow.stages.prepare import Prepared
 from finflow.training.batches import Batcher

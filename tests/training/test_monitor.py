@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from finflow.agents.batch import Batch, OfflineCoefficients, OnlineCoefficients
+from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
-from finflow.agents.scales import Scales
 from finflow.agents.td3bc import TD3BC
 from finflow.config.compose import load
 from finflow.errors import DataError, DivergedError

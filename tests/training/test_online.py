@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.batch import OnlineCoefficients
+from finflow.agents.base import OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
-from finflow.agents.scales import Scales
 from finflow.artifacts.provenance import Stopwatch
 from finflow.data.market import REGIMES
-from finflow.envs.episodes import historical, in_regime, labels, starting_portfolios
+from finflow.envs.collect import historical, in_regime, labels, starting_portfolios
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DivergedError
 from finflow.stages.prepare import Prepared

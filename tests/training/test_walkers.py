@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.envs.episodes import Rows
+from finflow.envs.collect import Rows
 from finflow.errors import ConfigError
 from finflow.stages.prepare import Prepared
 from finflow.training import walkers as room

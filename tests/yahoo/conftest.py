@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from finflow.config.compose import load
-from finflow.data import yahoo_client
+from finflow.data import yahoo
 from finflow.schema.env import Env
 
 FIRST, LAST = "2018-01-02", "2020-12-31"
@@ -177,7 +177,7 @@ def market(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback
     loopback = LoopbackYahoo()
     for ticker in ("AAA", "BBB", "CCC"):
         loopback.list_stock(ticker)
-    genuine = yahoo_client._session
+    genuine = yahoo._session
 
     def redirected() -> Any:
         session = genuine()
@@ -191,8 +191,8 @@ def market(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback
         session.__class__ = Local
         return session
 
-    monkeypatch.setattr(yahoo_client, "_session", redirected)
-    monkeypatch.setattr(yahoo_client, "PAUSES", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(yahoo, "_session", redirected)
+    monkeypatch.setattr(yahoo, "PAUSES", (0.01, 0.02, 0.04))
     yield loopback
     loopback.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from finflow.data.sources import load_prices
+from finflow.data.build import load_prices
 from finflow.schema.env import Env
 
 from .conftest import LoopbackYahoo

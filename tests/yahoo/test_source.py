@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.data import yahoo_client, yahoo_source
-from finflow.data.build import build_market
+from finflow.data import yahoo
+from finflow.data.build import build_market, load_prices
 from finflow.data.market import ABSENT, TRADABLE
-from finflow.data.sources import load_prices
 from finflow.errors import ConfigError, DataError
 from finflow.schema.env import Env
 
@@ -88,8 +87,8 @@ def test_everything_that_shapes_the_answer_names_the_file(env_of: EnvOf) -> None
         env_of(first="2018-01-03"),
         env_of(last="2020-12-30"),
     ]
-    assert len({yahoo_source.request_of(env).name for env in envs}) == len(envs)
-    assert yahoo_source.request_of(env_of()).name == yahoo_source.request_of(env_of()).name
+    assert len({yahoo.request_of(env).name for env in envs}) == len(envs)
+    assert yahoo.request_of(env_of()).name == yahoo.request_of(env_of()).name
 
 
 def test_the_record_beside_says_where_prices_come_from(market: LoopbackYahoo, env_of: EnvOf, tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_a_passing_fault_is_asked_again(kind: str, market: LoopbackYahoo, env_of
 def test_a_lasting_fault_is_one_line_in_bounded_time_and_keeps_nothing(
     kind: str, said: str, market: LoopbackYahoo, env_of: EnvOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(yahoo_client, "PATIENCE", 1.0)
+    monkeypatch.setattr(yahoo, "PATIENCE", 1.0)
     market.faults["BBB"] = [kind]
     begin = time.monotonic()
     text = refusal(env_of(), tmp_path / "cache")
@@ -211,11 +210,11 @@ def test_a_damaged_cache_is_fetched_anew(market: LoopbackYahoo, env_of: EnvOf, t
 def test_without_a_last_day_yesterdays_prices_or_the_newest_kept(
     market: LoopbackYahoo, env_of: EnvOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(yahoo_client, "PATIENCE", 0.5)
+    monkeypatch.setattr(yahoo, "PATIENCE", 0.5)
     for day, last in (("2020-11-03", "2020-11-02"), ("2020-12-02", "2020-12-01")):
-        monkeypatch.setattr(yahoo_source, "today", lambda day=day: date.fromisoformat(day))
+        monkeypatch.setattr(yahoo, "today", lambda day=day: date.fromisoformat(day))
         assert str(load_prices(env_of(last=None), tmp_path).dates[-1]) == last
-    monkeypatch.setattr(yahoo_source, "today", lambda: date(2020, 12, 15))
+    monkeypatch.setattr(yahoo, "today", lambda: date(2020, 12, 15))
     market.faults["*"] = ["500!"]
     prices = load_prices(env_of(last=None), tmp_path)
     assert str(prices.dates[-1]) == "2020-12-01"
@@ -224,7 +223,7 @@ def test_without_a_last_day_yesterdays_prices_or_the_newest_kept(
 
 
 def test_what_cannot_be_asked_is_refused(market: LoopbackYahoo, env_of: EnvOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yahoo_source, "today", lambda: date(2020, 12, 15))
+    monkeypatch.setattr(yahoo, "today", lambda: date(2020, 12, 15))
     assert refusal(env_of(), None).startswith("env.end=2020-12-31: not over yet; write 2020-12-14 or earlier")
     assert refusal(env_of(first="2020-12-14", last=None), None).startswith("env.start=2020-12-14: not before")
     assert "CASH clashes" in refusal(env_of("AAA", "CASH", last=None), None)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.data import signals, sources
+from finflow.data import build, series
+from finflow.data.csv_source import read_sheet
 from finflow.data.csv_table import CsvTable
-from finflow.data.layouts import read_sheet
 from finflow.data.prices import Prices
 from finflow.evaluation.audit.findings import Findings, Watched
 from finflow.evaluation.audit.lookahead import Rows
@@ -29,7 +29,7 @@ def perturb_file(findings: Findings, prices: Prices, env: Env, rows: Rows, rng: 
         other = Path(folder) / "prices.csv"
         for t in rows.tolist():
             other.write_text(scaled_text(text, str(prices.dates[t]), rng), encoding="utf-8")
-            read = sources.load_prices(env.model_copy(update={**plain, "path": str(other)}))
+            read = build.load_prices(env.model_copy(update={**plain, "path": str(other)}))
             cause = f"prices after {prices.dates[t]} are scaled in the file"
             close = Watched(CHECK, prices.close, "price of", prices.tickers)
             dates = Watched(CHECK, prices.dates.astype(np.int64), "date")
@@ -44,7 +44,7 @@ def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rn
     """
     assert env.signals is not None, "asked for only then"
     texts = {
-        name: path.read_text(encoding="utf-8-sig") for name, path in signals.signal_files(Path(env.signals)).items()
+        name: path.read_text(encoding="utf-8-sig") for name, path in series.signal_files(Path(env.signals)).items()
     }
     bare = replace(prices, signals={name: v for name, v in prices.signals.items() if name not in texts})
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,7 @@ def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rn
             for name, text in texts.items():
                 later = scaled_text(text, str(prices.dates[t]), rng)
                 (Path(folder) / f"{name}.csv").write_text(later, encoding="utf-8")
-            read = signals.add_signals(bare, env.model_copy(update={"signals": folder}))
+            read = series.add_signals(bare, env.model_copy(update={"signals": folder}))
             cause = f"the rows of signals after {prices.dates[t]} are scaled in the files"
             for name in texts:
                 watched = Watched(SIGNALS, prices.signals[name], f"signal {name} of", prices.tickers)

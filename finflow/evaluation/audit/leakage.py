@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Fold, Market
+from finflow.data.market_features import FeatureScaling
 from finflow.data.prices import Prices
-from finflow.data.scaling import FeatureScaling
-from finflow.envs.collect import collect
-from finflow.envs.episodes import MEAN_BLOCK, bootstrapped, historical, in_regime, padded, starting_portfolios
-from finflow.envs.reward import fit_reward
-from finflow.envs.world import World
+from finflow.envs.collect import MEAN_BLOCK, bootstrapped, collect, historical, in_regime, padded, starting_portfolios
+from finflow.envs.ledger import fit_reward
+from finflow.envs.simulator import World
 from finflow.errors import DataError
 from finflow.evaluation.audit.findings import Difference, Findings
 from finflow.evaluation.audit.lookahead import Subject

@@ -10,11 +10,10 @@ from finflow.agents.greedy import GreedyPolicy
 from finflow.allocators import priors as prior_room
 from finflow.data import build
 from finflow.data.market import NO_LABEL, REGIMES, Market, Window
+from finflow.data.market_features import FeatureScaling
 from finflow.data.prices import Prices
-from finflow.data.scaling import FeatureScaling
-from finflow.envs.ledger import Accounting
-from finflow.envs.reward import RewardModel
-from finflow.envs.world import World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.audit.perturbations import CHANGES, changed
 from finflow.evaluation.backtest import backtest
