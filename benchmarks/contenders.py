@@ -17,8 +17,7 @@ from finflow.schema.algo import BCellConfig, IQLConfig
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.run import walkers_of
-from finflow.training.batches import Batcher
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
 
 DAYS = 1600
 MARKET = [f"env.synthetic.assets={ACTION - 1}", f"env.synthetic.days={DAYS}", "env=synthetic", "hardware=cpu"]

@@ -42,8 +42,7 @@ from finflow.data.synthetic import expected
 from finflow.envs.ledger import Accounting, Booked
 from finflow.envs.simulator import Simulator, World
 from finflow.evaluation.audit.null_market import null_prices
-from finflow.evaluation.backtest import Strategy, backtest
-from finflow.evaluation.baselines import equal_weight_track
+from finflow.evaluation.backtest import Strategy, backtest, equal_weight_track
 from finflow.evaluation.linear_tilt import fit_linear_tilt
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
@@ -53,7 +52,7 @@ from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
 from finflow.stages.validation import Validator
-from finflow.tracking.jsonl import METRICS
+from finflow.tracking.sink import METRICS
 
 WARM_UP, YEARS = 260, 20
 PATHS = 5

@@ -48,7 +48,6 @@ from finflow.nn.layers import Decision, dealt, dimensions, entropy, sample
 from finflow.nn.networks import Critic, MlpActor, Networks
 from finflow.schema.algo import BCellConfig
 
-
 ADVANTAGE_FLOOR = 0.1  # least s_A, in units of the reward, so that an untrained critic is not amplified
 
 

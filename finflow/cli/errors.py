@@ -1,9 +1,11 @@
-"""How a failure ends: one line on stderr and the exit code of `finflow/errors.py`."""
+"""How a failure or a signal ends: one line on stderr and the exit code of `finflow/errors.py`."""
 
 import errno
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
 
 from hydra.errors import HydraException
 
@@ -15,6 +17,7 @@ STORAGE = {
     errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 """Errors of the machine's storage; any other OSError is a fault of the program."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 UNREAD = 141
 """Exit code where the reader of the output has left, as a shell gives it for SIGPIPE."""
 
@@ -56,3 +59,15 @@ def tell(message: str) -> None:
     """Say on stderr, in one line, what went wrong; a name out of a file cannot steer the terminal."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(typable(message).split()))
     print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def end_at_once() -> None:
+    """From now on the first signal raises `Interrupted` wherever the process is; those after it are ignored."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted("interrupted", signal.Signals(number))
+
+    for number in SIGNALS:
+        signal.signal(number, end)

@@ -19,7 +19,7 @@ from finflow import __version__
 from finflow.artifacts.commands import typable
 from finflow.cli import folders as folders  # registers the resolvers of run folders
 from finflow.cli.commands import COMMANDS, overview, usage
-from finflow.cli.errors import exit_code
+from finflow.cli.errors import end_at_once, exit_code
 from finflow.cli.flags import read_line, show
 from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
@@ -31,9 +31,7 @@ from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
 from finflow.sweeps.jobs import follow_parent
 from finflow.sweeps.preset import expanded
-from finflow.tracking.background_sink import end_process
-from finflow.tracking.console import warn
-from finflow.training.interrupts import end_at_once
+from finflow.tracking.sink import end_process, warn
 
 
 def main(stage: str | None = None) -> NoReturn:

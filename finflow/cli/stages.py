@@ -45,7 +45,7 @@ def pretrain(config: Config, folder: Path) -> Result:
 
 def finetune(config: Config, folder: Path) -> Result:
     """Phase 2: online fine-tuning of the B-Cell, from the weights of phase 1."""
-    from finflow.evaluation.diagnostics import diagnostics_says
+    from finflow.evaluation.metrics import diagnostics_says
     from finflow.stages.finetune import finetune
 
     result = finetune(config, folder)
@@ -69,7 +69,7 @@ def evaluate(config: Config, folder: Path) -> Result:
 
 def _judged(result: "EvaluateResult") -> Result:
     """Print metrics, verdict and where the report lies."""
-    from finflow.evaluation.diagnostics import diagnostics_says
+    from finflow.evaluation.metrics import diagnostics_says
 
     found = result.evaluation
     for one in result.runs:
@@ -185,7 +185,7 @@ def collect(config: Config, folder: Path) -> Result:
 def look(config: Config, _folder: Path) -> None:
     """A dry look at the data: what a run on these settings would see."""
     from finflow.stages.look import look
-    from finflow.tracking.console import warn
+    from finflow.tracking.sink import warn
 
     result = look(config)
     for line in result.warnings:

@@ -1,16 +1,26 @@
-"""Backtests: run the policy, the baselines or a table of targets through the simulator over one window."""
+"""Backtests: a policy, a baseline or a table of targets through the simulator over one window.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+Baselines run at the rebalancing frequencies of the comparison. A task holds the candidate policy, the market with its
+rules, and the bootstrap of intervals.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.data.market import ABSENT, Market, Window
+from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets, online_selection_targets
+from finflow.allocators.signals import equal_weights
+from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window, decision_days
+from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DataError
 from finflow.evaluation.result import Floats, Track
+from finflow.schema import OnlineSelection
+from finflow.seeding import numpy_stream
 
 Rows = NDArray[np.int64]
 Strategy = Callable[[Rows, Floats, Floats], Floats]
@@ -157,3 +167,141 @@ def lagged(strategy: Strategy) -> Strategy:
         return executed
 
     return act
+
+
+MONTHLY = f"{EQUAL} monthly"
+BENCHMARK = "benchmark"
+"""Name of its track."""
+
+
+def equal_weight_name(frequency: str) -> str:
+    """Name of 1/N rebalanced at `frequency` ("daily", "weekly", "monthly"), e.g. "1/N daily"."""
+    return f"{EQUAL} {frequency}"
+
+
+def equal_weight_plan(market: Market) -> Plan:
+    """1/N over the names tradable at t, on the market's decision days; all cash where there is none."""
+    return Plan(equal_weights(market.status[:, :-1] == TRADABLE), market.decision)
+
+
+def equal_weight_track(market: Market, window: Window, accounting: Accounting) -> Track:
+    """1/N at the policy's frequency, the reference of a validation score."""
+    name = equal_weight_name(market.rebalance)
+    return backtest(market, window, accounting, {name: equal_weight_plan(market)})[name]
+
+
+def baseline_tracks(market: Market, window: Window, accounting: Accounting) -> dict[str, Track]:
+    """Every baseline over `window`, through the same ledger: 1/N at the policy's frequency, then all monthly.
+
+    Monthly means month-end closes, and the first day of the window, at which all of them are bought. Buy and hold
+    is bought there and left alone. With a monthly policy there is one 1/N.
+    """
+    monthly = decision_days(market.dates, "monthly", market.calendar)
+    decisions = np.asarray(window.decisions, dtype=np.intp)
+    rows = decisions[monthly[decisions] | (decisions == decisions[0])]
+    plans = {equal_weight_name(market.rebalance): equal_weight_plan(market)}
+    always = np.ones(len(market.dates), dtype=np.bool_)
+    for name, targets in baseline_targets(market, rows).items():
+        plans[MONTHLY if name == EQUAL else name] = Plan(targets, always)
+    return backtest(market, window, accounting, plans)
+
+
+def frequent_tracks(market: Market, window: Window, accounting: Accounting) -> dict[str, Track]:
+    """The baselines of `baseline_tracks` once more, rebalanced as often as the policy: "minimum variance, daily".
+
+    1/N is there already, buy and hold never rebalances. Nothing where the policy itself is monthly.
+    """
+    if market.rebalance == "monthly":
+        return {}
+    decisions = np.asarray(window.decisions, dtype=np.intp)
+    rows = decisions[market.decision[decisions] | (decisions == decisions[0])]
+    always = np.ones(len(market.dates), dtype=np.bool_)
+    plans = {
+        f"{name}, {market.rebalance}": Plan(targets, always)
+        for name, targets in baseline_targets(market, rows).items()
+        if name not in (EQUAL, HOLD)
+    }
+    return backtest(market, window, accounting, plans)
+
+
+def online_selection_tracks(
+    market: Market, window: Window, accounting: Accounting, names: Sequence[OnlineSelection]
+) -> dict[str, Track]:
+    """Classical algorithms on the market's decision days, by their names in capitals: "OLMAR"."""
+    plans = {name.upper(): Plan(online_selection_targets(market, name), market.decision) for name in names}
+    return backtest(market, window, accounting, plans)
+
+
+def benchmark_track(market: Market, window: Window) -> Track:
+    """`market.benchmark` over `window`, before cost; weights have no columns, so what needs them is undefined."""
+    rows = slice(window.start, window.stop)
+    net = market.benchmark[rows]
+    nothing, unknown = np.zeros(len(net)), np.zeros((len(net), 0))
+    return Track(
+        BENCHMARK, market.dates[rows], unknown, unknown, nothing, nothing, net, net, closures=0,
+        year=market.calendar.year,
+    )  # fmt: skip
+
+
+POLICY = "policy"
+
+
+class Policy(Protocol):
+    """A policy under evaluation: it decides, and explains each decision by gate and rate."""
+
+    def act(self, rows: Rows, drifted: Floats, drawdown: Floats) -> Floats:
+        """Target weights [E, n] at rows [E], weights before the decision [E, n], ln(peak / NAV) [E]."""
+        ...
+
+    def explain(self, rows: Rows, drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Gate [E, K] over the experts and trading rate [E] of the same decisions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy to evaluate, with its parts.
+
+    Attributes
+    ----------
+    policy : or the track of a strategy whose returns are given; figures that need its decisions are then left out.
+    scaling : of the policy's features, which the linear tilt uses too.
+    experts : K names of the gate's columns; without experts there is no part to take away, and nothing to explain.
+    variants : the policy with one part taken away, for the reality checks; one named `POLICY` is the policy that the
+        others are compared with.
+    diagnostics : figures of its training, for the report.
+    scalable : whether it decides on train rows too, by whose volatility it is scaled to that of 1/N.
+    """
+
+    policy: Policy | Track
+    scaling: FeatureScaling
+    experts: Sequence[str]
+    variants: Mapping[str, Strategy] = field(default_factory=dict[str, Strategy])
+    diagnostics: Mapping[str, float] = field(default_factory=dict[str, float])
+    scalable: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """A market with its fold, and the costs and rules of trading there."""
+
+    market: Market
+    fold: Fold
+    accounting: Accounting
+
+    def track(self, window: Window, strategy: Strategy | Plan, name: str = POLICY) -> Track:
+        """One strategy over a window, see `backtest`."""
+        return backtest(self.market, window, self.accounting, {name: strategy})[name]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: bootstrap samples, length of the circular blocks in rows, and the seed of all draws."""
+
+    samples: int
+    block_days: int
+    seed: int
+
+    def rng(self, stream: str) -> np.random.Generator:
+        """The named stream of one draw."""
+        return numpy_stream(self.seed, stream)

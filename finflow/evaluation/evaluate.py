@@ -6,9 +6,13 @@ import numpy as np
 
 from finflow.allocators.baselines import HOLD
 from finflow.data.prices import faded_signal
-from finflow.evaluation.baselines import (
+from finflow.evaluation.backtest import (
     BENCHMARK,
     MONTHLY,
+    POLICY,
+    Bootstrap,
+    Candidate,
+    Task,
     baseline_tracks,
     benchmark_track,
     equal_weight_name,
@@ -16,13 +20,11 @@ from finflow.evaluation.baselines import (
     frequent_tracks,
     online_selection_tracks,
 )
-from finflow.evaluation.breakdowns import by_regime, decision_regimes
 from finflow.evaluation.costs import break_even_bps, cost_table
 from finflow.evaluation.linear_tilt import LINEAR, fit_linear_tilt
-from finflow.evaluation.metrics import track_metrics
+from finflow.evaluation.metrics import by_regime, decision_regimes, track_metrics
 from finflow.evaluation.result import Evaluation, Metrics, Track, Verdict
 from finflow.evaluation.robustness import lag_flags, scrutinise
-from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Task
 from finflow.evaluation.verdict import benchmark_verdict, scaled_track, verdict_of, volatility_scale
 from finflow.schema import OnlineSelection
 

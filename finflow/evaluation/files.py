@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from finflow.data.market import ABSENT, Market, Window
 from finflow.envs.ledger import book
 from finflow.errors import StorageError
+from finflow.evaluation.backtest import POLICY, Task
 from finflow.evaluation.result import Evaluation, Floats, Track
-from finflow.evaluation.task import POLICY, Task
 from finflow.io.files import atomic_json, atomic_write, storage_errors
 
 SMALLEST_TRADE = 1e-12

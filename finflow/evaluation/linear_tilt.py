@@ -13,11 +13,10 @@ from sklearn.linear_model import Ridge
 
 from finflow.data.market import TRADABLE, Market, Window
 from finflow.data.market_features import FeatureScaling
-from finflow.evaluation.backtest import Strategy
+from finflow.evaluation.backtest import Strategy, Task
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, tilt
 from finflow.evaluation.result import Floats, Regression
-from finflow.evaluation.task import Task
 
 LINEAR = "linear tilt"
 HORIZON = 5

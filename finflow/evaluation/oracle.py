@@ -11,8 +11,7 @@ from finflow.data.market import TRADABLE, Market, Window
 from finflow.data.synthetic import PLANTED
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
-from finflow.evaluation.backtest import Rows, Strategy, backtest
-from finflow.evaluation.baselines import equal_weight_track
+from finflow.evaluation.backtest import Rows, Strategy, backtest, equal_weight_track
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.result import Floats, Track
 

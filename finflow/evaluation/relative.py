@@ -7,8 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import skew
 
 from finflow.data.market import SPREAD
-from finflow.evaluation.breakdowns import period_returns
-from finflow.evaluation.metrics import FLAT, active_information_ratio
+from finflow.evaluation.metrics import FLAT, active_information_ratio, period_returns
 from finflow.evaluation.result import Floats, Track
 
 

@@ -6,16 +6,30 @@ from dataclasses import replace
 
 import numpy as np
 
-from finflow.evaluation.backtest import backtest, lagged
-from finflow.evaluation.baselines import BENCHMARK, baseline_tracks, equal_weight_track
-from finflow.evaluation.breakdowns import decision_regimes, stress_table
-from finflow.evaluation.gate import follows_regime
+from finflow.evaluation.backtest import (
+    BENCHMARK,
+    POLICY,
+    Bootstrap,
+    Candidate,
+    Policy,
+    Task,
+    backtest,
+    baseline_tracks,
+    equal_weight_track,
+    lagged,
+)
 from finflow.evaluation.linear_tilt import LINEAR
-from finflow.evaluation.metrics import active_information_ratio, sharpe_ratio, track_metrics
+from finflow.evaluation.metrics import (
+    active_information_ratio,
+    decision_regimes,
+    follows_regime,
+    sharpe_ratio,
+    stress_table,
+    track_metrics,
+)
 from finflow.evaluation.result import Comparison, Floats, GateInformation, Metrics, Reality, Regression, Scrutiny, Track
 from finflow.evaluation.sharpe_test import detectable_difference, sharpe_difference
 from finflow.evaluation.spa import superior_predictive_ability
-from finflow.evaluation.task import POLICY, Bootstrap, Candidate, Policy, Task
 from finflow.evaluation.verdict import VERDICT
 
 LOST = 0.5  # warn if one day of lag costs more than this share of the Sharpe ratio

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from finflow.evaluation.backtest import Bootstrap
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.evaluation.result import Comparison, Track
 from finflow.evaluation.robustness import compare
 from finflow.evaluation.seeds import summarise_seeds
 from finflow.evaluation.study import Middle
-from finflow.evaluation.task import Bootstrap
 
 SAME = 1e-9
 """Returns of a day that differ by less are the same but for rounding: policies are computed in float32."""

@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.errors import ConfigError
-from finflow.evaluation.backtest import Strategy, lagged
-from finflow.evaluation.breakdowns import by_regime, stress_table
+from finflow.evaluation.backtest import POLICY, Bootstrap, Strategy, Task, lagged
 from finflow.evaluation.linear_tilt import LINEAR
-from finflow.evaluation.metrics import track_metrics
+from finflow.evaluation.metrics import by_regime, stress_table, track_metrics
 from finflow.evaluation.result import Evaluation, Scrutiny, Track
 from finflow.evaluation.robustness import compare, detectable, over_cash, own, spa
-from finflow.evaluation.task import POLICY, Bootstrap, Task
 from finflow.evaluation.verdict import benchmark_verdict, scaled_track, verdict_of
 
 BEST = "best baseline of each fold's validation"

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from finflow.data.csv_table import CsvTable, read_table
 from finflow.data.market import CASH, Market, Window
 from finflow.errors import DataError
-from finflow.evaluation.backtest import Rows
+from finflow.evaluation.backtest import POLICY, Rows, Task
 from finflow.evaluation.result import Floats, Track
 from finflow.evaluation.strategies import ROUNDING, Outsider, long_only
-from finflow.evaluation.task import POLICY, Task
 
 _SHOWN = 3
 _LARGEST_RETURN = 10.0

@@ -7,12 +7,10 @@ import numpy as np
 
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import Plan, backtest
-from finflow.evaluation.baselines import BENCHMARK
+from finflow.evaluation.backtest import BENCHMARK, Bootstrap, Plan, backtest
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Track, Verdict, VerdictOutcome
 from finflow.evaluation.sharpe_test import sharpe_difference
-from finflow.evaluation.task import Bootstrap
 
 VERDICT = "verdict"
 """Stream of the bootstrap behind every difference of Sharpe ratios."""

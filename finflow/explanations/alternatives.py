@@ -8,8 +8,8 @@ from finflow.allocators.baselines import EQUAL
 from finflow.allocators.signals import equal_weights
 from finflow.data.market import TRADABLE
 from finflow.envs.ledger import execute, traded
+from finflow.evaluation.backtest import POLICY
 from finflow.evaluation.result import Floats
-from finflow.evaluation.task import POLICY
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.value_distribution import many_atoms
 

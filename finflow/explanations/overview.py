@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import REGIMES
-from finflow.evaluation.breakdowns import CRISES, decision_regimes
 from finflow.evaluation.files import plain
+from finflow.evaluation.metrics import CRISES, decision_regimes
 from finflow.evaluation.result import Floats
 from finflow.explanations.calibration import Calibration
 from finflow.explanations.card import Card

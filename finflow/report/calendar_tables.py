@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finflow.evaluation.breakdowns import period_returns, period_sums
-from finflow.evaluation.metrics import underwater
+from finflow.evaluation.metrics import period_returns, period_sums, underwater
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.report.figures import rivals_shown
 from finflow.report.tables import DASH, Cell, Column, Field, Row, Table, number, signed, table_of

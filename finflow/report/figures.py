@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from finflow.data.market import unit_of
-from finflow.evaluation.breakdowns import period_sums
-from finflow.evaluation.metrics import underwater
+from finflow.evaluation.metrics import period_sums, underwater
 from finflow.evaluation.result import Evaluation, Track
 from finflow.report.theme import (
     EXPERTS,

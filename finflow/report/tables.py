@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from finflow.data.market import unit_of
-from finflow.evaluation.diagnostics import readings
+from finflow.evaluation.metrics import readings
 from finflow.evaluation.result import CostRow, Evaluation, Metrics
 from finflow.io.files import flatten
 from finflow.report.figures import opponent_name

@@ -21,7 +21,7 @@ from finflow.seeding import numpy_stream
 from finflow.stages.arguments import check_arguments
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import AuditResult
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 AUDIT = "audit.json"
 DATES, DEEP_DATES, FILE_DATES = 50, 20, 5

@@ -12,7 +12,7 @@ from finflow.agents.direct import Direct
 from finflow.data.market import BLOCKS, Market, Window
 from finflow.envs.collect import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
-from finflow.evaluation.confidence import Confidence, confidence_of
+from finflow.evaluation.metrics import Confidence, confidence_of
 from finflow.evaluation.result import Floats
 from finflow.io.weights import cached_arrays
 from finflow.nn.actor import Actor
@@ -22,9 +22,9 @@ from finflow.schema.algo import DirectConfig, IQLConfig, OnlineAlgorithm
 from finflow.schema.fields import digest
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, computing_of, reward_facts
-from finflow.tracking.progress import progress
-from finflow.training.schedules import cosine
-from finflow.training.walkers import Walkers
+from finflow.tracking.tracker import progress
+from finflow.training.replay_buffer import Walkers
+from finflow.training.session import cosine
 
 PURGE = 21  # trading days left out on both sides of a block, beside the horizon: what features share with it
 VERSION = 3

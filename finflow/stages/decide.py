@@ -29,7 +29,7 @@ from finflow.stages.loaded_run import named_after, record_of
 from finflow.stages.results import DecideResult, Trade
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
 from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 UNQUOTED = "no price yet: held"
 SHOWN = 5

@@ -26,8 +26,7 @@ from finflow.stages.loaded_run import Trained, named_after, record_of, require_s
 from finflow.stages.results import EvaluateResult
 from finflow.stages.run_groups import Kind, confidence_lines, groups_of, labels, load_runs, named
 from finflow.stages.stored_result import JUDGEMENT, judgement_of, keep, stored_result
-from finflow.tracking.console import warn
-from finflow.tracking.jsonl import METRICS
+from finflow.tracking.sink import METRICS, warn
 
 
 def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 from finflow.agents.greedy import BLOCK, variants
 from finflow.data.market import Market
 from finflow.data.series import EQUAL_WEIGHT
+from finflow.evaluation.backtest import POLICY, Bootstrap, Candidate
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.result import Evaluation, Track
@@ -14,7 +15,6 @@ from finflow.evaluation.selection_bias import selection_of
 from finflow.evaluation.settings import against_reference, over_seeds, same_as, seed_by_seed
 from finflow.evaluation.stitching import Part, join, stitch
 from finflow.evaluation.study import Member, Setting, Study
-from finflow.evaluation.task import POLICY, Bootstrap, Candidate
 from finflow.evaluation.test_window_log import Opening, record_opening
 from finflow.evaluation.verdict import verdict_of
 from finflow.schema import Config

@@ -23,7 +23,7 @@ from finflow.stages.live import LIVE, decision_for, followed, live_explainer, lo
 from finflow.stages.loaded_run import named_after, record_of, require_same_past
 from finflow.stages.results import ExplainResult
 from finflow.stages.run_groups import Group, load_groups, named
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 WINDOWS = ("train", "validation", "test")
 

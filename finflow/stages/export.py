@@ -29,7 +29,7 @@ from finflow.schema import Config
 from finflow.stages.arguments import check_arguments, out_file
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import ExportResult
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 SUFFIX, ANSWERS = ".onnx", ".npz"
 TOLERANCE = 1e-5

@@ -37,11 +37,10 @@ from finflow.stages.results import FinetuneResult
 from finflow.stages.run import DATASET, EPISODES, MARKET, PARENT, SCALE_STATES, Run, open_run
 from finflow.stages.run_directory import RunDirectory, placed
 from finflow.stages.validation import Selection
-from finflow.tracking.console import warn
-from finflow.tracking.jsonl import METRICS
-from finflow.training.interrupts import stop_when_asked
+from finflow.tracking.sink import METRICS, warn
 from finflow.training.online import Episode, OnlinePlan, share_out, train_online
 from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.session import stop_when_asked
 
 
 def finetune(config: Config, run_dir: Path | None = None) -> FinetuneResult:

@@ -11,13 +11,11 @@ from finflow.nn.layers import Decision
 from finflow.seeding import torch_stream
 from finflow.stages.run import Run, show_networks, walkers_of
 from finflow.stages.validation import Selection, summarise_episode
-from finflow.training.batches import Batcher
-from finflow.training.checkpointing import Checkpointer
-from finflow.training.interrupts import Stop
 from finflow.training.online import Experience, OnlinePlan, OnlineState
 from finflow.training.refit import RefitState, refit
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
 from finflow.training.rules import Figures
+from finflow.training.session import Checkpointer, Stop
 
 
 class FinetuneSession:

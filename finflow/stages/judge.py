@@ -17,11 +17,11 @@ from finflow.data.series import EQUAL_WEIGHT
 from finflow.envs.gym_env import Observations
 from finflow.envs.ledger import Accounting
 from finflow.errors import ConfigError
+from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import figures, write_evaluation
 from finflow.evaluation.strategies import Function, Model, outsider
 from finflow.evaluation.strategy_files import read_returns, read_weights
-from finflow.evaluation.task import Bootstrap, Candidate, Task
 from finflow.evaluation.test_window_log import record_opening, verify_openings
 from finflow.io.files import flatten
 from finflow.io.weights import sha256_of
@@ -30,7 +30,7 @@ from finflow.schema import READS, Config
 from finflow.stages.arguments import check_arguments
 from finflow.stages.evaluated_runs import caveats
 from finflow.stages.results import EvaluateResult
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 AS_GIVEN = "the returns are taken as given: no trade was booked, and nothing shows that costs were paid"
 

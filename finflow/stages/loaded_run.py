@@ -13,14 +13,14 @@ from finflow.artifacts.provenance import Stopwatch, read_summary, run_record
 from finflow.artifacts.runs import resolve_run
 from finflow.data.market import CALENDAR, NOMINAL, TRADING_YEAR, fold_from_dates
 from finflow.errors import ConfigError, DataError, StorageError
-from finflow.evaluation.confidence import Confidence
+from finflow.evaluation.metrics import Confidence
 from finflow.io.files import read_json
 from finflow.io.weights import load_weights
 from finflow.nn.networks import Networks
 from finflow.schema import Config
 from finflow.stages.data_lineage import Past, compare_past
 from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting, RewardModel, fit_reward
 from finflow.envs.simulator import World
 from finflow.errors import ConfigError
-from finflow.evaluation.task import Task
+from finflow.evaluation.backtest import Task
 from finflow.malloc import keep_freed_memory
 from finflow.nn.layers import Computing
 from finflow.nn.networks import ObservationSpec
 from finflow.schema import Config
 from finflow.schema.sections import Hardware
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 Update = TypeVar("Update", bound=Callable[..., Any])
 

@@ -25,12 +25,10 @@ from finflow.stages.results import Figures, PretrainResult
 from finflow.stages.run import DATASET, MARKET, Run, open_run, show_networks, walkers_of
 from finflow.stages.run_directory import RunDirectory, placed
 from finflow.stages.validation import Selection
-from finflow.tracking.jsonl import METRICS
-from finflow.training.batches import Batcher
-from finflow.training.checkpointing import Checkpointer
-from finflow.training.interrupts import Stop, stop_when_asked
+from finflow.tracking.sink import METRICS
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
+from finflow.training.session import Checkpointer, Stop, stop_when_asked
 
 
 def pretrain(config: Config, run_dir: Path | None = None) -> PretrainResult:

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from finflow.errors import AuditError
 from finflow.evaluation.audit.findings import Check
-from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.decision_log import Realised
+from finflow.evaluation.metrics import Confidence
 from finflow.evaluation.result import Evaluation, Verdict
 from finflow.evaluation.study import Study
 from finflow.explanations.card import Card

@@ -19,8 +19,8 @@ from finflow.artifacts.pretrained import FACTS, Parent, parent_facts
 from finflow.artifacts.provenance import Stopwatch, finish_run, run_record, write_config, write_run
 from finflow.envs.collect import Rows, training_paths
 from finflow.errors import Interrupted
-from finflow.evaluation.confidence import Confidence
 from finflow.evaluation.files import write_validation
+from finflow.evaluation.metrics import Confidence
 from finflow.io.files import read_lines
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
@@ -34,14 +34,11 @@ from finflow.stages.prepare import Prepared, reward_facts
 from finflow.stages.run_directory import RunDirectory
 from finflow.stages.validation import Validator
 from finflow.sweeps.folder import SweepFolder
-from finflow.tracking.jsonl import METRICS
-from finflow.tracking.sink import RunOutcome, Start
+from finflow.tracking.sink import METRICS, RunOutcome, Start
 from finflow.tracking.tracker import CompositeTracker, make_tracker
-from finflow.training.checkpointing import Checkpointable, Checkpointer
-from finflow.training.interrupts import Stop
 from finflow.training.monitor import Monitor
-from finflow.training.replay_buffer import ReplayBuffer
-from finflow.training.walkers import Walkers
+from finflow.training.replay_buffer import ReplayBuffer, Walkers
+from finflow.training.session import Checkpointable, Checkpointer, Stop
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 HURRY = 4.0

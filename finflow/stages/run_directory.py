@@ -16,8 +16,7 @@ from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import flatten, locked, read_json, remove_leftovers, storage_errors
 from finflow.schema import GROWS, READS, Config, role_of
 from finflow.schema.roles import Role
-from finflow.tracking.console import warn
-from finflow.tracking.jsonl import Mark, Position, differs
+from finflow.tracking.sink import Mark, Position, differs, warn
 
 _FREE = {Role.OUTPUT, Role.SAVING, Role.TRACKING, Role.HOST, Role.SPEED}
 """What may change when a run is resumed: none of it changes more than the last bits of a result."""

@@ -20,7 +20,7 @@ from finflow.stages.evaluated_runs import EvaluatedRuns
 from finflow.stages.explaining import provenance_of
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import Group, Kind, groups_of
-from finflow.tracking.console import warn
+from finflow.tracking.sink import warn
 
 JUDGEMENT = "judgement"
 """Entry of `run.json` that says what was evaluated, and how."""

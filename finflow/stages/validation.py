@@ -9,13 +9,17 @@ from torch import Tensor
 from finflow.agents.base import Stateful
 from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.data.market import TRADING_YEAR
-from finflow.evaluation.baselines import equal_weight_plan, equal_weight_track
-from finflow.evaluation.breakdowns import decision_regimes
-from finflow.evaluation.confidence import paired_gain
-from finflow.evaluation.gate import gate_information
-from finflow.evaluation.metrics import OBJECTIVES, cvar, sharpe_ratio, validation_score
+from finflow.evaluation.backtest import Task, equal_weight_plan, equal_weight_track
+from finflow.evaluation.metrics import (
+    OBJECTIVES,
+    cvar,
+    decision_regimes,
+    gate_information,
+    paired_gain,
+    sharpe_ratio,
+    validation_score,
+)
 from finflow.evaluation.result import Track
-from finflow.evaluation.task import Task
 from finflow.nn.networks import Networks
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finflow.data.market import TRADING_YEAR, Calendar, unit_of
+from finflow.evaluation.backtest import Bootstrap
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.evaluation.study import Middle
-from finflow.evaluation.task import Bootstrap
 from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
 from finflow.sweeps.folder import Manifest, SweepFolder
 from finflow.sweeps.luck import Luck, luck_of, minus_reference, same_as

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from finflow.evaluation.backtest import Bootstrap
 from finflow.evaluation.overfitting import Overfitting, backtest_overfitting
 from finflow.evaluation.selection_bias import DeflatedSharpe, deflated_sharpe
 from finflow.evaluation.settings import SAME
 from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.evaluation.study import Middle
-from finflow.evaluation.task import Bootstrap
 from finflow.sweeps.table import Returns, Row, Setting
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from finflow.allocators.priors import EXPERTS
 from finflow.errors import ConfigError, DataError
 from finflow.tracking import wandb_client
-from finflow.tracking.background_sink import leave_behind
 from finflow.tracking.charts import SECTIONS, title
+from finflow.tracking.sink import leave_behind
 
 TUNED = ("algo.alpha_init", "algo.cql.alpha", "algo.actor_lr", "algo.batch_size")
 """Settings that the training guide calls very important."""

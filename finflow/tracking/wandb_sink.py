@@ -12,9 +12,7 @@ from finflow.io.files import atomic_json, flatten, read_json, read_lines
 from finflow.io.weights import sha256_of
 from finflow.schema.tracking import Wandb
 from finflow.tracking import wandb_client
-from finflow.tracking.console import warn
-from finflow.tracking.jsonl import ALERTS, METRICS
-from finflow.tracking.sink import RunOutcome, Sink, Start
+from finflow.tracking.sink import ALERTS, METRICS, RunOutcome, Sink, Start, warn
 
 IDENTITY = "wandb.json"
 """File in the run folder with the run's id, project and entity on W&B; a resumed run keeps its id."""

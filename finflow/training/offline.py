@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 from finflow.agents.base import Batch, OfflineCoefficients, Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OfflineLearner
-from finflow.tracking.progress import progress
-from finflow.training.averages import Averages
-from finflow.training.schedules import cosine
-from finflow.training.session import Session
-from finflow.training.walkers import Walkers
+from finflow.tracking.tracker import progress
+from finflow.training.replay_buffer import Walkers
+from finflow.training.session import Averages, Session, cosine
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,10 @@ from finflow.agents.base import Batch, OnlineCoefficients, Stateful, mean_metric
 from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator, Step, World
 from finflow.schema.algo import OnlineAlgorithm
-from finflow.tracking.progress import progress
-from finflow.training.averages import Averages
-from finflow.training.batches import Batcher
+from finflow.tracking.tracker import progress
 from finflow.training.monitor import Monitor
-from finflow.training.replay_buffer import ReplayBuffer, join
-from finflow.training.schedules import cosine, linear
-from finflow.training.session import OnlineSession
-from finflow.training.walkers import Walkers
+from finflow.training.replay_buffer import Batcher, ReplayBuffer, Walkers, join
+from finflow.training.session import Averages, OnlineSession, cosine, linear
 
 
 class Episode(NamedTuple):

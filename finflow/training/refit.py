@@ -8,11 +8,10 @@ import torch
 from finflow.agents.base import Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import World
-from finflow.tracking.progress import progress
 from finflow.tracking.sink import Tracker
-from finflow.training.averages import Averages
-from finflow.training.batches import Batcher
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.tracking.tracker import progress
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
+from finflow.training.session import Averages
 
 
 @dataclass

@@ -17,8 +17,7 @@ from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import World
 from finflow.nn.networks import EXPERT_GROUPS, SINGLE, Networks, ObservationSpec, build_networks
 from finflow.schema.algo import BCellConfig, IQLConfig, Network, TD3BCConfig
-from finflow.training.batches import Batcher
-from finflow.training.replay_buffer import Transitions
+from finflow.training.replay_buffer import Batcher, Transitions
 
 CPU = torch.device("cpu")
 DAYS, N = 120, 4

@@ -12,15 +12,14 @@ from finflow.agents.base import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
 from finflow.agents.greedy import GreedyPolicy, variants
 from finflow.envs.simulator import World
-from finflow.evaluation.gate import follows_regime
+from finflow.evaluation.backtest import POLICY, Bootstrap
+from finflow.evaluation.metrics import follows_regime
 from finflow.evaluation.result import Reality, Track
 from finflow.evaluation.robustness import reality_row
-from finflow.evaluation.task import POLICY, Bootstrap
 from finflow.nn.networks import EXPERT_GROUPS
 from finflow.report.policy_ablations import FROZEN, UNMOVED, reality_says
 from finflow.schema.algo import BCellConfig
-from finflow.training.batches import Batcher
-from finflow.training.replay_buffer import Transitions
+from finflow.training.replay_buffer import Batcher, Transitions
 
 DAYS, SPELL, TRAIN = 1200, 60, 800
 NAMES = tuple(EXPERT_GROUPS)

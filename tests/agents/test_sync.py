@@ -12,8 +12,7 @@ from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, 
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.simulator import World
-from finflow.training.batches import Batcher
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2")
 """Operators of aten that hand a value, or a shape made of values, to the host: `float()`, `if tensor:`, x[mask]."""

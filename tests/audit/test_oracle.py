@@ -8,10 +8,9 @@ from finflow.data.build import build_market
 from finflow.data.market import ABSENT, Fold, Market, Window, make_fold
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
-from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
+from finflow.evaluation.backtest import MONTHLY, Bootstrap, baseline_tracks, equal_weight_name, equal_weight_track
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import Oracle, fit_oracle, planted_signal, tilt
-from finflow.evaluation.task import Bootstrap
 from finflow.evaluation.verdict import verdict_of
 from finflow.schema.env import Env
 

@@ -11,8 +11,7 @@ from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.market import Window
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import backtest
-from finflow.evaluation.baselines import equal_weight_plan
+from finflow.evaluation.backtest import backtest, equal_weight_plan
 from finflow.evaluation.metrics import track_metrics
 
 SUN_THU = pd.offsets.CustomBusinessDay(weekmask="Sun Mon Tue Wed Thu")

@@ -9,13 +9,18 @@ from finflow.data.market import ABSENT, CASH, FROZEN, NO_LABEL, TRADABLE, Window
 from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import Simulator
 from finflow.errors import DataError
-from finflow.evaluation.backtest import Plan, backtest
-from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
-from finflow.evaluation.breakdowns import by_regime, decision_regimes
+from finflow.evaluation.backtest import (
+    MONTHLY,
+    Bootstrap,
+    Plan,
+    backtest,
+    baseline_tracks,
+    equal_weight_name,
+    equal_weight_track,
+)
 from finflow.evaluation.costs import BPS, break_even_bps, cost_table, recost
-from finflow.evaluation.metrics import measure, sharpe_ratio
+from finflow.evaluation.metrics import by_regime, decision_regimes, measure, sharpe_ratio
 from finflow.evaluation.result import Track
-from finflow.evaluation.task import Bootstrap
 from finflow.evaluation.verdict import scaled_track, strongest, verdict_of, volatility_scale
 from finflow.seeding import numpy_stream
 

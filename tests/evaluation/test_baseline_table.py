@@ -12,7 +12,7 @@ from skfolio.datasets import load_sp500_dataset
 
 from finflow.data.market import CASH, TRADABLE, Market, Window
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.baselines import MONTHLY, baseline_tracks
+from finflow.evaluation.backtest import MONTHLY, baseline_tracks
 from finflow.evaluation.metrics import measure
 from finflow.evaluation.result import Metrics, Track
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, ttest_1samp
 
-from finflow.evaluation.confidence import Confidence, confidence_of, paired_gain, shrinkage, t_statistic
+from finflow.evaluation.metrics import Confidence, confidence_of, paired_gain, shrinkage, t_statistic
 
 
 @pytest.mark.parametrize(("t", "kappa"), [(None, 0.0), (-3.0, 0.0), (0.5, 0.0), (1.0, 0.0), (2.0, 0.75), (4.0, 0.9375)])

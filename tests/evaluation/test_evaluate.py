@@ -11,10 +11,10 @@ import pytest
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window
 from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import CLOSED, TRADE, figures, trades, write_evaluation
 from finflow.evaluation.result import Evaluation
-from finflow.evaluation.task import Bootstrap, Candidate, Task
 from finflow.seeding import numpy_stream
 
 COSTS = Accounting(0.0015)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from finflow.evaluation.gate import follows_regime, gate_information
+from finflow.evaluation.metrics import follows_regime, gate_information
 
 DAYS, EXPERTS = 750, 5
 

@@ -27,8 +27,7 @@ from benchmarks.learning import (
 from benchmarks.learning_tables import daily_file, gains, paired_t, speed, table
 from finflow.data.build import build_market
 from finflow.data.market import Market, Window
-from finflow.evaluation.backtest import backtest
-from finflow.evaluation.baselines import equal_weight_track
+from finflow.evaluation.backtest import backtest, equal_weight_track
 from finflow.evaluation.oracle import planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.schema import Config

@@ -13,13 +13,19 @@ from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.audit.null_market import null_prices
-from finflow.evaluation.backtest import backtest
-from finflow.evaluation.baselines import MONTHLY, baseline_tracks, equal_weight_name, equal_weight_track
+from finflow.evaluation.backtest import (
+    MONTHLY,
+    Bootstrap,
+    Task,
+    backtest,
+    baseline_tracks,
+    equal_weight_name,
+    equal_weight_track,
+)
 from finflow.evaluation.linear_tilt import HORIZON, PENALTY, LinearTilt, fit_linear_tilt, regress
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
-from finflow.evaluation.task import Bootstrap, Task
 from finflow.evaluation.verdict import verdict_of
 from finflow.schema.env import Env
 from finflow.seeding import numpy_stream

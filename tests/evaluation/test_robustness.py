@@ -7,13 +7,10 @@ import pytest
 
 from finflow.data.market import Fold, Window
 from finflow.envs.ledger import Accounting
-from finflow.evaluation.backtest import lagged
-from finflow.evaluation.breakdowns import stress_table
-from finflow.evaluation.gate import follows_regime
-from finflow.evaluation.metrics import measure, sharpe_ratio
+from finflow.evaluation.backtest import Bootstrap, Task, lagged
+from finflow.evaluation.metrics import follows_regime, measure, sharpe_ratio, stress_table
 from finflow.evaluation.result import Metrics, Track
 from finflow.evaluation.robustness import compare, gate_on_validation, lag_flags, reality_row, spa
-from finflow.evaluation.task import Bootstrap, Task
 
 
 def track(name: str, net: np.ndarray, first: str = "2020-01-01") -> Track:

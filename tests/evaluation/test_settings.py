@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from finflow.evaluation.backtest import Bootstrap
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.evaluation.result import Track
 from finflow.evaluation.settings import against_reference, over_seeds, same_as, seed_by_seed
-from finflow.evaluation.task import Bootstrap
 from finflow.seeding import numpy_stream
 
 FEW = Bootstrap(200, 5, 0)

@@ -13,8 +13,8 @@ from finflow.data.market import Fold, Market, Window, make_fold
 from finflow.data.market_features import FeatureScaling
 from finflow.envs.gym_env import Observations
 from finflow.envs.ledger import Accounting
+from finflow.evaluation.backtest import Task
 from finflow.evaluation.strategies import History, outsider
-from finflow.evaluation.task import Task
 from finflow.seeding import numpy_stream
 
 FOLD = Fold("auto", Window(60, 90), Window(95, 110), Window(120, 160))

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.evaluation.breakdowns import period_returns, period_sums
-from finflow.evaluation.metrics import deepest_drawdowns, underwater
+from finflow.evaluation.metrics import deepest_drawdowns, period_returns, period_sums, underwater
 from finflow.evaluation.relative import captures, relative, rolling, rolling_window, skewness
 from finflow.evaluation.result import Track
 

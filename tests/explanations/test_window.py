@@ -8,8 +8,7 @@ from scipy.stats import t as student
 
 from finflow.data.market import REGIMES
 from finflow.evaluation.backtest import Plan, backtest
-from finflow.evaluation.breakdowns import decision_regimes
-from finflow.evaluation.metrics import measure
+from finflow.evaluation.metrics import decision_regimes, measure
 from finflow.explanations import importance as importance_module
 from finflow.explanations.decision_trace import DecisionTrace, make_scene
 from finflow.explanations.importance import importance

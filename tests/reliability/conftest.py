@@ -21,7 +21,7 @@ from finflow.io.files import LOCK
 from finflow.schema import Config
 from finflow.stages import finetune as finetune_stage
 from finflow.stages import pretrain as pretrain_stage
-from finflow.training.checkpointing import Checkpointer
+from finflow.training.session import Checkpointer
 
 TINY = [
     "env=synthetic", "env.synthetic.days=1300", "env.synthetic.assets=4", "env.episode_days=21", "env.num_envs=3",

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.training.checkpointing import Checkpointer
+from finflow.training.session import Checkpointer
 
 from .conftest import Tiny, forked
 

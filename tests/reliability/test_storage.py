@@ -157,13 +157,13 @@ def test_a_full_disk_cuts_no_line_of_the_metrics(tiny: Tiny, cut: dict[str, Path
     shutil.copytree(cut["finetune"], folder)
 
     def full() -> None:
-        from finflow.tracking import jsonl
+        from finflow.tracking import sink
 
         def write_all(descriptor: int, data: bytes) -> None:
             os.write(descriptor, data[: len(data) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        jsonl.write_all = write_all
+        sink.write_all = write_all
 
     said = fails(tiny, "finetune", folder, full, resume=True)
     assert said == f"error: {folder / 'metrics.jsonl'}: cannot be written: disk full; free some space"

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints
+from finflow.cli.errors import end_at_once
 from finflow.io.files import locked
 from finflow.stages import run
 from finflow.tracking import tracker
-from finflow.tracking.jsonl import JsonlTracker
-from finflow.tracking.sink import Sink
-from finflow.training.interrupts import end_at_once
+from finflow.tracking.sink import JsonlTracker, Sink
 
 from .conftest import Tiny, at_pause, forked, tree_hash
 

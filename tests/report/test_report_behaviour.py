@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finflow.evaluation.baselines import BENCHMARK
+from finflow.evaluation.backtest import BENCHMARK
 from finflow.evaluation.metrics import measure
 from finflow.evaluation.result import Evaluation, Track
 from finflow.explanations.performance import NamePart

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from finflow.errors import StorageError
-from finflow.evaluation.diagnostics import diagnostics_says
+from finflow.evaluation.metrics import diagnostics_says
 from finflow.evaluation.result import Evaluation, Verdict
 from finflow.report import figures, theme
 from finflow.report.learning_curves import FINETUNE, PRETRAIN, curves, rolling_mean

@@ -18,7 +18,7 @@ from finflow.schema.env import Env
 from finflow.stages import evaluate as stage
 from finflow.stages.data_lineage import PAST, compare_past, past_facts
 from finflow.stages.results import EvaluateResult
-from finflow.tracking import console
+from finflow.tracking import sink
 
 from .conftest import TINY, TUNE
 
@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def prices(root: Path) -> Path:
     write(root / "my prices.csv", DAYS)
-    console._said.clear()
+    sink._said.clear()
     return root / "my prices.csv"
 
 
@@ -153,7 +153,7 @@ def test_a_rewritten_past_is_refused_by_evaluate_and_told_by_decide(
         write(prices, days, change=1.001)
         with pytest.raises(DataError, match=f"prices from 2015-01-05 to {last} changed"):
             evaluate(root)
-        console._said.clear()
+        sink._said.clear()
         decided = finflow.decide(finflow.load("decide", [f"output_root='{root}/out'"]))
         assert f"prices from 2015-01-05 to {last} changed" in capsys.readouterr().err
         assert decided.new_days == 0
@@ -204,7 +204,7 @@ def test_closes_that_a_dividend_or_split_rescaled_are_the_same_past(
     table = pd.read_csv(prices, index_col=0)
     table["C"] = (table["C"] * factor).round(decimals)
     table.to_csv(prices)
-    console._said.clear()
+    sink._said.clear()
     capsys.readouterr()
     after = evaluate(root)
     said = [text for text in capsys.readouterr().err.splitlines() if "re-adjusted" in text]

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from finflow.tracking import background_sink, console
-from finflow.tracking.background_sink import BackgroundSink
-from finflow.tracking.sink import Sink
+from finflow.tracking import sink
+from finflow.tracking.sink import BackgroundSink, Sink
 from finflow.tracking.tracker import CompositeTracker
 
 WAIT = 0.2
@@ -20,7 +19,7 @@ PROMPT = 1.0
 
 @pytest.fixture(autouse=True)
 def _fresh_warnings() -> None:
-    console._said.clear()
+    sink._said.clear()
 
 
 class Truth(Sink):
@@ -98,12 +97,12 @@ def _shortened(wait):
 def test_one_that_falls_too_far_behind_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(background_sink, "BACKLOG", 16)
+    monkeypatch.setattr(sink, "BACKLOG", 16)
     monkeypatch.setattr(sys.modules[__name__], "WAIT", 10.0)
-    sink = Hanging("log")
-    truth, loop, end = drive(sink, "log", 500)
+    hanging = Hanging("log")
+    truth, loop, end = drive(hanging, "log", 500)
     assert truth.rows == [*range(500), -1]
-    assert sink.abandoned.is_set()
+    assert hanging.abandoned.is_set()
     assert loop + end < PROMPT  # given up during the run: nothing to wait for
     assert "switched off for the rest of the run (16 reports behind)" in capsys.readouterr().err
 
@@ -152,7 +151,7 @@ NATIVE = """
 import sys, time
 from typing import Annotated
 from pydantic import AfterValidator, BaseModel
-from finflow.tracking.background_sink import BackgroundSink, end_process
+from finflow.tracking.sink import BackgroundSink, end_process
 from finflow.tracking.sink import Sink
 
 class Model(BaseModel):  # validation calls back from native code, where its thread must not be ended
@@ -182,7 +181,7 @@ def test_a_sink_that_hangs_in_native_code_does_not_change_the_exit_code(code: in
 
 CYCLE = """
 import sys
-from finflow.tracking.background_sink import end_process
+from finflow.tracking.sink import end_process
 
 class Kept:
     def __del__(self):

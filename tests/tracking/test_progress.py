@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from finflow.tracking import console, progress
+from finflow.tracking import sink, tracker
 
 LOOP = (
-    "import time; from finflow.tracking.progress import progress; from finflow.tracking.console import warn\n"
+    "import time; from finflow.tracking.tracker import progress; from finflow.tracking.sink import warn\n"
     "with progress(40, 'training') as advance:\n"
     "    for i in range(40):\n"
     "        advance(v_loss=i / 2); time.sleep(0.02)\n"
@@ -18,7 +18,7 @@ LOOP = (
 
 
 def test_a_line_every_tenth_where_no_one_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress(1000, "training (updates)") as advance:
+    with tracker.progress(1000, "training (updates)") as advance:
         for i in range(500):
             advance(2, v_loss=i / 7, sharpe=None)
     captured = capsys.readouterr()
@@ -32,7 +32,7 @@ def test_a_line_every_tenth_where_no_one_watches(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("total", [0, 1, 3])
 def test_short_loops(total: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress(total, "[epochs]") as advance:
+    with tracker.progress(total, "[epochs]") as advance:
         for _ in range(total):
             advance()
     shown = capsys.readouterr().err.splitlines()
@@ -42,14 +42,14 @@ def test_short_loops(total: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rate_and_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 4.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    with progress.progress(100, "x") as advance:
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: next(clock))
+    with tracker.progress(100, "x") as advance:
         advance(20)
     assert capsys.readouterr().err == "x: 20/100  5 it/s  0:00:16 left\n"
 
 
 def test_an_error_inside_comes_through() -> None:
-    with pytest.raises(ZeroDivisionError), progress.progress(3, "x") as advance:
+    with pytest.raises(ZeroDivisionError), tracker.progress(3, "x") as advance:
         advance(1 // 0)
 
 
@@ -76,13 +76,13 @@ def test_a_bar_where_someone_watches_and_stdout_left_alone() -> None:
 
 
 def test_a_warning_is_one_line_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    console._said.clear()
+    sink._said.clear()
     for _ in range(2):
-        console.warn("ticker X:\n  flat   until 2001")
-    console.warn("another")
+        sink.warn("ticker X:\n  flat   until 2001")
+    sink.warn("another")
     captured = capsys.readouterr()
     assert captured.err == "warning: ticker X: flat until 2001\nwarning: another\n"
     assert captured.out == ""
-    console._said.clear()
-    console.warn("another")
+    sink._said.clear()
+    sink.warn("another")
     assert capsys.readouterr().err == "warning: another\n"

@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from finflow.errors import StorageError
 from finflow.schema.tracking import Tracking
-from finflow.tracking import console
-from finflow.tracking.jsonl import JsonlTracker
-from finflow.tracking.sink import Row, RunOutcome, Sink, Start, Tracker
+from finflow.tracking import sink
+from finflow.tracking.sink import JsonlTracker, Row, RunOutcome, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 
 
 @pytest.fixture(autouse=True)
 def _fresh_warnings() -> None:
-    console._said.clear()
+    sink._said.clear()
 
 
 class Spy(Sink):

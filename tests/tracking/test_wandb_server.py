@@ -196,7 +196,7 @@ tracker.close()
 print(json.dumps({"loop": loop - begin, "end": time.monotonic() - loop}))
 end_process(0)
 """
-LEAVE = "import time\nfrom finflow.tracking.background_sink import end_process\n"
+LEAVE = "import time\nfrom finflow.tracking.sink import end_process\n"
 
 
 def check_unharmed(done: "subprocess.CompletedProcess[str]", folder: Path, patience: float) -> str:

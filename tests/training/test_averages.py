@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from finflow.errors import DivergedError
-from finflow.training.averages import CHECK_EVERY, Averages
+from finflow.training.session import CHECK_EVERY, Averages
 
 
 def test_means_over_the_updates_that_have_a_metric() -> None:

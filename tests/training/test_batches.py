@@ -11,8 +11,7 @@ from finflow.envs.collect import Dataset
 from finflow.envs.simulator import PATH_SCALARS, State
 from finflow.nn.layers import Decision
 from finflow.stages.prepare import Prepared
-from finflow.training.batches import Batcher
-from finflow.training.replay_buffer import ReplayBuffer, Transitions
+from finflow.training.replay_buffer import Batcher, ReplayBuffer, Transitions
 
 GAMMA = 0.9
 

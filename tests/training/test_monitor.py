@@ -20,9 +20,8 @@ from finflow.nn.layers import Decision
 from finflow.schema.monitor import Act, MonitorConfig
 from finflow.stages.prepare import Prepared
 from finflow.training import rules
-from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
 MakeMonitor = Callable[..., Monitor]

@@ -9,11 +9,10 @@ from finflow.agents.iql import IQL
 from finflow.errors import DivergedError
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared
-from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
-from finflow.training.replay_buffer import ReplayBuffer
-from finflow.training.schedules import cosine
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
+from finflow.training.session import cosine
 
 EPOCHS, UPDATES = 5, 4
 

@@ -18,10 +18,9 @@ from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DivergedError
 from finflow.stages.prepare import Prepared
 from finflow.stages.validation import summarise_episode
-from finflow.training.batches import Batcher
 from finflow.training.monitor import Monitor
 from finflow.training.online import Episode, Experience, OnlinePlan, OnlineState, share_out, train_online
-from finflow.training.replay_buffer import ReplayBuffer
+from finflow.training.replay_buffer import Batcher, ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
 Rows = list[NDArray[np.int64]]

@@ -1,6 +1,6 @@
 import pytest
 
-from finflow.training.schedules import cosine, linear
+from finflow.training.session import cosine, linear
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from finflow.envs.collect import Rows
 from finflow.errors import ConfigError
 from finflow.stages.prepare import Prepared
-from finflow.training import walkers as room
-from finflow.training.walkers import Draw, Walkers
+from finflow.training import replay_buffer as room
+from finflow.training.replay_buffer import Draw, Walkers
 
 ACTORS, EACH, HORIZON = 2, 3, 4
 

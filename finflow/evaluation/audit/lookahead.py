@@ -16,8 +16,7 @@ from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import World
 from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.audit.perturbations import CHANGES, changed
-from finflow.evaluation.backtest import backtest
-from finflow.evaluation.baselines import equal_weight_plan
+from finflow.evaluation.backtest import backtest, equal_weight_plan
 from finflow.nn.actor import Actor
 from finflow.schema.env import Env
 
