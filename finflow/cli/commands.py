@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finflow.artifacts.commands import command_line
+from finflow.artifacts.runs import command_line
 from finflow.cli import stages
 from finflow.config.compose import compose_stage
 from finflow.config.overrides import conf_dirs, group_choices

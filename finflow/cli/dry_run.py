@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from finflow.artifacts.commands import command_for, override, typable
+from finflow.artifacts.runs import command_for, override, typable
 from finflow.config.compose import compose_stage, parse
 from finflow.errors import ParentError
 from finflow.schema import Config

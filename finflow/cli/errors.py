@@ -9,7 +9,7 @@ from types import FrameType
 
 from hydra.errors import HydraException
 
-from finflow.artifacts.commands import typable
+from finflow.artifacts.runs import typable
 from finflow.errors import ConfigError, FinFlowError, Interrupted, StorageError
 
 STORAGE = {

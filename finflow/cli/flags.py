@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from finflow.artifacts.commands import override
+from finflow.artifacts.runs import override
 from finflow.config.compose import compose_stage, primary
-from finflow.config.refusals import one_line, resolve_message
+from finflow.config.overrides import one_line, resolve_message
 from finflow.errors import ConfigError
 
 _INFO = ("-i", "--info")

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from finflow import __version__
-from finflow.artifacts.commands import typable
+from finflow.artifacts.runs import typable
 from finflow.cli import folders as folders  # registers the resolvers of run folders
 from finflow.cli.commands import COMMANDS, overview, usage
 from finflow.cli.errors import end_at_once, exit_code
@@ -25,8 +25,7 @@ from finflow.cli.hydra_job import hydra_job
 from finflow.cli.stages import shown
 from finflow.cli.sweep import params_of, sweep
 from finflow.config.compose import compose_stage, parse, with_plugins
-from finflow.config.overrides import current_names, parse_override
-from finflow.config.refusals import resolve_message
+from finflow.config.overrides import current_names, parse_override, resolve_message
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
 from finflow.sweeps.jobs import follow_parent

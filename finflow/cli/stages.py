@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from finflow.artifacts.commands import typable
+from finflow.artifacts.runs import typable
 from finflow.cli import tables
 from finflow.schema import Config
 
@@ -229,7 +229,7 @@ def figures(values: Mapping[str, float | None]) -> str:
 
 def timing(folder: Path) -> str:
     """Wall-clock seconds of a run by phase, from its `run.json`, in one line."""
-    from finflow.artifacts.names import RUN
+    from finflow.artifacts.runs import RUN
     from finflow.io.files import read_json
 
     record = read_json(folder / RUN)

@@ -20,17 +20,15 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.commands import command_line, override, program_of, typable
+from finflow.artifacts.runs import command_line, override, program_of, typable
 from finflow.cli import stages
 from finflow.cli.dry_run import is_dry_run, tell_cost
-from finflow.config.compose import compose_stage, load, parse
-from finflow.config.files import up_to_date
-from finflow.config.overrides import CONF_DIR, parse_override
-from finflow.config.refusals import one_line
+from finflow.config.compose import compose_stage, load, parse, up_to_date
+from finflow.config.overrides import CONF_DIR, one_line, parse_override
 from finflow.errors import ConfigError, FinFlowError
 from finflow.io.files import flatten
 from finflow.schema import Config, role_of
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
 from finflow.sweeps.cost import time_left
 from finflow.sweeps.folder import Manifest, Status, SweepFolder, remember
 from finflow.sweeps.jobs import JobError, run_job

@@ -47,8 +47,8 @@ from finflow.errors import ConfigError
 from finflow.io.weights import Arrays, cached_arrays, content_hash
 from finflow.plugins import chosen
 from finflow.schema import part_of
-from finflow.schema.env import Env
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
+from finflow.schema.sections import Env
 
 
 def load_sp500(env: Env) -> Prices:

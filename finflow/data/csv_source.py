@@ -33,7 +33,7 @@ from finflow.data.csv_table import (
 from finflow.data.market import CASH, calendar_of, minimum_rows
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import LEAST_HISTORY, Env, Format
+from finflow.schema.sections import LEAST_HISTORY, Env, Format
 
 _SUFFIXES = ("*.csv", "*.csv.gz", "*.parquet")
 

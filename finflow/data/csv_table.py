@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.errors import DataError
-from finflow.schema.env import PLAIN, Format
+from finflow.schema.sections import PLAIN, Format
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 TRADING_YEAR = 252
 """Trading days of a year: the unit of every window."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from finflow.data.features import Array, History, finite, lagged, rolling_mean, rolling_std, volatility
 from finflow.data.market import ABSENT, BUSINESS, NO_LABEL, REGIMES, SPREAD, TRADABLE, Calendar, Fold, Market
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import Regimes
+from finflow.schema.sections import Regimes
 
 VOLATILITY_DAYS = 21
 MIN_DAYS, SHORT_DAYS = 756, 252

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, BUSINESS, FROZEN, LONG_GAP, NOMINAL, TRADABLE, Calendar, Market, Window
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 @dataclass(frozen=True)

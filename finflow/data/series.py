@@ -17,7 +17,7 @@ from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table
 from finflow.data.market import BUSINESS, Calendar
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 EQUAL_WEIGHT = "equal_weight"
 FRED_MISSING = "."

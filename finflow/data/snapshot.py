@@ -21,8 +21,8 @@ from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import atomic_write
 from finflow.io.weights import Arrays, content_hash
 from finflow.schema import part_of
-from finflow.schema.env import Env
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
+from finflow.schema.sections import Env
 
 FORMAT = 1
 ALL_DAYS = ("sp500", "csv", "synthetic")

@@ -9,7 +9,7 @@ from finflow.data.market_features import CRISIS, VOLATILE, label_regimes
 from finflow.data.prices import Prices, simple_returns
 from finflow.data.series import equal_weight
 from finflow.errors import ConfigError
-from finflow.schema.env import Env, Regimes, Synthetic
+from finflow.schema.sections import Env, Regimes, Synthetic
 from finflow.seeding import numpy_stream
 
 PLANTED = "planted"

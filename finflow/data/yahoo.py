@@ -25,8 +25,8 @@ from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
 from finflow.io.files import atomic_write
 from finflow.io.weights import Arrays, cached_arrays, read_cached
-from finflow.schema.env import Env
 from finflow.schema.fields import digest
+from finflow.schema.sections import Env
 
 PATIENCE = 10.0
 """Seconds without a single answer, pauses included, after which Yahoo counts as out of reach."""

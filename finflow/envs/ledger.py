@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, TRADABLE, Market, Window
-from finflow.schema.env import Env
-from finflow.schema.sections import Reward
+from finflow.schema.sections import Env, Reward
 
 ROUNDING = 1e-9
 """Negative cash down to this is rounding; below it, cash is borrowed."""

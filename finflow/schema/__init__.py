@@ -9,23 +9,38 @@ from pydantic import BeforeValidator, Field, model_validator
 from finflow.errors import ConfigError
 from finflow.plugins import Kind, added, unknown
 from finflow.schema.algo import Algorithm, AnyAlgorithm, DirectConfig, OfflineCritic, OnlineAlgorithm, ValueGradients
-from finflow.schema.env import OWN_SOURCES, Env
-from finflow.schema.fields import Count, Day, Positive, Schema, Text, number_as_text
-from finflow.schema.monitor import MonitorConfig
-from finflow.schema.roles import Added, Marks, NotWith, ReadBy, Role, keys_where, marks_below, marks_of
+from finflow.schema.fields import (
+    Added,
+    Count,
+    Day,
+    Marks,
+    NotWith,
+    Positive,
+    ReadBy,
+    Role,
+    Schema,
+    Text,
+    keys_where,
+    marks_below,
+    marks_of,
+    number_as_text,
+)
 from finflow.schema.sections import (
     FOLLOWING,
+    OWN_SOURCES,
     Budget,
     Checkpoint,
+    Env,
     Evaluation,
     Hardware,
     Init,
     MarketRegime,
+    MonitorConfig,
     Offline,
     Reward,
     Sweep,
+    Tracking,
 )
-from finflow.schema.tracking import Tracking
 
 Stage = Literal[
     "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "export", "sweep", "dashboard"

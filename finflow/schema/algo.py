@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
 
 from finflow.plugins import added
-from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positive, Schedule, Schema, Text
-from finflow.schema.roles import Role, Was
+from finflow.schema.fields import Count, Discount, Fraction, NonNegative, Positive, Role, Schedule, Schema, Text, Was
 
 
 class Network(Schema):

@@ -1,8 +1,16 @@
-"""What every section is built of: the base of all sections, and the kinds of values."""
+"""What every section is built of: its base, the kinds of values, and the marks that say what a key is to a run.
+
+What each key is, and which stages read it, is said once, beside the key, in its annotation:
+`Annotated[Count, Role.STUDY, ReadBy("pretrain")]`; a key without a mark has that of its section. What is resumed,
+matched, averaged, printed, hashed or refused follows from these marks.
+"""
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
+from enum import Enum, auto
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -56,3 +64,165 @@ Text = Annotated[str, BeforeValidator(number_as_text), Field(min_length=1)]
 Day = Annotated[str, AfterValidator(_calendar_day)]
 Schedule = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
 """Value at the start and at the end of training; linear between them."""
+
+
+class Role(Enum):
+    """What a key is to a run."""
+
+    DATA = auto()
+    """Which prices, days and random draws: pretrained weights are matched by them, and name them."""
+    FILE = auto()
+    """A file of data and how it is read: weights are matched by its content, and do not name it."""
+    MARKET = auto()
+    """A rule by which prices become a market, or a series of it: a part of the market's fingerprint."""
+    ENVIRONMENT = auto()
+    """A rule that portfolios and episodes obey, or that data is checked by: weights of other rules match too."""
+    PRETRAINED = auto()
+    """Network shape and budget of phase 1, by which pretrained weights are matched."""
+    STUDY = auto()
+    """What else the stages of a study share: other budgets, offline data, regularisation of the networks."""
+    METHOD = auto()
+    """A stage's own: algorithm, reward, regime, monitor, validation."""
+    INIT = auto()
+    """The weights that phase 2 starts from."""
+    SAVING = auto()
+    """What of a training run is kept and published."""
+    COMMAND = auto()
+    """What a command is to do beside training: go on with a run, count or collect jobs."""
+    REQUEST = auto()
+    """What a stage that trains nothing is asked for."""
+    OUTPUT = auto()
+    """Where runs lie."""
+    NAME = auto()
+    """What a run is called."""
+    HOST = auto()
+    """The machine's: changes no more than the last bits of a result."""
+    SPEED = auto()
+    """What a stage trades memory and time with: changes no more than the last bits of a result."""
+    PRECISION = auto()
+    """How numbers are multiplied and batches shared out, which changes more than the last bits."""
+    TRACKING = auto()
+    """Where figures are shown."""
+
+
+CARRIED = {
+    Role.DATA, Role.FILE, Role.MARKET, Role.ENVIRONMENT, Role.PRETRAINED, Role.STUDY, Role.HOST, Role.OUTPUT,
+}  # fmt: skip
+"""What a printed command hands from one stage to the next; the regime and the algorithm are the stage's own."""
+MATCHED = {Role.DATA, Role.FILE, Role.MARKET, Role.PRETRAINED}
+"""What pretrained weights are told apart by."""
+
+
+class ReadBy:
+    """Stages that read a key: typed for another stage it is refused."""
+
+    def __init__(self, *stages: str) -> None:
+        self.stages = stages
+
+
+@dataclass(frozen=True)
+class NotWith:
+    """A switch that makes a key of no use: typed beside `switch=true` it is refused."""
+
+    switch: str
+
+
+@dataclass(frozen=True)
+class Grows:
+    """A resumed run of `stage` may be given more of the key."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class Was:
+    """The key's name in the version before, which is still accepted."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """The version before did not know the key; its runs, which had `value` in effect, can still be read."""
+
+    value: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """All that is said of a key, or of a section for the keys in it."""
+
+    role: Role
+    read_by: tuple[str, ...]
+    not_with: str | None = None
+    grows: str | None = None
+    was: str | None = None
+    added: tuple[str, ...] | None = None
+
+
+Marks = Mapping[str, Mark]
+"""By the dotted key, each section before the keys in it."""
+
+
+def marks_of(root: type[Schema]) -> dict[str, Mark]:
+    """Marks of all keys and sections below `root`.
+
+    Raises
+    ------
+    TypeError
+        If a key has no role or no reader, or two algorithms mark one key differently.
+    """
+    found: dict[str, Mark] = {}
+    _walk(root, "", None, found)
+    return found
+
+
+def marks_below(cls: type[Schema], prefix: str, above: Mark) -> dict[str, Mark]:
+    """Marks of all keys of a section, by `prefix` and name."""
+    found: dict[str, Mark] = {}
+    _walk(cls, prefix, above, found)
+    return found
+
+
+def _walk(cls: type[Schema], prefix: str, above: Mark | None, found: dict[str, Mark]) -> None:
+    for name, info in cls.model_fields.items():
+        key = f"{prefix}{name}"
+        mark = _mark(key, above, info.metadata)
+        if found.setdefault(key, mark) != mark:
+            raise TypeError(f"{key}: {cls.__name__} marks it otherwise than another algorithm does")
+        for section in schemas_in(info.annotation):
+            _walk(section, f"{key}.", mark, found)
+
+
+def _mark(key: str, above: Mark | None, metadata: list[Any]) -> Mark:
+    role = next((one for one in metadata if isinstance(one, Role)), above.role if above else None)
+    read_by = next((one.stages for one in metadata if isinstance(one, ReadBy)), above.read_by if above else None)
+    if role is None or read_by is None:
+        raise TypeError(f"{key}: has no {'role' if role is None else 'reader'}; write it into its annotation")
+    mark = Mark(role, read_by, above.not_with if above else None)
+    for one in metadata:
+        if isinstance(one, NotWith):
+            mark = replace(mark, not_with=one.switch)
+        if isinstance(one, Grows):
+            mark = replace(mark, grows=one.stage)
+        if isinstance(one, Was):
+            mark = replace(mark, was=one.name)
+        if isinstance(one, Added):
+            mark = replace(mark, added=one.value)
+    return mark
+
+
+def keys_where(marks: Marks, wanted: Callable[[Mark], bool]) -> tuple[str, ...]:
+    """Keys whose marks are wanted; a section stands for its keys where all of them are."""
+    sections = {_section(key) for key in marks}
+    left_out: set[str] = set()
+    for key, mark in marks.items():
+        if key not in sections and not wanted(mark):
+            while key:
+                left_out.add(key)
+                key = _section(key)
+    return tuple(key for key in marks if key not in left_out and _section(key) in {"", *left_out})
+
+
+def _section(key: str) -> str:
+    return key.rpartition(".")[0]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.artifacts.commands import command_for
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
+from finflow.artifacts.runs import command_for
 from finflow.data.build import load_prices
 from finflow.data.prices import faded_signal
 from finflow.data.synthetic import PLANTED

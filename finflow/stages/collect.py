@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from finflow.artifacts.commands import command_for
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
+from finflow.artifacts.runs import command_for
 from finflow.envs.collect import dataset_bytes
 from finflow.io.files import atomic_write
 from finflow.schema import Config

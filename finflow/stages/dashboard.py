@@ -7,7 +7,7 @@ from typing import Any
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_json, read_json
 from finflow.schema import Config
-from finflow.schema.tracking import Wandb
+from finflow.schema.sections import Wandb
 from finflow.tracking.dashboard import Place, as_json, build, require_key, save
 
 FILE = "workspace.json"

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from finflow.allocators.baselines import EQUAL
-from finflow.artifacts.commands import command_for
-from finflow.artifacts.names import SUMMARY
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.artifacts.runs import noted_heads, opened_by
+from finflow.artifacts.runs import SUMMARY, command_for, noted_heads, opened_by
 from finflow.data.csv_table import read_as
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import Realised, latest_by_date, realised

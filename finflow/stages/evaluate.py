@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from finflow.allocators.baselines import require_online_selection
-from finflow.artifacts.commands import command_for
-from finflow.artifacts.pretrained import FACTS, weights_of
-from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.artifacts.runs import HEAD, JUDGED, OPENING, noted_heads
-from finflow.config.files import to_yaml
+from finflow.artifacts.provenance import FACTS, Stopwatch, finish_run, made_folder, weights_of
+from finflow.artifacts.runs import HEAD, JUDGED, OPENING, command_for, noted_heads
+from finflow.config.compose import to_yaml
 from finflow.data.csv_table import read_as
 from finflow.data.sectors import read_sectors
 from finflow.errors import ConfigError

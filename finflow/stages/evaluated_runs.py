@@ -18,7 +18,7 @@ from finflow.evaluation.study import Member, Setting, Study
 from finflow.evaluation.test_window_log import Opening, record_opening
 from finflow.evaluation.verdict import verdict_of
 from finflow.schema import Config
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import Group, Kind, groups_of, labels, settings_of
 

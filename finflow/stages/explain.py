@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.artifacts.commands import command_for
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
+from finflow.artifacts.runs import command_for
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import by_name, latest_by_date

@@ -13,8 +13,7 @@ from finflow.explanations.decision_trace import DecisionTrace, Subject, make_sce
 from finflow.explanations.explainer import Explainer
 from finflow.explanations.overview import Overview, overview
 from finflow.schema import part_of
-from finflow.schema.fields import digest
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role, digest
 from finflow.stages.loaded_run import Trained
 from finflow.stages.run_groups import Group, Kind, groups_of
 

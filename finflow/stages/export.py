@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from finflow import __version__
-from finflow.artifacts.commands import command_for
 from finflow.artifacts.onnx_policy import (
     INPUTS,
     OUTPUTS,
@@ -22,6 +21,7 @@ from finflow.artifacts.onnx_policy import (
     require_libraries,
 )
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
+from finflow.artifacts.runs import command_for
 from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.weights import sha256_of

@@ -7,11 +7,9 @@ import torch
 
 from finflow.agents.bcell import hand_over
 from finflow.agents.learner import OnlineLearner, online_learner
-from finflow.artifacts.commands import command_for
-from finflow.artifacts.names import WEIGHTS
-from finflow.artifacts.policy_file import read_policy
-from finflow.artifacts.pretrained import Parent, weights_of
-from finflow.artifacts.provenance import Stopwatch
+from finflow.artifacts.checkpoints import read_policy
+from finflow.artifacts.provenance import Parent, Stopwatch, weights_of
+from finflow.artifacts.runs import WEIGHTS, command_for
 from finflow.data.market import REGIMES, Market
 from finflow.envs.collect import Dataset, labels, starting_portfolios, training_paths
 from finflow.errors import ConfigError, ParentError

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from finflow.allocators.baselines import require_online_selection
-from finflow.artifacts.commands import command_for, under
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
-from finflow.artifacts.runs import HEAD, OPENING, noted_heads
+from finflow.artifacts.runs import HEAD, OPENING, command_for, noted_heads, under
 from finflow.config.compose import load, named
 from finflow.data.build import build_market
 from finflow.data.csv_table import read_as

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from finflow.agents.greedy import GreedyPolicy
-from finflow.artifacts.commands import stored_config
-from finflow.artifacts.names import RUN, WEIGHTS
-from finflow.artifacts.policy_file import StoredPolicy, read_policy
+from finflow.artifacts.checkpoints import StoredPolicy, read_policy
 from finflow.artifacts.provenance import Stopwatch, read_summary, run_record
-from finflow.artifacts.runs import resolve_run
+from finflow.artifacts.runs import RUN, WEIGHTS, resolve_run, stored_config
 from finflow.data.market import CALENDAR, NOMINAL, TRADING_YEAR, fold_from_dates
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.evaluation.metrics import Confidence

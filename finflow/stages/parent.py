@@ -4,8 +4,8 @@ import contextlib
 from dataclasses import replace
 
 from finflow.allocators.priors import EXPERTS
-from finflow.artifacts.commands import command_for
-from finflow.artifacts.pretrained import Parent, find_parent, parent_facts
+from finflow.artifacts.provenance import Parent, find_parent, parent_facts
+from finflow.artifacts.runs import command_for
 from finflow.data.market import Market, fold_dates, make_fold
 from finflow.errors import ParentError
 from finflow.nn.networks import ObservationSpec

@@ -4,18 +4,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.commands import command_line, under
-from finflow.artifacts.names import CONFIG, SUMMARY
-from finflow.artifacts.pretrained import Parent
-from finflow.config.compose import compose_stage, load
-from finflow.config.files import from_yaml
+from finflow.artifacts.provenance import Parent
+from finflow.artifacts.runs import CONFIG, SUMMARY, command_line, under
+from finflow.config.compose import compose_stage, from_yaml, load
 from finflow.config.overrides import PRESETS, parse_override
 from finflow.data.market import Market
 from finflow.errors import ParentError
 from finflow.io.files import flatten
 from finflow.schema import MARKS, READS, Config, role_of
-from finflow.schema.fields import digest
-from finflow.schema.roles import CARRIED, MATCHED, Role
+from finflow.schema.fields import CARRIED, MATCHED, Role, digest
 from finflow.stages.parent import find_weights
 from finflow.stages.prepare import load_market
 from finflow.sweeps.folder import Pin, SweepFolder

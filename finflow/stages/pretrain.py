@@ -9,10 +9,8 @@ import torch
 
 from finflow.agents.base import Batch, rank
 from finflow.agents.learner import OfflineLearner, offline_learner
-from finflow.artifacts.commands import command_for
-from finflow.artifacts.names import WEIGHTS
-from finflow.artifacts.pretrained import publish_parent
-from finflow.artifacts.provenance import Stopwatch
+from finflow.artifacts.provenance import Stopwatch, publish_parent
+from finflow.artifacts.runs import WEIGHTS, command_for
 from finflow.io.weights import content_hash
 from finflow.nn.networks import build_networks
 from finflow.schema import Config

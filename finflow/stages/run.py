@@ -13,10 +13,18 @@ from torch import nn
 from finflow.agents.base import Scales, measure_scales
 from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.learner import Learner
-from finflow.artifacts.names import VALIDATION, WEIGHTS
-from finflow.artifacts.policy_file import to_metadata, to_tensors
-from finflow.artifacts.pretrained import FACTS, Parent, parent_facts
-from finflow.artifacts.provenance import Stopwatch, finish_run, run_record, write_config, write_run
+from finflow.artifacts.checkpoints import to_metadata, to_tensors
+from finflow.artifacts.provenance import (
+    FACTS,
+    Parent,
+    Stopwatch,
+    finish_run,
+    parent_facts,
+    run_record,
+    write_config,
+    write_run,
+)
+from finflow.artifacts.runs import VALIDATION, WEIGHTS
 from finflow.envs.collect import Rows, training_paths
 from finflow.errors import Interrupted
 from finflow.evaluation.files import write_validation
@@ -26,7 +34,7 @@ from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
 from finflow.schema import READS, Config, role_of
 from finflow.schema.algo import OnlineAlgorithm, ValueGradients
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
 from finflow.seeding import torch_stream
 from finflow.stages.crossfit import confidence
 from finflow.stages.data_lineage import PAST, past_facts

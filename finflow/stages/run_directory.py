@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints, Found
-from finflow.artifacts.commands import stored_config, under
 from finflow.artifacts.provenance import CONFIG, RUN, SUMMARY
-from finflow.artifacts.runs import run_files, state_of
-from finflow.config.compose import run_folder
-from finflow.config.files import from_yaml
+from finflow.artifacts.runs import run_files, state_of, stored_config, under
+from finflow.config.compose import from_yaml, run_folder
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import flatten, locked, read_json, remove_leftovers, storage_errors
 from finflow.schema import GROWS, READS, Config, role_of
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
 from finflow.tracking.sink import Mark, Position, differs, warn
 
 _FREE = {Role.OUTPUT, Role.SAVING, Role.TRACKING, Role.HOST, Role.SPEED}

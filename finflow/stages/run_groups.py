@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finflow.agents.greedy import GreedyPolicy
-from finflow.artifacts.commands import under
-from finflow.artifacts.runs import named_runs
+from finflow.artifacts.runs import named_runs, under
 from finflow.errors import ConfigError
 from finflow.io.files import flatten
 from finflow.nn.actor import ActorEnsemble
 from finflow.schema import READS, Config, role_of
-from finflow.schema.roles import CARRIED, Role
+from finflow.schema.fields import CARRIED, Role
 from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.prepare import Prepared
 from finflow.sweeps.folder import SweepFolder

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.names import RUN, SUMMARY
-from finflow.artifacts.runs import HEAD, run_files
+from finflow.artifacts.runs import HEAD, RUN, SUMMARY, run_files
 from finflow.errors import StorageError
 from finflow.evaluation.stitching import Part
 from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, store

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from finflow.artifacts.commands import command_for, command_line, override
-from finflow.artifacts.names import CONFIG
-from finflow.config.files import from_yaml
+from finflow.artifacts.runs import CONFIG, command_for, command_line, override
+from finflow.config.compose import from_yaml
 from finflow.errors import ConfigError
 from finflow.report.sweep import write_sweep_page
 from finflow.schema import Config

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from finflow.artifacts.names import CHECKPOINTS, CONFIG, RUN
-from finflow.artifacts.runs import newest_run
-from finflow.config.compose import load
-from finflow.config.files import from_yaml
+from finflow.artifacts.runs import CHECKPOINTS, CONFIG, RUN, newest_run
+from finflow.config.compose import from_yaml, load
 from finflow.data.market import BLOCKS, Fold, Market
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json

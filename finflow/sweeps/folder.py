@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from finflow.artifacts.names import SUMMARY, SWEEP
+from finflow.artifacts.runs import SUMMARY, SWEEP
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import atomic_json, atomic_write, file_lock, read_json
 from finflow.sweeps.plan import Job

@@ -19,8 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from finflow.artifacts.commands import override
-from finflow.artifacts.names import CHECKPOINTS, SUMMARY
+from finflow.artifacts.runs import CHECKPOINTS, SUMMARY, override
 from finflow.errors import DivergedError, FinFlowError
 from finflow.io.files import storage_errors
 from finflow.sweeps.folder import State, Status, SweepFolder

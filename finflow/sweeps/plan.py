@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from finflow.config.overrides import conf_dirs, parse_override, sweep_values
 from finflow.errors import ConfigError
 from finflow.schema import role_of
-from finflow.schema.fields import digest
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role, digest
 
 _SHARED = {Role.OUTPUT, Role.NAME}
 """Roles of keys that all jobs of a sweep share, as they share its preset: the place of results, and the name."""

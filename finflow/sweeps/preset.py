@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from finflow.artifacts.commands import override, under
+from finflow.artifacts.runs import override, under
 from finflow.config.compose import compose_stage, plain
 from finflow.config.overrides import PRESETS, group_choices, parse_override
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_write, flatten
 from finflow.schema import READS, Config, role_of
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
 
 _ASIDE = {Role.OUTPUT, Role.SAVING, Role.COMMAND}
 """Roles of keys that a preset leaves out."""

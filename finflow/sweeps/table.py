@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finflow.artifacts.commands import under
-from finflow.artifacts.names import RUN, SUMMARY, VALIDATION
+from finflow.artifacts.runs import RUN, SUMMARY, VALIDATION, under
 from finflow.data.market import CALENDAR, TRADING_YEAR
 from finflow.errors import ConfigError, StorageError
 from finflow.evaluation.files import read_validation

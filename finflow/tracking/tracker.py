@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from finflow.plugins import chosen
-from finflow.schema.tracking import Tracking
+from finflow.schema.sections import Tracking
 from finflow.tracking.sink import (
     BackgroundSink,
     JsonlTracker,

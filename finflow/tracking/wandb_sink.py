@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finflow.io.files import atomic_json, flatten, read_json, read_lines
 from finflow.io.weights import sha256_of
-from finflow.schema.tracking import Wandb
+from finflow.schema.sections import Wandb
 from finflow.tracking import wandb_client
 from finflow.tracking.sink import ALERTS, METRICS, RunOutcome, Sink, Start, warn
 

@@ -16,7 +16,7 @@ from finflow.agents.base import Stateful
 from finflow.agents.learner import Learner
 from finflow.errors import DataError, DivergedError
 from finflow.nn.layers import Decision
-from finflow.schema.monitor import Act, MonitorConfig
+from finflow.schema.sections import Act, MonitorConfig
 from finflow.tracking.sink import Tracker, warn
 from finflow.training.rules import (
     ADVICE,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from finflow.schema.monitor import MonitorConfig
+from finflow.schema.sections import MonitorConfig
 
 Figures = Mapping[str, float | None]
 Remedy = Literal["lower_lr", "raise_cql", "roll_back"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finflow.artifacts.commands import command_for, command_under, typable
+from finflow.artifacts.runs import command_for, command_under, typable
 from finflow.config.compose import load
 
 TYPED = [

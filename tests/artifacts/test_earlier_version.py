@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from finflow.artifacts.commands import stored_config
-from finflow.config.compose import load
-from finflow.config.files import to_yaml
+from finflow.artifacts.runs import stored_config
+from finflow.config.compose import load, to_yaml
 from finflow.errors import ConfigError
 
 

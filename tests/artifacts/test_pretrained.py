@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from finflow.artifacts.pretrained import find_parent, parent_facts, publish_parent, weights_of
-from finflow.artifacts.provenance import write_summary
+from finflow.artifacts.provenance import find_parent, parent_facts, publish_parent, weights_of, write_summary
 from finflow.config.compose import load
 from finflow.errors import ParentError, StorageError
 from finflow.io.weights import save_weights

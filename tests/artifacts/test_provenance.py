@@ -18,8 +18,7 @@ from finflow.artifacts.provenance import (
     write_run,
     write_summary,
 )
-from finflow.config.compose import load
-from finflow.config.files import from_yaml
+from finflow.config.compose import from_yaml, load
 from finflow.data.build import build_market
 from finflow.errors import StorageError
 

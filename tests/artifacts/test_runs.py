@@ -15,8 +15,7 @@ from finflow.artifacts.runs import (
     opened_by,
     resolve_run,
 )
-from finflow.config.compose import load
-from finflow.config.files import to_yaml
+from finflow.config.compose import load, to_yaml
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_json
 

@@ -20,7 +20,7 @@ from finflow.data.market_features import MARKET_FEATURES
 from finflow.data.prices import Prices
 from finflow.errors import AuditError, ConfigError
 from finflow.evaluation.test_window_log import FILE_NAME
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 from finflow.stages import audit as stage
 from finflow.stages.results import AuditResult
 

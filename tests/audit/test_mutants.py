@@ -20,7 +20,7 @@ from finflow.evaluation.audit.findings import Check, Findings
 from finflow.evaluation.audit.leakage import compare_artefacts
 from finflow.evaluation.audit.lookahead import perturb_futures, spread_rows
 from finflow.schema import Config
-from finflow.schema.env import Regimes
+from finflow.schema.sections import Regimes
 from finflow.stages import audit as stage
 
 from .conftest import LISTING, TINY, subject_of

@@ -12,7 +12,7 @@ from finflow.evaluation.backtest import MONTHLY, Bootstrap, baseline_tracks, equ
 from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import Oracle, fit_oracle, planted_signal, tilt
 from finflow.evaluation.verdict import verdict_of
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 @pytest.fixture(scope="module")

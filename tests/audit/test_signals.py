@@ -15,7 +15,7 @@ from finflow.evaluation.audit.file import SIGNALS, perturb_signals
 from finflow.evaluation.audit.findings import Findings
 from finflow.evaluation.audit.leakage import CHECK, compare_foresight
 from finflow.schema import Config
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 from finflow.stages import audit as stage
 
 from .conftest import TINY, subject_of

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import finflow
-from finflow.artifacts.policy_file import read_policy
-from finflow.config.files import from_yaml
+from finflow.artifacts.checkpoints import read_policy
+from finflow.config.compose import from_yaml
 from finflow.data.build import build_market
 from finflow.data.market import Fold, make_fold
 from finflow.io.weights import load_weights

@@ -2,8 +2,7 @@
 
 import pytest
 
-from finflow.config.compose import load
-from finflow.config.files import from_yaml, to_yaml
+from finflow.config.compose import from_yaml, load, to_yaml
 from finflow.config.overrides import CONF_DIR, group_choices
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, READS, STAGES, Config

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from finflow.config.compose import load
-from finflow.config.files import from_yaml
+from finflow.config.compose import from_yaml, load
 from finflow.config.overrides import current_names
 from finflow.errors import ConfigError
 from finflow.schema import ADDED, MARKS, RENAMED

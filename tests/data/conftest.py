@@ -10,7 +10,7 @@ from finflow.config.compose import load
 from finflow.data.build import build_market, load_prices, market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from finflow.data.market import TRADABLE, Market, decision_days
 from finflow.data.prices import Prices
 from finflow.data.series import cash_returns, equal_weight, own_benchmark
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 DATES = np.array(["2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07"], dtype="datetime64[D]")
 

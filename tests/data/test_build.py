@@ -14,7 +14,7 @@ from finflow.data.market import Market
 from finflow.data.prices import Prices
 from finflow.errors import StorageError
 from finflow.io.weights import cached_arrays
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from finflow.data.market import BUSINESS, Calendar, calendar_of, decision_days, 
 from finflow.data.prices import Prices
 from finflow.data.series import cash_returns
 from finflow.errors import DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 def days_of(frequency: object, rows: int, start: str = "2012-01-02") -> np.ndarray:

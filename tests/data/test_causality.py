@@ -8,7 +8,7 @@ import pytest
 from finflow.data.build import market_of
 from finflow.data.market import Market
 from finflow.data.prices import Prices
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 CAUSAL = ("returns", "status", "features", "market_features", "regime", "benchmark")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -13,7 +13,7 @@ from finflow.data import csv_source, csv_table
 from finflow.data.csv_source import load_csv
 from finflow.data.prices import Prices
 from finflow.errors import DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 GOOD = "Date,AA,BB\n2020-01-02,1.5,10\n2020-01-03,1.6,11\n2020-01-06,1.7,12\n"
 Write = Callable[[str], Path]

@@ -10,7 +10,7 @@ from finflow.data.build import market_of
 from finflow.data.features import FEATURE_GROUPS, FEATURES, feature, group_of
 from finflow.data.market import TRADABLE, Market
 from finflow.data.prices import Prices
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 NAMES = ("AAPL", "RRC", "XOM")
 FROM = 1265

@@ -25,7 +25,7 @@ from finflow.data.market import (
 )
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 SP500 = {
     "2000": ((1266, 1750), (1771, 2507), (2528, 3280), "2000-01-03", "2002-12-31"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from finflow.config.compose import load
 from finflow.data.build import load_prices, market_of
 from finflow.data.csv_source import Sheet, read_sheet
-from finflow.schema.env import PLAIN, Format
+from finflow.schema.sections import PLAIN, Format
 
 NAMES = ["AAA", "BBB", "CCC"]
 

@@ -14,7 +14,7 @@ from finflow.data.prices import Prices
 from finflow.data.snapshot import settings_of
 from finflow.data.synthetic import expected
 from finflow.errors import ConfigError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 DAYS, NAMES, WARM_UP = 6000, 40, 1000
 KINDS = ("linear", "nonlinear", "regime")

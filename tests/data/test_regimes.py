@@ -8,7 +8,7 @@ from finflow.data.build import build_market
 from finflow.data.market import NO_LABEL, REGIMES, Market
 from finflow.data.market_features import drawdown, label_regimes, stretches
 from finflow.errors import ConfigError
-from finflow.schema.env import Regimes
+from finflow.schema.sections import Regimes
 
 STABLE, NORMAL, VOLATILE, CRISIS = range(4)
 RULES = load("pretrain").env.regimes

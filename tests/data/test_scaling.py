@@ -8,7 +8,7 @@ import pytest
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, make_fold
 from finflow.data.market_features import FeatureScaling
 from finflow.errors import DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 @pytest.fixture(scope="module")

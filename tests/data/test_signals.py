@@ -12,7 +12,7 @@ from finflow.data.features import SIGNAL, group_of
 from finflow.data.prices import Prices
 from finflow.data.series import add_signals
 from finflow.errors import DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 Folder = Callable[..., Path]
 

@@ -7,7 +7,7 @@ from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
 from finflow.data.market import Market, make_fold
 from finflow.data.prices import Prices, faded_signal, split_ratios
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 DAYS, NAMES = 1400, 12
 

@@ -11,7 +11,7 @@ from finflow.data.build import build_market, load_prices
 from finflow.data.prices import Prices
 from finflow.data.snapshot import freeze, thaw
 from finflow.errors import ConfigError, DataError, StorageError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 @pytest.fixture

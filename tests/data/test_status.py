@@ -5,7 +5,7 @@ import pytest
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
 from finflow.data.prices import Prices, equal_run, price_warnings, simple_returns, trading
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 NAN = np.nan
 

@@ -7,7 +7,7 @@ from finflow.config.compose import load
 from finflow.data.build import market_of
 from finflow.data.prices import Prices
 from finflow.data.synthetic import load_synthetic
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 
 def made(**changes: float) -> Prices:

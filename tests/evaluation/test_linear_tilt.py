@@ -27,7 +27,7 @@ from finflow.evaluation.metrics import active_information_ratio
 from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.evaluation.verdict import verdict_of
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 from finflow.seeding import numpy_stream
 from tests.shapes import gross_active_t
 

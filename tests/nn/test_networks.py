@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from finflow.agents.base import Scales
-from finflow.artifacts.policy_file import read_policy, to_metadata, to_tensors
+from finflow.artifacts.checkpoints import read_policy, to_metadata, to_tensors
 from finflow.data.market_features import FeatureScaling
 from finflow.envs.simulator import State
 from finflow.io.weights import load_weights, save_weights

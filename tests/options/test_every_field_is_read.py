@@ -3,9 +3,8 @@
 from pydantic import create_model
 
 from finflow.schema import Config
-from finflow.schema.env import Env, Limits
 from finflow.schema.fields import Schema
-from finflow.schema.sections import Budget
+from finflow.schema.sections import Budget, Env, Limits
 
 from .reading import tree_of, unread
 

@@ -9,20 +9,17 @@ from typing import Annotated, Any
 import pytest
 from pydantic import create_model
 
-from finflow.artifacts.commands import command_for
-from finflow.artifacts.names import CONFIG
-from finflow.artifacts.pretrained import find_parent, parent_facts, publish_parent
-from finflow.config import compose, files, overrides, refusals
-from finflow.config.compose import load
-from finflow.config.files import to_yaml
+from finflow.artifacts.provenance import find_parent, parent_facts, publish_parent
+from finflow.artifacts.runs import CONFIG, command_for
+from finflow.config import compose, overrides
+from finflow.config.compose import load, to_yaml
 from finflow.config.overrides import CONF_DIR
 from finflow.data.build import build_market
 from finflow.errors import ConfigError, ParentError, StorageError
 from finflow.io.weights import sha256_of
 from finflow.schema import MARKS, READS, STAGES, Config, keys_where
 from finflow.schema.algo import IQLConfig, TD3BCConfig
-from finflow.schema.fields import Count, Discount, NonNegative
-from finflow.schema.roles import ReadBy, Role, marks_of
+from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, marks_of
 from finflow.stages.explaining import provenance_of
 from finflow.stages.pin_parents import pin
 from finflow.stages.run import start_of
@@ -64,7 +61,7 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         cls = create_model(info.annotation.__name__, __base__=info.annotation, **own)
         fields[section] = (Annotated[(cls, *info.metadata)], ...)  # type: ignore[valid-type]
     root = create_model("Config", __base__=Config, **fields)
-    for module in (compose, files, overrides, refusals):
+    for module in (compose, overrides):
         monkeypatch.setattr(module, "Config", root, raising=False)
         monkeypatch.setattr(module, "CONF_DIR", conf, raising=False)
     for key, mark in marks_of(root).items():

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import finflow
-from finflow.artifacts.commands import command_for
-from finflow.config.files import from_yaml, to_yaml
+from finflow.artifacts.runs import command_for
+from finflow.config.compose import from_yaml, to_yaml
 from finflow.config.overrides import CONF_DIR, group_choices
 from finflow.data.build import build_market
 from finflow.errors import ConfigError
 from finflow.plugins import code_of
 from finflow.schema import Config, role_of
-from finflow.schema.roles import Role
+from finflow.schema.fields import Role
 from finflow.sweeps.preset import preset_of
 
 CHOSEN = [

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.config.files import to_yaml
+from finflow.config.compose import to_yaml
 from finflow.schema import Config
 
 from .conftest import STAGES, TINY, Tiny, code_of, launched, tree_hash

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.artifacts.names import SUMMARY
+from finflow.artifacts.runs import SUMMARY
 from finflow.evaluation.test_window_log import verify_openings
 from finflow.schema import Config
 

@@ -12,7 +12,7 @@ from finflow.data.build import SOURCES
 from finflow.data.prices import Prices
 from finflow.data.synthetic import load_synthetic
 from finflow.io.weights import load_weights, save_weights
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 LISTED, DELISTED = "LATE", "GONE"
 DAYS, LISTING, DELISTING = 1400, 900, 1330

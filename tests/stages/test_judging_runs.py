@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 import finflow
-from finflow.config.files import from_yaml
+from finflow.config.compose import from_yaml
 from finflow.data.build import build_market
 from finflow.errors import AuditError, ConfigError, DataError, ParentError
 from finflow.report.page import RunFacts
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 from finflow.stages import evaluate as stage
 from finflow.stages.data_lineage import PAST, compare_past, past_facts
 from finflow.stages.results import EvaluateResult

@@ -11,7 +11,7 @@ import torch
 
 import finflow
 from finflow.agents.bcell import BCell
-from finflow.artifacts.policy_file import read_policy
+from finflow.artifacts.checkpoints import read_policy
 from finflow.data.market import REGIMES
 from finflow.envs.collect import labels
 from finflow.errors import ConfigError, DataError, DivergedError, ParentError

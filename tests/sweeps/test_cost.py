@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from finflow.cli.dry_run import weighed
-from finflow.config.compose import load
-from finflow.config.files import to_yaml
+from finflow.config.compose import load, to_yaml
 from finflow.data.build import build_market
 from finflow.data.market import make_fold
 from finflow.data.market_features import stretches

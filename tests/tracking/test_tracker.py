@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.errors import StorageError
-from finflow.schema.tracking import Tracking
+from finflow.schema.sections import Tracking
 from finflow.tracking import sink
 from finflow.tracking.sink import JsonlTracker, Row, RunOutcome, Sink, Start, Tracker
 from finflow.tracking.tensorboard import TensorBoardSink
@@ -217,7 +217,7 @@ def test_tensorboard_files_read_back(tmp_path: Path) -> None:
 
 def test_a_run_without_tensorboard_does_not_import_it(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys; from finflow.schema.tracking import Tracking\n"
+        "import pathlib, sys; from finflow.schema.sections import Tracking\n"
         "from finflow.tracking.tracker import make_tracker\n"
         "nothing = Tracking(tensorboard=False, sinks=[], wandb=None, close_timeout=1.0)\n"
         "make_tracker(nothing, pathlib.Path(sys.argv[1])).close()\n"

@@ -15,7 +15,7 @@ DRIVE = """
 import json, sys, threading
 from pathlib import Path
 import numpy as np
-from finflow.schema.tracking import Tracking, Wandb
+from finflow.schema.sections import Tracking, Wandb
 from finflow.tracking.sink import RunOutcome, Start
 from finflow.tracking.tracker import make_tracker
 

@@ -17,7 +17,7 @@ from finflow.agents.td3bc import TD3BC
 from finflow.config.compose import load
 from finflow.errors import DataError, DivergedError
 from finflow.nn.layers import Decision
-from finflow.schema.monitor import Act, MonitorConfig
+from finflow.schema.sections import Act, MonitorConfig
 from finflow.stages.prepare import Prepared
 from finflow.training import rules
 from finflow.training.monitor import Monitor

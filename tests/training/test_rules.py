@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from finflow.config.compose import load
-from finflow.schema.monitor import MonitorConfig
+from finflow.schema.sections import MonitorConfig
 from finflow.training.rules import (
     MIN_EPISODES,
     MIN_REWARDS,

@@ -16,7 +16,7 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data import yahoo
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 FIRST, LAST = "2018-01-02", "2020-12-31"
 NEW_YORK = ZoneInfo("America/New_York")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from finflow.data.build import load_prices
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 from .conftest import LoopbackYahoo
 

@@ -15,7 +15,7 @@ from finflow.data import yahoo
 from finflow.data.build import build_market, load_prices
 from finflow.data.market import ABSENT, TRADABLE
 from finflow.errors import ConfigError, DataError
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 from .conftest import FIRST, LAST, LoopbackYahoo, Stock
 

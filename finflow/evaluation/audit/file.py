@@ -15,7 +15,7 @@ from finflow.data.prices import Prices
 from finflow.evaluation.audit.findings import Findings, Watched
 from finflow.evaluation.audit.lookahead import Rows
 from finflow.evaluation.audit.perturbations import JITTER
-from finflow.schema.env import PLAIN, Env
+from finflow.schema.sections import PLAIN, Env
 
 CHECK, SIGNALS = "prices file", "signals files"
 

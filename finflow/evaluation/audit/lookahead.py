@@ -18,7 +18,7 @@ from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.audit.perturbations import CHANGES, changed
 from finflow.evaluation.backtest import backtest, equal_weight_plan
 from finflow.nn.actor import Actor
-from finflow.schema.env import Env
+from finflow.schema.sections import Env
 
 Rows = NDArray[np.int64]
 
