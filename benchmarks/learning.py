@@ -51,7 +51,7 @@ from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, load_trained
 from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
-from finflow.stages.validation import Validator
+from finflow.stages.run import Validator
 from finflow.tracking.sink import METRICS
 
 WARM_UP, YEARS = 260, 20

@@ -2,6 +2,7 @@
 
 Hydra launches, nothing else: what the jobs are is decided here, so that the same command finds its folder again and
 only the jobs that are not finished are launched. Each runs in a process of its own (`finflow.sweeps.jobs`).
+`sweep.dry_run=true` says what a sweep would cost, and runs nothing.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -20,19 +21,76 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from finflow.artifacts.runs import command_line, override, program_of, typable
-from finflow.cli import stages
-from finflow.cli.dry_run import is_dry_run, tell_cost
+from finflow.artifacts.runs import command_for, command_line, override, program_of, typable
+from finflow.cli import commands
 from finflow.config.compose import compose_stage, load, parse, up_to_date
 from finflow.config.overrides import CONF_DIR, one_line, parse_override
-from finflow.errors import ConfigError, FinFlowError
+from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.files import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.fields import Role
-from finflow.sweeps.cost import time_left
-from finflow.sweeps.folder import Manifest, Status, SweepFolder, remember
+from finflow.sweeps.cost import crossfit_of, time_left, told, work
+from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder, remember
 from finflow.sweeps.jobs import JobError, run_job
-from finflow.sweeps.plan import Plan, plan_of
+from finflow.sweeps.plan import Job, Plan, plan_of
+
+
+def is_dry_run(stage: str, plan: Plan, overrides: Sequence[str]) -> bool:
+    """Whether `sweep.dry_run=true` was typed."""
+    typed = [text for text in overrides if text.startswith("sweep.")]
+    return bool(typed) and parse(compose_stage(stage, [*plan.jobs[0].overrides, *typed])).sweep.dry_run
+
+
+def tell_cost(stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str]) -> None:
+    """Say what the jobs that are left would take, and whether the weights that they would start from are missing."""
+    wanted = [config for config in configs if config.init.weights is not None]
+    pins, missing = dict[str, Pin](), ""
+    if stage == "finetune" and wanted and names:
+        if not Path(wanted[0].output_root).exists() and {config.init.weights for config in wanted} == {"latest"}:
+            missing = f"init.weights=latest: nothing is published; run: {command_for('pretrain', wanted[0])}"
+        else:
+            from finflow.stages.parents import pin
+
+            try:
+                pins = pin(stage, plan)
+            except ParentError as error:
+                missing = str(error)
+    print(told(weighed(stage, plan, configs, names, pins)) if names else "Nothing to run")
+    if missing:
+        print(f"warning: the sweep would end at once: {typable(missing)}", file=sys.stderr)
+
+
+def weighed(
+    stage: str, plan: Plan, configs: Sequence[Config], names: Sequence[str], pins: Mapping[str, Pin]
+) -> list[tuple[Config, int]]:
+    """Jobs that are left, those with equally much to do together: one configuration of each kind, and their number.
+
+    A cross-fitting that several jobs share counts with the first of them.
+
+    configs : of the jobs in `Plan.near`, which show the keys that change how much there is to do.
+    pins : of jobs whose weights to start from are known.
+    """
+    usual = work(configs[0])
+    pairs = list(zip(plan.near, configs, strict=True))
+    heavy = sorted({key for job, config in pairs if work(config) != usual for key in plan.departing(job)})
+    alike = crossfit_of(configs[0])
+    fitting = sorted({key for job, config in pairs if crossfit_of(config) != alike for key in plan.departing(job)})
+    kinds, made = dict[tuple[bool | str, ...], list[Job]](), set[tuple[str, ...]]()
+    for job in plan.jobs:
+        fitted = tuple(job.values[key] for key in fitting)
+        if job.name in names:
+            shared = alike is not None and fitted in made
+            own = () if shared else fitted  # the parent of each decides whether it has one of its own
+            kinds.setdefault((shared, *(job.values[key] for key in heavy), *own), []).append(job)
+        made.add(fitted)
+
+    def config(job: Job, shared: bool) -> Config:
+        pinned = pins[job.name].overrides if job.name in pins else {}
+        found = parse(compose_stage(stage, [*job.overrides, *(override(k, v) for k, v in pinned.items())]))
+        return found.model_copy(update={"confidence": "none"}) if shared else found
+
+    return [(config(jobs[0], bool(shared)), len(jobs)) for (shared, *_), jobs in kinds.items()]
+
 
 LAUNCHERS = {
     "joblib": ("hydra_joblib_launcher", "joblib"),
@@ -145,7 +203,7 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _manifest(stage: str, plan: Plan, first: Config) -> Manifest:
-    from finflow.stages.pin_parents import pin  # torch, which a sweep that goes on does not need
+    from finflow.stages.parents import pin  # torch, which a sweep that goes on does not need
 
     command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
     threads, settings = first.hardware.threads, first.model_dump()
@@ -250,7 +308,7 @@ def _close(folder: SweepFolder, plan: Plan) -> int:
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     if states["finished"]:
         try:
-            following = stages.sweep(load("sweep", [override("dir", folder.path)]), folder.path).next_command
+            following = commands.sweep(load("sweep", [override("dir", folder.path)]), folder.path).next_command
         except FinFlowError as error:
             print(f"warning: no table: {error}", file=sys.stderr)
     print(f"Jobs: {counts}\nRun folder: {folder.path}")

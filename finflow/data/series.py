@@ -1,11 +1,11 @@
-"""A user's series beside the prices: benchmark and cash, and signals.
+"""A user's tables beside the prices: benchmark and cash, signals, and sectors of names.
 
 A portfolio is measured against 1/N or a benchmark, and earns cash when idle. A signal is one CSV laid out like prices;
 each value is used `env.signals_lag` days later.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.csv_source import HIGHEST, check_range
-from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table
-from finflow.data.market import BUSINESS, Calendar
+from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table, text_rows
+from finflow.data.market import BUSINESS, CASH, Calendar
 from finflow.data.prices import Prices
 from finflow.errors import ConfigError, DataError
 from finflow.schema.sections import Env
@@ -297,3 +297,37 @@ def _lagged(values: NDArray[np.float64], days: int) -> NDArray[np.float64]:
 
 def _some(names: list[str] | tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+HEADER = ["ticker", "sector"]
+
+
+def read_sectors(path: Path, tickers: Sequence[str]) -> tuple[str, ...]:
+    """Sector of each of `tickers`, in their order; the file may hold others too.
+
+    Raises
+    ------
+    DataError
+        One line `file:row:column: what is wrong; what to do`, also where one of `tickers` has no sector.
+    """
+    found: dict[str, str] = {}
+    for line, cells in text_rows(path):
+        row = [cell.strip() for cell in cells]
+        if line == 1:
+            if [cell.lower() for cell in row] != HEADER:
+                raise DataError(f"{path}:1:1: the header is {','.join(row)}; write {','.join(HEADER)}")
+            continue
+        if len(row) != len(HEADER):
+            raise DataError(f"{path}:{line}:1: {len(row)} cells; write a ticker and its sector, quoted if with commas")
+        ticker, sector = row
+        if not ticker or not sector:
+            raise DataError(f"{path}:{line}:{HEADER[bool(ticker)]}: blank; name it, or delete the row")
+        if ticker in found:
+            raise DataError(f"{path}:{line}:ticker: {ticker} stands twice; keep one row")
+        if sector.upper() == CASH:
+            raise DataError(f"{path}:{line}:sector: {sector} is what cash is called; give the sector another name")
+        found[ticker] = sector
+    missing = [name for name in tickers if name not in found]
+    if missing:
+        raise DataError(f"{path}: no sector for {', '.join(missing)}; add a row for each")
+    return tuple(found[name] for name in tickers)

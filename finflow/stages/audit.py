@@ -18,9 +18,9 @@ from finflow.evaluation.audit.lookahead import Rows, Subject, perturb_futures, s
 from finflow.io.files import atomic_json
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
-from finflow.stages.arguments import check_arguments
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import AuditResult
+from finflow.stages.run_directory import check_arguments
 from finflow.tracking.sink import warn
 
 AUDIT = "audit.json"

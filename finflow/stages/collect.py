@@ -7,10 +7,9 @@ from finflow.artifacts.runs import command_for
 from finflow.envs.collect import dataset_bytes
 from finflow.io.files import atomic_write
 from finflow.schema import Config
-from finflow.stages.arguments import check_arguments, out_file
-from finflow.stages.offline_data import collected, dataset_facts
-from finflow.stages.prepare import fit, load_market, use_hardware
+from finflow.stages.prepare import collected, dataset_facts, fit, load_market, use_hardware
 from finflow.stages.results import CollectResult
+from finflow.stages.run_directory import check_arguments, out_file
 
 
 def collect(config: Config, run_dir: Path | None = None) -> CollectResult:

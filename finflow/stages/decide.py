@@ -20,11 +20,11 @@ from finflow.explanations.card import Card
 from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.report.card import write_card
 from finflow.schema import Config
-from finflow.stages.arguments import check_arguments
 from finflow.stages.explaining import card_paths
 from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
 from finflow.stages.loaded_run import named_after, record_of
 from finflow.stages.results import DecideResult, Trade
+from finflow.stages.run_directory import check_arguments
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
 from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
 from finflow.tracking.sink import warn

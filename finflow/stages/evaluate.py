@@ -10,20 +10,19 @@ from finflow.artifacts.provenance import FACTS, Stopwatch, finish_run, made_fold
 from finflow.artifacts.runs import HEAD, JUDGED, OPENING, command_for, noted_heads
 from finflow.config.compose import to_yaml
 from finflow.data.csv_table import read_as
-from finflow.data.sectors import read_sectors
+from finflow.data.series import read_sectors
 from finflow.errors import ConfigError
 from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
 from finflow.evaluation.test_window_log import verify_openings
 from finflow.io.files import atomic_json, read_lines
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import Config
-from finflow.stages.arguments import check_arguments
-from finflow.stages.evaluated_runs import EvaluatedRuns, evaluate_runs
+from finflow.stages.evaluated_runs import JUDGEMENT, EvaluatedRuns, evaluate_runs, judgement_of, keep, stored_result
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
+from finflow.stages.run_directory import check_arguments
 from finflow.stages.run_groups import Kind, confidence_lines, groups_of, labels, load_runs, named
-from finflow.stages.stored_result import JUDGEMENT, judgement_of, keep, stored_result
 from finflow.tracking.sink import METRICS, warn
 
 

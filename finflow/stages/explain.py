@@ -17,11 +17,11 @@ from finflow.explanations.explainer import Explainer
 from finflow.io.files import atomic_json
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config
-from finflow.stages.arguments import check_arguments
 from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track
 from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
 from finflow.stages.loaded_run import named_after, record_of, require_same_past
 from finflow.stages.results import ExplainResult
+from finflow.stages.run_directory import check_arguments
 from finflow.stages.run_groups import Group, load_groups, named
 from finflow.tracking.sink import warn
 

@@ -26,9 +26,9 @@ from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.weights import sha256_of
 from finflow.schema import Config
-from finflow.stages.arguments import check_arguments, out_file
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import ExportResult
+from finflow.stages.run_directory import check_arguments, out_file
 from finflow.tracking.sink import warn
 
 SUFFIX, ANSWERS = ".onnx", ".npz"

@@ -26,9 +26,9 @@ from finflow.io.files import flatten
 from finflow.io.weights import sha256_of
 from finflow.report.page import RunFacts, write_report
 from finflow.schema import READS, Config
-from finflow.stages.arguments import check_arguments
 from finflow.stages.evaluated_runs import caveats
 from finflow.stages.results import EvaluateResult
+from finflow.stages.run_directory import check_arguments
 from finflow.tracking.sink import warn
 
 AS_GIVEN = "the returns are taken as given: no trade was booked, and nothing shows that costs were paid"

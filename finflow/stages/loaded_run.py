@@ -16,8 +16,7 @@ from finflow.io.files import read_json
 from finflow.io.weights import load_weights
 from finflow.nn.networks import Networks
 from finflow.schema import Config
-from finflow.stages.data_lineage import Past, compare_past
-from finflow.stages.prepare import Prepared, fit, load_market, use_hardware
+from finflow.stages.prepare import Past, Prepared, compare_past, fit, load_market, use_hardware
 from finflow.tracking.sink import warn
 
 

@@ -10,8 +10,8 @@ from finflow.data.build import load_prices, market_of
 from finflow.data.market import TRADABLE, Fold, Market, Window, fold_dates, make_fold
 from finflow.data.prices import Prices, faded_signal
 from finflow.schema import Config
-from finflow.stages.arguments import check_config
-from finflow.stages.shown import Shown, table_of
+from finflow.stages.results import Shown, table_of
+from finflow.stages.run_directory import check_config
 
 _SHOWN = 8
 

@@ -16,13 +16,10 @@ from finflow.nn.networks import build_networks
 from finflow.schema import Config
 from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
-from finflow.stages.arguments import check_arguments
-from finflow.stages.offline_data import offline_data
-from finflow.stages.prepare import compiled, computing_of, fit, load_market, use_hardware
+from finflow.stages.prepare import compiled, computing_of, fit, load_market, offline_data, use_hardware
 from finflow.stages.results import Figures, PretrainResult
-from finflow.stages.run import DATASET, MARKET, Run, open_run, show_networks, walkers_of
-from finflow.stages.run_directory import RunDirectory, placed
-from finflow.stages.validation import Selection
+from finflow.stages.run import DATASET, MARKET, Run, Selection, open_run, show_networks, walkers_of
+from finflow.stages.run_directory import RunDirectory, check_arguments, placed
 from finflow.tracking.sink import METRICS
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.replay_buffer import Batcher, ReplayBuffer

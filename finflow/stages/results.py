@@ -1,6 +1,8 @@
-"""Results that the stages return."""
+"""Results that the stages return, and how they show themselves: `repr` is a line, a notebook adds a small table."""
 
-from collections.abc import Mapping
+import html
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,8 +21,37 @@ from finflow.io.files import read_lines
 from finflow.report.figures import equity_chart
 from finflow.report.learning_curves import together, training_charts
 from finflow.report.theme import standing_alone
-from finflow.stages.shown import Shown, curve_of, table_of
 from finflow.stages.ticket import Ticket
+
+
+class Shown(ABC):
+    """Base of results."""
+
+    @abstractmethod
+    def line(self) -> str:
+        """What it is, in one line."""
+
+    def frame(self) -> pd.DataFrame | None:
+        """The table that a notebook shows; None where the line is all."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.line()})"
+
+    def _repr_html_(self) -> str:
+        frame, said = self.frame(), f"<p><b>{type(self).__name__}</b> {html.escape(self.line())}</p>"
+        return said if frame is None else said + frame.to_html(float_format="{:.3g}".format, na_rep="–", border=0)
+
+
+def table_of(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table whose first column is its index."""
+    return pd.DataFrame(rows, columns=list(columns)).set_index(columns[0])
+
+
+def curve_of(metrics: Path, step: str) -> pd.DataFrame:
+    """The rows of `metrics.jsonl` by their step, a column per figure, NaN where a row has none."""
+    return pd.DataFrame(read_lines(metrics)).set_index(step)
+
 
 Figures = Mapping[str, float | None]
 

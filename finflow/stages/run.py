@@ -1,4 +1,7 @@
-"""A training run of either phase: its folder, data, clock and sinks, and what these are told."""
+"""A training run of either phase: its folder, data, clock and sinks, what these are told, and its validation.
+
+Validation is the greedy policy's backtest on validation rows; it chooses the checkpoint that is kept.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from finflow.agents.base import Scales, measure_scales
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.base import Scales, Stateful, measure_scales
+from finflow.agents.greedy import GreedyPolicy, describe
 from finflow.agents.learner import Learner
 from finflow.artifacts.checkpoints import to_metadata, to_tensors
 from finflow.artifacts.provenance import (
@@ -25,10 +28,22 @@ from finflow.artifacts.provenance import (
     write_run,
 )
 from finflow.artifacts.runs import VALIDATION, WEIGHTS
+from finflow.data.market import TRADING_YEAR
 from finflow.envs.collect import Rows, training_paths
 from finflow.errors import Interrupted
+from finflow.evaluation.backtest import Task, equal_weight_plan, equal_weight_track
 from finflow.evaluation.files import write_validation
-from finflow.evaluation.metrics import Confidence
+from finflow.evaluation.metrics import (
+    OBJECTIVES,
+    Confidence,
+    cvar,
+    decision_regimes,
+    gate_information,
+    paired_gain,
+    sharpe_ratio,
+    validation_score,
+)
+from finflow.evaluation.result import Track
 from finflow.io.files import read_lines
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
@@ -37,16 +52,114 @@ from finflow.schema.algo import OnlineAlgorithm, ValueGradients
 from finflow.schema.fields import Role
 from finflow.seeding import torch_stream
 from finflow.stages.crossfit import confidence
-from finflow.stages.data_lineage import PAST, past_facts
-from finflow.stages.prepare import Prepared, reward_facts
+from finflow.stages.prepare import PAST, Prepared, past_facts, reward_facts
 from finflow.stages.run_directory import RunDirectory
-from finflow.stages.validation import Validator
 from finflow.sweeps.folder import SweepFolder
 from finflow.tracking.sink import METRICS, RunOutcome, Start
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import ReplayBuffer, Walkers
 from finflow.training.session import Checkpointable, Checkpointer, Stop
+
+
+class Validator:
+    """Scores a policy on the fold's validation rows; never sees the test rows.
+
+    Attributes
+    ----------
+    gate : [N, K] shares that the gate gave the experts on validation days, at the last validation.
+    latest : track of the policy when it was last scored.
+    """
+
+    latest: Track
+
+    def __init__(self, policy: GreedyPolicy, task: Task) -> None:
+        self.policy, self.task = policy, task
+        market, fold = task.market, task.fold
+        self.benchmark = equal_weight_track(market, fold.validation, task.accounting)
+        rows = np.asarray(fold.validation.decisions, dtype=np.int64)
+        self._regime = decision_regimes(market, fold.validation)
+        self.gate = np.empty((0, 0))
+        self._states = (rows, equal_weight_plan(market).targets[rows], np.zeros(len(rows)))
+
+    def __call__(self) -> dict[str, float | None]:
+        """Figures of the policy as it stands, and how alive gate and experts are; each `validation_...`."""
+        self.latest = self.track()
+        score = self.diagnose() | validation_score(self.latest, self.benchmark)
+        return {f"validation_{name}": value for name, value in score.items()}
+
+    def series(self, objective: str) -> NDArray[np.float64]:
+        """Daily series of the latest track whose ratio mean / std `objective` is, [R]."""
+        return self.latest.net - self.benchmark.net if objective == "active_ir" else self.latest.net
+
+    def track(self) -> Track:
+        """The policy as it stands over the validation rows."""
+        return self.task.track(self.task.fold.validation, self.policy.act)
+
+    def diagnose(self) -> dict[str, float | None]:
+        """`agents.greedy.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""
+        decision = self.policy.decide(*self._states)
+        self.gate = decision.gate.double().cpu().numpy()
+        shared = gate_information(self.gate, self._regime)
+        return {**describe(decision), "gate_regime_information": shared}
+
+
+class Selection(Stateful):
+    """Keeps the latest weights whose ratio is a standard error above the first's, paired by day; else the first.
+
+    The best of many validations would be the luckiest one. Every candidate is therefore compared with the first, the
+    weights at the hand-over, which stay unless a candidate is clearly better.
+
+    Attributes
+    ----------
+    at : step of the weights kept, None before the first score; `score` and `weights` are their own.
+    scores : every score considered, in order.
+
+    Parameters
+    ----------
+    networks : whose weights are kept; None keeps the scores alone.
+    """
+
+    STATE = ("at", "score", "scores", "weights", "first")
+
+    def __init__(self, networks: Networks | None, objective: str) -> None:
+        self.networks, self.objective = networks, OBJECTIVES[objective]
+        self.at: int | None = None
+        self.score: Mapping[str, float | None] = {}
+        self.scores: list[dict[str, float | None]] = []
+        self.weights: dict[str, Tensor] = {}
+        self.first: NDArray[np.float64] | None = None
+
+    def consider(self, step: int, score: Mapping[str, float | None], series: NDArray[np.float64]) -> bool:
+        """Keep the weights if they are the first, or clearly better than the first; returns whether they were kept.
+
+        Parameters
+        ----------
+        series : [R] of the validation days, see `Validator.series`.
+        """
+        self.scores.append(dict(score))
+        if self.first is None:
+            self.first = series
+        elif paired_gain(series, self.first) < 1.0:
+            return False
+        self.at, self.score = step, dict(score)
+        if self.networks is not None:
+            self.weights = {name: tensor.detach().clone() for name, tensor in self.networks.state_dict().items()}
+        return True
+
+
+def summarise_episode(
+    net: NDArray[np.float64], turnover: NDArray[np.float64], year: int = TRADING_YEAR
+) -> dict[str, float | None]:
+    """Return, Sharpe ratio, CVaR95 and turnover of one episode from its net returns and turnover [L]."""
+    return {
+        "days": float(len(net)),
+        "return": float(np.prod(1.0 + net) - 1.0),
+        "sharpe": sharpe_ratio(net, year),
+        "cvar": cvar(net, 0.05),
+        "turnover": float(turnover.sum()),
+    }
+
 
 SCALE_STATES = 1024  # states on which the scale of CQL is measured
 HURRY = 4.0

@@ -10,9 +10,9 @@ from typing import Any
 
 from finflow.allocators.priors import EXPERTS
 from finflow.errors import ConfigError, DataError
-from finflow.tracking import wandb_client
-from finflow.tracking.charts import SECTIONS, title
+from finflow.tracking import wandb_sink
 from finflow.tracking.sink import leave_behind
+from finflow.tracking.tensorboard import SECTIONS, title
 
 TUNED = ("algo.alpha_init", "algo.cql.alpha", "algo.actor_lr", "algo.batch_size")
 """Settings that the training guide calls very important."""
@@ -52,7 +52,7 @@ def as_json(workspace: Any) -> dict[str, Any]:
 
 def require_key() -> None:
     """Raise a `ConfigError` if there is no W&B key."""
-    if not wandb_client.has_key(wandb_client.load()):
+    if not wandb_sink.has_key(wandb_sink.load()):
         raise ConfigError("tracking.wandb.mode=online: no key: run `wandb login`, or set WANDB_API_KEY")
 
 
@@ -64,7 +64,7 @@ def save(place: Place, patience: float) -> tuple[Place, str]:
     DataError
         If the server refuses it, or does not answer within `patience` seconds.
     """
-    wandb = wandb_client.load()
+    wandb = wandb_sink.load()
     found: list[tuple[Place, str]] = []
     failed: list[str] = []
 
@@ -86,7 +86,7 @@ def save(place: Place, patience: float) -> tuple[Place, str]:
         return found[0]
     if thread.is_alive():
         leave_behind(thread)
-        wandb_client.end_service()
+        wandb_sink.end_service()
         failed.append(f"no answer within {patience:g} s")
     raise DataError(f"tracking.wandb.mode=online: the workspace is not saved ({failed[0]}); try again later")
 

@@ -1,9 +1,18 @@
-"""Weights & Biases; with `wandb_client.py` the only importer of that library."""
+"""Weights & Biases: its client, silent and without prompts, offline unless the settings say online; and the sink.
 
+Only this file imports the library. The client works through a process of its own, `wandb-core`, and waits for it
+without limit when Python exits. To give up a run, that process must be ended; there is no public function for it.
+"""
+
+import contextlib
+import netrc
+import os
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +20,69 @@ from numpy.typing import NDArray
 from finflow.io.files import atomic_json, flatten, read_json, read_lines
 from finflow.io.weights import sha256_of
 from finflow.schema.sections import Wandb
-from finflow.tracking import wandb_client
 from finflow.tracking.sink import ALERTS, METRICS, RunOutcome, Sink, Start, warn
+
+INIT_SECONDS = 30.0
+"""Longest that a server may take to answer the first request."""
+
+
+def load() -> Any:
+    """The module `wandb`, imported with its telemetry off."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    wandb.setup(settings=wandb.Settings(silent=True))  # otherwise it prints the source of its key
+    return wandb
+
+
+def settings(wandb: Any, mode: str) -> Any:
+    """Settings of a run; the client does not collect what FinFlow records itself."""
+    return wandb.Settings(
+        mode=mode,
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        init_timeout=INIT_SECONDS,
+    )
+
+
+def has_key(wandb: Any) -> bool:
+    """Whether the client has a key; without one it would prompt."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(str(wandb.setup().settings.base_url)).hostname
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return host is not None and netrc.netrc(path).authenticators(host) is not None
+    return False
+
+
+def end_service() -> None:
+    """End `wandb-core` and forget it: nothing waits for it when Python exits, and another run begins with a new one."""
+    from wandb.sdk import wandb_setup
+
+    threading.excepthook = _without_its_own(threading.excepthook)
+    with contextlib.suppress(AttributeError, OSError):  # another version of the client may hold it elsewhere
+        setup: Any = wandb_setup.singleton()
+        connection, setup._connection = setup._connection, None
+        connection._cleanup()
+        connection._proc._process.kill()
+        os.environ.pop("WANDB_SERVICE", None)  # where it listened
+
+
+def _without_its_own(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """`hook` without the errors that the client's threads raise when their process is gone."""
+
+    def call(told: Any) -> None:
+        if told.thread is None or not told.thread.name.startswith("wandb"):
+            hook(told)
+
+    return call
+
 
 IDENTITY = "wandb.json"
 """File in the run folder with the run's id, project and entity on W&B; a resumed run keeps its id."""
@@ -32,7 +102,7 @@ class WandbSink(Sink):
 
     def __init__(self, settings: Wandb, run_dir: Path) -> None:
         self._settings, self._run_dir = settings, run_dir
-        self._wandb = wandb_client.load()
+        self._wandb = load()
         self._run: Any = None
         self._step_names: set[str] = set()
         self._last = 0
@@ -68,17 +138,17 @@ class WandbSink(Sink):
         wandb = self._wandb
         if self._settings.mode == "online":
             reason = "no key: run `wandb login`, or set WANDB_API_KEY"
-            if wandb_client.has_key(wandb):
+            if has_key(wandb):
                 try:
-                    return wandb.init(**options, settings=wandb_client.settings(wandb, "online"))
+                    return wandb.init(**options, settings=settings(wandb, "online"))
                 except wandb.Error as error:
                     if self._abandoned:
                         raise
                     reason = " ".join(str(error).split())
-                    wandb_client.end_service()  # it keeps retrying, and refuses another run of this id
+                    end_service()  # it keeps retrying, and refuses another run of this id
             later = f"wandb sync {self._run_dir / 'wandb'}/offline-run-*"
             warn(f"tracking.wandb.mode=online: kept offline instead ({reason}); send it later: {later}")
-        return wandb.init(**options, settings=wandb_client.settings(wandb, "offline"))
+        return wandb.init(**options, settings=settings(wandb, "offline"))
 
     def _descend(self, sha256: str) -> None:
         """Name the pretrained weights as an input of this run; offline only `run.json` names them."""
@@ -138,7 +208,7 @@ class WandbSink(Sink):
     def abandon(self) -> None:
         """End the client's process; what it has written stays, for `wandb sync`."""
         self._abandoned = True
-        wandb_client.end_service()
+        end_service()
 
     def remains(self) -> str:
         """How to send what the client wrote."""

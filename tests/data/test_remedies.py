@@ -11,7 +11,7 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market
-from finflow.data.sectors import read_sectors
+from finflow.data.series import read_sectors
 from finflow.errors import FinFlowError
 
 DAYS = pd.date_range("2012-01-02", periods=700, freq="B").strftime("%Y-%m-%d")

@@ -19,7 +19,7 @@ from finflow.evaluation.backtest import backtest
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.evaluation.stitching import join
 from finflow.stages.loaded_run import Trained, load_trained
-from finflow.stages.pin_parents import pin
+from finflow.stages.parents import pin
 from finflow.stages.run_groups import Group
 from finflow.sweeps.plan import plan_of
 

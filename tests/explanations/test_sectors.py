@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.data.sectors import read_sectors
+from finflow.data.series import read_sectors
 from finflow.errors import DataError
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.explanations.decision_trace import DecisionTrace

@@ -21,7 +21,7 @@ from finflow.schema import MARKS, READS, STAGES, Config, keys_where
 from finflow.schema.algo import IQLConfig, TD3BCConfig
 from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, marks_of
 from finflow.stages.explaining import provenance_of
-from finflow.stages.pin_parents import pin
+from finflow.stages.parents import pin
 from finflow.stages.run import start_of
 from finflow.stages.run_directory import resumed_folder
 from finflow.stages.run_groups import Group, kind_of

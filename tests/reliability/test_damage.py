@@ -17,8 +17,7 @@ from finflow.data.snapshot import freeze, thaw
 from finflow.envs.collect import dataset_bytes, load_dataset
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.weights import cached_arrays, content_hash, load_weights, save_weights
-from finflow.stages.offline_data import collected, dataset_facts
-from finflow.stages.prepare import fit, load_market
+from finflow.stages.prepare import collected, dataset_facts, fit, load_market
 
 from .conftest import TINY, Tiny, forked
 from .test_kill import events, kill

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from finflow.artifacts.checkpoints import Checkpoints
-from finflow.stages.finetune_session import FinetuneSession
+from finflow.stages.finetune import FinetuneSession
 
 from .conftest import Tiny, forked, killed_after
 

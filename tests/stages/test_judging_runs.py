@@ -16,7 +16,7 @@ from finflow.errors import AuditError, ConfigError, DataError, ParentError
 from finflow.report.page import RunFacts
 from finflow.schema.sections import Env
 from finflow.stages import evaluate as stage
-from finflow.stages.data_lineage import PAST, compare_past, past_facts
+from finflow.stages.prepare import PAST, compare_past, past_facts
 from finflow.stages.results import EvaluateResult
 from finflow.tracking import sink
 

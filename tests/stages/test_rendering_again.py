@@ -61,7 +61,7 @@ def test_other_statistics_open_the_window(root: Path) -> None:
 def test_other_code_opens_the_window(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words, before = "evaluation.block_days=11", openings(root)
     evaluate(root, words)
-    monkeypatch.setattr("finflow.stages.stored_result.sources_hash", lambda _: "of another version")
+    monkeypatch.setattr("finflow.stages.evaluated_runs.sources_hash", lambda _: "of another version")
     assert evaluate(root, words).rendered_from is None
     assert openings(root) == before + 2
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import finflow
-from finflow.cli import stages
+from finflow.cli import commands
 from finflow.errors import ConfigError
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.stages.loaded_run import load_trained
@@ -120,7 +120,7 @@ def test_seeds_that_were_judged_together_are_explained_together(
     explained = finflow.explain(finflow.load("explain", [*named, "top=1"]))
     (card,), (page,) = explained.cards, explained.pages
     capsys.readouterr()
-    stages.explain(finflow.load("explain", [*named, "top=1"]), root / "cards")
+    commands.explain(finflow.load("explain", [*named, "top=1"]), root / "cards")
     assert "Averaged: the decisions of 2 seeds, as one policy" in capsys.readouterr().out
     assert f"test window · 2 seeds averaged: {', '.join(card.provenance['run'])}<" in page.read_text()
     assert card.turnover == judged.evaluation.policy.turnover[1:].max()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.cli.dry_run import weighed
+from finflow.cli.sweep import weighed
 from finflow.config.compose import load, to_yaml
 from finflow.data.build import build_market
 from finflow.data.market import make_fold

@@ -8,7 +8,7 @@ import pytest
 import finflow
 from finflow.config.compose import load
 from finflow.errors import ParentError
-from finflow.stages.pin_parents import pin
+from finflow.stages.parents import pin
 from finflow.sweeps.plan import plan_of
 
 from .tiny import SMALL, TUNE

@@ -16,7 +16,7 @@ from finflow.allocators.priors import PRIORS
 from finflow.config.compose import load
 from finflow.io.weights import load_weights
 from finflow.stages.run import start_of
-from finflow.tracking.charts import SECTIONS, STEPS, tag
+from finflow.tracking.tensorboard import SECTIONS, STEPS, tag
 from tests.sweeps.made import made_sweep
 
 from .conftest import truth

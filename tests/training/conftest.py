@@ -17,8 +17,7 @@ from finflow.envs.collect import Dataset
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
 from finflow.schema.algo import BCellConfig, IQLConfig, TD3BCConfig
-from finflow.stages.offline_data import offline_data
-from finflow.stages.prepare import Prepared, fit, load_market
+from finflow.stages.prepare import Prepared, fit, load_market, offline_data
 from finflow.tracking.tracker import Row
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import ReplayBuffer

@@ -17,7 +17,7 @@ from finflow.envs.collect import historical, in_regime, labels, starting_portfol
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DivergedError
 from finflow.stages.prepare import Prepared
-from finflow.stages.validation import summarise_episode
+from finflow.stages.run import summarise_episode
 from finflow.training.monitor import Monitor
 from finflow.training.online import Episode, Experience, OnlinePlan, OnlineState, share_out, train_online
 from finflow.training.replay_buffer import Batcher, ReplayBuffer

@@ -9,7 +9,7 @@ from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.iql import IQL
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.stages.prepare import Prepared
-from finflow.stages.validation import Selection, Validator, summarise_episode
+from finflow.stages.run import Selection, Validator, summarise_episode
 
 
 def _score(value: float | None) -> dict[str, float | None]:

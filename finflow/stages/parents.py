@@ -1,22 +1,55 @@
-"""Fixes the weights that each job of a sweep starts from, so that a pretraining that ends later changes no job."""
+"""The pretrained weights that a fine-tuning of a configuration starts from, and those of each job of a sweep.
 
+A sweep fixes the weights of its jobs when it begins, so that a pretraining that ends later changes no job.
+"""
+
+import contextlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finflow.artifacts.provenance import Parent
-from finflow.artifacts.runs import CONFIG, SUMMARY, command_line, under
+from finflow.allocators.priors import EXPERTS
+from finflow.artifacts.provenance import Parent, find_parent, parent_facts
+from finflow.artifacts.runs import CONFIG, SUMMARY, command_for, command_line, under
 from finflow.config.compose import compose_stage, from_yaml, load
 from finflow.config.overrides import PRESETS, parse_override
-from finflow.data.market import Market
+from finflow.data.market import Market, fold_dates, make_fold
 from finflow.errors import ParentError
 from finflow.io.files import flatten
+from finflow.nn.networks import ObservationSpec
 from finflow.schema import MARKS, READS, Config, role_of
 from finflow.schema.fields import CARRIED, MATCHED, Role, digest
-from finflow.stages.parent import find_weights
 from finflow.stages.prepare import load_market
 from finflow.sweeps.folder import Pin, SweepFolder
 from finflow.sweeps.plan import Job, Plan
+
+
+def find_weights(config: Config, market: Market, weights: str) -> Parent:
+    """Find weights with the experts of phase 1, which a single expert is merged from, or with a single one too.
+
+    Parameters
+    ----------
+    weights : `latest`, or the path of a run folder or `.safetensors` file.
+
+    Raises
+    ------
+    ParentError, StorageError
+        See `find_parent`.
+    """
+    own = ObservationSpec.of(market, config.algo)
+    dates = fold_dates(market, make_fold(market, config.env, config.fold))
+
+    def find(experts: tuple[str, ...]) -> Parent:
+        spec = replace(own, experts=experts)
+        wanted = parent_facts(config, market.fingerprint, spec.to_dict(), dates)
+        return find_parent(config.output_root, weights, wanted, lambda: command_for("pretrain", config))
+
+    if own.experts != EXPERTS:
+        with contextlib.suppress(ParentError):
+            return find(own.experts)
+    return find(EXPERTS)
+
 
 _COMPUTING = {Role.HOST, Role.SPEED, Role.PRECISION}
 
