@@ -102,7 +102,7 @@ def run_record(
 
     Parameters
     ----------
-    dates : of the fold, as `data.folds.fold_dates` gives them.
+    dates : of the fold, as `data.market.fold_dates` gives them.
     parent : `Parent.record()` of the weights that the run started from, or None.
     facts : more plain data of the stage, for example how often the test window was opened.
     """
@@ -279,7 +279,7 @@ def parent_facts(
     Parameters
     ----------
     feature_spec : what the networks' inputs mean, for example the names of all features.
-    dates : of the fold, as `data.folds.fold_dates` gives them.
+    dates : of the fold, as `data.market.fold_dates` gives them.
     """
     return {
         "data_fingerprint": market_fingerprint,

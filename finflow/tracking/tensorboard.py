@@ -53,7 +53,7 @@ def title(figure: str) -> str:
 
 
 class TensorBoardSink(Sink):
-    """Scalars under the tags of `charts.tag`, histograms and alerts beside them: epochs and episodes count apart.
+    """Scalars under the tags of `tag`, histograms and alerts beside them: epochs and episodes count apart.
 
     A layout groups the charts to look at first. At the end the table of hyperparameters has what the sweep varied, of a
     run alone its algorithm and seed, beside the figures of the weights that are kept.
