@@ -36,7 +36,7 @@ from benchmarks.learning import MARKETS, Case, FreshPaths, line_of, on_fresh_pat
 from benchmarks.public_sets import FIRST_DAY, write_prices
 from finflow.envs.gym_env import Observations
 from finflow.evaluation.backtest import Strategy
-from finflow.evaluation.seeds import summarise_seeds
+from finflow.evaluation.study import summarise_seeds
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.prepare import Prepared, fit, load_market, use_hardware

@@ -41,11 +41,10 @@ from finflow.data.market import Market, Window
 from finflow.data.synthetic import expected
 from finflow.envs.ledger import Accounting, Booked
 from finflow.envs.simulator import Simulator, World
-from finflow.evaluation.audit.null_market import null_prices
+from finflow.evaluation.audit.perturbations import null_prices
 from finflow.evaluation.backtest import Strategy, backtest, equal_weight_track
-from finflow.evaluation.linear_tilt import fit_linear_tilt
+from finflow.evaluation.linear_tilt import fit_linear_tilt, fit_oracle, planted_signal, tilt
 from finflow.evaluation.metrics import active_information_ratio
-from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.schema import Config
 from finflow.seeding import numpy_stream

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import TRADING_YEAR as YEAR
-from finflow.evaluation.seeds import summarise_seeds
+from finflow.evaluation.study import summarise_seeds
 from finflow.seeding import numpy_stream
 
 Row = Mapping[str, Any]

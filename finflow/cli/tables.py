@@ -37,7 +37,7 @@ def show_metrics(metrics: "Mapping[str, Metrics]", year: int) -> None:
 
 def show_parts(evaluation: "Evaluation") -> None:
     """Print a row per variant of the policy, as in the report, and what the rows say; nothing where there are none."""
-    from finflow.report.policy_ablations import reality_says, reality_table
+    from finflow.report.scrutiny import reality_says, reality_table
 
     scrutiny = evaluation.scrutiny
     if len(scrutiny.reality) < 2:
@@ -51,7 +51,7 @@ def show_parts(evaluation: "Evaluation") -> None:
 
 def show_settings(study: "Study | None", evaluation: "Evaluation") -> None:
     """Print a row per compared setting, as in the report, and what the rows say; nothing of any other study."""
-    from finflow.report.settings import settings_says, settings_table
+    from finflow.report.study import settings_says, settings_table
 
     if study is None or study.kind != "comparison":
         return

@@ -1,17 +1,43 @@
-"""A decision card: all explanations of one decision, as plain records."""
+"""Decision cards: all explanations of one decision, as plain records, and what makes them.
+
+The same run, window and day give the same card, to the bit: it does not depend on the clock, the folder or the order in
+which cards are made.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from finflow.data.market import NO_LABEL, REGIMES, TRADING_YEAR
+from finflow.data.market_features import Gauges
 from finflow.evaluation.files import plain
-from finflow.explanations.alternatives import Alternative
-from finflow.explanations.calibration import Calibration
-from finflow.explanations.counterfactual import Flip
-from finflow.explanations.holding import Holding
-from finflow.explanations.novelty import Novelty
-from finflow.explanations.tail import Tail
-from finflow.explanations.value_distribution import ValueDistribution
+from finflow.evaluation.result import Floats
+from finflow.explanations.attribution import Attribution, Target, integrated_gradients
+from finflow.explanations.counterfactual import Flip, Search, leader_margin, leaders_by_regime, trade_margin
+from finflow.explanations.decision import (
+    Alternative,
+    Holding,
+    Tail,
+    TradeParts,
+    alternatives,
+    held_return,
+    holding,
+    tail,
+    trade_parts,
+)
+from finflow.explanations.decision_trace import DecisionTrace
+from finflow.explanations.novelty import Novelty, TrainDays
+from finflow.explanations.value_distribution import (
+    HORIZON,
+    Calibration,
+    ValueDistribution,
+    calibrate,
+    value_distribution,
+)
+from finflow.seeding import numpy_stream
 
 
 @dataclass(frozen=True)
@@ -130,3 +156,183 @@ class Card:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is undefined is None."""
         return plain(asdict(self))
+
+
+REASONS = 8
+"""Inputs that an attribution lists; the others are summed."""
+
+
+class Explainer:
+    """Makes the cards of one window; shared parts are computed once.
+
+    Parameters
+    ----------
+    name : of the window: train, validation or test.
+    gauges : by which the market's regimes were labelled.
+    provenance : plain facts that identify data, configuration and weights.
+    judge : window by which the critic is judged, its name and scene; null the scene's own. A critic is not judged by
+        days that it was fitted on where there are others.
+    """
+
+    def __init__(
+        self,
+        scene: DecisionTrace,
+        name: str,
+        gauges: Gauges,
+        provenance: Mapping[str, Any],
+        seed: int,
+        judge: tuple[str, DecisionTrace] | None = None,
+    ) -> None:
+        self.scene, self.name, self.gauges, self.provenance, self.seed = scene, name, gauges, provenance, seed
+        self.judge = judge or (name, scene)
+
+    @cached_property
+    def parts(self) -> TradeParts:
+        """Exact parts of all trades."""
+        return trade_parts(self.scene)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Of the critic over the whole window that judges it."""
+        return calibrate(self.judge[1], numpy_stream(self.seed, "explain/calibration"))
+
+    @cached_property
+    def train_days(self) -> TrainDays:
+        """Points that novelty is measured against."""
+        return TrainDays(self.scene.subject)
+
+    def largest(self, count: int, places: range | None = None) -> list[int]:
+        """Places of the largest turnovers, the largest first; the first purchase of the window is left out."""
+        turnover = np.where(self.scene.decided, self.scene.track.turnover, -1.0)
+        turnover[0] = -1.0
+        order = [int(p) for p in np.argsort(-turnover, kind="stable") if turnover[p] >= 0]
+        return [p for p in order if places is None or p in places][:count]
+
+    def card(self, place: int, ticker: str | None = None) -> Card:
+        """The card of one decision of the scene.
+
+        Parameters
+        ----------
+        ticker : name whose holding it explains; by default that of the largest trade, and no holding.
+        """
+        scene, subject = self.scene, self.scene.subject
+        track, row = scene.track, int(scene.rows[place])
+        change = scene.target[place, :-1] - track.drifted[place, :-1]
+        focus = int(np.abs(change).argmax()) if ticker is None else subject.assets.index(ticker)
+        state, entered = scene.state_at(place), bool(scene.rate[place] == 1.0)
+        wanted: Target = (lambda d: d.aim[:, focus]) if entered else (lambda d: d.mean[:, focus])
+        actor, name = subject.actor, subject.assets[focus]
+        tailed = tail(subject.market, row, track.weights[place], track.drifted[place])
+        search = Search(subject, state)
+        leader = int(scene.gate[place].argmax())
+        direction = "sold" if change[focus] > 0 else "bought"
+        flips = [
+            search.flip(
+                f"{name} is {direction} instead",
+                trade_margin(focus, float(track.drifted[place, focus]), bool(change[focus] > 0)),
+            ),
+        ]
+        if len(subject.spec.experts) > 1:
+            question = f"another expert than {subject.spec.experts[leader]} leads the gate"
+            flips.insert(0, search.flip(question, leader_margin(leader)))
+        return Card(
+            date=str(subject.market.dates[row]),
+            unit=subject.market.calendar.unit,
+            window=self.name,
+            provenance=self.provenance,
+            entered=entered,
+            turnover=float(track.turnover[place]),
+            cost=float(track.cost[place]),
+            rate=float(scene.rate[place]),
+            gate=dict(zip(subject.spec.experts, scene.gate[place].tolist(), strict=True)),
+            focus=name,
+            lines=self._lines(place, tailed),
+            regime=reading(self.gauges, int(subject.market.regime[row]), row, subject.market.calendar.year),
+            why_trade=reasons(f"weight asked for {name}", integrated_gradients(actor, subject, state, wanted), state),
+            why_aim=reasons(
+                f"{name} in the aim", integrated_gradients(actor, subject, state, lambda d: d.aim[:, focus]), state
+            ),
+            flips=tuple(flips),
+            leaders=leaders_by_regime(subject, state),
+            value_distribution=value_distribution(scene, place),
+            calibration=self.calibration,
+            calibration_window=self.judge[0],
+            tail=tailed,
+            novelty=self.train_days.novelty(row),
+            alternatives=(others := alternatives(scene, place)),
+            outcome=outcome(scene, place, others),
+            holding=None if ticker is None else holding(scene, place, focus),
+        )
+
+    def _lines(self, place: int, tailed: Tail) -> tuple[Line, ...]:
+        scene, track, parts = self.scene, self.scene.track, self.parts
+        trade, cost = track.weights[place] - track.drifted[place], scene.costs[place]
+        return tuple(
+            Line(
+                asset,
+                float(track.drifted[place, i]),
+                float(scene.target[place, i]),
+                float(track.weights[place, i]),
+                float(trade[i]),
+                float(cost[i]),
+                tuple(parts.experts[place, :, i].tolist()),
+                float(parts.execution[place, i]),
+                tailed.marginal[i],
+                tailed.parts[i],
+            )
+            for i, asset in enumerate(scene.subject.assets)
+        )
+
+
+def reasons(subject: str, found: Attribution, state: Any) -> Reasons:
+    """The largest shares of an attribution, the others summed."""
+    top = found.top(REASONS)
+    listed = tuple(Reason(found.inputs[p].label, float(found.shares[p]), found.inputs[p].value(state)) for p in top)
+    rest = float(found.shares.sum() - sum(one.share for one in listed))
+    return Reasons(subject, found.value, found.average, listed, rest, found.residual, found.steps)
+
+
+def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -> RegimeReading:
+    """Regime of one row, with what its label was judged by; `periods` rows are a year."""
+    volatility, stable, enter, leave, loss, enter_crisis, leave_crisis = (float(gauge[row]) for gauge in gauges)
+    year = periods**0.5
+    levels = {"stable": stable, "leaves_volatile": leave, "enters_volatile": enter}
+    distance = {name: _known((volatility - level) * year) for name, level in levels.items()}
+    distance |= {"leaves_crisis": loss - leave_crisis, "enters_crisis": loss - enter_crisis}
+    return RegimeReading(
+        label="normal (no label yet)" if label == NO_LABEL else REGIMES[label],
+        volatility=_known(volatility * year),
+        stable=_known(stable * year),
+        leaves_volatile=_known(leave * year),
+        enters_volatile=_known(enter * year),
+        loss=loss,
+        enters_crisis=enter_crisis,
+        leaves_crisis=leave_crisis,
+        distance={name: value for name, value in distance.items() if value is not None},
+    )
+
+
+def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> DecisionOutcome | None:
+    """What the days after a decision brought, as far as the window goes; None where none is known yet."""
+    market, row = scene.subject.market, int(scene.rows[place])
+    days = min(market.calendar.rows(HORIZON), scene.known - 1 - row)
+    if days < 1:
+        return None
+    following = market.returns[row + 1 : row + 1 + days]
+    later: Floats = np.prod(1.0 + following, axis=0) - 1.0
+    return DecisionOutcome(
+        date=str(scene.track.dates[place]),
+        net=float(scene.track.net[place]),
+        benchmark=float(market.benchmark[row + 1]),
+        days=days,
+        next=tuple(following[0].tolist()),
+        later=tuple(later.tolist()),
+        alternatives={
+            one.name: tuple(held_return(scene, place, np.array(one.weights), span) for span in (1, days))  # pyright: ignore[reportArgumentType]
+            for one in others
+        },
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None

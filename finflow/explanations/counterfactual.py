@@ -16,9 +16,8 @@ from torch import Tensor
 from finflow.data.market import REGIMES
 from finflow.data.market_features import CLIP, REGIME_PREFIX
 from finflow.envs.simulator import State
+from finflow.explanations.attribution import OWN_DRAWDOWN, REGIME, Input, named_inputs, path_state
 from finflow.explanations.decision_trace import Subject
-from finflow.explanations.gradients import path_state
-from finflow.explanations.inputs import OWN_DRAWDOWN, REGIME, Input, named_inputs
 from finflow.nn.layers import Decision
 
 Margin = Callable[[Decision], Tensor]

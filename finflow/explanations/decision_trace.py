@@ -104,6 +104,24 @@ class DecisionTrace:
         entered = self.rate[:, None] == 1.0
         return np.where(entered, self.aim, _array(self.decision.mean))
 
+    @property
+    def returns(self) -> Floats:
+        """[R, n] returns of the day after each decision."""
+        return self.subject.market.returns[self.rows + 1]
+
+    @property
+    def cost_rate(self) -> Floats:
+        """[R] cost of a traded unit of notional; 0 where nothing was traded."""
+        track = self.track
+        return np.divide(track.cost, track.turnover, out=np.zeros(len(track.cost)), where=track.turnover > 0)
+
+    @property
+    def costs(self) -> Floats:
+        """[R, n] cost of each name's trade; cash pays and is not traded."""
+        costs = self.cost_rate[:, None] * np.abs(self.track.weights - self.track.drifted)
+        costs[:, -1] = 0.0
+        return costs
+
     def state_at(self, place: int) -> State:
         """State of one decision, B = 1."""
         return State(*(part[place : place + 1] for part in self.state))

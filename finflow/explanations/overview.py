@@ -11,14 +11,20 @@ from finflow.data.market import REGIMES
 from finflow.evaluation.files import plain
 from finflow.evaluation.metrics import CRISES, decision_regimes
 from finflow.evaluation.result import Floats
-from finflow.explanations.calibration import Calibration
-from finflow.explanations.card import Card
+from finflow.explanations.attribution import Importance, importance
+from finflow.explanations.card import Card, Explainer
 from finflow.explanations.decision_trace import DecisionTrace
-from finflow.explanations.explainer import Explainer
-from finflow.explanations.importance import Importance, importance
-from finflow.explanations.performance import NamePart, performance
-from finflow.explanations.sectors import ActiveParts, active_parts
-from finflow.explanations.sleeves import Contribution, Sleeves, contributions, sleeves
+from finflow.explanations.performance import (
+    ActiveParts,
+    Contribution,
+    NamePart,
+    Sleeves,
+    active_parts,
+    contributions,
+    performance,
+    sleeves,
+)
+from finflow.explanations.value_distribution import Calibration
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,40 @@
-"""How a policy behaves: rolling risk, deepest drawdowns, and figures against its rivals."""
+"""How a policy behaved: rolling risk, drawdowns, figures against its rivals, calendar tables, and holdings."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from finflow.data.market import unit_of
-from finflow.evaluation.metrics import Drawdown, deepest_drawdowns, sharpe_ratio
+from finflow.evaluation.metrics import (
+    Drawdown,
+    deepest_drawdowns,
+    period_returns,
+    period_sums,
+    sharpe_ratio,
+    underwater,
+)
 from finflow.evaluation.relative import relative, rolling, skewness
 from finflow.evaluation.result import Evaluation, Floats, Track
+from finflow.explanations.performance import NamePart
 from finflow.report.figures import opponent_name, rivals_shown
-from finflow.report.tables import Cell, Column, Field, Row, Table, mark, number, signed, table_of
-from finflow.report.theme import GREY, OPPONENT, PERCENT, POLICY, Chart, blank, days, finish, numbers, shown_rows, text
+from finflow.report.tables import Cell, Column, Field, Row, Table, number, signed, table_of
+from finflow.report.theme import (
+    BLUE,
+    GREY,
+    OPPONENT,
+    PERCENT,
+    POLICY,
+    Chart,
+    blank,
+    days,
+    finish,
+    numbers,
+    shown_rows,
+    text,
+)
 
 
 def rolling_chart(evaluation: Evaluation) -> Chart | None:
@@ -52,17 +77,19 @@ def rolling_chart(evaluation: Evaluation) -> Chart | None:
 def drawdown_table(evaluation: Evaluation) -> Table:
     """The policy's deepest drawdowns, and what its rivals returned from the peak to the trough of each."""
     policy, rivals = evaluation.policy, rivals_shown(evaluation)
-    unit = unit_of(policy.year)
+    unit, dates = unit_of(policy.year), policy.dates
 
     def against(rival: Track) -> Field[Drawdown]:
-        return Column(rival.name, "% to the lowest"), lambda one: signed(_return_over(rival, one), 1, 100)
+        nav = np.append(1.0, rival.nav)  # before each row
+        column = Column(rival.name, "% to the lowest")
+        return column, lambda one: signed(nav[one.trough + 1] / nav[one.first] - 1.0, 1, 100)
 
     fields: list[Field[Drawdown]] = [
-        (Column("From", "first loss", numeric=False), lambda one: Cell(str(policy.dates[one.first]))),
-        (Column("Lowest", numeric=False), lambda one: Cell(str(policy.dates[one.trough]))),
+        (Column("From", "first loss", numeric=False), lambda one: Cell(str(dates[one.first]))),
+        (Column("Lowest", numeric=False), lambda one: Cell(str(dates[one.trough]))),
         (
             Column("Recovered", numeric=False),
-            lambda one: Cell(str(policy.dates[one.last + 1]) if one.recovered else "not yet"),
+            lambda one: Cell(str(dates[one.last + 1]) if one.recovered else "not yet"),
         ),
         (Column("Depth", "%"), lambda one: number(one.depth, 1, 100)),
         *map(against, rivals),
@@ -75,52 +102,165 @@ def drawdown_table(evaluation: Evaluation) -> Table:
     return table_of("drawdown-table", deepest_drawdowns(policy, 5), fields)
 
 
-def _return_over(track: Track, one: Drawdown) -> float:
-    before = track.nav[one.first - 1] if one.first else 1.0
-    return float(track.nav[one.trough] / before - 1.0)
-
-
 def relative_table(evaluation: Evaluation) -> Table:
     """Every strategy against 1/N, and the policy against the user's own benchmark where there is one."""
-    name = opponent_name(evaluation)
-    tracks = {evaluation.policy.name: evaluation.policy, **evaluation.baselines}
-    idle = evaluation.cash if evaluation.cash.any() else None
-    rows = [
-        _relative_row(key, track, evaluation.baselines[name], mark(key, evaluation), idle)
-        for key, track in tracks.items()
-        if key != name
-    ]
+    name, policy, cash = opponent_name(evaluation), evaluation.policy, evaluation.cash
+    tracks = {policy.name: policy}
+    rivals = {}
     if evaluation.benchmark is not None:
         own = evaluation.baselines[evaluation.benchmark.opponent]
-        rows.insert(1, _relative_row(f"policy against {own.name}", evaluation.policy, own, "policy", idle))
+        tracks[f"policy against {own.name}"] = policy
+        rivals[f"policy against {own.name}"] = own
+    tracks |= {key: track for key, track in evaluation.baselines.items() if key != name}
+    found = {key: relative(track, rivals.get(key, evaluation.baselines[name])) for key, track in tracks.items()}
+    fields: list[Field[str]] = [
+        (Column("Strategy", f"against {name}", numeric=False), Cell),
+        (Column("Beta"), lambda key: number(found[key].beta, 2)),
+        (Column("Correlation"), lambda key: number(found[key].correlation, 2)),
+        (Column("Active return", "% a year"), lambda key: signed(found[key].active_return, 1, 100)),
+        (Column("Tracking error", "% a year"), lambda key: number(found[key].tracking_error, 1, 100)),
+        (Column("Information ratio", "a year"), lambda key: signed(found[key].information_ratio, 2)),
+        (Column("Up capture", "% of its gains"), lambda key: number(found[key].up_capture, 0, 100)),
+        (Column("Down capture", "% of its losses"), lambda key: number(found[key].down_capture, 0, 100)),
+        (Column("Skew", f"of {unit_of(policy.year)}s"), lambda key: number(skewness(tracks[key].net), 2)),
+    ]
+    if cash.any():
+        over = Column("Sharpe over cash", "ratio")
+        fields.append((over, lambda key: number(sharpe_ratio(tracks[key].net - cash, policy.year), 2)))
+    of_policy = {key: "policy" for key, track in tracks.items() if track is policy}
+    return table_of("relative-table", tracks, fields, lambda key: of_policy.get(key, ""), sortable=True)
+
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+FULL_TINT = 0.08
+"""Return of a month, either way, at which a cell has its full colour."""
+
+
+def year_table(evaluation: Evaluation) -> Table:
+    """One row per calendar year: returns, the lead over each rival, deepest fall, turnover and cost of the policy."""
+    policy, rivals = evaluation.policy, rivals_shown(evaluation)
+    years, ours = period_returns(policy.dates, policy.net, "Y")
+    theirs = [period_returns(rival.dates, rival.net, "Y")[1] for rival in rivals]
+    fall = np.array([-underwater(policy.nav)[policy.dates.astype("datetime64[Y]") == year].min() for year in years])
+    _, turnover = period_sums(policy.dates, policy.turnover, "Y")
+    _, cost = period_sums(policy.dates, policy.cost, "Y")
+
+    def against(rival: Track, returns: Floats) -> tuple[Field[int], Field[int]]:
+        own: Field[int] = Column(rival.name, "%"), lambda at: signed(returns[at], 1, 100)
+        return own, (Column("Lead", "points"), lambda at: _lead(ours[at] - returns[at]))
+
+    fields: list[Field[int]] = [
+        (Column("Year", numeric=False), lambda at: Cell(str(years[at]), note=_part_of_year(policy, years[at]))),
+        (Column("Policy", "%"), lambda at: signed(ours[at], 1, 100)),
+        *(field for rival, returns in zip(rivals, theirs, strict=True) for field in against(rival, returns)),
+        (Column("Lowest", "% under the peak"), lambda at: number(fall[at], 1, 100)),
+        (Column("Turnover", "× wealth"), lambda at: number(turnover[at], 2)),
+        (Column("Cost", "% of wealth"), lambda at: number(cost[at], 2, 100)),
+    ]
+    return table_of("year-table", range(len(years)), fields)
+
+
+def month_table(evaluation: Evaluation) -> Table:
+    """The policy's returns as a heat map: a row per year, a column per month, and the year."""
+    policy = evaluation.policy
+    months, returns = period_returns(policy.dates, policy.net, "M")
+    by_month = dict(zip(months.astype(np.int64).tolist(), returns.tolist(), strict=True))
+    years, yearly = period_returns(policy.dates, policy.net, "Y")
+    rows: list[Row] = []
+    for year, whole in zip(years.astype(np.int64).tolist(), yearly.tolist(), strict=True):
+        cells = [_heat(by_month.get(12 * year + month)) for month in range(12)]
+        rows.append(Row((Cell(str(1970 + year)), *cells, signed(whole, 1, 100))))
+    columns = (Column("Year", numeric=False), *(Column(name) for name in MONTHS), Column("Year"))
+    return Table("month-table", columns, tuple(rows))
+
+
+def month_says(evaluation: Evaluation) -> str:
+    """How many months gained, and which were the best and the worst."""
+    months, returns = period_returns(evaluation.policy.dates, evaluation.policy.net, "M")
+    best, worst = int(np.argmax(returns)), int(np.argmin(returns))
+    ends = (f"{months[at]}, {100 * returns[at]:+.1f} %" for at in (best, worst))
+    return f"{int((returns > 0).sum())} of {len(months)} months gained. Best: {next(ends)}; worst: {next(ends)}."
+
+
+def _part_of_year(track: Track, year: np.datetime64) -> str:
+    """Months of a year that the window cuts."""
+    months: Sequence[int] = np.unique(track.dates[track.dates.astype("datetime64[Y]") == year]
+                                      .astype("datetime64[M]").astype(np.int64) % 12).tolist()  # fmt: skip
+    return "" if len(months) == 12 else f"{MONTHS[months[0]]} to {MONTHS[months[-1]]}"
+
+
+def _lead(value: float) -> Cell:
+    return replace(signed(value, 1, 100), tone="beats" if value > 0 else "worse" if value < 0 else "")
+
+
+def _heat(value: float | None) -> Cell:
+    return replace(signed(value, 1, 100), tint=float(np.clip((value or 0.0) / FULL_TINT, -1.0, 1.0)))
+
+
+LARGEST = 10
+EACH_WAY = 5
+HELD = 5e-4
+"""Weight from which a name counts as held."""
+
+
+def holding_tables(evaluation: Evaluation, sector_of: Mapping[str, str]) -> tuple[Table, Table]:
+    """The largest holdings, and the largest active weights either way, as of the window's last decision."""
+    own, theirs = (track.weights[-1] for track in (evaluation.policy, evaluation.baselines[opponent_name(evaluation)]))
+    active = own - theirs
+    largest = [i for i in np.argsort(-own, kind="stable").tolist() if own[i] > 0][:LARGEST]
+    order = np.argsort(-active, kind="stable").tolist()
+    over = [i for i in order if active[i] > 0][:EACH_WAY]
+    under = [i for i in order if active[i] < 0][-EACH_WAY:]
+    reach = float(np.abs(active).max()) or 1.0
+
+    def row(i: int, group: bool = False) -> Row:
+        name = evaluation.assets[i]
+        tinted = replace(signed(active[i], 1, 100), tint=float(active[i] / reach))
+        sector = (Cell(sector_of.get(name, "")),) if sector_of else ()
+        return Row((Cell(name), *sector, number(own[i], 1, 100), number(theirs[i], 1, 100), tinted), group=group)
+
     columns = (
-        Column("Strategy", f"against {name}", numeric=False),
-        Column("Beta"),
-        Column("Correlation"),
-        Column("Active return", "% a year"),
-        Column("Tracking error", "% a year"),
-        Column("Information ratio", "a year"),
-        Column("Up capture", "% of its gains"),
-        Column("Down capture", "% of its losses"),
-        Column("Skew", f"of {unit_of(evaluation.policy.year)}s"),
-        *((Column("Sharpe over cash", "ratio"),) if idle is not None else ()),
+        Column("Name", numeric=False),
+        *((Column("Sector", numeric=False),) if sector_of else ()),
+        Column("Weight", "%"),
+        Column(opponent_name(evaluation), "%"),
+        Column("Active", "points"),
     )
-    return Table("relative-table", columns, tuple(rows), sortable=True)
+    beside = tuple(row(i, group=k == 0) for part in (over, under) for k, i in enumerate(part))
+    return Table("holdings-table", columns, tuple(row(i) for i in largest)), Table("active-table", columns, beside)
 
 
-def _relative_row(label: str, track: Track, other: Track, marked: str, idle: Floats | None) -> Row:
-    found = relative(track, other)
-    over = () if idle is None else (number(sharpe_ratio(track.net - idle, track.year), 2),)
-    cells = (
-        Cell(label),
-        number(found.beta, 2),
-        number(found.correlation, 2),
-        signed(found.active_return, 1, 100),
-        number(found.tracking_error, 1, 100),
-        signed(found.information_ratio, 2),
-        number(found.up_capture, 0, 100),
-        number(found.down_capture, 0, 100),
-        number(skewness(track.net), 2),
-        *over,
+def holdings_says(evaluation: Evaluation) -> str:
+    """Names held, how concentrated they are, cash, and the active share."""
+    own, theirs = (track.weights[-1] for track in (evaluation.policy, evaluation.baselines[opponent_name(evaluation)]))
+    risky = own[:-1]
+    opponent, share = opponent_name(evaluation), 0.5 * float(np.abs(own - theirs).sum())
+    held, ten = int((risky > HELD).sum()), 100 * np.sort(risky)[-10:].sum()
+    return (
+        f"Weights behind the return of {evaluation.policy.dates[-1]}: {held} names, the ten largest {ten:.0f} % of "
+        f"wealth, cash {100 * own[-1]:.1f} %. Active share against {opponent}: {100 * share:.0f} %."
     )
-    return Row(cells, marked)
+
+
+def risk_chart(names: tuple[NamePart, ...], sector_of: Mapping[str, str]) -> Chart:
+    """Share of the window's volatility by name, the largest first, or by sector where sectors are known."""
+    whole = sum(one.risk for one in names) or 1.0
+    parts: dict[str, tuple[float, float]] = {}
+    for one in names:
+        key = sector_of.get(one.name, one.name)
+        share, weight = parts.get(key, (0.0, 0.0))
+        parts[key] = (share + one.risk / whole, weight + one.weight)
+    shown = sorted(parts, key=lambda name: -parts[name][0])[: 2 * LARGEST][::-1]
+    figure = blank()
+    for label, field, colour in (("mean weight", 1, "#B8BDC2"), ("share of risk", 0, BLUE)):
+        figure.add_bar(
+            x=numbers((parts[name][field] for name in shown), 4), y=[text(name) for name in shown], orientation="h",
+            name=label, marker={"color": colour, "line": {"width": 0}}, hovertemplate="%{x:.1%}",
+        )  # fmt: skip
+    finish(figure)
+    height = 110 + 30 * len(shown)
+    figure.update_layout(barmode="group", hovermode="y unified", legend={"traceorder": "reversed", "y": -25 / height})
+    figure.update_xaxes(tickformat=".0%")
+    what = "sector" if sector_of else "name"
+    note = f"Part of the volatility over the window that each {what} carried, beside its mean weight."
+    return Chart("risk", f"Risk by {what}", note, figure, height)

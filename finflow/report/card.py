@@ -5,27 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finflow.explanations.card import Card, Reason, Reasons
+from finflow.explanations.card import Card, Reasons
 from finflow.io.files import atomic_write
-from finflow.report.card_tables import (
-    alternatives_table,
-    holding_table,
-    outcome_names_table,
-    outcome_table,
-    tail_table,
-    trade_table,
-)
-from finflow.report.card_words import (
-    basis,
-    expects,
-    flip_says,
-    headline,
-    holding_says,
-    leaders_say,
-    novelty,
-    percent,
-    plain_name,
-)
+from finflow.report import card_text
+from finflow.report.card_text import basis, percent, plain_name
 from finflow.report.html import asset, templates
 from finflow.report.tables import Table, fact_table
 
@@ -114,8 +97,7 @@ def write_card(path: Path, card: Card) -> None:
 
 def render_card(card: Card) -> str:
     """The page of one card as HTML text."""
-    css = asset("page.css") + asset("card.css")
-    return templates().get_template("card_page.html.j2").render(view=card_view(card), css=css)
+    return _page("card_page.html.j2", view=card_view(card))
 
 
 def write_index(path: Path, cards: Sequence[Card], pages: Sequence[str]) -> Path:
@@ -126,25 +108,39 @@ def write_index(path: Path, cards: Sequence[Card], pages: Sequence[str]) -> Path
     StorageError
         If the file cannot be written.
     """
-    css = asset("page.css") + asset("card.css")
     views = [(card_view(card), page) for card, page in zip(cards, pages, strict=True)]
-    text = templates().get_template("card_index.html.j2").render(views=views, css=css)
-    atomic_write(path, text.encode())
+    atomic_write(path, _page("card_index.html.j2", views=views).encode())
     return path
+
+
+def _page(template: str, **context: Any) -> str:
+    return templates().get_template(template).render(**context, css=asset("page.css") + asset("card.css"))
 
 
 def card_view(card: Card) -> CardView:
     """Put a card into words, bars and tables."""
+    held = card.holding
+    tables = {
+        "trades": card_text.trade_table(card),
+        "tail": card_text.tail_table(card),
+        "alternatives": card_text.alternatives_table(card),
+    }
+    if card.outcome is not None:
+        tables |= {
+            "outcome": card_text.outcome_table(card, card.outcome),
+            "names": card_text.outcome_names_table(card, card.outcome),
+        }
+    if held is not None:
+        tables["holding"] = card_text.holding_table(card, held)
+    tables["provenance"] = fact_table(f"card-{card.date}-provenance", _provenance(card))
     return CardView(
         card=card,
         key=f"card-{card.date}",
         title=title_of(card),
-        headline=headline(card),
+        headline=card_text.headline(card),
         standing=STANDING[card.window],
-        holding=() if card.holding is None else holding_says(card.holding),
-        asked=()
-        if card.holding is None
-        else signed_bars([(name, part, "") for name, part in card.holding.asked.items()]),
+        holding=card_text.holding_says(held) if held else (),
+        asked=signed_bars([(name, part, "") for name, part in held.asked.items()]) if held else (),
         figures=(
             ("Turnover", percent(card.turnover), "of wealth, two-way"),
             ("Cost", basis(card.cost), "of wealth"),
@@ -157,27 +153,13 @@ def card_view(card: Card) -> CardView:
         gate=share_bars(card.gate),
         gauges=regime_gauges(card),
         why=(_why("The trade", card.why_trade), _why("The aim", card.why_aim)),
-        flips=tuple((flip.question, flip_says(flip)) for flip in card.flips),
-        leaders=leaders_say(card),
-        expects=expects(card),
+        flips=tuple((flip.question, card_text.flip_says(flip)) for flip in card.flips),
+        leaders=card_text.leaders_say(card),
+        expects=card_text.expects(card),
         value_distribution=_value_view(card),
         transform=() if card.calibration is None else tuple(100 * share for share in card.calibration.histogram),
-        novelty=novelty(card),
-        tables={
-            "trades": trade_table(card),
-            "tail": tail_table(card),
-            "alternatives": alternatives_table(card),
-            **(
-                {}
-                if card.outcome is None
-                else {
-                    "outcome": outcome_table(card, card.outcome),
-                    "names": outcome_names_table(card, card.outcome),
-                }
-            ),
-            **({} if card.holding is None else {"holding": holding_table(card, card.holding)}),
-            "provenance": fact_table(f"card-{card.date}-provenance", _provenance(card)),
-        },
+        novelty=card_text.novelty(card),
+        tables=tables,
     )
 
 
@@ -223,16 +205,14 @@ def _gauge(label: str, value: float, names: Sequence[str], distance: Mapping[str
 
 
 def _why(title: str, reasons: Reasons) -> tuple[str, str, tuple[Bar, ...], str]:
-    rows = [(plain_name(one.label), one.share, _standing(one)) for one in reasons.top]
+    rows = [
+        (plain_name(one.label), one.share, "" if one.value is None else f"at {one.value:+.1f} σ") for one in reasons.top
+    ]
     rows.append(("all other inputs", reasons.rest, ""))
     average = f"on an average day, with the same holdings, {percent(reasons.average)}"
     says = f"{reasons.subject}: {percent(reasons.value)}; {average}."
     foot = f"Completeness residual {1e4 * reasons.residual:+.5f} bp, {reasons.steps} points of the integral."
     return title, f"{says[0].upper()}{says[1:]}", signed_bars(rows), foot
-
-
-def _standing(one: Reason) -> str:
-    return "" if one.value is None else f"at {one.value:+.1f} σ"
 
 
 def _value_view(card: Card) -> ValueView:

@@ -3,16 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
-from finflow.explanations.calibration import Calibration
-from finflow.explanations.importance import Importance
+from finflow.explanations.attribution import Importance
 from finflow.explanations.overview import GateRow, Overview
-from finflow.explanations.performance import NamePart
-from finflow.explanations.sectors import ActiveParts, SectorPart
-from finflow.explanations.sleeves import Contribution
+from finflow.explanations.performance import ActiveParts, Contribution, NamePart, SectorPart
+from finflow.explanations.value_distribution import Calibration
 from finflow.report.card import CardView, card_view
-from finflow.report.card_words import plain_name
+from finflow.report.card_text import plain_name
 from finflow.report.tables import Cell, Column, Field, Row, Table, number, signed, table_of
 from finflow.report.theme import BLUE, EXPERTS, GREY, OTHERS, Chart, blank, finish, numbers, text
 
@@ -83,14 +79,11 @@ def importance_chart(found: Importance) -> Chart:
             "color": GREY,
         }
     figure = blank()
-    figure.add_trace(
-        go.Bar(
-            x=numbers(share, 5), y=[text(plain_name(name)) for name in names], orientation="h", marker={"color": BLUE},
-            error_x=error, hovertemplate="%{x:.1%}<extra></extra>",
-        )
+    figure.add_bar(
+        x=numbers(share, 5), y=[text(plain_name(name)) for name in names], orientation="h", marker={"color": BLUE},
+        error_x=error, hovertemplate="%{x:.1%}<extra></extra>",
     )  # fmt: skip
-    finish(figure, legend=False)
-    figure.update_layout(hovermode="closest")
+    finish(figure, legend=False, hover="closest")
     figure.update_xaxes(tickformat=".0%", rangemode="tozero", title="share of the attribution")
     rest = 1.0 - sum(found.share[:SHOWN])
     over = (
@@ -110,11 +103,9 @@ def regime_chart(rows: Sequence[GateRow], experts: Sequence[str]) -> Chart:
     figure = blank()
     labels = [f"{row.regime} ({row.days})" for row in rows][::-1]
     for k, name in enumerate(experts):
-        figure.add_trace(
-            go.Bar(
-                x=numbers((row.gate[k] for row in rows[::-1]), 4), y=labels, orientation="h", name=text(name),
-                marker={"color": EXPERTS[k % len(EXPERTS)]}, hovertemplate="%{x:.1%}",
-            )
+        figure.add_bar(
+            x=numbers((row.gate[k] for row in rows[::-1]), 4), y=labels, orientation="h", name=text(name),
+            marker={"color": EXPERTS[k % len(EXPERTS)]}, hovertemplate="%{x:.1%}",
         )  # fmt: skip
     finish(figure)
     figure.update_layout(barmode="stack", hovermode="y unified", legend={"traceorder": "normal"})
@@ -131,23 +122,19 @@ def calibration_chart(found: dict[str, Calibration]) -> Chart:
     """Calibration curves against the diagonal; the band of the first."""
     figure = blank()
     ends: list[float | None] = [0.0, 1.0]
-    figure.add_trace(
-        go.Scatter(x=ends, y=ends, mode="lines", name="calibrated", line={"width": 1, "color": GREY, "dash": "dash"})
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", name="calibrated", line={"width": 1, "color": GREY, "dash": "dash"}
     )
     for place, (label, one) in enumerate(found.items()):
         colour = (BLUE, *OTHERS)[place % (len(OTHERS) + 1)]
         x = numbers(one.levels, 2)
         if place == 0:
             band = {"mode": "lines", "line": {"width": 0, "color": colour}, "showlegend": False, "hoverinfo": "skip"}
-            figure.add_trace(go.Scatter(x=x, y=numbers(one.low, 4), **band))
-            figure.add_trace(
-                go.Scatter(x=x, y=numbers(one.high, 4), fill="tonexty", fillcolor="rgba(0,114,178,0.18)", **band)
-            )
-        figure.add_trace(
-            go.Scatter(
-                x=x, y=numbers(one.curve, 4), mode="lines+markers", name=text(label),
-                line={"width": 2, "color": colour}, marker={"size": 5}, hovertemplate="%{y:.0%}",
-            )
+            figure.add_scatter(x=x, y=numbers(one.low, 4), **band)
+            figure.add_scatter(x=x, y=numbers(one.high, 4), fill="tonexty", fillcolor="rgba(0,114,178,0.18)", **band)
+        figure.add_scatter(
+            x=x, y=numbers(one.curve, 4), mode="lines+markers", name=text(label),
+            line={"width": 2, "color": colour}, marker={"size": 5}, hovertemplate="%{y:.0%}",
         )  # fmt: skip
     finish(figure, legend=len(found) > 1)
     figure.update_xaxes(tickformat=".0%", range=[0, 1], title="level the critic named")
@@ -173,8 +160,8 @@ def calibration_says(label: str, found: Calibration) -> str:
 
 def expert_table(parts: Sequence[Contribution], overview: Overview) -> Table:
     """Return, cost and risk by expert; the last row is the whole."""
-    whole = (sum(one.share for one in parts), sum(one.earned for one in parts), sum(one.cost for one in parts))
-    last = _whole(number(whole[0], 1, 100), signed(whole[1], 2, 100), number(whole[2], 2, 100), overview)
+    share, earned, cost = (sum(getattr(one, field) for one in parts) for field in ("share", "earned", "cost"))
+    last = _whole(overview, number(share, 1, 100), signed(earned, 2, 100), number(cost, 2, 100))
     fields: list[Field[Contribution]] = [
         (Column("Expert", numeric=False), lambda one: Cell(one.name)),
         (Column("Held", "% of wealth, mean"), lambda one: number(one.share, 1, 100)),
@@ -190,7 +177,7 @@ def name_table(parts: Sequence[NamePart], overview: Overview) -> Table:
     """Return and risk by name, the largest return first; the last row is the whole."""
     drift, trading, cost = (sum(getattr(one, field) for one in parts) for field in ("drift", "trading", "cost"))
     held = number(sum(one.weight for one in parts), 1, 100)
-    last = _whole(held, signed(drift, 2, 100), signed(trading, 2, 100), number(cost, 2, 100), overview)
+    last = _whole(overview, held, signed(drift, 2, 100), signed(trading, 2, 100), number(cost, 2, 100))
     fields: list[Field[NamePart]] = [
         (Column("Name", numeric=False), lambda one: Cell(one.name)),
         (Column("Weight", "%, mean"), lambda one: number(one.weight, 1, 100)),
@@ -226,9 +213,6 @@ def sector_table(found: ActiveParts, overview: Overview) -> Table:
     return table_of("sector-parts-table", parts, fields, last=[cost, Row(whole, "policy", group=True)])
 
 
-def _whole(*cells: Cell | Overview) -> Row:
-    *shown, overview = cells
-    assert isinstance(overview, Overview)
-    middle = [cell for cell in shown if isinstance(cell, Cell)]
+def _whole(overview: Overview, *middle: Cell) -> Row:
     ends = (signed(overview.net, 2, 100), signed(overview.volatility, 2, 100))
     return Row((Cell("whole portfolio"), *middle, *ends), "policy", group=True)

@@ -81,11 +81,10 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     _add_track(figure, opponent, x, rows, {"width": 2.2, "color": OPPONENT, "dash": "10px,2px"}, rank=2)
     _add_track(figure, evaluation.policy, x, rows, {"width": 2.6, "color": POLICY}, rank=1)
     relative = evaluation.policy.nav / opponent.nav
-    figure.add_trace(
-        go.Scatter(
-            x=x, y=numbers(relative[rows] - 1, 5), name=f"policy relative to {text(name)}", showlegend=False,
-            line={"width": 1.8, "color": POLICY}, hovertemplate="%{y:+.2%}",
-        ), row=3, col=1,
+    figure.add_scatter(
+        x=x, y=numbers(relative[rows] - 1, 5), name=f"policy relative to {text(name)}", showlegend=False,
+        line={"width": 1.8, "color": POLICY}, hovertemplate="%{y:+.2%}",
+        row=3, col=1,
     )  # fmt: skip
     figure.add_hline(y=0, line={"width": 1, "color": GREY}, row=3, col=1)  # pyright: ignore[reportArgumentType]
     _equity_axes(figure, [evaluation.policy, *evaluation.baselines.values()])
@@ -108,7 +107,7 @@ def _add_track(
         "x": x, "name": text(track.name), "legendgroup": text(track.name), "legendrank": rank, "line": line,
         "opacity": 1.0 if rank <= 3 else 0.7,
     }  # fmt: skip
-    figure.add_trace(go.Scatter(**shared, y=numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}"), row=1, col=1)
+    figure.add_scatter(**shared, y=numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}", row=1, col=1)
     below = go.Scatter(**shared, y=numbers(underwater(track.nav)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
     figure.add_trace(below, row=2, col=1)
 
@@ -169,17 +168,15 @@ def gate_chart(evaluation: Evaluation) -> Chart:
     _add_regimes(figure, evaluation.policy.dates, evaluation.regime)
     names = [regime_name(int(label)) for label in evaluation.regime[rows]]
     for row, level in ((1, 1.0), (2, 0.0)):  # invisible: it only names the regime in the tooltip
-        figure.add_trace(
-            go.Scatter(
-                x=x, y=[level] * len(x), mode="lines", line={"width": 0, "color": GREY}, name="regime",
-                showlegend=False, customdata=names, hovertemplate="%{customdata}",
-            ), row=row, col=1,
+        figure.add_scatter(
+            x=x, y=[level] * len(x), mode="lines", line={"width": 0, "color": GREY}, name="regime",
+            showlegend=False, customdata=names, hovertemplate="%{customdata}",
+            row=row, col=1,
         )  # fmt: skip
-    figure.add_trace(
-        go.Scatter(
-            x=x, y=numbers(evaluation.rate[rows], 4), name="trading rate", showlegend=False,
-            line={"width": 1.6, "color": POLICY}, hovertemplate="%{y:.1%}",
-        ), row=3, col=1,
+    figure.add_scatter(
+        x=x, y=numbers(evaluation.rate[rows], 4), name="trading rate", showlegend=False,
+        line={"width": 1.6, "color": POLICY}, hovertemplate="%{y:.1%}",
+        row=3, col=1,
     )  # fmt: skip
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="expert share", tickformat=".0%", range=[0, 1], row=1, col=1)
@@ -219,12 +216,11 @@ def _add_regimes(figure: go.Figure, dates: NDArray[np.datetime64], regime: NDArr
         if not chosen:
             continue
         lengths = (end[chosen] - begin[chosen]).astype("timedelta64[ms]").astype(np.int64)
-        figure.add_trace(
-            go.Bar(
-                orientation="h", base=days(begin[chosen]), x=[int(v) for v in lengths], y=[0] * len(chosen),
-                width=1, marker={"color": colour, "line": {"width": 0}}, name=f"regime: {name}",
-                hoverinfo="skip",
-            ), row=2, col=1,
+        figure.add_bar(
+            orientation="h", base=days(begin[chosen]), x=[int(v) for v in lengths], y=[0] * len(chosen),
+            width=1, marker={"color": colour, "line": {"width": 0}}, name=f"regime: {name}",
+            hoverinfo="skip",
+            row=2, col=1,
         )  # fmt: skip
 
 
@@ -239,17 +235,15 @@ def trading_chart(evaluation: Evaluation) -> Chart:
         label = text(track.name)
         months, total = period_sums(track.dates, track.turnover, "M")
         _, cost = period_sums(track.dates, track.cost, "M")
-        figure.add_trace(
-            go.Bar(
-                x=days(months), y=numbers(total, 4), name=label, legendgroup=label,
-                marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1%}",
-            ), row=1, col=1,
+        figure.add_bar(
+            x=days(months), y=numbers(total, 4), name=label, legendgroup=label,
+            marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1%}",
+            row=1, col=1,
         )  # fmt: skip
-        figure.add_trace(
-            go.Bar(
-                x=days(months), y=numbers(1e4 * cost, 2), name=label, showlegend=False, legendgroup=label,
-                marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1f} bp",
-            ), row=2, col=1,
+        figure.add_bar(
+            x=days(months), y=numbers(1e4 * cost, 2), name=label, showlegend=False, legendgroup=label,
+            marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1f} bp",
+            row=2, col=1,
         )  # fmt: skip
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="turnover a month", tickformat=PERCENT, row=1, col=1)

@@ -1,4 +1,4 @@
-"""Shared parts of all pages: templates, scripts, atomic writes."""
+"""Shared parts of all pages: templates and scripts."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from finflow.io.files import atomic_write
 from finflow.report.theme import Chart
 
 _HERE = Path(__file__).resolve().parent
@@ -46,17 +45,6 @@ def templates() -> Environment:
 def asset(name: str) -> Markup:
     """Text of a file of this room, to stand in a page as it is."""
     return Markup((_HERE / name).read_text(encoding="utf-8"))
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page to `path`, whole or not at all.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
-    atomic_write(path, page.encode())
 
 
 def _plain(chart: Chart) -> dict[str, Any]:

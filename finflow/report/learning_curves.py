@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
@@ -66,8 +67,10 @@ def curves(history: History, step: str, wanted: Sequence[Curve], prefix: str) ->
     for curve in wanted:
         x, y = _column(history, step, curve.key)
         if len(x):
-            figure = _curve_figure(curve, step, x, y, history)
-            note = f"{curve.note} {_legend(curve, step, len(x))}".strip()
+            window = max(5, len(x) // 20) if curve.smooth and len(x) >= 10 else 0
+            figure = _curve_figure(curve, step, x, y, history, window)
+            legend = f"Grey: each {step}; blue: mean of the last {window}." if window else ""
+            note = f"{curve.note} {legend}".strip()
             charts.append(Chart(f"{prefix}-{curve.key.replace('_', '-')}", curve.title, note, figure, 220))
     return charts
 
@@ -94,52 +97,30 @@ def together(charts: Sequence[Chart]) -> go.Figure:
     return figure.update_layout(height=60 + 220 * count, margin={"t": 40}, hovermode="x")
 
 
-def _window(curve: Curve, points: int) -> int:
-    """Length of the rolling mean; 0 where the points are drawn as they are."""
-    return max(5, points // 20) if curve.smooth and points >= 10 else 0
-
-
-def _legend(curve: Curve, step: str, points: int) -> str:
-    window = _window(curve, points)
-    return f"Grey: each {step}; blue: mean of the last {window}." if window else ""
-
-
 def _curve_figure(
-    curve: Curve, step: str, x: NDArray[np.float64], y: NDArray[np.float64], history: History
+    curve: Curve, step: str, x: NDArray[np.float64], y: NDArray[np.float64], history: History, window: int
 ) -> go.Figure:
+    """The curve of y over x; with a `window`, beside its rolling mean."""
     figure = blank()
     rows = shown_rows(len(x))
-    steps = numbers(x[rows], 0)
-    few = len(rows) < 60
-    window = _window(curve, len(y))
-    hover = "%{y:.2%}" if curve.percent else "%{y:.4~g}"
+    shared: dict[str, Any] = {
+        "x": numbers(x[rows], 0),
+        "hovertemplate": "%{y:.2%}" if curve.percent else "%{y:.4~g}",
+        "mode": "lines+markers" if not window and len(rows) < 60 else "lines",
+    }
+    drawn = numbers(y[rows], 6)
     if window:
-        figure.add_trace(
-            go.Scatter(
-                x=steps, y=numbers(y[rows], 6), mode="lines", name=f"each {step}", opacity=0.45,
-                line={"width": 1, "color": GREY}, hovertemplate=hover,
-            )
-        )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=steps, y=numbers(rolling_mean(y, window)[rows], 6), mode="lines", name=f"mean of {window}",
-                line={"width": 2.2, "color": BLUE}, hovertemplate=hover,
-            )
-        )  # fmt: skip
+        mean, line = numbers(rolling_mean(y, window)[rows], 6), {"width": 2.2, "color": BLUE}
+        figure.add_scatter(y=drawn, name=f"each {step}", opacity=0.45, line={"width": 1, "color": GREY}, **shared)
+        figure.add_scatter(y=mean, name=f"mean of {window}", line=line, **shared)
     else:
-        figure.add_trace(
-            go.Scatter(
-                x=steps, y=numbers(y[rows], 6), mode="lines+markers" if few else "lines", name=curve.title.lower(),
-                line={"width": 2, "color": BLUE}, marker={"size": 5}, hovertemplate=hover,
-            )
-        )  # fmt: skip
+        line = {"width": 2, "color": BLUE}
+        figure.add_scatter(y=drawn, name=curve.title.lower(), line=line, marker={"size": 5}, **shared)
     marks_x, marks_y = _column(history, step, curve.validation) if curve.validation else (x[:0], y[:0])
     if len(marks_x):
-        figure.add_trace(
-            go.Scatter(
-                x=numbers(marks_x, 0), y=numbers(marks_y, 6), mode="markers", name="validation",
-                marker={"symbol": "diamond", "size": 8, "color": VERMILLION}, hovertemplate="%{y:.2f}",
-            )
+        figure.add_scatter(
+            x=numbers(marks_x, 0), y=numbers(marks_y, 6), mode="markers", name="validation",
+            marker={"symbol": "diamond", "size": 8, "color": VERMILLION}, hovertemplate="%{y:.2f}",
         )  # fmt: skip
     if curve.zero:
         figure.add_hline(y=0, line={"width": 1, "color": GREY})
@@ -151,19 +132,11 @@ def _curve_figure(
 
 def rolling_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Mean of the last `window` values; of fewer at the start, so that the mean uses no later value."""
-    sums = np.cumsum(np.r_[0.0, values])
-    stop = np.arange(1, len(values) + 1)
-    start = np.maximum(stop - window, 0)
-    return (sums[stop] - sums[start]) / (stop - start)
+    return np.asarray(pd.Series(values).rolling(window, min_periods=1).mean())
 
 
 def _column(history: History, step: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps and values of the rows where both are finite numbers."""
-    pairs = [(row.get(step), row.get(key)) for row in history]
-    kept = [(a, b) for a, b in pairs if _finite(a) and _finite(b)]
-    table = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    table = np.array([(row.get(step), row.get(key)) for row in history], dtype=np.float64).reshape(-1, 2)
+    table = table[np.isfinite(table).all(axis=1)]
     return table[:, 0], table[:, 1]
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))

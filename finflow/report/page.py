@@ -9,28 +9,14 @@ from finflow.data.market import BUSINESS, Calendar
 from finflow.evaluation.result import Evaluation
 from finflow.evaluation.study import Study
 from finflow.explanations.overview import Overview
-from finflow.report.behaviour import drawdown_table, relative_table, rolling_chart
-from finflow.report.calendar_tables import month_says, month_table, year_table
+from finflow.io.files import atomic_write
+from finflow.report import behaviour, figures, tables
 from finflow.report.explained import explained_view
-from finflow.report.figures import equity_chart, gate_chart, opponent_name, rivals_shown, trading_chart, weights_chart
-from finflow.report.holdings import holding_tables, holdings_says, risk_chart
-from finflow.report.html import asset, render_page, write_page
+from finflow.report.html import asset, render_page
 from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
 from finflow.report.scrutiny import scrutiny_view
 from finflow.report.study import study_view
-from finflow.report.tables import (
-    BY_FIELD,
-    KEY_FIGURES,
-    Cell,
-    cost_table,
-    diagnostics_table,
-    fact_table,
-    metric_table,
-    number,
-    regime_sharpe_table,
-    regime_table,
-    total_return,
-)
+from finflow.report.tables import Cell
 from finflow.report.theme import seams
 from finflow.report.verdict import scaling, verdict_views
 
@@ -89,7 +75,7 @@ def write_report(
     StorageError
         If the file cannot be written.
     """
-    write_page(path, render(evaluation, run, study, overview))
+    atomic_write(path, render(evaluation, run, study, overview).encode())
 
 
 def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, overview: Overview | None = None) -> str:
@@ -102,18 +88,18 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
     charts = {
         "explained": explained.charts if explained else [],
         "study": [runs.chart] if runs and runs.chart else [],
-        "equity": [equity_chart(evaluation)],
-        "rolling": [chart for chart in [rolling_chart(evaluation)] if chart],
-        "risk": [risk_chart(overview.names, sectors)] if overview else [],
-        "weights": [weights_chart(evaluation)] if booked else [],
-        "gate": [gate_chart(evaluation)] if evaluation.expert_names else [],
-        "trading": [trading_chart(evaluation)] if booked else [],
+        "equity": [figures.equity_chart(evaluation)],
+        "rolling": [chart for chart in [behaviour.rolling_chart(evaluation)] if chart],
+        "risk": [behaviour.risk_chart(overview.names, sectors)] if overview else [],
+        "weights": [figures.weights_chart(evaluation)] if booked else [],
+        "gate": [figures.gate_chart(evaluation)] if evaluation.expert_names else [],
+        "trading": [figures.trading_chart(evaluation)] if booked else [],
         "pretrain": curves(run.pretrain, "epoch", PRETRAIN, "pretrain"),
         "finetune": curves(run.finetune, "episode", FINETUNE, "finetune"),
         "experts": curves(run.finetune, "episode", EXPERTS, "experts"),
     }
     dates = evaluation.policy.dates
-    largest, active = holding_tables(evaluation, sectors) if booked else (None, None)
+    largest, active = behaviour.holding_tables(evaluation, sectors) if booked else (None, None)
     return render_page(
         "page.html.j2",
         [chart for group in charts.values() for chart in group],
@@ -129,26 +115,26 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         stitched=bool(seams(dates)),
         scrutiny=scrutiny_view(evaluation),
         scaling=scaling(evaluation.scaled_verdict),
-        opponent=opponent_name(evaluation),
+        opponent=figures.opponent_name(evaluation),
         figures=_key_figures(evaluation),
         charts=charts,
-        month_says=month_says(evaluation),
-        holdings_says=holdings_says(evaluation) if booked else "",
-        break_even=number(evaluation.break_even_bps, 1),
+        month_says=behaviour.month_says(evaluation),
+        holdings_says=behaviour.holdings_says(evaluation) if booked else "",
+        break_even=tables.number(evaluation.break_even_bps, 1),
         tables={
-            "metrics": metric_table(evaluation),
-            "years": year_table(evaluation),
-            "months": month_table(evaluation),
-            "drawdowns": drawdown_table(evaluation),
-            "relative": relative_table(evaluation),
+            "metrics": tables.metric_table(evaluation),
+            "years": behaviour.year_table(evaluation),
+            "months": behaviour.month_table(evaluation),
+            "drawdowns": behaviour.drawdown_table(evaluation),
+            "relative": behaviour.relative_table(evaluation),
             "holdings": largest,
             "active": active,
-            "regimes": regime_table(evaluation),
-            "regime_sharpe": regime_sharpe_table(evaluation),
-            "costs": cost_table(evaluation),
-            "diagnostics": diagnostics_table(evaluation),
-            "facts": fact_table("facts-table", _facts(evaluation, run)),
-            "provenance": fact_table("provenance-table", run.provenance),
+            "regimes": tables.regime_table(evaluation),
+            "regime_sharpe": tables.regime_sharpe_table(evaluation),
+            "costs": tables.cost_table(evaluation),
+            "diagnostics": tables.diagnostics_table(evaluation),
+            "facts": tables.fact_table("facts-table", _facts(evaluation, run)),
+            "provenance": tables.fact_table("provenance-table", run.provenance),
         },
     )
 
@@ -166,15 +152,15 @@ def _facts(evaluation: Evaluation, run: RunFacts) -> dict[str, Any]:
 
 def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
     policy = evaluation.metrics[evaluation.policy.name]
-    rivals = [(rival.name, evaluation.metrics[rival.name]) for rival in rivals_shown(evaluation)]
+    rivals = [(rival.name, evaluation.metrics[rival.name]) for rival in figures.rivals_shown(evaluation)]
     unknown = () if evaluation.policy.booked else ("turnover", "effective_assets")
     found: list[KeyFigure] = []
-    for field in KEY_FIGURES:
+    for field in tables.KEY_FIGURES:
         if field in unknown:
             continue
-        measure = BY_FIELD[field]
+        measure = tables.BY_FIELD[field]
         unit, cell = measure.unit_in(evaluation.policy.year), measure.cell
         if field == "annual_return" and policy.annual_return is None:  # too short to annualise
-            unit, cell = "% in all", total_return
+            unit, cell = "% in all", tables.total_return
         found.append(KeyFigure(measure.label, unit, cell(policy), tuple((name, cell(own)) for name, own in rivals)))
     return found

@@ -1,4 +1,7 @@
-"""Several runs on one page: seeds averaged, folds stitched, or settings compared."""
+"""Several runs on one page: seeds averaged, folds stitched, or settings compared.
+
+Settings side by side, the table of an ablation: each one's averaged seeds beside the reference, the first.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,13 +9,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from finflow.evaluation.result import Evaluation, Metrics, Verdict
-from finflow.evaluation.study import Member, Study
+from finflow.evaluation.result import Comparison, Evaluation, Metrics, Verdict
+from finflow.evaluation.study import Member, Middle, Setting, Study
 from finflow.report.figures import opponent_name
-from finflow.report.settings import settings_caution, settings_says, settings_table
-from finflow.report.tables import BY_FIELD, Cell, Column, Row, Table, interval_cell, number, signed
+from finflow.report.tables import BY_FIELD, DASH, Cell, Column, Row, Table, interval_cell, number, signed
 from finflow.report.theme import BLUE, GREEN, OPPONENT, POLICY, SKY, Chart, blank, finish, numbers, text
-from finflow.report.verdict import CLASSES, common_reach
+from finflow.report.verdict import CLASSES, common_reach, tone
 
 ENOUGH_SEEDS = 10
 FIGURES = ("sharpe", "annual_return", "volatility", "max_drawdown", "cvar95", "turnover", "effective_assets")
@@ -133,13 +135,11 @@ def _strip(study: Study, evaluation: Evaluation) -> Chart | None:
         return None
     opponent = opponent_name(evaluation)
     figure = blank()
-    figure.add_trace(
-        go.Scatter(
-            x=numbers((sharpe for sharpe, _ in drawn), 4), y=[3 + SPREAD[i % len(SPREAD)] for i in range(len(drawn))],
-            mode="markers", name="seeds",
-            marker={"size": 11, "color": SKY, "opacity": 0.85, "line": {"width": 1.5, "color": BLUE}},
-            customdata=[text(label) for _, label in drawn], hovertemplate="%{customdata}: %{x:.2f}<extra></extra>",
-        )
+    figure.add_scatter(
+        x=numbers((sharpe for sharpe, _ in drawn), 4), y=[3 + SPREAD[i % len(SPREAD)] for i in range(len(drawn))],
+        mode="markers", name="seeds",
+        marker={"size": 11, "color": SKY, "opacity": 0.85, "line": {"width": 1.5, "color": BLUE}},
+        customdata=[text(label) for _, label in drawn], hovertemplate="%{customdata}: %{x:.2f}<extra></extra>",
     )  # fmt: skip
     ticks = {3: "each seed"}
     if study.middle is not None and all(math.isfinite(x) for x in study.middle):
@@ -155,8 +155,7 @@ def _strip(study: Study, evaluation: Evaluation) -> Chart | None:
         _mark(figure, theirs, 0, OPPONENT, "diamond", above=False)
         line = {"width": 1, "color": OPPONENT, "dash": "dot"}
         figure.add_shape(type="line", x0=theirs, x1=theirs, y0=0, y1=3.6, line=line)
-    finish(figure, legend=False)
-    figure.update_layout(hovermode="closest")
+    finish(figure, legend=False, hover="closest")
     figure.update_xaxes(title="Sharpe ratio, net of costs", hoverformat=".2f", nticks=8)
     figure.update_yaxes(tickvals=list(ticks), ticktext=list(ticks.values()), range=[min(ticks) - 0.7, 3.6], ticks="")
     missing = len(study.members) - len(drawn)
@@ -181,11 +180,143 @@ def _mark(
             "type": "data", "symmetric": False, "array": [ends[1] - value], "arrayminus": [value - ends[0]],
             "width": 7, "thickness": 2.5, "color": colour,
         }  # fmt: skip
-    figure.add_trace(
-        go.Scatter(
-            x=numbers([value], 4), y=[height], mode="markers+text", text=[number(value, 2).text], error_x=whisker,
-            textposition="top center" if above else "bottom center",
-            marker={"size": 13, "color": colour, "symbol": symbol},
-            hovertemplate="%{x:.2f}<extra></extra>", showlegend=False,
-        )
+    figure.add_scatter(
+        x=numbers([value], 4), y=[height], mode="markers+text", text=[number(value, 2).text], error_x=whisker,
+        textposition="top center" if above else "bottom center",
+        marker={"size": 13, "color": colour, "symbol": symbol},
+        hovertemplate="%{x:.2f}<extra></extra>", showlegend=False,
     )  # fmt: skip
+
+
+SETTING_FIGURES = ("sharpe", "annual_return", "max_drawdown", "turnover")
+"""The others stand in the table of all strategies: so many columns fit on a printed page."""
+OUTCOMES = {"beats": "BEATS", "worse": "WORSE THAN", "level": "INDISTINGUISHABLE FROM"}
+
+
+def settings_says(study: Study) -> tuple[str, ...]:
+    """Plain sentences: what is compared with what, which settings are the same, and what picking one is worth."""
+    reference, *others = study.members
+    seeds = {member.setting.seeds for member in study.members if member.setting}
+    each = f", each of {_count(len(next(iter(seeds))), 'seed')}" if len(seeds) == 1 else ""
+    start = (
+        f"{len(study.members)} settings{each}; the seeds of a setting are averaged to one strategy. "
+        f"The reference is the first, {reference.label}, and the rest of the page is about it."
+    )
+    same = [member for member in others if member.setting and member.setting.same_as]
+    if len(same) == len(others):
+        return start, (
+            f"All {len(study.members)} settings are the same policy: their returns are identical on every day"
+            f"{_reason(study.members)}. There is nothing to rank."
+        )
+    alike = [
+        f"{member.label} is the same policy as {member.setting.same_as}, with identical returns on every day"
+        f"{_reason([member])}: it is not ranked."
+        for member in same
+        if member.setting
+    ]
+    how = (
+        f"Differences are Sharpe ratios minus those of {reference.label}: of the averaged strategies over the same "
+        "days, and seed by seed, as the interquartile mean over seeds. Each interval is for itself: of twenty settings "
+        "without any effect, one lies beside zero."
+    )
+    return start, *alike, how, *_selection(study)
+
+
+def settings_caution(study: Study) -> str:
+    """A warning about few seeds and about picking the best; nothing where all settings are the same."""
+    if study.selection is None:
+        return ""
+    least = min((len(member.setting.seeds) for member in study.members if member.setting), default=1)
+    few = f"{_count(least, 'seed')}: underpowered. 10 seeds are the least that count. " if study.underpowered else ""
+    return f"{few}The best of several settings is partly the luckiest: its lead is smaller than it looks."
+
+
+def settings_table(study: Study, evaluation: Evaluation) -> Table:
+    """One row per setting, the reference first."""
+    measures = [BY_FIELD[field] for field in SETTING_FIGURES]
+    against = [member.setting.against for member in study.members if member.setting and member.setting.against]
+    reach, reference = common_reach(against), study.members[0].label
+    rows = [
+        Row(
+            (*_setting_cells(member, reach), *(measure.cell(member.metrics) for measure in measures)),
+            "" if at else "policy",
+        )
+        for at, member in enumerate(study.members)
+    ]
+    columns = (
+        Column("Setting", "seeds averaged", numeric=False),
+        Column("Seeds"),
+        Column("Difference", f"Sharpe, to {reference}"),
+        Column("95 % interval", "against zero"),
+        Column("Outcome", numeric=False),
+        Column("Seed by seed", "difference, 95 %"),
+        Column("Over seeds", "Sharpe, 95 %"),
+        Column("Against 1/N", "Sharpe difference"),
+        *(measure.column(evaluation.policy.year) for measure in measures),
+    )
+    return Table("study-table", columns, tuple(rows), sortable=True)
+
+
+def _setting_cells(member: Member, reach: float) -> tuple[Cell, ...]:
+    setting = member.setting
+    assert setting is not None  # a comparison's members have one
+    seeds = number(float(len(setting.seeds)), 0)
+    rest = (_middle_cell(setting.middle), signed(member.verdict.difference, 2))
+    if setting.against is None:
+        return Cell(member.label), seeds, Cell(DASH), Cell(DASH), Cell("reference"), Cell(DASH), *rest
+    if setting.same_as:
+        same = Cell(f"IDENTICAL TO {setting.same_as}", note=_why_same(setting), tone="level")
+        return Cell(member.label), seeds, Cell(DASH), Cell(DASH), same, Cell(DASH), *rest
+    compared = (signed(setting.against.difference, 2), interval_cell(setting.against, reach), _outcome(setting.against))
+    return Cell(member.label), seeds, *compared, _middle_cell(setting.paired, with_sign=True), *rest
+
+
+def _outcome(against: Comparison) -> Cell:
+    kind = tone(against)
+    return Cell(f"{OUTCOMES[kind]} {against.opponent}", tone=kind)
+
+
+def _middle_cell(found: Middle | None, *, with_sign: bool = False) -> Cell:
+    """An interquartile mean over seeds with its interval."""
+    if found is None:
+        return Cell(DASH)
+    middle, low, high = (signed(x, 2) if with_sign else number(x, 2) for x in found)
+    return Cell(f"{middle.text} [{low.text}, {high.text}]", middle.value)
+
+
+def _why_same(setting: Setting) -> str:
+    if setting.handed_over == len(setting.seeds):
+        return "kept the hand-over"
+    return "abstains" if setting.abstaining == len(setting.seeds) else ""
+
+
+def _reason(members: Sequence[Member]) -> str:
+    """Why these settings are the same, where every run of theirs says so."""
+    settings = [member.setting for member in members if member.setting]
+    runs = sum(len(setting.seeds) for setting in settings)
+    each = f"each of the {runs} runs" if runs > 1 else "its run"
+    if sum(setting.handed_over for setting in settings) == runs:
+        return f", since {each} kept the hand-over, the policy of phase 1"
+    if sum(setting.abstaining for setting in settings) == runs:
+        return f", since {each} abstains and holds the benchmark's portfolio"
+    return ""
+
+
+def _selection(study: Study) -> tuple[str, ...]:
+    """Sentences on the selection bias of the best setting; undefined figures are left out."""
+    chosen = study.selection
+    if chosen is None or chosen.probabilistic is None:
+        return ()
+    alone = f"Probability that its active Sharpe ratio is above 0: {chosen.probabilistic:.2f} alone"
+    says = f"Best against 1/N: {chosen.best}. {alone}"
+    if chosen.deflated is not None:
+        says += f", {chosen.deflated:.2f} deflated for {chosen.trials} settings"
+    if chosen.deflated_effective is not None and chosen.effective_trials is not None:
+        says += f", {chosen.deflated_effective:.2f} for the {chosen.effective_trials:.1f} that they amount to"
+    if chosen.overfitting is None:
+        return (f"{says}.",)
+    return (f"{says}.", f"Probability that picking the best overfits (CSCV): {chosen.overfitting:.2f}.")
+
+
+def _count(number_of: int, what: str) -> str:
+    return f"{number_of} {what}{'' if number_of == 1 else 's'}"

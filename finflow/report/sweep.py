@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from finflow.evaluation.seeds import summarise_seeds
-from finflow.report.html import render_page, write_page
+from finflow.evaluation.study import summarise_seeds
+from finflow.io.files import atomic_write
+from finflow.report.html import render_page
 from finflow.report.sweep_figures import effect_charts, importance_chart, pair_charts, parallel_chart
 from finflow.report.tables import DASH, Cell, Column, Row, Table, fact_table, number, signed
 from finflow.seeding import numpy_stream
 from finflow.sweeps.leaderboard import Leaderboard
-from finflow.sweeps.table import REPLICATES, Setting
+from finflow.sweeps.table import REPLICATES, Setting, mean_of, scored
 
 CONVINCING = 0.95
 SHOWN = 200
@@ -68,7 +69,7 @@ def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, ne
         rerun=rerun,
         next_command=next_command,
     )
-    write_page(path, page)
+    atomic_write(path, page.encode())
 
 
 def sweep_head(board: Leaderboard) -> SweepHead:
@@ -127,7 +128,7 @@ def _judged(board: Leaderboard) -> tuple[str, str]:
 def _seeds(best: Setting, board: Leaderboard) -> tuple[str, ...]:
     """The best setting over its seeds, where the sweep has several and one fold."""
     folds = {row.values.get("fold") for row in best.rows}
-    scores = [score for score in (row.figures.get(board.objective) for row in best.rows) if score is not None]
+    scores = [score for _, score in scored(best.rows, board.objective)]
     if "seed" not in best.rows[0].values or len(folds) > 1 or len(scores) < 2:
         return ()
     found = summarise_seeds(np.array(scores), samples=2000, rng=numpy_stream(0, "sweep/seeds"))
@@ -185,7 +186,7 @@ def settings_table(board: Leaderboard) -> Table:
     columns += [Column("Kept from", "episode"), Column("Job", numeric=False)]
     rows: list[Row] = []
     for at, setting in enumerate(board.settings[:SHOWN]):
-        scores = [s for s in (row.figures.get(board.objective) for row in setting.rows) if s is not None]
+        scores = [score for _, score in scored(setting.rows, board.objective)]
         cells = [
             number(board.ranks[at], 0),
             *(Cell(setting.values[key]) for key in keys),
@@ -195,7 +196,7 @@ def settings_table(board: Leaderboard) -> Table:
         if repeated:
             ends = [number(end, 3) for end in ([min(scores), max(scores)] if scores else [None, None])]
             cells += [*ends, Cell(f"{len(scores)} of {len(setting.rows)}", float(len(scores)))]
-        means = [_mean(setting, name) for name in shown]
+        means = [mean_of(setting.rows, name) for name in shown]
         cells += [number(means[0], 3), number(means[1], 2, 100), number(means[2], 2), number(means[3], 0)]
         first = setting.rows[0]
         job = f"{len(setting.rows)} jobs" if repeated else first.job
@@ -245,11 +246,6 @@ def unfinished_table(board: Leaderboard) -> Table:
             tried = ", ".join(f"{key}={value}" for key, value in row.values.items())
             rows.append(Row((Cell(row.job, note=tried), Cell(row.state), Cell(row.reason or DASH))))
     return Table("unfinished-table", columns, tuple(rows))
-
-
-def _mean(setting: Setting, figure: str) -> float | None:
-    found = [value for value in (row.figures.get(figure) for row in setting.rows) if value is not None]
-    return float(np.mean(found)) if found else None
 
 
 def _facts(board: Leaderboard, folder: str) -> dict[str, object]:

@@ -7,9 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from finflow.report.theme import BLUE, GREY, SKY, VERMILLION, Chart, blank, finish, numbers, text
-from finflow.sweeps.effects import Pair
-from finflow.sweeps.leaderboard import Leaderboard
-from finflow.sweeps.table import Row
+from finflow.sweeps.leaderboard import Leaderboard, Pair
+from finflow.sweeps.table import scored
 
 LABELS = {
     "validation_sharpe": "validation Sharpe ratio",
@@ -25,39 +24,39 @@ _SPREAD = 0.06
 
 def parallel_chart(board: Leaderboard) -> Chart | None:
     """Every finished job as a line across the parameters, its score on the last axis; the best stand out."""
-    jobs = [(score, row.job, row) for row, score in _scored(board)]
+    jobs = scored(board.rows, board.objective)
     jobs.reverse()  # of equal jobs the first is drawn last, as the best
-    scored = sorted(jobs, key=lambda job: job[0])
-    if len(scored) < 2 or not board.effects:
+    jobs.sort(key=lambda job: job[1])
+    if len(jobs) < 2 or not board.effects:
         return None
-    low, high = scored[0][0], scored[-1][0]
-    count, width = len(scored), len(board.effects) + 1
+    low, high = jobs[0][1], jobs[-1][1]
+    count, width = len(jobs), len(board.effects) + 1
     figure = blank()
     for name, start, stop, line in _groups(count):
         x: list[int | None] = []
         y: list[float | None] = []
         told: list[str | None] = []
         for place in range(start, stop):
-            score, job, row = scored[place]
+            row, score = jobs[place]
             nudge = _SPREAD * (place / (count - 1) - 0.5)
             heights = [_height(effect.values, row.values[effect.key]) + nudge for effect in board.effects]
             x += [*range(width), None]
             y += [*numbers([*heights, (score - low) / ((high - low) or 1.0)], 4), None]
-            label = "<br>".join([f"{job}: {score:.3f}", *(text(f"{k} = {v}") for k, v in row.values.items())])
+            label = "<br>".join([f"{row.job}: {score:.3f}", *(text(f"{k} = {v}") for k, v in row.values.items())])
             told += [label] * width + [None]
         shared = {"mode": "lines", "hovertemplate": "%{customdata}<extra></extra>"}
         opacity = 0.4 if stop <= count / 2 else 0.9
-        figure.add_trace(go.Scatter(**shared, x=x, y=y, name=name, customdata=told, line=line, opacity=opacity))
+        figure.add_scatter(**shared, x=x, y=y, name=name, customdata=told, line=line, opacity=opacity)
     ends = ((numbers([low], 2)[0], 0.0), (numbers([high], 2)[0], 1.0))
     for at, effect in enumerate(board.effects):
         _axis(figure, at, [(_short(value), _height(effect.values, value)) for value in effect.values])
     _axis(figure, width - 1, [(str(value), height) for value, height in ends])
-    finish(figure)
+    finish(figure, hover="closest")
     titles = [*(_broken(effect.key) for effect in board.effects), LABELS[board.objective].replace(" ", "<br>", 1)]
     figure.update_xaxes(tickvals=list(range(width)), ticktext=titles, range=[-0.3, width - 0.6], ticks="", side="top")
     figure.update_xaxes(showline=False)
     figure.update_yaxes(visible=False, range=[-0.08, 1.15])
-    figure.update_layout(hovermode="closest", legend={"y": -0.02})
+    figure.update_layout(legend={"y": -0.02})
     note = "One line a finished job. Lines through the same value lie a little apart, those of better jobs higher."
     return Chart("parallel", "All jobs across the parameters", note, figure, 460)
 
@@ -71,22 +70,18 @@ def importance_chart(board: Leaderboard) -> Chart | None:
         return None
     names = [text(name) for name, *_ in bars]
     figure = blank()
-    figure.add_trace(
-        go.Bar(
-            orientation="h", y=names, x=numbers((share for _, share, _, _ in bars), 4), name="share",
-            marker={"color": [colour for *_, colour in bars], "line": {"width": 0}}, hovertemplate="%{x:.1%}",
-            showlegend=False,
-        )
+    figure.add_bar(
+        orientation="h", y=names, x=numbers((share for _, share, _, _ in bars), 4), name="share",
+        marker={"color": [colour for *_, colour in bars], "line": {"width": 0}}, hovertemplate="%{x:.1%}",
+        showlegend=False,
     )  # fmt: skip
-    figure.add_trace(
-        go.Scatter(
-            x=numbers((chance for _, _, chance, _ in bars), 4), y=names, mode="markers", name="by chance alone",
-            marker={"symbol": "line-ns", "size": 16, "line": {"width": 2.5, "color": VERMILLION}},
-            hovertemplate="by chance alone %{x:.1%}<extra></extra>",
-        )
+    figure.add_scatter(
+        x=numbers((chance for _, _, chance, _ in bars), 4), y=names, mode="markers", name="by chance alone",
+        marker={"symbol": "line-ns", "size": 16, "line": {"width": 2.5, "color": VERMILLION}},
+        hovertemplate="by chance alone %{x:.1%}<extra></extra>",
     )  # fmt: skip
-    finish(figure)
-    figure.update_layout(hovermode="closest", legend={"y": 1.0, "yanchor": "bottom"})  # below, it hides the title
+    finish(figure, hover="closest")
+    figure.update_layout(legend={"y": 1.0, "yanchor": "bottom"})  # below, it hides the title
     figure.update_xaxes(title="share of the variance of scores", tickformat=".0%", rangemode="tozero", title_standoff=8)
     note = (
         "How much of the spread of scores goes with a parameter; lighter, with a pair beyond its two parameters. "
@@ -97,7 +92,7 @@ def importance_chart(board: Leaderboard) -> Chart | None:
 
 def effect_charts(board: Leaderboard) -> list[Chart]:
     """For each parameter the scores at each of its values, and their mean."""
-    scores = [score for _, score in _scored(board)]
+    scores = [score for _, score in scored(board.rows, board.objective)]
     charts: list[Chart] = []
     for at, effect in enumerate(board.effects):
         if len(scores) < 2:
@@ -105,21 +100,16 @@ def effect_charts(board: Leaderboard) -> list[Chart]:
         rng = np.random.default_rng(at)  # for the picture alone: it separates neighbouring dots
         x = [k + (rng.random() - 0.5) * 0.3 for k, part in enumerate(effect.scores) for _ in part]
         figure = blank()
-        figure.add_trace(
-            go.Scatter(
-                x=numbers(x, 3), y=numbers(np.concatenate(effect.scores), 6), mode="markers", name="jobs",
-                marker={"size": 6, "color": GREY, "opacity": 0.6}, hovertemplate="%{y:.3f}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=numbers(x, 3), y=numbers(np.concatenate(effect.scores), 6), mode="markers", name="jobs",
+            marker={"size": 6, "color": GREY, "opacity": 0.6}, hovertemplate="%{y:.3f}<extra></extra>",
         )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=list(range(len(effect.values))), y=numbers(effect.means, 6), mode="lines+markers", name="mean",
-                line={"width": 2.5, "color": BLUE}, marker={"size": 10}, hovertemplate="mean %{y:.3f}<extra></extra>",
-            )
+        figure.add_scatter(
+            x=list(range(len(effect.values))), y=numbers(effect.means, 6), mode="lines+markers", name="mean",
+            line={"width": 2.5, "color": BLUE}, marker={"size": 10}, hovertemplate="mean %{y:.3f}<extra></extra>",
         )  # fmt: skip
-        finish(figure, legend=False)
+        finish(figure, legend=False, hover="closest")
         margin = 0.05 * ((max(scores) - min(scores)) or 1.0)
-        figure.update_layout(hovermode="closest")
         figure.update_xaxes(tickvals=list(range(len(effect.values))), ticktext=[_short(v) for v in effect.values])
         figure.update_yaxes(range=[min(scores) - margin, max(scores) + margin])
         told = f"{100 * effect.share:.0f} % of the variance, {100 * effect.chance:.0f} % by chance"
@@ -140,25 +130,17 @@ def _pair_chart(at: int, pair: Pair, low: float, high: float) -> Chart:
     rows, columns = ([_short(value) for value in values] for values in pair.values)
     cells = [numbers(line, 4) for line in pair.means]
     figure = blank()
-    figure.add_trace(
-        go.Heatmap(
-            z=cells, x=list(range(len(columns))), y=list(range(len(rows))), zmin=low, zmax=high, showscale=False,
-            colorscale=[list(shade) for shade in _SHADES], xgap=3, ygap=3, texttemplate="%{text}",
-            text=[["" if value is None else f"{value:.2f}" for value in line] for line in cells],
-            hovertemplate="%{text}<extra></extra>",
-        )
+    figure.add_heatmap(
+        z=cells, x=list(range(len(columns))), y=list(range(len(rows))), zmin=low, zmax=high, showscale=False,
+        colorscale=[list(shade) for shade in _SHADES], xgap=3, ygap=3, texttemplate="%{text}",
+        text=[["" if value is None else f"{value:.2f}" for value in line] for line in cells],
+        hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-    finish(figure, legend=False)
-    figure.update_layout(hovermode="closest")
+    finish(figure, legend=False, hover="closest")
     figure.update_xaxes(title=text(pair.keys[1]), tickvals=list(range(len(columns))), ticktext=columns, ticks="")
     title = {"text": text(pair.keys[0]), "standoff": 14}
     figure.update_yaxes(title=title, tickvals=list(range(len(rows))), ticktext=rows, ticks="")
     return Chart(f"pair-{at}", " × ".join(pair.keys), "", figure, 120 + 44 * len(rows))
-
-
-def _scored(board: Leaderboard) -> list[tuple[Row, float]]:
-    pairs = ((row, row.figures.get(board.objective)) for row in board.rows)
-    return [(row, score) for row, score in pairs if score is not None]
 
 
 def _groups(count: int) -> list[tuple[str, int, int, dict[str, object]]]:

@@ -70,10 +70,12 @@ def table_of(
     fields: Sequence[Field[Item]],
     mark: Callable[[Item], str] = lambda _: "",
     last: Sequence[Row] = (),
+    *,
+    sortable: bool = False,
 ) -> Table:
     """A table with one row per item, and the rows `last` below them."""
     rows = [Row(tuple(cell(item) for _, cell in fields), mark(item)) for item in items]
-    return Table(key, tuple(column for column, _ in fields), (*rows, *last))
+    return Table(key, tuple(column for column, _ in fields), (*rows, *last), sortable)
 
 
 @dataclass(frozen=True)
@@ -157,14 +159,12 @@ def interval_cell(estimate: Estimate, reach: float) -> Cell:
 
 def metric_table(evaluation: Evaluation) -> Table:
     """Every strategy over the whole window, the policy first."""
+    first, year = Column("Strategy", "net of costs", numeric=False), evaluation.policy.year
     rows = [
         Row((Cell(name), *(measure.cell(metrics) for measure in MEASURES)), mark(name, evaluation))
         for name, metrics in evaluation.metrics.items()
     ]
-    columns = (
-        Column("Strategy", "net of costs", numeric=False),
-        *(measure.column(evaluation.policy.year) for measure in MEASURES),
-    )
+    columns = (first, *(measure.column(year) for measure in MEASURES))
     return Table("metrics-table", columns, tuple(rows), sortable=True)
 
 

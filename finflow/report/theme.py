@@ -76,7 +76,9 @@ def seams(dates: NDArray[np.datetime64]) -> list[tuple[str, str]]:
     return [(f"{months[i] + 1}-01", f"{months[i + 1]}-01") for i in before]
 
 
-def finish(figure: go.Figure, dates: NDArray[np.datetime64] | None = None, *, legend: bool = True) -> go.Figure:
+def finish(
+    figure: go.Figure, dates: NDArray[np.datetime64] | None = None, *, legend: bool = True, hover: str = "x unified"
+) -> go.Figure:
     """Give a figure the page's layout; the page's script adds the colours of the reader's light or dark mode.
 
     dates : [R] of a time axis, where the figure has one; months without a day are cut out of it and the cut marked.
@@ -84,7 +86,7 @@ def finish(figure: go.Figure, dates: NDArray[np.datetime64] | None = None, *, le
     axis: dict[str, Any] = {"automargin": True, "zeroline": False, "ticks": "outside", "ticklen": 4}
     figure.update_layout(
         margin={"l": 8, "r": 12, "t": 12, "b": 8},
-        hovermode="x unified",
+        hovermode=hover,
         showlegend=legend,
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.12, "yanchor": "top", "font": {"size": 12}},
         bargap=0.15,

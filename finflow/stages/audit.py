@@ -11,9 +11,8 @@ from finflow.data.build import load_prices
 from finflow.data.prices import faded_signal
 from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
-from finflow.evaluation.audit.file import perturb_file, perturb_signals
 from finflow.evaluation.audit.findings import Check, Findings
-from finflow.evaluation.audit.leakage import compare_artefacts, compare_foresight
+from finflow.evaluation.audit.leakage import compare_artefacts, compare_foresight, perturb_file, perturb_signals
 from finflow.evaluation.audit.lookahead import Rows, Subject, perturb_futures, spread_rows
 from finflow.io.files import atomic_json
 from finflow.schema import Config

@@ -15,8 +15,8 @@ from finflow.data.csv_table import read_as
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats
-from finflow.explanations.alternatives import HOLD
 from finflow.explanations.card import Card
+from finflow.explanations.decision import HOLD
 from finflow.io.files import atomic_json, atomic_write, read_json
 from finflow.report.card import write_card
 from finflow.schema import Config

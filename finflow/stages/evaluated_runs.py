@@ -15,13 +15,12 @@ from finflow.data.series import EQUAL_WEIGHT
 from finflow.errors import StorageError
 from finflow.evaluation.backtest import POLICY, Bootstrap, Candidate
 from finflow.evaluation.evaluate import evaluate_policy
+from finflow.evaluation.files import STORED, Stored, read_stored, store
 from finflow.evaluation.metrics import track_metrics
 from finflow.evaluation.result import Evaluation, Track
 from finflow.evaluation.selection_bias import selection_of
-from finflow.evaluation.settings import against_reference, over_seeds, same_as, seed_by_seed
 from finflow.evaluation.stitching import Part, join, stitch
-from finflow.evaluation.stored_evaluation import STORED, Stored, read_stored, store
-from finflow.evaluation.study import Member, Setting, Study
+from finflow.evaluation.study import Member, Setting, Study, against_reference, over_seeds, same_as, seed_by_seed
 from finflow.evaluation.test_window_log import Opening, count_openings, record_opening
 from finflow.evaluation.verdict import verdict_of
 from finflow.io.files import read_json

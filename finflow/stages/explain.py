@@ -11,9 +11,8 @@ from finflow.artifacts.runs import command_for
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import by_name, latest_by_date
-from finflow.explanations.card import Card
+from finflow.explanations.card import Card, Explainer
 from finflow.explanations.decision_trace import REPRODUCED
-from finflow.explanations.explainer import Explainer
 from finflow.io.files import atomic_json
 from finflow.report.card import write_card, write_index
 from finflow.schema import Config

@@ -9,8 +9,8 @@ from finflow.data.market import Window
 from finflow.data.market_features import Gauges, regime_gauges
 from finflow.evaluation.files import read_track
 from finflow.evaluation.result import Track
+from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
-from finflow.explanations.explainer import Explainer
 from finflow.explanations.overview import Overview, overview
 from finflow.schema import part_of
 from finflow.schema.fields import Role, digest

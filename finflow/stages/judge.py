@@ -19,8 +19,7 @@ from finflow.errors import ConfigError
 from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import figures, write_evaluation
-from finflow.evaluation.strategies import Function, Model, outsider
-from finflow.evaluation.strategy_files import read_returns, read_weights
+from finflow.evaluation.strategies import Function, Model, outsider, read_returns, read_weights
 from finflow.evaluation.test_window_log import record_opening, verify_openings
 from finflow.io.files import flatten
 from finflow.io.weights import sha256_of

@@ -11,8 +11,8 @@ from finflow.evaluation.backtest import backtest
 from finflow.evaluation.decision_log import decision_log
 from finflow.evaluation.files import POLICY
 from finflow.evaluation.result import Floats, Track
+from finflow.explanations.card import Explainer
 from finflow.explanations.decision_trace import DecisionTrace, make_scene, trace_of
-from finflow.explanations.explainer import Explainer
 from finflow.io.hash_chain import HashChain
 from finflow.stages.explaining import critic_window, gauges_of, provenance_of, subject_of
 from finflow.stages.run_groups import Group

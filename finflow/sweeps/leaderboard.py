@@ -1,17 +1,203 @@
-"""The contents of a sweep's table and page, read from its folder."""
+"""The contents of a sweep's table and page, read from its folder: settings, effects of parameters, and selection bias.
 
+Effects are shares of the variance of the finished jobs' scores about their mean. On a full grid the shares of the single
+parameters and of their interactions add up to 1; where jobs are missing they need not. On validation days: which
+settings are one policy, how far each is from the reference, and what the best is worth after its selection.
+"""
+
+import itertools
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from finflow.data.market import TRADING_YEAR, Calendar, unit_of
 from finflow.evaluation.backtest import Bootstrap
-from finflow.evaluation.metrics import OBJECTIVES
-from finflow.evaluation.study import Middle
-from finflow.sweeps.effects import Effect, Pair, effects_of, pairs_of
+from finflow.evaluation.metrics import FLAT, OBJECTIVES
+from finflow.evaluation.result import Floats
+from finflow.evaluation.selection_bias import DeflatedSharpe, Overfitting, backtest_overfitting, deflated_sharpe
+from finflow.evaluation.sharpe_test import sharpe_difference
+from finflow.evaluation.study import SAME, Middle
 from finflow.sweeps.folder import Manifest, SweepFolder
-from finflow.sweeps.luck import Luck, luck_of, minus_reference, same_as
-from finflow.sweeps.table import Row, Setting, read_rows, settings_of
+from finflow.sweeps.table import Returns, Row, Setting, read_rows, scored, settings_of
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One parameter.
+
+    Attributes
+    ----------
+    key, values : as typed.
+    scores : for each value those of its finished jobs.
+    means : for each value, over everything else; nan without a finished job.
+    share : of the variance, that the values' means explain; nan where all scores are equal.
+    chance : what scores without any effect would give it on average, (values - 1) / (jobs - 1).
+    """
+
+    key: str
+    values: tuple[str, ...]
+    scores: tuple[Floats, ...]
+    means: Floats
+    share: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two parameters: mean score [A, B] by their values, nan in an empty cell.
+
+    share : of the variance, that the cells explain beyond the two parameters alone; chance : as `Effect`'s.
+    """
+
+    keys: tuple[str, str]
+    values: tuple[tuple[str, ...], tuple[str, ...]]
+    means: Floats
+    share: float
+    chance: float
+
+
+def effects_of(rows: Sequence[Row], swept: Mapping[str, Sequence[str]], objective: str) -> tuple[Effect, ...]:
+    """Every parameter with several values, the one with the largest share first."""
+    jobs = scored(rows, objective)
+    found: list[Effect] = []
+    for key, values in swept.items():
+        if len(values) < 2:
+            continue
+        scores = tuple(np.array([score for row, score in jobs if row.values[key] == value]) for value in values)
+        used = sum(len(part) > 0 for part in scores)
+        means = np.array([part.mean() if len(part) else np.nan for part in scores])
+        chance = (used - 1) / (len(jobs) - 1) if len(jobs) > 1 else np.nan
+        found.append(Effect(key, tuple(values), scores, means, _share(scores), chance))
+    return tuple(sorted(found, key=lambda effect: -np.nan_to_num(effect.share, nan=-1.0)))
+
+
+def pairs_of(rows: Sequence[Row], effects: Sequence[Effect], objective: str) -> tuple[Pair, ...]:
+    """Every pair of the parameters in `effects`, in their order."""
+    jobs = scored(rows, objective)
+    found: list[Pair] = []
+    for first, second in itertools.combinations(effects, 2):
+        cells = [
+            np.array([score for row, score in jobs if row.values[first.key] == a and row.values[second.key] == b])
+            for a in first.values
+            for b in second.values
+        ]
+        means = np.array([cell.mean() if len(cell) else np.nan for cell in cells])
+        used = sum(len(cell) > 0 for cell in cells)
+        beyond = used - 1 - sum(int(np.isfinite(effect.means).sum()) - 1 for effect in (first, second))
+        chance = beyond / (len(jobs) - 1) if len(jobs) > 1 else np.nan
+        share = _share(cells) - first.share - second.share
+        shape = len(first.values), len(second.values)
+        found.append(Pair((first.key, second.key), (first.values, second.values), means.reshape(shape), share, chance))
+    return tuple(found)
+
+
+def _share(groups: Sequence[Floats]) -> float:
+    """Sum of squares between the groups' means over the total sum of squares."""
+    scores = np.concatenate(groups) if groups else np.empty(0)
+    if len(scores) < 2 or np.ptp(scores) < FLAT:
+        return float("nan")
+    middle = scores.mean()
+    between = sum(len(group) * (group.mean() - middle) ** 2 for group in groups if len(group))
+    return float(between / np.sum((scores - middle) ** 2))
+
+
+@dataclass(frozen=True)
+class Luck:
+    """Statistics of the selection of the first of several settings.
+
+    Attributes
+    ----------
+    deflated : with every job of the sweep as a trial, those that crashed included.
+    overfitting : probability that the best setting of half of the days is below the median in the other half.
+    compared : settings that differ and whose active returns cover the same days as the best one's.
+    days : of them.
+    """
+
+    deflated: DeflatedSharpe
+    overfitting: Overfitting
+    compared: int
+    days: int
+
+
+def luck_of(settings: Sequence[Setting], same: Sequence[int], trials: int) -> Luck | None:
+    """Judge the choice of `settings[0]` on validation days, on active returns; None where it is not finished.
+
+    same : of each setting, see `same_as`: those that are one policy count once.
+    """
+    tracks = [track_of(setting) for at, setting in enumerate(settings) if same[at] == at]
+    best = tracks[0] if tracks else None
+    if best is None:
+        return None
+    alike = [track for track in tracks if track is not None and np.array_equal(track.dates, best.dates)]
+    active = np.stack([track.policy - track.benchmark for track in alike], axis=1)
+    return Luck(
+        deflated_sharpe(active, 0, trials, best.year),
+        backtest_overfitting(active),
+        compared=active.shape[1],
+        days=len(active),
+    )
+
+
+def same_as(settings: Sequence[Setting]) -> tuple[int, ...]:
+    """For each setting the place of the first one with the same returns on every day: the two are one policy."""
+    tracks, found = [track_of(setting) for setting in settings], list[int]()
+    for at, track in enumerate(tracks):
+        found.append(next((other for other in range(at) if _alike(tracks[other], track)), at))
+    return tuple(found)
+
+
+def _alike(one: Returns | None, other: Returns | None) -> bool:
+    if one is None or other is None or not np.array_equal(one.dates, other.dates):
+        return False
+    return np.allclose(one.policy - one.benchmark, other.policy - other.benchmark, rtol=0.0, atol=SAME)
+
+
+def minus_reference(settings: Sequence[Setting], reference: Setting, bootstrap: Bootstrap) -> list[Middle | None]:
+    """Sharpe ratio of each setting's returns minus that of the reference's on the same days, with its 95 % interval.
+
+    None of the reference itself, where one of the two is not finished or they have other days, and where undefined.
+    """
+    first, found = track_of(reference), list[Middle | None]()
+    for setting in settings:
+        own = None if setting is reference else track_of(setting)
+        if own is None or first is None or not np.array_equal(own.dates, first.dates):
+            found.append(None)
+            continue
+        test = sharpe_difference(
+            own.policy, first.policy, samples=bootstrap.samples, block_days=bootstrap.block_days,
+            rng=bootstrap.rng("sweep/reference"), year=own.year,
+        )  # fmt: skip
+        found.append(None if math.isnan(test.difference) else (test.difference, test.low, test.high))
+    return found
+
+
+def track_of(setting: Setting) -> Returns | None:
+    """Returns of a complete setting, the mean over its seeds, its folds one after the other.
+
+    None where seeds of one fold do not cover the same days.
+    """
+    if not setting.complete:
+        return None
+    folds: dict[str, list[Row]] = {}
+    for row in setting.rows:
+        folds.setdefault(row.values.get("fold", ""), []).append(row)
+    parts: list[Returns] = []
+    for rows in folds.values():
+        returns = [row.returns for row in rows if row.returns is not None]
+        first = returns[0] if returns else None
+        if first is None or len(returns) < len(rows) or any(not np.array_equal(r.dates, first.dates) for r in returns):
+            return None
+        policy, benchmark = (np.mean([getattr(r, name) for r in returns], axis=0) for name in ("policy", "benchmark"))
+        parts.append(replace(first, policy=policy, benchmark=benchmark))
+    parts.sort(key=lambda part: part.dates[0])
+    dates, policy, benchmark = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("dates", "policy", "benchmark")
+    )
+    return Returns(dates, policy, benchmark, parts[0].year)
+
 
 CROSSED = 4
 """Number of parameters, by largest share, whose pairs are analysed."""

@@ -104,11 +104,21 @@ def settings_of(rows: Sequence[Row], objective: str) -> tuple[Setting, ...]:
         groups.setdefault(row.setting, []).append(row)
     found: list[Setting] = []
     for members in groups.values():
-        scores = [s for s in (row.figures.get(objective) for row in members) if s is not None]
-        mean = float(np.mean(scores)) if scores else None
         values = {key: value for key, value in members[0].values.items() if key not in REPLICATES}
-        found.append(Setting(values, tuple(members), mean, len(scores) == len(members)))
+        complete = len(scored(members, objective)) == len(members)
+        found.append(Setting(values, tuple(members), mean_of(members, objective), complete))
     return tuple(sorted(found, key=lambda s: (not s.complete, s.score is None, -(s.score or 0.0))))
+
+
+def scored(rows: Sequence[Row], figure: str) -> list[tuple[Row, float]]:
+    """The rows that have a figure, each with it."""
+    return [(row, value) for row, value in ((row, row.figures.get(figure)) for row in rows) if value is not None]
+
+
+def mean_of(rows: Sequence[Row], figure: str) -> float | None:
+    """Mean of a figure over the rows that have it; None where none has."""
+    found = [value for _, value in scored(rows, figure)]
+    return float(np.mean(found)) if found else None
 
 
 def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | None]) -> None:

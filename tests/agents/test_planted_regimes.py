@@ -17,7 +17,7 @@ from finflow.evaluation.metrics import follows_regime
 from finflow.evaluation.result import Reality, Track
 from finflow.evaluation.robustness import reality_row
 from finflow.nn.networks import EXPERT_GROUPS
-from finflow.report.policy_ablations import FROZEN, UNMOVED, reality_says
+from finflow.report.scrutiny import FROZEN, UNMOVED, reality_says
 from finflow.schema.algo import BCellConfig
 from finflow.training.replay_buffer import Batcher, Transitions
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from finflow.data.prices import Prices
-from finflow.evaluation.audit.file import scaled_text
 from finflow.evaluation.audit.findings import Difference, Findings, Watched, first_differences
+from finflow.evaluation.audit.leakage import scaled_text
 from finflow.evaluation.audit.lookahead import FIRST, LAST, spread_rows
 from finflow.evaluation.audit.perturbations import CHANGES, HORIZON, changed, noise_after
 from finflow.stages.results import AuditResult

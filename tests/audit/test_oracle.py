@@ -9,8 +9,8 @@ from finflow.data.market import ABSENT, Fold, Market, Window, make_fold
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.backtest import MONTHLY, Bootstrap, baseline_tracks, equal_weight_name, equal_weight_track
+from finflow.evaluation.linear_tilt import Oracle, fit_oracle, planted_signal, tilt
 from finflow.evaluation.metrics import active_information_ratio
-from finflow.evaluation.oracle import Oracle, fit_oracle, planted_signal, tilt
 from finflow.evaluation.verdict import verdict_of
 from finflow.schema.sections import Env
 

@@ -11,9 +11,8 @@ import finflow
 from finflow.data import series
 from finflow.data.build import load_prices
 from finflow.data.prices import Prices
-from finflow.evaluation.audit.file import SIGNALS, perturb_signals
 from finflow.evaluation.audit.findings import Findings
-from finflow.evaluation.audit.leakage import CHECK, compare_foresight
+from finflow.evaluation.audit.leakage import CHECK, SIGNALS, compare_foresight, perturb_signals
 from finflow.schema import Config
 from finflow.schema.sections import Env
 from finflow.stages import audit as stage

@@ -28,7 +28,7 @@ from benchmarks.learning_tables import daily_file, gains, paired_t, speed, table
 from finflow.data.build import build_market
 from finflow.data.market import Market, Window
 from finflow.evaluation.backtest import backtest, equal_weight_track
-from finflow.evaluation.oracle import planted_signal, tilt
+from finflow.evaluation.linear_tilt import planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.schema import Config
 from finflow.stages.prepare import Prepared, fit, load_market, use_hardware

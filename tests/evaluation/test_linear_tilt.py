@@ -12,7 +12,7 @@ from finflow.data.market import ABSENT, FROZEN, TRADABLE, Fold, Market, Window, 
 from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
-from finflow.evaluation.audit.null_market import null_prices
+from finflow.evaluation.audit.perturbations import null_prices
 from finflow.evaluation.backtest import (
     MONTHLY,
     Bootstrap,
@@ -22,9 +22,17 @@ from finflow.evaluation.backtest import (
     equal_weight_name,
     equal_weight_track,
 )
-from finflow.evaluation.linear_tilt import HORIZON, PENALTY, LinearTilt, fit_linear_tilt, regress
+from finflow.evaluation.linear_tilt import (
+    HORIZON,
+    PENALTY,
+    LinearTilt,
+    fit_linear_tilt,
+    fit_oracle,
+    planted_signal,
+    regress,
+    tilt,
+)
 from finflow.evaluation.metrics import active_information_ratio
-from finflow.evaluation.oracle import fit_oracle, planted_signal, tilt
 from finflow.evaluation.result import Track
 from finflow.evaluation.verdict import verdict_of
 from finflow.schema.sections import Env

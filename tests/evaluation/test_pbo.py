@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import rankdata
 
-from finflow.evaluation.overfitting import backtest_overfitting
+from finflow.evaluation.selection_bias import backtest_overfitting
 from finflow.seeding import numpy_stream
 
 
@@ -40,7 +40,7 @@ def test_agrees_with_a_slow_recomputation(days: int, trials: int, blocks: int) -
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     active = 0.01 * numpy_stream(1, "test").standard_normal((80, 5))
     whole = backtest_overfitting(active, 8)
-    monkeypatch.setattr("finflow.evaluation.overfitting.CHUNK", 9)
+    monkeypatch.setattr("finflow.evaluation.selection_bias.CHUNK", 9)
     assert_allclose(backtest_overfitting(active, 8).logits, whole.logits, rtol=0, atol=0)
 
 

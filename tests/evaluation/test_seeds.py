@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import bootstrap, trim_mean
 
-from finflow.evaluation.seeds import interquartile_mean, summarise_seeds
+from finflow.evaluation.study import interquartile_mean, summarise_seeds
 from finflow.seeding import numpy_stream
 
 

@@ -8,7 +8,7 @@ import pytest
 from finflow.evaluation.backtest import Bootstrap
 from finflow.evaluation.metrics import sharpe_ratio
 from finflow.evaluation.result import Track
-from finflow.evaluation.settings import against_reference, over_seeds, same_as, seed_by_seed
+from finflow.evaluation.study import against_reference, over_seeds, same_as, seed_by_seed
 from finflow.seeding import numpy_stream
 
 FEW = Bootstrap(200, 5, 0)

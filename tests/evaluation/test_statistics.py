@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from arch.covariance.kernel import QuadraticSpectral
 
-from finflow.evaluation.hac import kernel_variance, long_run_variance
 from finflow.evaluation.metrics import sharpe_ratio
-from finflow.evaluation.sharpe_test import difference_and_gradient, sharpe_difference, studentised_distances
+from finflow.evaluation.sharpe_test import (
+    difference_and_gradient,
+    kernel_variance,
+    long_run_variance,
+    sharpe_difference,
+    studentised_distances,
+)
 from finflow.seeding import numpy_stream
 
 

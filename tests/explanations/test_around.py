@@ -8,10 +8,9 @@ import torch
 
 from finflow.envs.ledger import execute, traded
 from finflow.evaluation.metrics import cvar
-from finflow.explanations.alternatives import alternatives, held_return
+from finflow.explanations.decision import DAYS, alternatives, held_return, tail
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.explanations.novelty import APART, TrainDays
-from finflow.explanations.tail import DAYS, tail
 from finflow.explanations.value_distribution import critic_atoms, value_distribution
 from finflow.losses import lower_mean
 

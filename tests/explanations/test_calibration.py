@@ -5,8 +5,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from finflow.explanations.calibration import HORIZON, Calibration, calibrate, distribution, judge_atoms
 from finflow.explanations.decision_trace import DecisionTrace
+from finflow.explanations.value_distribution import HORIZON, Calibration, calibrate, distribution, judge_atoms
 
 GAMMA, DAYS, ATOMS = 0.9, 6000, 32
 MEAN, STD = 0.1, 2.0

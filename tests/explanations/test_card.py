@@ -11,12 +11,11 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.market import NO_LABEL, REGIMES
 from finflow.data.market_features import regime_gauges
-from finflow.explanations.card import Card
+from finflow.explanations.card import Card, Explainer
 from finflow.explanations.counterfactual import Flip, Move
 from finflow.explanations.decision_trace import DecisionTrace
-from finflow.explanations.explainer import Explainer
 from finflow.report.card import card_view, render_card
-from finflow.report.card_words import headline, plain_name
+from finflow.report.card_text import headline, plain_name
 from finflow.stages.prepare import Prepared
 
 from .conftest import MARKET, MakeScene, MakeSubject

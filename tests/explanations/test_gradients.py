@@ -8,9 +8,8 @@ import torch
 from scipy.stats import spearmanr
 
 from finflow.envs.simulator import State
+from finflow.explanations.attribution import REGIME, Attribution, Input, average_day, integrated_gradients, named_inputs
 from finflow.explanations.decision_trace import DecisionTrace, Subject
-from finflow.explanations.gradients import Attribution, integrated_gradients
-from finflow.explanations.inputs import REGIME, Input, average_day, named_inputs
 
 from .conftest import Linear, MakeSubject, spread_places
 
@@ -143,7 +142,7 @@ def test_captum_agrees(scene: DecisionTrace, subject: Subject) -> None:
         (state.assets, state.market, state.priors), (average.assets, average.market, average.priors), n_steps=400
     )
     ours = attribution(scene, asset=0)
-    from finflow.explanations.inputs import gather
+    from finflow.explanations.attribution import gather
 
     gathered = gather(ours.inputs, *(part.detach() for part in theirs))[0].double().numpy()
     np.testing.assert_allclose(ours.shares, gathered, atol=2e-6)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from finflow.explanations.decision import holding, rule_parts, trade_parts
 from finflow.explanations.decision_trace import DecisionTrace
-from finflow.explanations.holding import holding, rule_parts
-from finflow.explanations.trade import trade_parts
 
 from .conftest import MakeScene, MakeSubject, spread_places
 

@@ -10,7 +10,7 @@ from finflow.data.series import read_sectors
 from finflow.errors import DataError
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.explanations.decision_trace import DecisionTrace
-from finflow.explanations.sectors import active_parts
+from finflow.explanations.performance import active_parts
 
 from .conftest import MakeScene
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from finflow.errors import StorageError
+from finflow.explanations.decision import expert_parts, trade_parts
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
-from finflow.explanations.trade import expert_parts, trade_parts
 
 from .conftest import MakeScene, MakeSubject
 

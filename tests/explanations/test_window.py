@@ -9,12 +9,10 @@ from scipy.stats import t as student
 from finflow.data.market import REGIMES
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.evaluation.metrics import decision_regimes, measure
-from finflow.explanations import importance as importance_module
+from finflow.explanations.attribution import importance
 from finflow.explanations.decision_trace import DecisionTrace, make_scene
-from finflow.explanations.importance import importance
 from finflow.explanations.overview import gate_by_regime, overview
-from finflow.explanations.performance import performance
-from finflow.explanations.sleeves import EXECUTION, contributions, sleeves
+from finflow.explanations.performance import EXECUTION, contributions, performance, sleeves
 
 from .conftest import MakeScene, MakeSubject
 
@@ -114,7 +112,7 @@ def test_averaged_runs_share_a_track(scene: DecisionTrace, make_subject: MakeSub
 def test_importance_is_a_share_with_an_interval_over_runs(
     scene: DecisionTrace, make_subject: MakeSubject, make_track_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importance_module, "DAYS", 4)
+    monkeypatch.setattr("finflow.explanations.attribution.DAYS", 4)
     alone = importance([scene])
     assert sum(alone.share) == pytest.approx(1.0)
     assert alone.low is None

@@ -11,10 +11,17 @@ from finflow.evaluation.backtest import BENCHMARK
 from finflow.evaluation.metrics import measure
 from finflow.evaluation.result import Evaluation, Track
 from finflow.explanations.performance import NamePart
-from finflow.report.behaviour import drawdown_table, relative_table, rolling_chart
-from finflow.report.calendar_tables import month_says, month_table, year_table
+from finflow.report.behaviour import (
+    drawdown_table,
+    holding_tables,
+    month_says,
+    month_table,
+    relative_table,
+    risk_chart,
+    rolling_chart,
+    year_table,
+)
 from finflow.report.figures import equity_chart, gate_chart, trading_chart
-from finflow.report.holdings import holding_tables, risk_chart
 from finflow.report.page import RunFacts, render
 from finflow.report.tables import DASH, Row, Table
 

@@ -8,7 +8,7 @@ import pytest
 
 from finflow.evaluation.result import Comparison, Evaluation, GateInformation, Reality
 from finflow.report.page import RunFacts, render
-from finflow.report.policy_ablations import reality_says, reality_table
+from finflow.report.scrutiny import reality_says, reality_table
 from finflow.report.tables import DASH, Cell
 
 

@@ -9,8 +9,8 @@ import pytest
 import finflow
 from finflow.artifacts.runs import JUDGED
 from finflow.cli.main import launch
+from finflow.evaluation.files import STORED, read_stored
 from finflow.evaluation.metrics import sharpe_ratio
-from finflow.evaluation.stored_evaluation import STORED, read_stored
 from finflow.evaluation.study import Setting, Study
 from finflow.stages.run_groups import load_runs, settings_of
 from tests.sweeps.made import made_sweep

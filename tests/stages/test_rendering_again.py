@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import finflow
-from finflow.evaluation.stored_evaluation import STORED, read_stored
+from finflow.evaluation.files import STORED, read_stored
 from finflow.stages.results import EvaluateResult
 
 from .conftest import TINY

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from finflow.sweeps.effects import effects_of, pairs_of
+from finflow.sweeps.leaderboard import effects_of, pairs_of
 from finflow.sweeps.table import Row
 
 SWEPT = {"a": ("1", "2", "3"), "b": ("x", "y")}

@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose
 from finflow.cli import tables
 from finflow.evaluation.selection_bias import deflated_sharpe
 from finflow.sweeps.folder import SweepFolder
-from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
-from finflow.sweeps.luck import Luck
+from finflow.sweeps.leaderboard import Leaderboard, Luck, leaderboard_of
 from finflow.sweeps.table import Row
 
 from .made import fail, finish, made_sweep

@@ -18,7 +18,7 @@ from finflow.seeding import numpy_stream
 from finflow.stages.sweep import collect_sweep, sweep_folder
 from finflow.sweeps.cost import time_left
 from finflow.sweeps.folder import Status, SweepFolder, remember
-from finflow.sweeps.luck import track_of
+from finflow.sweeps.leaderboard import track_of
 
 from .made import finish, made_sweep
 
