@@ -1,7 +1,7 @@
 """The contents of a sweep's table and page, read from its folder: settings, effects of parameters, and selection bias.
 
-Effects are shares of the variance of the finished jobs' scores about their mean. On a full grid the shares of the single
-parameters and of their interactions add up to 1; where jobs are missing they need not. On validation days: which
+Effects are shares of the variance of the finished jobs' scores about their mean. On a full grid the shares of the
+single parameters and of their interactions add up to 1; where jobs are missing they need not. On validation days: which
 settings are one policy, how far each is from the reference, and what the best is worth after its selection.
 """
 
@@ -113,13 +113,11 @@ class Luck:
     deflated : with every job of the sweep as a trial, those that crashed included.
     overfitting : probability that the best setting of half of the days is below the median in the other half.
     compared : settings that differ and whose active returns cover the same days as the best one's.
-    days : of them.
     """
 
     deflated: DeflatedSharpe
     overfitting: Overfitting
     compared: int
-    days: int
 
 
 def luck_of(settings: Sequence[Setting], same: Sequence[int], trials: int) -> Luck | None:
@@ -133,12 +131,7 @@ def luck_of(settings: Sequence[Setting], same: Sequence[int], trials: int) -> Lu
         return None
     alike = [track for track in tracks if track is not None and np.array_equal(track.dates, best.dates)]
     active = np.stack([track.policy - track.benchmark for track in alike], axis=1)
-    return Luck(
-        deflated_sharpe(active, 0, trials, best.year),
-        backtest_overfitting(active),
-        compared=active.shape[1],
-        days=len(active),
-    )
+    return Luck(deflated_sharpe(active, 0, trials, best.year), backtest_overfitting(active), active.shape[1])
 
 
 def same_as(settings: Sequence[Setting]) -> tuple[int, ...]:
