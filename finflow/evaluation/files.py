@@ -13,7 +13,6 @@ Numbers are written with all their digits.
 """
 
 import csv
-import io
 import math
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +29,7 @@ from finflow.errors import StorageError
 from finflow.evaluation.backtest import POLICY, Task
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.evaluation.study import Study
-from finflow.io.files import atomic_json, atomic_write, storage_errors
+from finflow.io.files import atomic_json, atomic_write, csv_text, storage_errors
 from finflow.io.weights import load_weights, pack, save_weights, unpack
 
 SMALLEST_TRADE = 1e-12
@@ -158,11 +157,7 @@ def plain(value: Any) -> Any:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    atomic_write(path, text.getvalue().encode())
+    atomic_write(path, csv_text([header, *rows]).encode())
 
 
 def read_track(folder: Path, market: Market, window: Window, cost_rate: float) -> Track:

@@ -1,14 +1,16 @@
 """Files: atomic writes, storage failures in one line, locks that end with their holder, nested data by key."""
 
 import contextlib
+import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,13 @@ def atomic_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     atomic_write(path, (text + "\n").encode())
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as a CSV: floats with all their digits, blank where a value is None."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def read_json(path: Path) -> dict[str, Any]:

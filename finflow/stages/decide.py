@@ -1,7 +1,5 @@
 """Target weights and trades for the latest date in the data, and the outcomes of earlier decisions."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
@@ -17,7 +15,7 @@ from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats
 from finflow.explanations.card import Card
 from finflow.explanations.decision import HOLD
-from finflow.io.files import atomic_json, atomic_write, read_json
+from finflow.io.files import atomic_json, atomic_write, csv_text, read_json
 from finflow.report.card import write_card
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths
@@ -152,12 +150,7 @@ def _write_tables(
 
 
 def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """A CSV; blank where a value is None."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    atomic_write(path, text.getvalue().encode())
+    atomic_write(path, csv_text([header, *rows]).encode())
 
 
 def _verdict(group: Group) -> str | None:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from finflow.artifacts.runs import SUMMARY, SWEEP
 from finflow.errors import ConfigError, StorageError
@@ -138,7 +138,11 @@ class SweepFolder:
         path = self.path / "status" / f"{job}.json"
         if not path.exists():
             return Status("finished" if done else "waiting")
-        status = _read_status(path)
+        try:
+            status = Status(**read_json(path))
+        except TypeError as error:
+            remedy = "remove it: the run folder says whether the job is finished"
+            raise StorageError(f"{path}: damaged ({error}); {remedy}") from error
         if status.state == "running":
             with self.lock(job) as free:
                 if free is None:
@@ -172,13 +176,3 @@ def remember(output_root: str | Path, folder: Path) -> None:
         path = Path(output_root) / ELSEWHERE
         before = path.read_text() if path.exists() else ""
         atomic_write(path, f"{before}{folder.resolve()}\n".encode())
-
-
-def _read_status(path: Path) -> Status:
-    found, remedy = read_json(path), "remove it: the run folder says whether the job is finished"
-    if found.get("state") not in get_args(State) or not isinstance(found.get("seconds"), float | int | None):
-        raise StorageError(f"{path}: damaged (no status of a job); {remedy}")
-    try:
-        return Status(**found)
-    except TypeError as error:
-        raise StorageError(f"{path}: damaged ({error}); {remedy}") from error

@@ -1,7 +1,5 @@
 """The jobs of a sweep as rows: values, outcome, validation figures. Safe to read at any time."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,11 @@ from numpy.typing import NDArray
 
 from finflow.artifacts.runs import RUN, SUMMARY, VALIDATION, under
 from finflow.data.market import CALENDAR, TRADING_YEAR
-from finflow.errors import ConfigError, StorageError
+from finflow.errors import ConfigError
 from finflow.evaluation.files import read_validation
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.evaluation.result import Floats
-from finflow.io.files import atomic_write, read_json
+from finflow.io.files import atomic_write, csv_text, read_json
 from finflow.sweeps.folder import Manifest, State, SweepFolder
 
 FIGURES = (
@@ -123,27 +121,19 @@ def mean_of(rows: Sequence[Row], figure: str) -> float | None:
 
 def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | None]) -> None:
     """`sweep.csv`: one row per job, the best setting's first; undefined figures are empty, seconds come last."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    swept = list(settings[0].rows[0].values) if settings else []
-    writer.writerow(["rank", "job", "state", *swept, *FIGURES, "reason", "seconds"])
+    swept = settings[0].rows[0].values if settings else ()
+    lines: list[Sequence[object]] = [["rank", "job", "state", *swept, *FIGURES, "reason", "seconds"]]
     for rank, setting in zip(ranks, settings, strict=True):
         for row in setting.rows:
             figures = (row.figures.get(name) for name in FIGURES)
-            cells = ["" if value is None else value for value in (*figures, row.reason, row.seconds)]
-            writer.writerow(["" if rank is None else rank, row.job, row.state, *row.values.values(), *cells])
-    atomic_write(path, text.getvalue().encode())
+            lines.append([rank, row.job, row.state, *row.values.values(), *figures, row.reason, row.seconds])
+    atomic_write(path, csv_text(lines).encode())
 
 
 def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:
     """`run.json` of a finished job."""
     path = folder.run_dir(job)
-    if not (path / SUMMARY).exists():
-        return None
-    found = read_json(path / RUN)
-    if "data_fingerprint" not in found or not isinstance(found.get("parent"), dict | None):
-        raise StorageError(f"{path / RUN}: damaged (no record of a run); {REMEDY}")
-    return found
+    return read_json(path / RUN) if (path / SUMMARY).exists() else None
 
 
 def _year(fact: Mapping[str, Any] | None) -> int:
@@ -158,11 +148,8 @@ def _code(fact: Mapping[str, Any]) -> str:
 def _figures(path: Path) -> dict[str, float | None]:
     """Figures of the weights that a job keeps, from its summary."""
     summary = read_json(path)
-    try:
-        kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
-        return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}
-    except (TypeError, ValueError) as error:
-        raise StorageError(f"{path}: damaged ({error}); {REMEDY}") from error
+    kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
+    return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}
 
 
 def _refuse_mixed(folder: SweepFolder, manifest: Manifest, facts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -30,6 +30,7 @@ from finflow.errors import DataError
 from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.audit.lookahead import Rows, Subject
 from finflow.evaluation.audit.perturbations import JITTER, noise_after
+from finflow.io.files import csv_text
 from finflow.schema import Config
 from finflow.schema.sections import PLAIN, Env
 from finflow.seeding import numpy_stream
@@ -181,23 +182,20 @@ def perturb_signals(findings: Findings, prices: Prices, env: Env, rows: Rows, rn
 
 def wide_text(table: CsvTable) -> str:
     """Closes as a CSV with a column per ticker, each number with all its digits."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(list(table.header))
-    for day, row in zip(table.dates, table.values.tolist(), strict=True):
-        writer.writerow([str(day), *("" if price != price else repr(price) for price in row)])
-    return written.getvalue()
+    rows = zip(table.dates, table.values.tolist(), strict=True)
+    return csv_text(
+        [table.header, *([day, *(None if price != price else price for price in row)] for day, row in rows)]
+    )
 
 
 def scaled_text(text: str, day: str, rng: np.random.Generator) -> str:
     """The CSV with every number of the rows after `day` times a factor of its own; the rest as it was."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
+    rows: list[list[str]] = []
     for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""))):
         if number and cells and cells[0].strip() > day:
             factors = np.exp(JITTER * rng.standard_normal(len(cells)))
             pairs = zip(cells[1:], factors[1:].tolist(), strict=True)
             scaled = [repr(float(cell) * factor) if cell.strip() else "" for cell, factor in pairs]
             cells = [cells[0], *scaled]
-        writer.writerow(cells)
-    return written.getvalue()
+        rows.append(cells)
+    return csv_text(rows)
