@@ -77,6 +77,9 @@ def evaluate_policy(
     opponent = opponents[verdict.opponent]
     scrutiny = scrutinise(task, candidate, bootstrap, tracks, verdict.opponent, linear.facts())
     flags = red_flags(track, metrics[POLICY], opponents, baselines[HOLD])
+    flags += lag_flags(metrics[POLICY], scrutiny.lagged)
+    faded = faded_signal(market, fold.train)
+    flags += [] if faded is None else [faded.line()]
     return Evaluation(
         verdict=verdict,
         scaled_verdict=_scaled_verdict(task, candidate, track, opponents, bootstrap),
@@ -94,7 +97,7 @@ def evaluate_policy(
         rate=rate,
         regime=regime,
         diagnostics=dict(candidate.diagnostics),
-        warnings=(*warnings, *flags, *lag_flags(metrics[POLICY], scrutiny.lagged), *_not_simultaneous(task)),
+        warnings=(*warnings, *flags),
         window_opened=window_opened,
         cash=market.returns[window.start : window.stop, -1],
         benchmark=benchmark_verdict(track, rivals, bootstrap),
@@ -112,12 +115,6 @@ def _scaled_verdict(
     return verdict_of(
         scaled_track(track, market, task.fold.test, accounting.cost_rate, scale), opponents, bootstrap, scale
     )
-
-
-def _not_simultaneous(task: Task) -> tuple[str, ...]:
-    """A warning where a feature predicts the next return of train rows but not the one after."""
-    faded = faded_signal(task.market, task.fold.train)
-    return () if faded is None else (faded.line(),)
 
 
 def red_flags(policy: Track, metrics: Metrics, equal: Mapping[str, Track], hold: Track) -> list[str]:

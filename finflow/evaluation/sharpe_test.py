@@ -86,7 +86,6 @@ class SharpeDifference:
     high: float
     p_value: float
     standard_error: float
-    samples: int
     block_days: int
 
 
@@ -119,7 +118,7 @@ def sharpe_difference(
     block = max(1, min(block_days, days // 5))
     if days < 5 or np.ptp(first) < FLAT or np.ptp(second) < FLAT:
         nan = math.nan
-        return SharpeDifference(nan, nan, nan, nan, nan, samples, block)
+        return SharpeDifference(nan, nan, nan, nan, nan, block)
     pair = np.stack([first, second], axis=1)
     data = np.concatenate([pair, pair**2], axis=1)
     moments = data.mean(0)
@@ -127,13 +126,13 @@ def sharpe_difference(
     error = math.sqrt(max(long_run_variance(data - moments, gradient), 0.0) / days)
     annual = math.sqrt(year * (days - 1) / days)  # from moments with ddof 0 to the annualised ratio with ddof 1
     if error < EQUAL:
-        return SharpeDifference(0.0, 0.0, 0.0, 1.0, 0.0, samples, block)
+        return SharpeDifference(0.0, 0.0, 0.0, 1.0, 0.0, block)
     spread = studentised_distances(data, float(estimate), samples, block, rng)
     rank = min(math.ceil(0.95 * (samples + 1)), samples) - 1
     half = float(np.partition(spread, rank)[rank]) * error
     p_value = (1 + int(np.sum(spread >= abs(float(estimate)) / error))) / (samples + 1)
     low, high = (annual * (float(estimate) + side * half) for side in (-1, 1))
-    return SharpeDifference(annual * float(estimate), low, high, p_value, annual * error, samples, block)
+    return SharpeDifference(annual * float(estimate), low, high, p_value, annual * error, block)
 
 
 def difference_and_gradient(moments: Floats) -> tuple[Floats, Floats]:

@@ -37,8 +37,6 @@ class SuperiorAbility:
     best: int | None
     statistic: float
     left_out: tuple[int, ...]
-    samples: int
-    block_days: int
 
 
 def superior_predictive_ability(
@@ -70,7 +68,7 @@ def superior_predictive_ability(
     block = max(1, min(block_days, days // 5))
     if days < 5 or np.ptp(benchmark) < FLAT:
         nan = math.nan
-        return SuperiorAbility(nan, nan, nan, None, nan, tuple(range(strategies.shape[1])), samples, block)
+        return SuperiorAbility(nan, nan, nan, None, nan, tuple(range(strategies.shape[1])))
     defined = np.ptp(strategies, axis=0) >= FLAT
     gains = np.zeros_like(strategies)
     gains[:, defined] = sharpe_contributions(strategies[:, defined])
@@ -79,7 +77,7 @@ def superior_predictive_ability(
     kept = defined & (excess.std(0) > SAME * (gains.std(0) + base.std()))
     left_out = tuple(np.flatnonzero(~kept).tolist())
     if not kept.any():
-        return SuperiorAbility(1.0, 1.0, 1.0, None, 0.0, left_out, samples, block)
+        return SuperiorAbility(1.0, 1.0, 1.0, None, 0.0, left_out)
     excess = excess[:, kept]
     # `SPA(studentize=True)` of arch 8 compares plain means and uses variances only to recentre. Dividing each gain by
     # its standard deviation first makes the statistic Hansen's.
@@ -90,7 +88,7 @@ def superior_predictive_ability(
     statistics = math.sqrt(days) * studentised.mean(0)
     best = int(np.argmax(statistics))
     column = int(np.flatnonzero(kept)[best])
-    return SuperiorAbility(lower, consistent, upper, column, float(statistics[best]), left_out, samples, block)
+    return SuperiorAbility(lower, consistent, upper, column, float(statistics[best]), left_out)
 
 
 def sharpe_contributions(returns: Floats) -> Floats:

@@ -151,7 +151,6 @@ def _seen(observations: Observations, rows: Rows, drifted: Floats, drawdown: Flo
 
 
 def _vector(answer: Any, market: Market, where: str) -> Floats:
-    """An answer as finite numbers [n]."""
     try:
         values = np.asarray(answer, dtype=np.float64)
     except (TypeError, ValueError):

@@ -122,7 +122,6 @@ class SeedSummary:
     low: float
     high: float
     seeds: int
-    samples: int
     underpowered: bool
 
 
@@ -146,11 +145,11 @@ def summarise_seeds(scores: Floats, *, samples: int, rng: np.random.Generator) -
     underpowered = seeds < LEAST
     middle = interquartile_mean(table.ravel())
     if seeds < 2 or math.isnan(middle):
-        return SeedSummary(middle, math.nan, math.nan, seeds, samples, underpowered)
+        return SeedSummary(middle, math.nan, math.nan, seeds, underpowered)
     picked = rng.integers(seeds, size=(samples, seeds, groups))
     drawn = np.take_along_axis(np.broadcast_to(table, picked.shape), picked, axis=1).reshape(samples, -1)
     low, high = np.quantile(_middle(drawn), [0.025, 0.975])
-    return SeedSummary(middle, float(low), float(high), seeds, samples, underpowered)
+    return SeedSummary(middle, float(low), float(high), seeds, underpowered)
 
 
 def interquartile_mean(scores: Floats) -> float:
@@ -161,7 +160,6 @@ def interquartile_mean(scores: Floats) -> float:
 
 
 def _middle(scores: Floats) -> Floats:
-    """Interquartile means along the last axis."""
     count = scores.shape[-1]
     cut = count // 4
     return np.sort(scores, axis=-1)[..., cut : count - cut].mean(-1)

@@ -100,7 +100,6 @@ def together(charts: Sequence[Chart]) -> go.Figure:
 def _curve_figure(
     curve: Curve, step: str, x: NDArray[np.float64], y: NDArray[np.float64], history: History, window: int
 ) -> go.Figure:
-    """The curve of y over x; with a `window`, beside its rolling mean."""
     figure = blank()
     rows = shown_rows(len(x))
     shared: dict[str, Any] = {

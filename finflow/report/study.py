@@ -1,7 +1,4 @@
-"""Several runs on one page: seeds averaged, folds stitched, or settings compared.
-
-Settings side by side, the table of an ablation: each one's averaged seeds beside the reference, the first.
-"""
+"""Several runs on one page: seeds averaged, folds stitched, or settings side by side, each with its averaged seeds."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +7,12 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from finflow.evaluation.result import Comparison, Evaluation, Metrics, Verdict
-from finflow.evaluation.study import Member, Middle, Setting, Study
+from finflow.evaluation.study import LEAST, Member, Setting, Study
 from finflow.report.figures import opponent_name
-from finflow.report.tables import BY_FIELD, DASH, Cell, Column, Row, Table, interval_cell, number, signed
+from finflow.report.tables import BY_FIELD, DASH, Cell, Column, Row, Table, interval_cell, middle_cell, number, signed
 from finflow.report.theme import BLUE, GREEN, OPPONENT, POLICY, SKY, Chart, blank, finish, numbers, text
 from finflow.report.verdict import CLASSES, common_reach, tone
 
-ENOUGH_SEEDS = 10
 FIGURES = ("sharpe", "annual_return", "volatility", "max_drawdown", "cvar95", "turnover", "effective_assets")
 SPREAD = (0.0, 0.16, -0.16, 0.08, -0.08)
 """Heights of neighbouring dots within their row, so that equal seeds are still seen apart."""
@@ -47,43 +43,27 @@ def study_view(study: Study, evaluation: Evaluation) -> StudyView:
     """What the page shows of a study, by its kind."""
     count = len(study.members)
     tally = f"Each on its own: {_tally(study.members)}."
+    if study.kind == "comparison":
+        first, *others = settings_says(study)
+        says, caution = (f"{first} {tally}", *others), settings_caution(study)
+        table = settings_table(study, evaluation)
+        return StudyView(f"first of {count} settings", "Settings", "Setting by setting", says, caution, None, table)
+    of, table = _count(len(study.seeds or study.members), "seed"), _table(study, evaluation)
+    caution = f"{of}: underpowered. {LEAST} seeds are the least that count." if study.underpowered else ""
     if study.kind == "seeds":
-        of = f"{count} seed{'' if count == 1 else 's'}"
-        caution = f"{of}: underpowered. {ENOUGH_SEEDS} seeds are the least that count." if study.underpowered else ""
         first = f"The page's policy is the average of the portfolios of {of}; the verdict above is on that average."
-        says = (f"{first} {tally}", *_middle(study))
-        return StudyView(
-            f"average of {of}",
-            "Seeds",
-            "Seed by seed",
-            says,
-            caution,
-            _strip(study, evaluation),
-            _table(study, evaluation),
-        )
-    if study.kind == "folds":
-        first = (
-            f"Walk-forward: {count} test window{'' if count == 1 else 's'}, each after everything its run was trained "
-            "and selected on, stitched into one track. The verdict above is the pooled one, over all of them."
-        )
-        subject, table = "walk-forward, stitched", _table(study, evaluation)
-        if not study.seeds:
-            return StudyView(subject, "Folds", "Fold by fold", (first, tally), "", None, table)
-        of = f"{len(study.seeds)} seeds"
-        average = f"In each window the portfolios of {of} are averaged; a seed's row is its own walk-forward."
-        caution = f"{of}: underpowered. {ENOUGH_SEEDS} seeds are the least that count." if study.underpowered else ""
-        says = (first, average, tally, f"Each seed over all windows: {_tally(study.seeds)}.", *_middle(study))
-        return StudyView(f"{subject}, average of {of}", "Folds", "Fold by fold", says, caution, None, table)
-    first, *says = settings_says(study)
-    return StudyView(
-        f"first of {count} settings",
-        "Settings",
-        "Setting by setting",
-        (f"{first} {tally}", *says),
-        settings_caution(study),
-        None,
-        settings_table(study, evaluation),
+        says, chart = (f"{first} {tally}", *_middle(study)), _strip(study, evaluation)
+        return StudyView(f"average of {of}", "Seeds", "Seed by seed", says, caution, chart, table)
+    first = (
+        f"Walk-forward: {_count(count, 'test window')}, each after everything its run was trained and selected on, "
+        "stitched into one track. The verdict above is the pooled one, over all of them."
     )
+    subject, says = "walk-forward, stitched", (first, tally)
+    if study.seeds:
+        subject += f", average of {of}"
+        average = f"In each window the portfolios of {of} are averaged; a seed's row is its own walk-forward."
+        says = (first, average, tally, f"Each seed over all windows: {_tally(study.seeds)}.", *_middle(study))
+    return StudyView(subject, "Folds", "Fold by fold", says, caution, None, table)
 
 
 def _tally(members: Sequence[Member]) -> str:
@@ -261,27 +241,19 @@ def _setting_cells(member: Member, reach: float) -> tuple[Cell, ...]:
     setting = member.setting
     assert setting is not None  # a comparison's members have one
     seeds = number(float(len(setting.seeds)), 0)
-    rest = (_middle_cell(setting.middle), signed(member.verdict.difference, 2))
+    rest = (middle_cell(setting.middle, number), signed(member.verdict.difference, 2))
     if setting.against is None:
         return Cell(member.label), seeds, Cell(DASH), Cell(DASH), Cell("reference"), Cell(DASH), *rest
     if setting.same_as:
         same = Cell(f"IDENTICAL TO {setting.same_as}", note=_why_same(setting), tone="level")
         return Cell(member.label), seeds, Cell(DASH), Cell(DASH), same, Cell(DASH), *rest
     compared = (signed(setting.against.difference, 2), interval_cell(setting.against, reach), _outcome(setting.against))
-    return Cell(member.label), seeds, *compared, _middle_cell(setting.paired, with_sign=True), *rest
+    return Cell(member.label), seeds, *compared, middle_cell(setting.paired, signed), *rest
 
 
 def _outcome(against: Comparison) -> Cell:
     kind = tone(against)
     return Cell(f"{OUTCOMES[kind]} {against.opponent}", tone=kind)
-
-
-def _middle_cell(found: Middle | None, *, with_sign: bool = False) -> Cell:
-    """An interquartile mean over seeds with its interval."""
-    if found is None:
-        return Cell(DASH)
-    middle, low, high = (signed(x, 2) if with_sign else number(x, 2) for x in found)
-    return Cell(f"{middle.text} [{low.text}, {high.text}]", middle.value)
 
 
 def _why_same(setting: Setting) -> str:
@@ -303,7 +275,6 @@ def _reason(members: Sequence[Member]) -> str:
 
 
 def _selection(study: Study) -> tuple[str, ...]:
-    """Sentences on the selection bias of the best setting; undefined figures are left out."""
     chosen = study.selection
     if chosen is None or chosen.probabilistic is None:
         return ()

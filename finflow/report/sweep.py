@@ -10,7 +10,7 @@ from finflow.evaluation.study import summarise_seeds
 from finflow.io.files import atomic_write
 from finflow.report.html import render_page
 from finflow.report.sweep_figures import effect_charts, importance_chart, pair_charts, parallel_chart
-from finflow.report.tables import DASH, Cell, Column, Row, Table, fact_table, number, signed
+from finflow.report.tables import DASH, Cell, Column, Row, Table, fact_table, middle_cell, number, signed
 from finflow.seeding import numpy_stream
 from finflow.sweeps.leaderboard import Leaderboard
 from finflow.sweeps.table import REPLICATES, Setting, mean_of, scored
@@ -106,7 +106,6 @@ def same_says(board: Leaderboard) -> str:
 
 
 def _judged(board: Leaderboard) -> tuple[str, str]:
-    """Class and words for how much of the best setting's lead over 1/N is luck."""
     luck, jobs = board.luck, len(board.rows)
     several = len(board.settings) > 1
     if luck is None or not np.isfinite(luck.deflated.deflated):
@@ -126,7 +125,6 @@ def _judged(board: Leaderboard) -> tuple[str, str]:
 
 
 def _seeds(best: Setting, board: Leaderboard) -> tuple[str, ...]:
-    """The best setting over its seeds, where the sweep has several and one fold."""
     folds = {row.values.get("fold") for row in best.rows}
     scores = [score for _, score in scored(best.rows, board.objective)]
     if "seed" not in best.rows[0].values or len(folds) > 1 or len(scores) < 2:
@@ -138,7 +136,6 @@ def _seeds(best: Setting, board: Leaderboard) -> tuple[str, ...]:
 
 
 def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
-    """Label, figure and words of the strip under the head."""
     luck = board.luck
     settings = f"{len(board.settings)} setting{'' if len(board.settings) == 1 else 's'}"
     cards = [("Jobs finished", f"{board.finished} of {len(board.rows)}", settings)]
@@ -217,8 +214,7 @@ def beyond_cell(board: Leaderboard, at: int) -> Cell:
     found = board.beyond[at]
     if found is None:
         return Cell("reference" if board.settings[at] is board.reference else DASH)
-    middle, low, high = (signed(x, 2) for x in found)
-    return Cell(f"{middle.text} [{low.text}, {high.text}]", middle.value)
+    return middle_cell(found, signed)
 
 
 def ranked_says(board: Leaderboard) -> tuple[str, ...]:

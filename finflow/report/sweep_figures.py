@@ -170,7 +170,6 @@ def _height(values: Sequence[str], value: str) -> float:
 
 
 def _axis(figure: go.Figure, at: int, ticks: Sequence[tuple[str, float]]) -> None:
-    """An upright axis with its values beside it."""
     figure.add_shape(type="line", x0=at, x1=at, y0=-0.04, y1=1.04, line={"width": 1.5, "color": GREY}, layer="below")
     for label, height in ticks:
         figure.add_annotation(x=at, y=height, text=label, showarrow=False, xanchor="left", xshift=5, yshift=17)

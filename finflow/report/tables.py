@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from finflow.data.market import unit_of
 from finflow.evaluation.metrics import readings
 from finflow.evaluation.result import CostRow, Evaluation, Metrics
+from finflow.evaluation.study import Middle
 from finflow.io.files import flatten
 from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
@@ -146,6 +147,14 @@ def probability(value: float | None) -> Cell:
     """Write a p-value."""
     plain = number(value, 3)
     return Cell("< 0.001", plain.value) if plain.value is not None and plain.value < 0.0005 else plain
+
+
+def middle_cell(found: Middle | None, write: Callable[[float, int], Cell]) -> Cell:
+    """An estimate with the ends of its interval, each written by `write`."""
+    if found is None:
+        return Cell(DASH)
+    middle, low, high = (write(x, 2) for x in found)
+    return Cell(f"{middle.text} [{low.text}, {high.text}]", middle.value)
 
 
 def interval_cell(estimate: Estimate, reach: float) -> Cell:

@@ -95,7 +95,6 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
 
 
 def _asked(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
-    """What was judged and how, for `run.json`."""
     return {
         "run": [str(run.folder) for run in runs],
         "kind": kind,
@@ -150,11 +149,7 @@ def _run_facts(trained: Trained, record: dict[str, Any], following: str, said: M
         config=to_yaml(trained.config),
         provenance=provenance,
         fold=trained.prepared.fold.name,
-        fold_dates={
-            "train": (dates["train"][0], dates["train"][1]),
-            "validation": (dates["validation"][0], dates["validation"][1]),
-            "test": (dates["test"][0], dates["test"][1]),
-        },
+        fold_dates={part: (dates[part][0], dates[part][1]) for part in ("train", "validation", "test")},
         pretrain=own if pretrained else pretraining,
         finetune=[] if pretrained else own,
         confidence=said,

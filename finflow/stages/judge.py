@@ -106,7 +106,6 @@ def judge(
 
 
 def _form(strategy: object, config: Config) -> str:
-    """Which form the strategy has: `strategy`, `weights` or `returns`."""
     given = {"strategy": strategy, "weights": config.weights, "returns": config.returns}
     found = [form for form, value in given.items() if value is not None]
     if len(found) > 1:

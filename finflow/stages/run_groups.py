@@ -233,6 +233,5 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The values by which runs are compared, by key."""
     read = READS[config.stage]
     return {k: v for k, v in flatten(config.model_dump()).items() if under(k, read) and role_of(k) in _COMPARED}

@@ -75,7 +75,6 @@ def run_job(path: Path, name: str, program: Sequence[str]) -> None:
 
 
 def _attempt(folder: SweepFolder, name: str, program: Sequence[str], held: int) -> Status:
-    """Start the process, wait for it, and record how it ended."""
     manifest = folder.manifest()
     job = next(job for job in manifest.jobs if job.name == name)
     pin = manifest.pins.get(name)

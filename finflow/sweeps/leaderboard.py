@@ -295,5 +295,4 @@ def _bootstrap(manifest: Manifest, rows: Sequence[Row]) -> Bootstrap:
 
 
 def _year(rows: Sequence[Row]) -> int:
-    """Rows a year of the jobs' data."""
     return next((row.returns.year for row in rows if row.returns is not None), TRADING_YEAR)

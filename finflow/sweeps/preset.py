@@ -54,7 +54,6 @@ def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _differing(stage: str, overrides: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `wanted` that the command line does not set."""
     own = flatten(plain(compose_stage(stage, overrides)))
     return {key: value for key, value in wanted.items() if key not in own or own[key] != value}
 

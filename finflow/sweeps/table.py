@@ -131,7 +131,6 @@ def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | N
 
 
 def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:
-    """`run.json` of a finished job."""
     path = folder.run_dir(job)
     return read_json(path / RUN) if (path / SUMMARY).exists() else None
 
@@ -146,7 +145,6 @@ def _code(fact: Mapping[str, Any]) -> str:
 
 
 def _figures(path: Path) -> dict[str, float | None]:
-    """Figures of the weights that a job keeps, from its summary."""
     summary = read_json(path)
     kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
     return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}

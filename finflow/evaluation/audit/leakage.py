@@ -63,7 +63,6 @@ def compare_artefacts(findings: Findings, subject: Subject, config: Config, fold
 
 
 def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
-    """Same to the byte."""
     return (first.dtype, first.shape, first.tobytes()) == (second.dtype, second.shape, second.tobytes())
 
 
@@ -87,7 +86,6 @@ def fold_artefacts(subject: Subject, config: Config, market: Market, fold: Fold)
 
 
 def _scaling(scaling: FeatureScaling, market: Market) -> dict[str, NDArray[Any]]:
-    """Mean and deviation of each feature, as one pair a feature."""
     named = {
         "feature": (market.feature_names, scaling.mean, scaling.std),
         "market feature": (market.market_feature_names, scaling.market_mean, scaling.market_std),
