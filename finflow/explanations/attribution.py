@@ -123,10 +123,6 @@ class Attribution:
     residual: float
     steps: int
 
-    def top(self, count: int) -> list[int]:
-        """Places of the largest shares by size, the largest first."""
-        return [int(place) for place in np.argsort(-np.abs(self.shares), kind="stable")[:count]]
-
 
 def integrated_gradients(
     actor: nn.Module, subject: Subject, state: State, target: Target, tolerance: float = TOLERANCE

@@ -267,26 +267,16 @@ class Explainer:
     def _lines(self, place: int, tailed: Tail) -> tuple[Line, ...]:
         scene, track, parts = self.scene, self.scene.track, self.parts
         trade, cost = track.weights[place] - track.drifted[place], scene.costs[place]
-        return tuple(
-            Line(
-                asset,
-                float(track.drifted[place, i]),
-                float(scene.target[place, i]),
-                float(track.weights[place, i]),
-                float(trade[i]),
-                float(cost[i]),
-                tuple(parts.experts[place, :, i].tolist()),
-                float(parts.execution[place, i]),
-                tailed.marginal[i],
-                tailed.parts[i],
-            )
-            for i, asset in enumerate(scene.subject.assets)
-        )
+        columns = (track.drifted[place], scene.target[place], track.weights[place], trade, cost)
+        experts = map(tuple, parts.experts[place].T.tolist())
+        ends = (experts, parts.execution[place].tolist(), tailed.marginal, tailed.parts)
+        rows = zip(scene.subject.assets, *(column.tolist() for column in columns), *ends, strict=True)
+        return tuple(Line(*row) for row in rows)
 
 
 def reasons(subject: str, found: Attribution, state: Any) -> Reasons:
     """The largest shares of an attribution, the others summed."""
-    top = found.top(REASONS)
+    top = np.argsort(-np.abs(found.shares), kind="stable")[:REASONS].tolist()
     listed = tuple(Reason(found.inputs[p].label, float(found.shares[p]), found.inputs[p].value(state)) for p in top)
     rest = float(found.shares.sum() - sum(one.share for one in listed))
     return Reasons(subject, found.value, found.average, listed, rest, found.residual, found.steps)

@@ -28,11 +28,6 @@ class TradeParts(NamedTuple):
     experts: Floats
     execution: Floats
 
-    @property
-    def trade(self) -> Floats:
-        """Executed minus drifted weights, [R, n]."""
-        return self.experts.sum(1) + self.execution
-
 
 def trade_parts(scene: DecisionTrace) -> TradeParts:
     """Parts of every trade of a scene."""
@@ -84,18 +79,11 @@ def alternatives(scene: DecisionTrace, place: int) -> tuple[Alternative, ...]:
     everything = np.concatenate([scene.track.weights[place][None], executed, idle])
     value = many_atoms(subject, scene.state_at(place), everything[None])[0].mean(-1)
     turnover = traded(everything, np.broadcast_to(held, everything.shape))
-    names = (POLICY, *targets, HOLD)
-    return tuple(
-        Alternative(
-            name,
-            tuple(everything[i].tolist()),
-            float(turnover[i]),
-            float(turnover[i] * accounting.cost_rate),
-            float(0.5 * np.abs(everything[i] - everything[0]).sum()),
-            float(value[i] - value[0]),
-        )
-        for i, name in enumerate(names)
-    )
+    distance = 0.5 * np.abs(everything - everything[0]).sum(1)
+    columns = (turnover, turnover * accounting.cost_rate, distance, value - value[0])
+    weights = map(tuple, everything.tolist())
+    rows = zip((POLICY, *targets, HOLD), weights, *(column.tolist() for column in columns), strict=True)
+    return tuple(Alternative(*row) for row in rows)
 
 
 def held_return(scene: DecisionTrace, place: int, weights: Floats, days: int) -> float:

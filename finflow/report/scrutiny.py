@@ -172,13 +172,10 @@ def lag_card(evaluation: Evaluation) -> Card | None:
     if before is None or after is None or before <= 0:
         return Card(label, number(after, 2).text, f"{meaning} The share lost is undefined.")
     lost = (before - after) / before
-    if lost <= 0:
-        return Card(label, number(after, 2).text, f"{meaning} Nothing is lost.")
-    share = "All" if lost >= 1 else f"{100 * lost:.0f} %"
-    if lost > MOST_LOST:
-        more = f"{share} of it is lost, more than half: the result depends on trading at the close of the decision."
-        return Card(label, number(after, 2).text, f"{meaning} {more}", flagged=True)
-    return Card(label, number(after, 2).text, f"{meaning} {share} of it is lost.")
+    flagged, share = lost > MOST_LOST, "All" if lost >= 1 else f"{100 * lost:.0f} %"
+    said = f"{share} of it is lost" if lost > 0 else "Nothing is lost"
+    why = ", more than half: the result depends on trading at the close of the decision" if flagged else ""
+    return Card(label, number(after, 2).text, f"{meaning} {said}{why}.", flagged)
 
 
 def _returned(metrics: Metrics) -> str:

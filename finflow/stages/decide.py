@@ -74,7 +74,8 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
         found = (realised(entry, market, prepared.accounting) for entry in earlier.values())
         became = tuple(one for one in found if one is not None)[-SHOWN:]
     with stopwatch.phase("explain"):
-        portfolio = model_portfolio(model) if owned is None else _portfolio(config)
+        named_by = "cash" if config.holdings is None else f"the holdings of {Path(config.holdings).name}"
+        portfolio = model_portfolio(model) if owned is None else named_by
         card = live_explainer(group, trace, portfolio).card(len(trace.rows) - 1)
     folder = made_folder(own, run_dir)
     table, listed = _write_tables(folder, trades, orders, became)
@@ -107,10 +108,6 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
         folder, day, trades, orders, portfolio, owned is not None, table, listed, page, log.path, became, runs, verdict,
         said, new_days, following, bool(market.decision[-1]),
     )  # fmt: skip
-
-
-def _portfolio(config: Config) -> str:
-    return "cash" if config.holdings is None else f"the holdings of {Path(config.holdings).name}"
 
 
 def _expected(card: Card) -> dict[str, float]:

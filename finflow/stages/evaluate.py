@@ -120,8 +120,7 @@ def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
 def _write_tables(folder: Path, evaluated: EvaluatedRuns) -> None:
     """All tables of one window; a walk-forward has each fold's own in a folder of its name."""
     if len(evaluated.parts) == 1:
-        part = evaluated.parts[0]
-        write_evaluation(folder, evaluated.evaluation, part.task)
+        write_evaluation(folder, evaluated.evaluation, evaluated.parts[0].task)
         return
     for part in evaluated.parts:
         place = folder / f"fold-{part.task.fold.name}"

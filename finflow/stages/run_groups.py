@@ -208,23 +208,17 @@ def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
 
 def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
     """How much of its tilt each run is deployed with, by a name that sets the runs apart; "" of a single one."""
+
+    def name(run: Trained) -> str:
+        fold, seed = f"fold {run.prepared.fold.name}", f"seed {run.config.seed}"
+        return {"single": "", "folds": fold, "seeds": seed, "ensemble": f"{fold}, {seed}"}[kind]
+
     if kind == "comparison":
-        return {
-            f"{name}, seed {run.config.seed}": run.confidence.line()
-            for name, group in settings_of(runs).items()
-            for run in group.runs
-            if run.confidence is not None
-        }
-    if kind == "single":
-        names = [""]
-    elif kind == "ensemble":
-        names = [f"fold {run.prepared.fold.name}, seed {run.config.seed}" for run in runs]
-    elif kind == "folds":
-        names = [f"fold {run.prepared.fold.name}" for run in runs]
+        groups = settings_of(runs).items()
+        named = [(f"{setting}, seed {run.config.seed}", run) for setting, group in groups for run in group.runs]
     else:
-        names = labels(runs, kind)
-    known = zip(names, (run.confidence for run in runs), strict=True)
-    return {name: one.line() for name, one in known if one is not None}
+        named = [(name(run), run) for run in runs]
+    return {label: run.confidence.line() for label, run in named if run.confidence is not None}
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:

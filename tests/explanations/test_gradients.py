@@ -106,7 +106,7 @@ def test_deleting_the_top_five_moves_the_weights_more_than_five_at_random(
     for place in places:
         found, state = attribution(scene, place), scene.state_at(place)
         average = average_day(subject, state)
-        top = [found.inputs[p] for p in found.top(5)]
+        top = [found.inputs[p] for p in np.argsort(-np.abs(found.shares))[:5]]
         drawn = [found.inputs[p] for p in rng.choice(len(found.inputs), 5, replace=False)]
         wins += moved(scene, state, at_average(state, average, top)) > moved(
             scene, state, at_average(state, average, drawn)

@@ -12,8 +12,8 @@ from .conftest import MakeScene, MakeSubject
 
 def test_parts_sum_to_the_trade(scene: DecisionTrace) -> None:
     parts, track = trade_parts(scene), scene.track
-    np.testing.assert_allclose(parts.trade, track.weights - track.drifted, atol=1e-15)
-    assert np.abs(parts.trade[1:]).max() > 1e-3
+    np.testing.assert_allclose(parts.experts.sum(1) + parts.execution, track.weights - track.drifted, atol=1e-15)
+    assert np.abs((parts.experts.sum(1) + parts.execution)[1:]).max() > 1e-3
     assert np.abs(parts.execution).max() < 1e-6  # no rule binds: float32 alone
     np.testing.assert_allclose(parts.experts.sum((1, 2)), 0.0, atol=1e-6)  # what is bought is paid for
 
@@ -38,7 +38,9 @@ def test_what_a_cap_takes_stands_under_execution(make_subject: MakeSubject, make
     bound = scene.target[:, :-1] > cap + 1e-6
     assert bound.any()
     np.testing.assert_allclose(parts.execution[:, :-1][bound], cap - scene.target[:, :-1][bound], atol=1e-6)
-    np.testing.assert_allclose(parts.trade, scene.track.weights - scene.track.drifted, atol=1e-15)
+    np.testing.assert_allclose(
+        parts.experts.sum(1) + parts.execution, scene.track.weights - scene.track.drifted, atol=1e-15
+    )
 
 
 def test_a_track_of_other_weights_is_refused(scene: DecisionTrace, make_subject: MakeSubject, subject: Subject) -> None:
