@@ -18,7 +18,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation, task: Task) -> None:
     write_returns(folder / "returns.csv", evaluation)
     if evaluation.policy.booked:
         write_weights(folder / "weights.csv", evaluation.policy, evaluation.assets)
-        write_ledger(folder / "ledger.csv", evaluation.policy, task.market, task.fold.test)
+        header = ("date", "ticker", "weight_before", "weight_after", "trade", "cost", "reason")
+        _write_csv(folder / "ledger.csv", header, trades(evaluation.policy, task.market, task.fold.test))
     atomic_json(folder / "metrics.json", figures(evaluation))
 
 
@@ -93,12 +94,6 @@ def read_validation(path: Path) -> tuple[NDArray[np.datetime64], Floats, Floats]
     if header != ["date", "policy", "benchmark"]:
         raise StorageError(f"{path}: not a run's validation returns; run its job again")
     return dates, columns[:, 0], columns[:, 1]
-
-
-def write_ledger(path: Path, track: Track, market: Market, window: Window) -> None:
-    """`ledger.csv`: every trade of a track over `window`, closings of delisted names among them."""
-    header = ("date", "ticker", "weight_before", "weight_after", "trade", "cost", "reason")
-    _write_csv(path, header, trades(track, market, window))
 
 
 def trades(track: Track, market: Market, window: Window) -> list[tuple[str, str, float, float, float, float, str]]:
@@ -206,7 +201,6 @@ def _booked(weights: Floats, market: Market, window: Window, cost_rate: float) -
 
 STORED = "evaluation.safetensors"
 """Its name in the folder of an evaluation."""
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -249,14 +243,11 @@ def read_stored(path: Path) -> Stored:
 
 
 def _slim(evaluation: Evaluation) -> Evaluation:
-    shown = evaluation.verdict.opponent
-    baselines = {k: t if k == shown else _without_weights(t) for k, t in evaluation.baselines.items()}
+    shown, none = evaluation.verdict.opponent, np.zeros((len(evaluation.policy.net), 0))
+    baselines = {
+        k: t if k == shown else replace(t, weights=none, drifted=none) for k, t in evaluation.baselines.items()
+    }
     return replace(evaluation, baselines=baselines)
-
-
-def _without_weights(track: Track) -> Track:
-    none = np.zeros((len(track.net), 0))
-    return replace(track, weights=none, drifted=none)
 
 
 def _days_as_numbers(value: Any) -> Any:

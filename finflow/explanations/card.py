@@ -15,19 +15,9 @@ from finflow.data.market import NO_LABEL, REGIMES, TRADING_YEAR
 from finflow.data.market_features import Gauges
 from finflow.evaluation.files import plain
 from finflow.evaluation.result import Floats
+from finflow.explanations import decision
 from finflow.explanations.attribution import Attribution, Target, integrated_gradients
 from finflow.explanations.counterfactual import Flip, Search, leader_margin, leaders_by_regime, trade_margin
-from finflow.explanations.decision import (
-    Alternative,
-    Holding,
-    Tail,
-    TradeParts,
-    alternatives,
-    held_return,
-    holding,
-    tail,
-    trade_parts,
-)
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.novelty import Novelty, TrainDays
 from finflow.explanations.value_distribution import (
@@ -142,11 +132,11 @@ class Card:
     value_distribution: ValueDistribution
     calibration: Calibration | None
     calibration_window: str
-    tail: Tail
+    tail: decision.Tail
     novelty: Novelty
-    alternatives: tuple[Alternative, ...]
+    alternatives: tuple[decision.Alternative, ...]
     outcome: DecisionOutcome | None
-    holding: Holding | None
+    holding: decision.Holding | None
 
     @property
     def leader(self) -> str:
@@ -187,9 +177,9 @@ class Explainer:
         self.judge = judge or (name, scene)
 
     @cached_property
-    def parts(self) -> TradeParts:
+    def parts(self) -> decision.TradeParts:
         """Exact parts of all trades."""
-        return trade_parts(self.scene)
+        return decision.trade_parts(self.scene)
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -222,7 +212,7 @@ class Explainer:
         state, entered = scene.state_at(place), bool(scene.rate[place] == 1.0)
         wanted: Target = (lambda d: d.aim[:, focus]) if entered else (lambda d: d.mean[:, focus])
         actor, name = subject.actor, subject.assets[focus]
-        tailed = tail(subject.market, row, track.weights[place], track.drifted[place])
+        tailed = decision.tail(subject.market, row, track.weights[place], track.drifted[place])
         search = Search(subject, state)
         leader = int(scene.gate[place].argmax())
         direction = "sold" if change[focus] > 0 else "bought"
@@ -259,12 +249,12 @@ class Explainer:
             calibration_window=self.judge[0],
             tail=tailed,
             novelty=self.train_days.novelty(row),
-            alternatives=(others := alternatives(scene, place)),
+            alternatives=(others := decision.alternatives(scene, place)),
             outcome=outcome(scene, place, others),
-            holding=None if ticker is None else holding(scene, place, focus),
+            holding=None if ticker is None else decision.holding(scene, place, focus),
         )
 
-    def _lines(self, place: int, tailed: Tail) -> tuple[Line, ...]:
+    def _lines(self, place: int, tailed: decision.Tail) -> tuple[Line, ...]:
         scene, track, parts = self.scene, self.scene.track, self.parts
         trade, cost = track.weights[place] - track.drifted[place], scene.costs[place]
         columns = (track.drifted[place], scene.target[place], track.weights[place], trade, cost)
@@ -302,7 +292,7 @@ def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -
     )
 
 
-def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -> DecisionOutcome | None:
+def outcome(scene: DecisionTrace, place: int, others: tuple[decision.Alternative, ...]) -> DecisionOutcome | None:
     """What the days after a decision brought, as far as the window goes; None where none is known yet."""
     market, row = scene.subject.market, int(scene.rows[place])
     days = min(market.calendar.rows(HORIZON), scene.known - 1 - row)
@@ -318,7 +308,7 @@ def outcome(scene: DecisionTrace, place: int, others: tuple[Alternative, ...]) -
         next=tuple(following[0].tolist()),
         later=tuple(later.tolist()),
         alternatives={
-            one.name: tuple(held_return(scene, place, np.array(one.weights), span) for span in (1, days))  # pyright: ignore[reportArgumentType]
+            one.name: tuple(decision.held_return(scene, place, np.array(one.weights), span) for span in (1, days))  # pyright: ignore[reportArgumentType]
             for one in others
         },
     )

@@ -11,19 +11,10 @@ from finflow.data.market import REGIMES
 from finflow.evaluation.files import plain
 from finflow.evaluation.metrics import CRISES, decision_regimes
 from finflow.evaluation.result import Floats
+from finflow.explanations import performance
 from finflow.explanations.attribution import Importance, importance
 from finflow.explanations.card import Card, Explainer
 from finflow.explanations.decision_trace import DecisionTrace
-from finflow.explanations.performance import (
-    ActiveParts,
-    Contribution,
-    NamePart,
-    Sleeves,
-    active_parts,
-    contributions,
-    performance,
-    sleeves,
-)
 from finflow.explanations.value_distribution import Calibration
 
 
@@ -48,12 +39,12 @@ class Overview:
     importance: Importance
     experts: tuple[str, ...]
     gate: tuple[GateRow, ...]
-    contributions: tuple[Contribution, ...]
-    names: tuple[NamePart, ...]
+    contributions: tuple[performance.Contribution, ...]
+    names: tuple[performance.NamePart, ...]
     net: float
     volatility: float
     calibration: dict[str, Calibration]
-    sectors: ActiveParts | None
+    sectors: performance.ActiveParts | None
     sector_of: dict[str, str]
     cards: tuple[Card, ...]
 
@@ -79,20 +70,20 @@ def overview(
     """
     first = [scenes[0] for scenes in windows]
     net = np.concatenate([scene.track.net for scene in first])
-    parts = [sleeves(scenes) for scenes in windows]
-    fields = ("earned", "cost", "share")
-    joined = Sleeves(parts[0].names, *(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+    parts = [performance.sleeves(scenes) for scenes in windows]
+    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("earned", "cost", "share"))
+    joined = performance.Sleeves(parts[0].names, *columns)
     found = {label: one.calibration for label, one in explainers.items()}
     return Overview(
         importance=importance([scene for scenes in windows for scene in scenes]),
         experts=first[0].subject.spec.experts,
         gate=gate_by_regime(windows),
-        contributions=contributions(joined, net, first[0].track.year),
-        names=performance(first),
+        contributions=performance.contributions(joined, net, first[0].track.year),
+        names=performance.name_parts(first),
         net=float(np.prod(1.0 + net) - 1.0),
         volatility=float(np.std(net, ddof=1)) * first[0].track.year ** 0.5 if len(net) > 1 else 0.0,
         calibration={label: one for label, one in found.items() if one is not None},
-        sectors=None if sectors is None else active_parts(first, sectors),
+        sectors=None if sectors is None else performance.active_parts(first, sectors),
         sector_of={} if sectors is None else dict(zip(first[0].subject.assets[:-1], sectors, strict=True)),
         cards=tuple(one.card(place) for one in explainers.values() for place in chosen_days(one, largest)),
     )

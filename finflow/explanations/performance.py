@@ -146,7 +146,7 @@ class NamePart:
         return self.drift + self.trading - self.cost
 
 
-def performance(scenes: Sequence[DecisionTrace]) -> tuple[NamePart, ...]:
+def name_parts(scenes: Sequence[DecisionTrace]) -> tuple[NamePart, ...]:
     """Parts by name, cash last, of one window or of several end to end."""
     daily = [_by_name(scene) for scene in scenes]
     drift, earned, cost = (np.concatenate(part) for part in zip(*daily, strict=True))

@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finflow.envs.ledger import RewardModel
 from finflow.envs.simulator import State
-from finflow.evaluation.result import Floats, Track
+from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.losses import lower_mean
 
@@ -105,16 +104,11 @@ def calibrate(scene: DecisionTrace, rng: np.random.Generator) -> Calibration | N
     horizon = scene.subject.market.calendar.rows(HORIZON)
     if len(scene.rows) < 2 * horizon:
         return None
-    atoms = critic_atoms(scene.subject, scene.state, scene.track.weights)
-    benchmark = scene.subject.market.benchmark[scene.rows + 1]
-    earned = daily_reward(scene.track, benchmark, scene.subject.world.reward)
-    return judge_atoms(atoms, earned, scene.subject.gamma, rng, horizon)
-
-
-def daily_reward(track: Track, benchmark: Floats, reward: RewardModel) -> Floats:
-    """Reward of each day as the environment gives it, [R]."""
-    terms, _ = reward.components(track.net, track.turnover, np.log1p(benchmark), track.drawdown_before)
-    return np.sum(list(terms.values()), axis=0)
+    subject, track = scene.subject, scene.track
+    atoms = critic_atoms(subject, scene.state, track.weights)
+    benchmark = np.log1p(subject.market.benchmark[scene.rows + 1])
+    terms, _ = subject.world.reward.components(track.net, track.turnover, benchmark, track.drawdown_before)
+    return judge_atoms(atoms, np.sum(list(terms.values()), axis=0), subject.gamma, rng, horizon)
 
 
 def judge_atoms(

@@ -150,7 +150,7 @@ def card_view(card: Card) -> CardView:
             ("Regime", card.regime.label, "known at the close"),
             ("Unusual day", f"{card.novelty.percentile:.0f}", "percentile of train days"),
         ),
-        gate=share_bars(card.gate),
+        gate=tuple(Bar(name, percent(share, 1), "", 0.0, 100 * share, False) for name, share in card.gate.items()),
         gauges=regime_gauges(card),
         why=(_why("The trade", card.why_trade), _why("The aim", card.why_aim)),
         flips=tuple((flip.question, card_text.flip_says(flip)) for flip in card.flips),
@@ -161,11 +161,6 @@ def card_view(card: Card) -> CardView:
         novelty=card_text.novelty(card),
         tables=tables,
     )
-
-
-def share_bars(shares: dict[str, float]) -> tuple[Bar, ...]:
-    """Shares as bars from zero."""
-    return tuple(Bar(name, percent(share, 1), "", 0.0, 100 * share, False) for name, share in shares.items())
 
 
 def signed_bars(rows: Sequence[tuple[str, float, str]]) -> tuple[Bar, ...]:

@@ -139,14 +139,14 @@ def weights_chart(evaluation: Evaluation) -> Chart:
     count = len(order) if count >= len(order) - 1 else count  # a rest of one name is shown itself
     top, rest = order[:count], order[count:]
     figure = blank()
-    figure.add_trace(_area(x, weights[rows, -1], text(assets[-1]), "#B8BDC2", decimals=4))
+    figure.add_trace(_area(x, weights[rows, -1], text(assets[-1]), "#B8BDC2"))
     for k, i in enumerate(top):
         hatch = HATCHES[k // len(NAMES) % len(HATCHES)]
-        figure.add_trace(_area(x, risky[rows, i], text(assets[i]), NAMES[k % len(NAMES)], decimals=4, hatch=hatch))
+        figure.add_trace(_area(x, risky[rows, i], text(assets[i]), NAMES[k % len(NAMES)], hatch=hatch))
     note = "Executed weights, cash at the bottom, then the largest average holdings first."
     if len(rest):
         label = f"{len(rest)} other names"
-        figure.add_trace(_area(x, risky[np.ix_(rows, rest)].sum(axis=1), label, "#E3E5E8", decimals=4))
+        figure.add_trace(_area(x, risky[np.ix_(rows, rest)].sum(axis=1), label, "#E3E5E8"))
         note += f" The {label} hold {risky[:, rest].max():.1%} each at the most."
     finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="share of wealth", tickformat=".0%", range=[0, 1])
@@ -163,7 +163,7 @@ def gate_chart(evaluation: Evaluation) -> Chart:
         rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.62, 0.06, 0.32], figure=blank()
     )
     for k, name in enumerate(evaluation.expert_names):
-        area = _area(x, evaluation.gate[rows, k], text(name), EXPERTS[k % len(EXPERTS)], decimals=4)
+        area = _area(x, evaluation.gate[rows, k], text(name), EXPERTS[k % len(EXPERTS)])
         figure.add_trace(area, row=1, col=1)
     _add_regimes(figure, evaluation.policy.dates, evaluation.regime)
     names = [regime_name(int(label)) for label in evaluation.regime[rows]]
@@ -192,12 +192,10 @@ def gate_chart(evaluation: Evaluation) -> Chart:
     return Chart("gate", "Gate and trading rate over time", note, figure, 560)
 
 
-def _area(
-    x: list[str], values: NDArray[np.float64], name: str, colour: str, decimals: int, hatch: str = ""
-) -> go.Scatter:
+def _area(x: list[str], values: NDArray[np.float64], name: str, colour: str, hatch: str = "") -> go.Scatter:
     pattern = {"shape": hatch, "fgcolor": "#ffffff", "bgcolor": colour, "size": 7, "solidity": 0.25} if hatch else None
     return go.Scatter(
-        x=x, y=numbers(values, decimals), name=name, stackgroup="one", mode="lines",
+        x=x, y=numbers(values, 4), name=name, stackgroup="one", mode="lines",
         line={"width": 0.5, "color": colour}, fillcolor=colour, fillpattern=pattern, hovertemplate="%{y:.1%}",
     )  # fmt: skip
 

@@ -277,7 +277,9 @@ def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateI
 
 def _say(worths: Sequence[tuple[str, Comparison]], idle_says: Callable[[list[str]], str], without: str) -> list[str]:
     """Sentences on parts: those that are worth nothing by `idle_says`, on others what the policy is worth `without`."""
-    idle, unclear, earning = _sorted(worths)
+    idle = [name for name, worth in worths if worth.difference <= 0]
+    earning = [name for name, worth in worths if worth.low > 0]
+    unclear = [name for name, _ in worths if name not in (*idle, *earning)]
     says = [idle_says(idle)] if idle else []
     for names, luck in ((unclear, ", by no more than"), (earning, " by more than")):
         if names:
@@ -292,13 +294,6 @@ def _idle_experts(idle: list[str]) -> str:
 
 def _idle_others(idle: list[str]) -> str:
     return f"Taking away {_listed(idle, 'or')} costs nothing: the Sharpe ratio is no lower."
-
-
-def _sorted(worths: Sequence[tuple[str, Comparison]]) -> tuple[list[str], list[str], list[str]]:
-    """Names of the parts that are worth nothing, that may be worth something, and that are beyond the interval."""
-    idle = [name for name, worth in worths if worth.difference <= 0]
-    earning = [name for name, worth in worths if worth.low > 0]
-    return idle, [name for name, _ in worths if name not in (*idle, *earning)], earning
 
 
 def _learnt_says(reality: Sequence[Reality]) -> str:

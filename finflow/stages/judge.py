@@ -66,10 +66,12 @@ def judge(
     require_online_selection(config.baselines)
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
-        task, scaling = _task(config)
+        market = build_market(config.env, Path(config.output_root) / "cache")
+        task = Task(market, make_fold(market, config.env, config.fold), Accounting.of(config.env))
+        scaling = FeatureScaling.fit(market, task.fold)
         candidate = _candidate(strategy, config, task, scaling)
         verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
-    folder, market = made_folder(config, run_dir), task.market
+    folder = made_folder(config, run_dir)
     if any(not path.name.startswith(".") and path.suffix != ".log" for path in folder.iterdir()):
         raise ConfigError(f"run_dir={folder}: not empty; name a new folder")
     file = None if form == "strategy" else sha256_of(Path(str(getattr(config, form))))
@@ -113,13 +115,6 @@ def _form(strategy: object, config: Config) -> str:
     if not found:
         raise ConfigError("weights, returns: neither is given; name a file, weights=FILE or returns=FILE")
     return found[0]
-
-
-def _task(config: Config) -> tuple[Task, FeatureScaling]:
-    """The market of `config` with its fold, and the scaling of its features on train rows."""
-    market = build_market(config.env, Path(config.output_root) / "cache")
-    fold = make_fold(market, config.env, config.fold)
-    return Task(market, fold, Accounting.of(config.env)), FeatureScaling.fit(market, fold)
 
 
 def _data_fingerprint(config: Config, market: Market) -> str:

@@ -48,11 +48,6 @@ def table_of(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> pd.Dat
     return pd.DataFrame(rows, columns=list(columns)).set_index(columns[0])
 
 
-def curve_of(metrics: Path, step: str) -> pd.DataFrame:
-    """The rows of `metrics.jsonl` by their step, a column per figure, NaN where a row has none."""
-    return pd.DataFrame(read_lines(metrics)).set_index(step)
-
-
 Figures = Mapping[str, float | None]
 
 
@@ -71,8 +66,8 @@ class _Trained(Shown):
 
     @property
     def curve(self) -> pd.DataFrame:
-        """A row per epoch or episode, as `metrics.jsonl` has them."""
-        return curve_of(self.metrics_path, self.step)
+        """A row per epoch or episode, as `metrics.jsonl` has them, NaN where it has none."""
+        return pd.DataFrame(read_lines(self.metrics_path)).set_index(self.step)
 
     def plot(self) -> go.Figure:
         """The training curves of the report, side by side."""

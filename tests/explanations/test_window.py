@@ -12,7 +12,7 @@ from finflow.evaluation.metrics import decision_regimes, measure
 from finflow.explanations.attribution import importance
 from finflow.explanations.decision_trace import DecisionTrace, make_scene
 from finflow.explanations.overview import gate_by_regime, overview
-from finflow.explanations.performance import EXECUTION, contributions, performance, sleeves
+from finflow.explanations.performance import EXECUTION, contributions, name_parts, sleeves
 
 from .conftest import MakeScene, MakeSubject
 
@@ -67,7 +67,7 @@ def test_what_a_cap_earns_stands_under_execution(make_subject: MakeSubject, make
 
 
 def test_names_sum_to_return_and_risk(scene: DecisionTrace) -> None:
-    found, track = performance([scene]), scene.track
+    found, track = name_parts([scene]), scene.track
     figures = measure(track.net, track.turnover, track.weights)
     assert sum(one.total for one in found) == pytest.approx(track.nav[-1] - 1.0, abs=1e-12)
     assert sum(one.risk for one in found) == pytest.approx(figures.volatility, abs=1e-12)
@@ -82,7 +82,7 @@ def test_buy_and_hold_is_all_drift(scene: DecisionTrace) -> None:
     plan = Plan(targets, np.ones(len(targets), dtype=bool))
     accounting = scene.subject.world.accounting
     track = backtest(scene.subject.market, scene.window, accounting, {"policy": plan})["policy"]
-    found = performance([replace(scene, track=track)])
+    found = name_parts([replace(scene, track=track)])
     assert max(abs(one.trading) for one in found) < 1e-12
     assert sum(one.drift - one.cost for one in found) == pytest.approx(track.nav[-1] - 1.0, abs=1e-12)
 
