@@ -15,7 +15,7 @@ Numbers are written with all their digits.
 import csv
 import math
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -37,42 +37,38 @@ SAME = 1e-9
 TRADE, CLOSED = "trade", "closed: price ended"
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, task: Task) -> None:
-    """Write the four files of an evaluation into `folder`, each whole or not at all; of given returns two.
+def write_evaluation(folder: Path, evaluation: Evaluation, task: Task | None) -> None:
+    """Write the files of an evaluation into `folder`, each whole or not at all; of given returns two of the four.
+
+    task : without one, as of several folds stitched together, there is no ledger.
 
     Raises
     ------
     StorageError
         If the folder cannot be written.
     """
-    write_returns(folder / "returns.csv", evaluation)
-    if evaluation.policy.booked:
-        write_weights(folder / "weights.csv", evaluation.policy, evaluation.assets)
+    policy, days = evaluation.policy, evaluation.policy.dates
+    tracks = {"policy": policy, **evaluation.baselines}
+    returns = np.stack([*(track.net for track in tracks.values()), evaluation.cash], axis=1)
+    _write_by_day(folder / "returns.csv", days, (*tracks, "cash"), returns)
+    if policy.booked:
+        _write_by_day(folder / "weights.csv", days, evaluation.assets, policy.weights)
+    if policy.booked and task is not None:
         header = ("date", "ticker", "weight_before", "weight_after", "trade", "cost", "reason")
-        _write_csv(folder / "ledger.csv", header, trades(evaluation.policy, task.market, task.fold.test))
+        rows = trades(policy, task.market, task.fold.test)
+        atomic_write(folder / "ledger.csv", csv_text([header, *rows]).encode())
     atomic_json(folder / "metrics.json", figures(evaluation))
-
-
-def write_returns(path: Path, evaluation: Evaluation) -> None:
-    """`returns.csv`: one row per day, one column per strategy."""
-    tracks = {"policy": evaluation.policy, **evaluation.baselines}
-    columns = np.stack([*(track.net for track in tracks.values()), evaluation.cash], axis=1)
-    dates = evaluation.policy.dates
-    _write_csv(
-        path, ("date", *tracks, "cash"), ((str(d), *row.tolist()) for d, row in zip(dates, columns, strict=True))
-    )
-
-
-def write_weights(path: Path, track: Track, assets: Sequence[str]) -> None:
-    """`weights.csv`: one row per day, one column per asset, cash last."""
-    rows = ((str(d), *w.tolist()) for d, w in zip(track.dates, track.weights, strict=True))
-    _write_csv(path, ("date", *assets), rows)
 
 
 def write_validation(path: Path, policy: Track, benchmark: Track) -> None:
     """`validation.csv`: one row per validation day."""
-    rows = zip(policy.dates, policy.net.tolist(), benchmark.net.tolist(), strict=True)
-    _write_csv(path, ("date", "policy", "benchmark"), ((str(d), p, b) for d, p, b in rows))
+    _write_by_day(path, policy.dates, ("policy", "benchmark"), np.stack([policy.net, benchmark.net], axis=1))
+
+
+def _write_by_day(path: Path, dates: NDArray[np.datetime64], names: Sequence[str], columns: Floats) -> None:
+    """A row per date of `columns` [R, names]."""
+    rows = ((str(date), *row.tolist()) for date, row in zip(dates, columns, strict=True))
+    atomic_write(path, csv_text([("date", *names), *rows]).encode())
 
 
 def read_validation(path: Path) -> tuple[NDArray[np.datetime64], Floats, Floats]:
@@ -149,10 +145,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    atomic_write(path, csv_text([header, *rows]).encode())
 
 
 def read_track(folder: Path, market: Market, window: Window, cost_rate: float) -> Track:

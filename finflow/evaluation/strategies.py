@@ -204,17 +204,13 @@ def read_weights(path: Path, task: Task) -> tuple[Outsider, bool]:
         In one line, if a decision day of the test window has no row, a row stands on another day, a name is unknown,
         or weights are short, borrowed, or leave something over.
     """
-    table, market, fold = (
-        read_table(path, remedy="write a number, or leave the whole row blank to hold"),
-        task.market,
-        task.fold,
-    )
+    table, market = read_table(path, remedy="write a number, or leave the whole row blank to hold"), task.market
+    fold = task.fold
     places = _columns(table, market)
     needed = _decision_rows(market, fold.test)
-    _refuse_missing(
-        table, market, needed, "decision day", f"add them, or choose env.rebalance (now {market.rebalance})"
-    )
-    _refuse_others(table, market, needed, f"no decision day of env.rebalance={market.rebalance}")
+    remedy = f"add them, or choose env.rebalance (now {market.rebalance})"
+    other = f"no decision day of env.rebalance={market.rebalance}"
+    _require_days(table, market, needed, "decision day", remedy, other)
     train = _decision_rows(market, fold.train)
     first = table.values[table.dates == market.dates[train[0]]]
     scalable = bool(np.isin(market.dates[train], table.dates).all() and not np.isnan(first).any())
@@ -255,8 +251,8 @@ def read_returns(path: Path, task: Task) -> Track:
     if len(table.header) != 2:
         raise DataError(f"{path}:1:{table.header[2]}: a second column of returns; keep date and return alone")
     rows = np.arange(window.start, window.stop)
-    _refuse_missing(table, market, rows, "day", "add them, or choose the fold that the file covers")
-    _refuse_others(table, market, rows, "no day of the prices")
+    remedy = "add them, or choose the fold that the file covers"
+    _require_days(table, market, rows, "day", remedy, "no day of the prices")
     at = np.searchsorted(table.dates, market.dates[rows])
     net = table.values[at, 0]
     wrongs = (
@@ -287,26 +283,21 @@ def _columns(table: CsvTable, market: Market) -> list[int]:
     return [market.assets.index(name) for name in table.header[1:]]
 
 
-def _refuse_missing(table: CsvTable, market: Market, rows: NDArray[np.int64], what: str, remedy: str) -> None:
-    missing = market.dates[rows][~np.isin(market.dates[rows], table.dates)]
+def _require_days(table: CsvTable, market: Market, rows: Rows, what: str, remedy: str, other: str) -> None:
+    """Refuse a table without a row on one of the days `rows`, or with a row on another day between them."""
+    days = market.dates[rows]
+    missing = days[~np.isin(days, table.dates)]
     if len(missing):
+        shown = ", ".join(str(day) for day in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DataError(
             f"{table.path}: {len(missing)} of the {len(rows)} {what}s of the test window have no row "
-            f"({_listed(missing)}); {remedy}"
+            f"({shown}); {remedy}"
         )
-
-
-def _refuse_others(table: CsvTable, market: Market, rows: NDArray[np.int64], what: str) -> None:
-    first, last = market.dates[rows[0]], market.dates[rows[-1]]
-    inside = (table.dates >= first) & (table.dates <= last)
-    others = np.flatnonzero(inside & ~np.isin(table.dates, market.dates[rows]))
+    inside = (table.dates >= days[0]) & (table.dates <= days[-1])
+    others = np.flatnonzero(inside & ~np.isin(table.dates, days))
     if len(others):
         at = int(others[0])
         raise DataError(
-            f"{table.path}:{table.lines[at]}:{table.header[0]}: {table.dates[at]} is {what}; remove the row"
+            f"{table.path}:{table.lines[at]}:{table.header[0]}: {table.dates[at]} is {other}; remove the row"
             f"{'' if len(others) == 1 else f' and {len(others) - 1} others'}"
         )
-
-
-def _listed(days: Sequence[np.datetime64] | NDArray[np.datetime64]) -> str:
-    return ", ".join(str(day) for day in days[:_SHOWN]) + (", ..." if len(days) > _SHOWN else "")

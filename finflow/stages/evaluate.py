@@ -12,7 +12,7 @@ from finflow.config.compose import to_yaml
 from finflow.data.csv_table import read_as
 from finflow.data.series import read_sectors
 from finflow.errors import ConfigError
-from finflow.evaluation.files import figures, plain, write_evaluation, write_returns, write_weights
+from finflow.evaluation.files import figures, plain, write_evaluation
 from finflow.evaluation.test_window_log import verify_openings
 from finflow.io.files import atomic_json, read_lines
 from finflow.report.page import RunFacts, write_report
@@ -119,16 +119,12 @@ def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
 
 def _write_tables(folder: Path, evaluated: EvaluatedRuns) -> None:
     """All tables of one window; a walk-forward has each fold's own in a folder of its name."""
-    if len(evaluated.parts) == 1:
-        write_evaluation(folder, evaluated.evaluation, evaluated.parts[0].task)
-        return
-    for part in evaluated.parts:
+    several = len(evaluated.parts) > 1
+    write_evaluation(folder, evaluated.evaluation, None if several else evaluated.parts[0].task)
+    for part in evaluated.parts if several else ():
         place = folder / f"fold-{part.task.fold.name}"
         place.mkdir(exist_ok=True)
         write_evaluation(place, part.evaluation, part.task)
-    write_returns(folder / "returns.csv", evaluated.evaluation)
-    write_weights(folder / "weights.csv", evaluated.evaluation.policy, evaluated.evaluation.assets)
-    atomic_json(folder / "metrics.json", figures(evaluated.evaluation))
 
 
 def _run_facts(trained: Trained, record: dict[str, Any], following: str, said: Mapping[str, str]) -> RunFacts:
