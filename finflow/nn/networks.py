@@ -156,14 +156,20 @@ def first_layer(
     Normalised where there are a gain and a bias, 2 H numbers each.
 
     The state's part is broadcast over its actions: a copy for each would cost more than the product. Each head is
-    normalised by itself with gain and bias inside, so that the backward pass is one operation, not five.
+    computed by itself, with the addition inside the product where a state has one action, and with gain and bias
+    inside the normalisation.
     """
     batch, width = len(state), weight.shape[-1]
-    mixed = torch.matmul(action, weight).view(2, batch, -1, width) + state.view(batch, 2, 1, width).transpose(0, 1)
+    heads = [
+        torch.addmm(part, action, by)
+        if len(action) == batch
+        else torch.mm(action, by).view(batch, -1, width).add_(part[:, None]).view(-1, width)
+        for part, by in zip(state.view(batch, 2, width).unbind(1), weight, strict=True)
+    ]
     if gain is None or bias is None:
-        return list(mixed.relu_().view(2, -1, width).unbind())
-    heads = zip(mixed.view(2, -1, width), gain.view(2, width), bias.view(2, width), strict=True)
-    return [torch.nn.functional.layer_norm(part, (width,), g, b).relu_() for part, g, b in heads]
+        return [head.relu_() for head in heads]
+    norms = zip(heads, gain.view(2, width), bias.view(2, width), strict=True)
+    return [torch.nn.functional.layer_norm(head, (width,), g, b).relu_() for head, g, b in norms]
 
 
 def _each(bias: Tensor, hidden: list[Tensor], weight: Tensor) -> Tensor:
