@@ -68,8 +68,13 @@ AGENTS = {
     "SAC": Agent(SAC),
     "TQC": Agent(TQC),
     "PPO, tuned": Agent(PPO, 16, True, {"gamma": 0.9, "n_steps": 256, "batch_size": 512, "gae_lambda": 0.9}),
-    "SAC, tuned": Agent(SAC, 1, True, {"gamma": 0.9, "batch_size": 256, "ent_coef": "auto_0.1"}),
-    "TQC, tuned": Agent(TQC, 1, True, {"gamma": 0.9, "batch_size": 256, "ent_coef": "auto_0.1"}),
+    "SAC, tuned": Agent(
+        SAC,
+        8,
+        True,
+        {"gamma": 0.9, "batch_size": 512, "ent_coef": 0.01, "learning_rate": 1e-3, "gradient_steps": 4},
+    ),
+    "TQC, tuned": Agent(TQC, 1, True, {"gamma": 0.9, "batch_size": 256, "ent_coef": 0.001}),
 }
 
 
