@@ -299,7 +299,7 @@ def _some(names: list[str] | tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-HEADER = ["ticker", "sector"]
+SECTORS_HEADER = ["ticker", "sector"]
 
 
 def read_sectors(path: Path, tickers: Sequence[str]) -> tuple[str, ...]:
@@ -314,14 +314,14 @@ def read_sectors(path: Path, tickers: Sequence[str]) -> tuple[str, ...]:
     for line, cells in text_rows(path):
         row = [cell.strip() for cell in cells]
         if line == 1:
-            if [cell.lower() for cell in row] != HEADER:
-                raise DataError(f"{path}:1:1: the header is {','.join(row)}; write {','.join(HEADER)}")
+            if [cell.lower() for cell in row] != SECTORS_HEADER:
+                raise DataError(f"{path}:1:1: the header is {','.join(row)}; write {','.join(SECTORS_HEADER)}")
             continue
-        if len(row) != len(HEADER):
+        if len(row) != len(SECTORS_HEADER):
             raise DataError(f"{path}:{line}:1: {len(row)} cells; write a ticker and its sector, quoted if with commas")
         ticker, sector = row
         if not ticker or not sector:
-            raise DataError(f"{path}:{line}:{HEADER[bool(ticker)]}: blank; name it, or delete the row")
+            raise DataError(f"{path}:{line}:{SECTORS_HEADER[bool(ticker)]}: blank; name it, or delete the row")
         if ticker in found:
             raise DataError(f"{path}:{line}:ticker: {ticker} stands twice; keep one row")
         if sector.upper() == CASH:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.base import Batch, Paths, Stateful, all_walkers, size
+from finflow.agents.base import Batch, Paths, Stateful, all_walkers, world_size
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.collect import Dataset, Rows, behave, draw_personas, padded, starting_portfolios
 from finflow.envs.simulator import State, World, joined
@@ -171,8 +171,10 @@ class Walkers(Stateful):
         seed: int,
         stream: str,
     ) -> None:
-        if walkers % size():
-            raise ConfigError(f"algo.walkers={walkers}: not a multiple of the {size()} processes; choose one that is")
+        if walkers % world_size():
+            raise ConfigError(
+                f"algo.walkers={walkers}: not a multiple of the {world_size()} processes; choose one that is"
+            )
         self.market, self.world, self.draw = market, world, draw
         self.actors, self.horizon, self.seed, self.stream = actors, horizon, seed, stream
         self.priors = world.priors.cpu().double().numpy()

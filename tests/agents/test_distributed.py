@@ -22,7 +22,7 @@ from finflow.agents.base import (
     own_rows,
     own_stream,
     rank,
-    size,
+    world_size,
 )
 from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
@@ -99,7 +99,7 @@ def test_shares_are_disjoint_and_complete(make_batch: Callable[..., Batch], worl
         return {
             "row": own.state.row.clone(), "reward": own.reward.clone(), "next": own.next_state.row.clone(),
             "all": everyones, "mine": everyones[mine].clone(), "most": torch.tensor(all_reduce_max(7 + rank())),
-            "noise": torch.rand(4, generator=own_stream(generator)), "size": torch.tensor(size()),
+            "noise": torch.rand(4, generator=own_stream(generator)), "size": torch.tensor(world_size()),
         }  # fmt: skip
 
     first, second = in_two(share, tmp_path)
@@ -115,6 +115,6 @@ def test_shares_are_disjoint_and_complete(make_batch: Callable[..., Batch], worl
 
 def test_alone_nothing_is_shared(make_batch: Callable[..., Batch], world: World) -> None:
     generator, rows = torch.Generator(), torch.arange(3.0)
-    assert (size(), rank(), all_reduce_max(5)) == (1, 0, 5)
+    assert (world_size(), rank(), all_reduce_max(5)) == (1, 0, 5)
     assert own_stream(generator) is generator
     assert all_gather(rows)[0] is rows

@@ -250,7 +250,7 @@ def test_an_online_run_that_finds_no_server_is_kept_offline(
     python: Client, server: LoopbackWandb, tmp_path: Path, records: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
     server.fault = "500"
-    impatient = "from finflow.tracking import wandb_client; wandb_client.INIT_SECONDS = 1.0\n"
+    impatient = "from finflow.tracking import wandb_sink; wandb_sink.INIT_SECONDS = 1.0\n"
     done = python("-c", impatient + ONLINE + RUN, tmp_path / "run", 1, 4, 60, **signed_in(server))
     assert (done.returncode, done.stdout) == (0, "")
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -109,6 +109,6 @@ def test_walkers_start_at_different_days_of_their_episodes(make: Callable[..., W
 def test_walkers_that_processes_cannot_share_are_refused(
     make: Callable[..., Walkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "size", lambda: 2)
+    monkeypatch.setattr(room, "world_size", lambda: 2)
     with pytest.raises(ConfigError, match=r"algo\.walkers=3: not a multiple of the 2 processes"):
         make()
