@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 import finflow
 from benchmarks.learning_tables import daily_file, gains, speed, table
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, market_of
 from finflow.data.market import TRADING_YEAR as YEAR

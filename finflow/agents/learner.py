@@ -1,9 +1,15 @@
-"""The interface between training loops and learners, and the learner that each algorithm's settings build."""
+"""The interface between training loops and learners, the learner of each algorithm's settings, and the greedy policy.
 
-from collections.abc import Callable, Mapping
+The greedy policy is the trained actor without exploration, for validation, evaluation and decisions; whole, or with
+one part removed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Scales
@@ -12,10 +18,155 @@ from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.simulator import State, World
+from finflow.nn.actor import Actor, ActorEnsemble
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks
 from finflow.plugins import added
 from finflow.schema.algo import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig
+
+Floats = NDArray[np.float64]
+
+
+class GreedyPolicy:
+    """Acts by the policy's mean; arrays in, arrays out.
+
+    Parameters
+    ----------
+    entries : rows at which a window begins. There, from cash, it buys its whole aim at once, as every baseline does;
+        otherwise a slow trading rate would spend its first months in cash.
+    """
+
+    def __init__(self, actor: Actor | ActorEnsemble, world: World, entries: Iterable[int] = ()) -> None:
+        self.actor, self.world, self.entries = actor, world, frozenset(entries)
+
+    def at_whole_tilt(self) -> "GreedyPolicy":
+        """The policy as it was trained, whatever part of its tilt is deployed (`Actor.confidence`)."""
+        return GreedyPolicy(self.actor.whole(), self.world, self.entries)
+
+    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E]."""
+        return self.target(self.decide(rows, drifted, drawdown), rows, drifted)
+
+    def target(self, decision: Decision, rows: NDArray[np.int64], drifted: Floats) -> Floats:
+        """Target of a decision: its mean, or its aim where a window is entered from cash."""
+        entering = np.array([int(row) in self.entries for row in rows]) & (drifted[:, -1] >= 1.0)
+        mean, aim = (part.double().cpu().numpy() for part in (decision.mean, decision.aim))
+        return np.where(entering[:, None], aim, mean)
+
+    def explain(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> tuple[Floats, Floats]:
+        """Gate [E, K] and trading rate [E] of the same decisions."""
+        decision = self.decide(rows, drifted, drawdown)
+        return decision.gate.double().cpu().numpy(), decision.rate.double().cpu().numpy()
+
+    @torch.no_grad()
+    def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Decision:
+        """The actor's full output in these states, without dropout."""
+        state = self.observe(rows, drifted, drawdown)
+        training = self.actor.training
+        self.actor.eval()
+        decision = self.actor(state)
+        self.actor.train(training)
+        return decision
+
+    def observe(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> State:
+        """The world's state of these arrays."""
+        device = self.world.device
+        return self.world.observe(
+            torch.as_tensor(rows, device=device),
+            torch.as_tensor(drifted, device=device),
+            torch.as_tensor(drawdown, device=device),
+        )
+
+
+def describe(decision: Decision) -> dict[str, float]:
+    """Diagnostics of gate and experts over B states.
+
+    gate_entropy: mean entropy of the gate in nats (ln K: all experts alike); expert_distance: mean over pairs of
+    experts of half the L1 distance between their portfolios (0: copies or one alone, 1: nothing in common); rate: mean
+    trading rate; effective_assets: 1 / mean sum of squared weights.
+    """
+    gate, experts = decision.gate, decision.experts
+    count = experts.shape[1]
+    apart = 0.5 * (experts[:, :, None] - experts[:, None]).abs().sum(-1)
+    return {
+        "gate_entropy": float(-(gate * torch.log(gate.clamp_min(1e-8))).sum(-1).mean()),
+        "expert_distance": float(apart.sum((1, 2)).mean() / max(count * (count - 1), 1)),
+        "rate": float(decision.rate.mean()),
+        "effective_assets": float(1.0 / decision.mean.square().sum(-1).mean()),
+    }
+
+
+BLOCK = 63
+"""Trading days that stay together when the gate is shuffled."""
+
+Act = Callable[[NDArray[np.int64], Floats, Floats], Floats]
+
+
+def variants(
+    policy: GreedyPolicy, experts: Sequence[str], rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK
+) -> Mapping[str, Act]:
+    """Leave one expert out, shuffle the gate over the days, freeze the experts at their priors; the last alone
+    where there is no gate.
+
+    Parameters
+    ----------
+    rows : decision rows over which the gate is shuffled: its shares stay, their timing goes.
+    block : rows that stay together then.
+    """
+    frozen: dict[str, Act] = {"experts at their priors": _frozen(policy)}
+    if policy.actor.gate is None:
+        return frozen
+    found: dict[str, Act] = {f"without {name}": _without(policy, k, len(experts)) for k, name in enumerate(experts)}
+    return found | {"shuffled gate": _shuffled(policy, rows, rng, block)} | frozen
+
+
+def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
+    keep = torch.ones(1, count, dtype=torch.bool, device=policy.world.device)
+    keep[0, expert] = False
+
+    @torch.no_grad()
+    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        policy.actor.eval()
+        decision = policy.actor(policy.observe(rows, drifted, drawdown), keep=keep.expand(len(rows), -1))
+        return policy.target(decision, rows, drifted)
+
+    return act
+
+
+def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generator, block: int) -> Act:
+    drawn = dict(zip(rows, elsewhen(rows, rng, block), strict=True))
+
+    @torch.no_grad()
+    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        policy.actor.eval()
+        state = policy.observe(rows, drifted, drawdown)
+        elsewhere = policy.observe(np.array([drawn[int(row)] for row in rows]), drifted, drawdown)
+        decision = policy.actor(state, gate_of=elsewhere)
+        return policy.target(decision, rows, drifted)
+
+    return act
+
+
+def elsewhen(rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK) -> list[int]:
+    """The same rows in blocks of about a quarter year, shuffled so that no block keeps its place.
+
+    Shuffling single days would make a slow gate jump every day: the cost of its trades would hide its timing.
+    """
+    blocks = np.array_split(np.asarray(rows), max(len(rows) // block, 2))
+    cycle = rng.permutation(len(blocks))
+    moved = np.empty_like(cycle)
+    moved[cycle] = np.roll(cycle, 1)
+    return np.concatenate([blocks[k] for k in moved]).tolist()
+
+
+def _frozen(policy: GreedyPolicy) -> Act:
+    @torch.no_grad()
+    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        policy.actor.eval()
+        decision = policy.actor(policy.observe(rows, drifted, drawdown), untilted=True)
+        return policy.target(decision, rows, drifted)
+
+    return act
 
 
 class Learner(Protocol):

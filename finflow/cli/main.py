@@ -35,8 +35,7 @@ from finflow.config.overrides import current_names, one_line, parse_override, re
 from finflow.errors import ConfigError, FinFlowError
 from finflow.io.files import storage_errors
 from finflow.schema import ALGORITHMS, Config
-from finflow.sweeps.jobs import follow_parent
-from finflow.sweeps.preset import expanded
+from finflow.sweeps.folder import expanded, follow_parent
 from finflow.tracking.sink import end_process, warn
 
 

@@ -1,7 +1,7 @@
 """Several runs from one command line: the jobs of a sweep, handed to Hydra's launcher by their names.
 
 Hydra launches, nothing else: what the jobs are is decided here, so that the same command finds its folder again and
-only the jobs that are not finished are launched. Each runs in a process of its own (`finflow.sweeps.jobs`).
+only the jobs that are not finished are launched. Each runs in a process of its own (`finflow.sweeps.folder`).
 `sweep.dry_run=true` says what a sweep would cost, and runs nothing.
 """
 
@@ -30,8 +30,7 @@ from finflow.io.files import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.fields import Role
 from finflow.sweeps.cost import crossfit_of, time_left, told, work
-from finflow.sweeps.folder import Manifest, Pin, Status, SweepFolder, remember
-from finflow.sweeps.jobs import JobError, run_job
+from finflow.sweeps.folder import JobError, Manifest, Pin, Status, SweepFolder, remember, run_job
 from finflow.sweeps.plan import Job, Plan, plan_of
 
 LAUNCHERS = {

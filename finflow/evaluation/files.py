@@ -29,7 +29,7 @@ from finflow.errors import StorageError
 from finflow.evaluation.backtest import POLICY, Task
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.evaluation.study import Study
-from finflow.io.files import atomic_json, atomic_write, csv_text, storage_errors
+from finflow.io.files import atomic_csv, atomic_json, storage_errors
 from finflow.io.weights import load_weights, pack, save_weights, unpack
 
 SMALLEST_TRADE = 1e-12
@@ -55,20 +55,14 @@ def write_evaluation(folder: Path, evaluation: Evaluation, task: Task | None) ->
         _write_by_day(folder / "weights.csv", days, evaluation.assets, policy.weights)
     if policy.booked and task is not None:
         header = ("date", "ticker", "weight_before", "weight_after", "trade", "cost", "reason")
-        rows = trades(policy, task.market, task.fold.test)
-        atomic_write(folder / "ledger.csv", csv_text([header, *rows]).encode())
+        atomic_csv(folder / "ledger.csv", [header, *trades(policy, task.market, task.fold.test)])
     atomic_json(folder / "metrics.json", figures(evaluation))
-
-
-def write_validation(path: Path, policy: Track, benchmark: Track) -> None:
-    """`validation.csv`: one row per validation day."""
-    _write_by_day(path, policy.dates, ("policy", "benchmark"), np.stack([policy.net, benchmark.net], axis=1))
 
 
 def _write_by_day(path: Path, dates: NDArray[np.datetime64], names: Sequence[str], columns: Floats) -> None:
     """A row per date of `columns` [R, names]."""
     rows = ((str(date), *row.tolist()) for date, row in zip(dates, columns, strict=True))
-    atomic_write(path, csv_text([("date", *names), *rows]).encode())
+    atomic_csv(path, [("date", *names), *rows])
 
 
 def read_validation(path: Path) -> tuple[NDArray[np.datetime64], Floats, Floats]:

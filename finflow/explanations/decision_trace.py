@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.data.market import Fold, Market, Window
 from finflow.envs.simulator import State, World
 from finflow.errors import StorageError

@@ -113,6 +113,17 @@ def atomic_json(path: Path, value: Any) -> None:
     atomic_write(path, (text + "\n").encode())
 
 
+def atomic_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write `rows`, of which the first is the header, as `csv_text` does, atomically.
+
+    Raises
+    ------
+    StorageError
+        As `atomic_write`.
+    """
+    atomic_write(path, csv_text(rows).encode())
+
+
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Rows as a CSV: floats with all their digits, blank where a value is None."""
     text = io.StringIO()

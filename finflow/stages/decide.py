@@ -1,6 +1,6 @@
 """Target weights and trades for the latest date in the data, and the outcomes of earlier decisions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats
 from finflow.explanations.card import Card
 from finflow.explanations.decision import HOLD
-from finflow.io.files import atomic_json, atomic_write, csv_text, read_json
+from finflow.io.files import atomic_csv, atomic_json, read_json
 from finflow.report.card import write_card
 from finflow.schema import Config
 from finflow.stages.explaining import card_paths
@@ -138,16 +138,12 @@ def _write_tables(
     """Write the decision, the orders and, where there are any, the outcomes of earlier decisions; the first two."""
     table, listed = folder / "decision.csv", folder / "orders.csv"
     rows = [(t.asset, *(f"{x:z.6f}" for x in (t.held, t.target, t.trade)), t.note) for t in trades]
-    _write_rows(table, ("asset", "held", "target", "trade", "note"), rows)
-    _write_rows(listed, [field.name for field in fields(Order)], [astuple(order) for order in orders.orders])
+    atomic_csv(table, [("asset", "held", "target", "trade", "note"), *rows])
+    atomic_csv(listed, [[field.name for field in fields(Order)], *(astuple(order) for order in orders.orders)])
     if became:
         header = [field.name for field in fields(Realised)]
-        _write_rows(folder / "realised.csv", header, [astuple(one) for one in became])
+        atomic_csv(folder / "realised.csv", [header, *(astuple(one) for one in became)])
     return table, listed
-
-
-def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    atomic_write(path, csv_text([header, *rows]).encode())
 
 
 def _verdict(group: Group) -> str | None:

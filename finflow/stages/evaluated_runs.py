@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finflow.agents.greedy import BLOCK, variants
+from finflow.agents.learner import BLOCK, variants
 from finflow.artifacts.runs import HEAD, RUN, SUMMARY, run_files
 from finflow.data.market import Market
 from finflow.data.series import EQUAL_WEIGHT

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.artifacts.checkpoints import StoredPolicy, read_policy
 from finflow.artifacts.provenance import Stopwatch, read_summary, run_record
 from finflow.artifacts.runs import RUN, WEIGHTS, resolve_run, stored_config

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from finflow.agents.base import Scales, Stateful, measure_scales
-from finflow.agents.greedy import GreedyPolicy, describe
-from finflow.agents.learner import Learner
+from finflow.agents.learner import GreedyPolicy, Learner, describe
 from finflow.artifacts.checkpoints import to_metadata, to_tensors
 from finflow.artifacts.provenance import (
     FACTS,
@@ -32,7 +31,6 @@ from finflow.data.market import TRADING_YEAR
 from finflow.envs.collect import Rows, training_paths
 from finflow.errors import Interrupted
 from finflow.evaluation.backtest import Task, equal_weight_plan, equal_weight_track
-from finflow.evaluation.files import write_validation
 from finflow.evaluation.metrics import (
     OBJECTIVES,
     Confidence,
@@ -44,7 +42,7 @@ from finflow.evaluation.metrics import (
     validation_score,
 )
 from finflow.evaluation.result import Track
-from finflow.io.files import read_lines
+from finflow.io.files import atomic_csv, read_lines
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
 from finflow.schema import READS, Config, role_of
@@ -97,7 +95,7 @@ class Validator:
         return self.task.track(self.task.fold.validation, self.policy.act)
 
     def diagnose(self) -> dict[str, float | None]:
-        """`agents.greedy.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""
+        """`agents.learner.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""
         decision = self.policy.decide(*self._states)
         self.gate = decision.gate.double().cpu().numpy()
         shared = gate_information(self.gate, self._regime)
@@ -254,7 +252,8 @@ class Run:
         with self.stopwatch.phase("results"):
             validator = self.validator(networks)
             track = validator.track()
-            write_validation(self.folder / VALIDATION, track, validator.benchmark)
+            columns = (track.dates, track.net.tolist(), validator.benchmark.net.tolist())
+            atomic_csv(self.folder / VALIDATION, [("date", "policy", "benchmark"), *zip(*columns, strict=True)])
         with self.stopwatch.phase("confidence"):
             if self.config.confidence == "none":
                 return None

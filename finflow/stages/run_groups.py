@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.artifacts.runs import named_runs, under
 from finflow.errors import ConfigError
 from finflow.io.files import flatten

@@ -8,9 +8,8 @@ from finflow.config.compose import from_yaml
 from finflow.errors import ConfigError
 from finflow.report.sweep import write_sweep_page
 from finflow.schema import Config
-from finflow.sweeps.folder import SweepFolder, known_sweeps
+from finflow.sweeps.folder import SweepFolder, known_sweeps, preset_of, write_preset
 from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
-from finflow.sweeps.preset import preset_of, write_preset
 from finflow.sweeps.table import write_table
 
 TABLE, PAGE, BEST = "sweep.csv", "sweep.html", "best.yaml"

@@ -14,7 +14,7 @@ from finflow.errors import ConfigError
 from finflow.evaluation.files import read_validation
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.evaluation.result import Floats
-from finflow.io.files import atomic_write, csv_text, read_json
+from finflow.io.files import atomic_csv, read_json
 from finflow.sweeps.folder import Manifest, State, SweepFolder
 
 FIGURES = (
@@ -127,7 +127,7 @@ def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | N
         for row in setting.rows:
             figures = (row.figures.get(name) for name in FIGURES)
             lines.append([rank, row.job, row.state, *row.values.values(), *figures, row.reason, row.seconds])
-    atomic_write(path, csv_text(lines).encode())
+    atomic_csv(path, lines)
 
 
 def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finflow.agents.base import Batch, measure_scales
-from finflow.agents.greedy import GreedyPolicy, describe
+from finflow.agents.learner import GreedyPolicy, describe
 from finflow.envs.simulator import World
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks

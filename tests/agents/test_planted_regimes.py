@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finflow.agents.base import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
-from finflow.agents.greedy import GreedyPolicy, variants
+from finflow.agents.learner import GreedyPolicy, variants
 from finflow.envs.simulator import World
 from finflow.evaluation.backtest import POLICY, Bootstrap
 from finflow.evaluation.metrics import follows_regime

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finflow.agents.bcell import BCell
-from finflow.agents.greedy import BLOCK, Act, GreedyPolicy, elsewhen, variants
+from finflow.agents.learner import BLOCK, Act, GreedyPolicy, elsewhen, variants
 from finflow.envs.simulator import World
 from finflow.nn.actor import distance, held_weights
 from finflow.nn.networks import EXPERT_GROUPS

@@ -8,7 +8,7 @@ import torch
 
 from finflow.agents.base import Batch, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell, hand_over
-from finflow.agents.greedy import GreedyPolicy, describe, variants
+from finflow.agents.learner import GreedyPolicy, describe, variants
 from finflow.envs.simulator import World
 from finflow.nn.actor import PRIOR_FLOOR, TILT_BOUND
 from finflow.nn.networks import SINGLE, Networks, flat

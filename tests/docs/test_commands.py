@@ -12,8 +12,8 @@ import pytest
 from finflow.cli.sweep import params_of
 from finflow.config.compose import load
 from finflow.errors import ConfigError
+from finflow.sweeps.folder import expanded
 from finflow.sweeps.plan import plan_of
-from finflow.sweeps.preset import expanded
 
 from .pages import LANGUAGES, REFUSED, ROOT, WALKED, Block, all_blocks, stage_of
 

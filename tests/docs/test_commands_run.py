@@ -15,8 +15,8 @@ import pytest
 
 from finflow.cli.sweep import params_of
 from finflow.schema import READS
+from finflow.sweeps.folder import expanded
 from finflow.sweeps.plan import plan_of
-from finflow.sweeps.preset import expanded
 
 from .conftest import Shell, prices, python_of
 from .pages import ROOT, stage_of, typed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.config.compose import load
 from finflow.envs.ledger import Accounting
 from finflow.envs.simulator import State

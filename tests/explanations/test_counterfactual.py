@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.data.market import REGIMES
 from finflow.explanations.counterfactual import Search, leader_margin, leaders_by_regime, trade_margin
 from finflow.explanations.decision_trace import DecisionTrace, Subject

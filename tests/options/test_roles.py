@@ -25,8 +25,8 @@ from finflow.stages.parents import pin
 from finflow.stages.run import start_of
 from finflow.stages.run_directory import resumed_folder
 from finflow.stages.run_groups import Group, kind_of
+from finflow.sweeps.folder import preset_of
 from finflow.sweeps.plan import plan_of
-from finflow.sweeps.preset import preset_of
 
 ADDED: Mapping[str, tuple[Any, str]] = {
     "env.halts": (Annotated[NonNegative, Role.MARKET], "shared/accounting.yaml"),

@@ -16,7 +16,7 @@ from finflow.errors import ConfigError
 from finflow.plugins import code_of
 from finflow.schema import Config, role_of
 from finflow.schema.fields import Role
-from finflow.sweeps.preset import preset_of
+from finflow.sweeps.folder import preset_of
 
 CHOSEN = [
     "algo=pushed", "algo.network.kind=wide", "env.features=[jump]", "env.source=walk", "tracking.sinks=[note]",

@@ -8,7 +8,7 @@ import pytest
 PAGE_FAULTS = """
 import resource, sys
 import numpy as np
-from finflow.malloc import keep_freed_memory
+from finflow.stages.prepare import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

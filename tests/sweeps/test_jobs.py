@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from finflow.sweeps.folder import Status, SweepFolder
-from finflow.sweeps.jobs import outcome
+from finflow.sweeps.folder import Status, SweepFolder, outcome
 
 from .conftest import COUNTED, FINISHED, ROOT, Command, call, write_stub
 

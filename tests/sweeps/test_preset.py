@@ -11,7 +11,7 @@ from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.io.files import flatten
 from finflow.schema import READS, Config
-from finflow.sweeps.preset import expanded, preset_of, write_preset
+from finflow.sweeps.folder import expanded, preset_of, write_preset
 
 TRIED = [
     "env=synthetic",

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.greedy import GreedyPolicy
 from finflow.agents.iql import IQL
+from finflow.agents.learner import GreedyPolicy
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.stages.prepare import Prepared
 from finflow.stages.run import Selection, Validator, summarise_episode

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finflow.agents.greedy import GreedyPolicy
+from finflow.agents.learner import GreedyPolicy
 from finflow.allocators import priors as prior_room
 from finflow.data import build
 from finflow.data.market import NO_LABEL, REGIMES, Market, Window
