@@ -13,7 +13,7 @@ from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, 
 from finflow.envs.collect import collect
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import Config
-from finflow.schema.algo import BCellConfig, IQLConfig
+from finflow.schema.sections import BCellConfig, IQLConfig
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, compiled, computing_of, fit, load_market, use_hardware
 from finflow.stages.run import walkers_of

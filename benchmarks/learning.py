@@ -35,10 +35,9 @@ import finflow
 from benchmarks.learning_tables import daily_file, gains, speed, table
 from finflow.agents.learner import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
-from finflow.data.build import build_market, market_of
+from finflow.data.build import build_market, expected, market_of
 from finflow.data.market import TRADING_YEAR as YEAR
 from finflow.data.market import Market, Window
-from finflow.data.synthetic import expected
 from finflow.envs.ledger import Accounting, Booked
 from finflow.envs.simulator import Simulator, World
 from finflow.evaluation.audit.perturbations import null_prices

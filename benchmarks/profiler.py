@@ -19,7 +19,7 @@ from finflow.envs.collect import collect
 from finflow.errors import FinFlowError
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
-from finflow.schema.algo import BCellConfig, IQLConfig
+from finflow.schema.sections import BCellConfig, IQLConfig
 from finflow.stages.prepare import computing_of, fit, load_market, use_hardware
 from finflow.training.replay_buffer import ReplayBuffer
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from finflow.data.market import TRADING_YEAR
 from finflow.evaluation.result import Track
-from finflow.schema.algo import Network
+from finflow.schema.sections import Network
 
 
 def small_network(**changes: Any) -> Network:

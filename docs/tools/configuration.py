@@ -15,8 +15,7 @@ from omegaconf import OmegaConf
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from finflow.config.compose import compose_stage
-from finflow.config.overrides import CONF_DIR, PRESETS, group_choices
+from finflow.config.compose import CONF_DIR, PRESETS, compose_stage, group_choices
 from finflow.io.files import flatten
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
 from finflow.schema.fields import Day, Schema

@@ -46,7 +46,7 @@ from finflow.losses import (
 from finflow.nn.actor import Actor, Experts, PortfolioActor, benchmark
 from finflow.nn.layers import Decision, dealt, dimensions, entropy, sample
 from finflow.nn.networks import Critic, MlpActor, Networks
-from finflow.schema.algo import BCellConfig
+from finflow.schema.sections import BCellConfig
 
 ADVANTAGE_FLOOR = 0.1  # least s_A, in units of the reward, so that an untrained critic is not amplified
 

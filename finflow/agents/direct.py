@@ -6,7 +6,7 @@ from torch import Tensor
 from finflow.agents.base import Batch, Descent, OfflineCoefficients, Stateful, own_stream, walk
 from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
-from finflow.schema.algo import DirectConfig
+from finflow.schema.sections import DirectConfig
 
 
 class Direct(Stateful):

@@ -32,7 +32,7 @@ from finflow.losses import (
 from finflow.nn.actor import benchmark, held_weights
 from finflow.nn.layers import dealt
 from finflow.nn.networks import Networks
-from finflow.schema.algo import IQLConfig
+from finflow.schema.sections import IQLConfig
 
 SPREAD_STATES = 64  # states of a batch on which the unit of Q is measured at each update
 

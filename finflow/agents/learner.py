@@ -22,7 +22,7 @@ from finflow.nn.actor import Actor, ActorEnsemble
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks
 from finflow.plugins import added
-from finflow.schema.algo import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig
+from finflow.schema.sections import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig
 
 Floats = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from finflow.losses import (
 )
 from finflow.nn.layers import dealt
 from finflow.nn.networks import Networks
-from finflow.schema.algo import TD3BCConfig
+from finflow.schema.sections import TD3BCConfig
 
 
 class TD3BC(Stateful):

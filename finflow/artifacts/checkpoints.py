@@ -21,14 +21,14 @@ from torch import Tensor
 
 from finflow.agents.base import Scales
 from finflow.artifacts.runs import CHECKPOINTS
-from finflow.data.market_features import FeatureScaling
+from finflow.data.features import FeatureScaling
 from finflow.envs.ledger import RewardModel
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import atomic_write, read_json, storage_errors
 from finflow.io.weights import load_weights, pack, save_weights, sha256_of, unpack
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
-from finflow.schema.algo import Network
 from finflow.schema.fields import digest
+from finflow.schema.sections import Network
 
 FOLDER, MANIFEST = CHECKPOINTS, "manifest.json"
 _NAME = re.compile(r"(\d{5,})-[a-z]+-\d+\.safetensors", re.ASCII)

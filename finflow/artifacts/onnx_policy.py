@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from finflow.allocators.priors import EXPERTS
+from finflow.data.features import CLIP, FeatureScaling
 from finflow.data.market import ABSENT, TRADABLE, Market
-from finflow.data.market_features import CLIP, FeatureScaling
 from finflow.envs.simulator import View, joined
 from finflow.errors import ConfigError
 from finflow.nn.actor import Actor

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from finflow.config.compose import from_yaml, load, plain_yaml, run_folder
-from finflow.config.overrides import CONF_DIR, MISSING
+from finflow.config.compose import CONF_DIR, MISSING, from_yaml, load, plain_yaml, run_folder
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import flatten, read_json
 from finflow.plugins import folders_used

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from finflow.artifacts.runs import command_line, typable
 from finflow.cli import tables
-from finflow.config.compose import compose_stage
-from finflow.config.overrides import conf_dirs, group_choices
+from finflow.config.compose import compose_stage, conf_dirs, group_choices
 from finflow.schema import Config
 
 if TYPE_CHECKING:

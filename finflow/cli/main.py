@@ -30,8 +30,17 @@ from finflow.artifacts.runs import judged_folder, override, typable
 from finflow.cli.commands import COMMANDS, overview, shown, usage
 from finflow.cli.errors import end_at_once, exit_code
 from finflow.cli.sweep import params_of, sweep
-from finflow.config.compose import compose_stage, parse, primary, run_folder, with_plugins
-from finflow.config.overrides import current_names, one_line, parse_override, resolve_message
+from finflow.config.compose import (
+    compose_stage,
+    current_names,
+    one_line,
+    parse,
+    parse_override,
+    primary,
+    resolve_message,
+    run_folder,
+    with_plugins,
+)
 from finflow.errors import ConfigError, FinFlowError
 from finflow.io.files import storage_errors
 from finflow.schema import ALGORITHMS, Config

@@ -23,8 +23,7 @@ from omegaconf import DictConfig
 
 from finflow.artifacts.runs import command_for, command_line, override, program_of, typable
 from finflow.cli import commands
-from finflow.config.compose import compose_stage, load, parse, up_to_date
-from finflow.config.overrides import CONF_DIR, one_line, parse_override
+from finflow.config.compose import CONF_DIR, compose_stage, load, one_line, parse, parse_override, up_to_date
 from finflow.errors import ConfigError, FinFlowError, ParentError
 from finflow.io.files import flatten
 from finflow.schema import Config, role_of

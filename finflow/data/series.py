@@ -172,7 +172,7 @@ def _series(path: Path, name: str, raw: bytes | None, missing: str = "") -> CsvT
 
 KEY = "env.signals"
 SMALLEST_SPREAD = 1e-3
-"""Features of a smaller spread are not scaled up (see `market_features.MIN_STD`)."""
+"""Features of a smaller spread are not scaled up (see `features.MIN_STD`)."""
 OFF_CENTRE = 1.0
 """If 0 lies this many standard deviations from the mean, a missing value, which counts as 0, misleads."""
 _NAME = re.compile(r"\w[\w.+-]*")

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finflow.allocators.signals import equal_weights
+from finflow.data.features import stretches
 from finflow.data.market import NO_LABEL, REGIMES, SPREAD, TRADABLE, Market, Window
-from finflow.data.market_features import stretches
 from finflow.envs.simulator import Simulator, State, World
 from finflow.errors import DataError
 from finflow.seeding import numpy_stream, torch_stream

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets, online_selection_targets
 from finflow.allocators.signals import equal_weights
+from finflow.data.features import FeatureScaling
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window, decision_days
-from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DataError

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from finflow.data.features import SIGNAL_PREFIX
+from finflow.data.build import PLANTED
+from finflow.data.features import SIGNAL_PREFIX, FeatureScaling
 from finflow.data.market import TRADABLE, Market, Window
-from finflow.data.market_features import FeatureScaling
-from finflow.data.synthetic import PLANTED
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.backtest import Rows, Strategy, Task, backtest, equal_weight_track

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from finflow.allocators.priors import EXPERTS
-from finflow.data.market_features import REGIME_PREFIX
+from finflow.data.features import REGIME_PREFIX
 from finflow.envs.simulator import PATH_SCALARS, State
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace, Subject

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from finflow.data.features import Gauges
 from finflow.data.market import NO_LABEL, REGIMES, TRADING_YEAR
-from finflow.data.market_features import Gauges
 from finflow.evaluation.files import plain
 from finflow.evaluation.result import Floats
 from finflow.explanations import decision

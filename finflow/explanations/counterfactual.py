@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from finflow.data.features import CLIP, REGIME_PREFIX
 from finflow.data.market import REGIMES
-from finflow.data.market_features import CLIP, REGIME_PREFIX
 from finflow.envs.simulator import State
 from finflow.explanations.attribution import OWN_DRAWDOWN, REGIME, Input, named_inputs, path_state
 from finflow.explanations.decision_trace import Subject

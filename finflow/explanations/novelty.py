@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finflow.data.features import REGIME_PREFIX
 from finflow.data.market import TRADABLE
-from finflow.data.market_features import REGIME_PREFIX
 from finflow.evaluation.backtest import Rows
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import Subject

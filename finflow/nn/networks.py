@@ -23,7 +23,7 @@ from finflow.envs.simulator import PATH_SCALARS, State
 from finflow.nn.actor import Actor, PortfolioActor, set_start
 from finflow.nn.layers import Computed, Computing, MemberLinear, MemberNorm, uniform
 from finflow.plugins import chosen
-from finflow.schema.algo import Network, OfflineAlgorithm, OnlineAlgorithm
+from finflow.schema.sections import Network, OfflineAlgorithm, OnlineAlgorithm
 from finflow.seeding import stream_seed
 
 

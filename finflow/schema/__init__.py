@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
 from finflow.plugins import Kind, added, unknown
-from finflow.schema.algo import Algorithm, AnyAlgorithm, DirectConfig, OfflineCritic, OnlineAlgorithm, ValueGradients
 from finflow.schema.fields import (
     Added,
     Count,
@@ -28,8 +27,11 @@ from finflow.schema.fields import (
 from finflow.schema.sections import (
     FOLLOWING,
     OWN_SOURCES,
+    Algorithm,
+    AnyAlgorithm,
     Budget,
     Checkpoint,
+    DirectConfig,
     Env,
     Evaluation,
     Hardware,
@@ -37,9 +39,12 @@ from finflow.schema.sections import (
     MarketRegime,
     MonitorConfig,
     Offline,
+    OfflineCritic,
+    OnlineAlgorithm,
     Reward,
     Sweep,
     Tracking,
+    ValueGradients,
 )
 
 Stage = Literal[

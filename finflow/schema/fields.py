@@ -50,6 +50,12 @@ def _calendar_day(value: str) -> str:
     return value
 
 
+def _wandb_name(value: str) -> str:
+    if set(value) & set("/\\#?%:"):
+        raise ValueError("a name on W&B has none of / \\ # ? % : in it; leave them out")
+    return value
+
+
 def number_as_text(value: Any) -> Any:
     """`fold=2008` arrives as a number; a text field keeps the text that was typed."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -62,6 +68,7 @@ Discount = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, BeforeValidator(number_as_text), Field(min_length=1)]
 Day = Annotated[str, AfterValidator(_calendar_day)]
+WandbName = Annotated[Text, AfterValidator(_wandb_name)]
 Schedule = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
 """Value at the start and at the end of training; linear between them."""
 

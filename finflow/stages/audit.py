@@ -7,9 +7,8 @@ import numpy as np
 
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import command_for
-from finflow.data.build import load_prices
+from finflow.data.build import PLANTED, load_prices
 from finflow.data.prices import faded_signal
-from finflow.data.synthetic import PLANTED
 from finflow.errors import ConfigError
 from finflow.evaluation.audit.findings import Check, Findings
 from finflow.evaluation.audit.leakage import compare_artefacts, compare_foresight, perturb_file, perturb_signals

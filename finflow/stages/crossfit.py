@@ -18,8 +18,8 @@ from finflow.io.weights import cached_arrays
 from finflow.nn.actor import Actor
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
-from finflow.schema.algo import DirectConfig, IQLConfig, OnlineAlgorithm
 from finflow.schema.fields import digest
+from finflow.schema.sections import DirectConfig, IQLConfig, OnlineAlgorithm
 from finflow.seeding import torch_stream
 from finflow.stages.prepare import Prepared, computing_of, reward_facts
 from finflow.tracking.tracker import progress

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from finflow.artifacts.runs import opened_by
+from finflow.data.features import Gauges, regime_gauges
 from finflow.data.market import Window
-from finflow.data.market_features import Gauges, regime_gauges
 from finflow.evaluation.files import read_track
 from finflow.evaluation.result import Track
 from finflow.explanations.card import Explainer

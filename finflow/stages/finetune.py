@@ -24,7 +24,7 @@ from finflow.io.weights import content_hash
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import Config
-from finflow.schema.algo import OnlineAlgorithm
+from finflow.schema.sections import OnlineAlgorithm
 from finflow.seeding import numpy_stream, stream_seed, torch_stream
 from finflow.stages.parents import find_weights
 from finflow.stages.prepare import (

@@ -10,8 +10,8 @@ from finflow.artifacts.runs import HEAD, OPENING, command_for, noted_heads, unde
 from finflow.config.compose import load, named
 from finflow.data.build import build_market
 from finflow.data.csv_table import read_as
+from finflow.data.features import FeatureScaling
 from finflow.data.market import Market, fold_dates, make_fold
-from finflow.data.market_features import FeatureScaling
 from finflow.data.series import EQUAL_WEIGHT
 from finflow.envs.gym_env import Observations
 from finflow.envs.ledger import Accounting

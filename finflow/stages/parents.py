@@ -12,8 +12,7 @@ from typing import Any
 from finflow.allocators.priors import EXPERTS
 from finflow.artifacts.provenance import Parent, find_parent, parent_facts
 from finflow.artifacts.runs import CONFIG, SUMMARY, command_for, command_line, under
-from finflow.config.compose import compose_stage, from_yaml, load
-from finflow.config.overrides import PRESETS, parse_override
+from finflow.config.compose import PRESETS, compose_stage, from_yaml, load, parse_override
 from finflow.data.market import Market, fold_dates, make_fold
 from finflow.errors import ParentError
 from finflow.io.files import flatten

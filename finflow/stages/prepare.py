@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, prefix_fingerprint
-from finflow.data.features import SIGNAL_PREFIX
+from finflow.data.features import SIGNAL_PREFIX, FeatureScaling
 from finflow.data.market import Fold, FoldDates, Market, fold_dates, make_fold
-from finflow.data.market_features import FeatureScaling
 from finflow.envs.collect import Dataset, collect, load_dataset
 from finflow.envs.ledger import Accounting, RewardModel, fit_reward
 from finflow.envs.simulator import World

@@ -14,7 +14,7 @@ from finflow.artifacts.runs import WEIGHTS, command_for
 from finflow.io.weights import content_hash
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
-from finflow.schema.algo import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
+from finflow.schema.sections import DirectConfig, IQLConfig, OfflineAlgorithm, OfflineCritic
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.prepare import compiled, computing_of, fit, load_market, offline_data, use_hardware
 from finflow.stages.results import Figures, PretrainResult

@@ -46,8 +46,8 @@ from finflow.io.files import atomic_csv, read_lines
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
 from finflow.schema import READS, Config, role_of
-from finflow.schema.algo import OnlineAlgorithm, ValueGradients
 from finflow.schema.fields import Role
+from finflow.schema.sections import OnlineAlgorithm, ValueGradients
 from finflow.seeding import torch_stream
 from finflow.stages.crossfit import confidence
 from finflow.stages.prepare import PAST, Prepared, past_facts, reward_facts

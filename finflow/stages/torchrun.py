@@ -18,8 +18,7 @@ from finflow.agents.base import rank
 from finflow.artifacts.checkpoints import FOLDER
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, Config
-from finflow.schema.algo import DirectConfig
-from finflow.schema.sections import Tracking
+from finflow.schema.sections import DirectConfig, Tracking
 
 LAUNCH = "torchrun --standalone --nproc_per_node=2 experiments/{}.py hardware=multi_gpu"
 

@@ -12,8 +12,8 @@ from finflow.data.market import BLOCKS, Fold, Market
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.io.files import read_json
 from finflow.schema import Config
-from finflow.schema.algo import Algorithm, DirectConfig, IQLConfig, OnlineAlgorithm, ValueGradients
 from finflow.schema.fields import digest
+from finflow.schema.sections import Algorithm, DirectConfig, IQLConfig, OnlineAlgorithm, ValueGradients
 
 
 class Work(NamedTuple):

@@ -33,8 +33,7 @@ from typing import Any, Literal
 import yaml
 
 from finflow.artifacts.runs import CHECKPOINTS, SUMMARY, SWEEP, override, under
-from finflow.config.compose import compose_stage, plain
-from finflow.config.overrides import PRESETS, group_choices, parse_override
+from finflow.config.compose import PRESETS, compose_stage, group_choices, parse_override, plain
 from finflow.errors import ConfigError, DivergedError, FinFlowError, StorageError
 from finflow.io.files import atomic_json, atomic_write, file_lock, flatten, read_json, storage_errors
 from finflow.schema import READS, Config, role_of

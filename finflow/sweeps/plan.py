@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finflow.config.overrides import conf_dirs, parse_override, sweep_values
+from finflow.config.compose import conf_dirs, parse_override, sweep_values
 from finflow.errors import ConfigError
 from finflow.schema import role_of
 from finflow.schema.fields import Role, digest

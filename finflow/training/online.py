@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from finflow.agents.base import Batch, OnlineCoefficients, Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
 from finflow.envs.simulator import Simulator, Step, World
-from finflow.schema.algo import OnlineAlgorithm
+from finflow.schema.sections import OnlineAlgorithm
 from finflow.tracking.tracker import progress
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import Batcher, ReplayBuffer, Walkers, join

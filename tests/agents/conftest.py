@@ -16,7 +16,7 @@ from finflow.data.market import TRADABLE
 from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import World
 from finflow.nn.networks import EXPERT_GROUPS, SINGLE, Networks, ObservationSpec, build_networks
-from finflow.schema.algo import BCellConfig, IQLConfig, Network, TD3BCConfig
+from finflow.schema.sections import BCellConfig, IQLConfig, Network, TD3BCConfig
 from finflow.training.replay_buffer import Batcher, Transitions
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from finflow.config.compose import load
 from finflow.envs.simulator import World
 from finflow.nn.networks import SINGLE, Networks
 from finflow.schema import ALGORITHMS
-from finflow.schema.algo import Algorithm, OfflineAlgorithm
+from finflow.schema.sections import Algorithm, OfflineAlgorithm
 
 from .conftest import SMALL, SPEC
 

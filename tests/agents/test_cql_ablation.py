@@ -11,7 +11,7 @@ import torch
 from finflow.agents.base import Batch, OnlineCoefficients, measure_scales
 from finflow.agents.bcell import BCell
 from finflow.envs.simulator import State, World
-from finflow.schema.algo import CQL
+from finflow.schema.sections import CQL
 from tests.shapes import small_network
 
 COUNT, WARM_UP, UPDATES = 4096, 250, 300

@@ -14,7 +14,7 @@ from finflow.agents.direct import Direct
 from finflow.config.compose import load
 from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
-from finflow.schema.algo import DirectConfig
+from finflow.schema.sections import DirectConfig
 from tests.shapes import small_network
 
 from .conftest import SMALL

@@ -18,7 +18,7 @@ from finflow.evaluation.result import Reality, Track
 from finflow.evaluation.robustness import reality_row
 from finflow.nn.networks import EXPERT_GROUPS
 from finflow.report.scrutiny import FROZEN, UNMOVED, reality_says
-from finflow.schema.algo import BCellConfig
+from finflow.schema.sections import BCellConfig
 from finflow.training.replay_buffer import Batcher, Transitions
 
 DAYS, SPELL, TRAIN = 1200, 60, 800

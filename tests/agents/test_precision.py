@@ -16,7 +16,7 @@ from finflow.envs.simulator import World
 from finflow.errors import ConfigError
 from finflow.losses import quantile_loss
 from finflow.nn.layers import Computing
-from finflow.schema.algo import Network
+from finflow.schema.sections import Network
 from finflow.stages.prepare import compiled, computing_of, use_hardware
 
 Agent = IQL | BCell

@@ -13,7 +13,7 @@ from finflow.config.compose import load
 from finflow.envs.ledger import Accounting, book, execute
 from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
-from finflow.schema.algo import DirectConfig
+from finflow.schema.sections import DirectConfig
 
 from .conftest import DAYS, SMALL, N
 

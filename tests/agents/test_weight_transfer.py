@@ -12,7 +12,7 @@ from finflow.agents.learner import GreedyPolicy, describe, variants
 from finflow.envs.simulator import World
 from finflow.nn.actor import PRIOR_FLOOR, TILT_BOUND
 from finflow.nn.networks import SINGLE, Networks, flat
-from finflow.schema.algo import IQLConfig
+from finflow.schema.sections import IQLConfig
 
 MakeNetworks = Callable[..., Networks]
 MakeBatch = Callable[..., Batch]

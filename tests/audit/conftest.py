@@ -13,9 +13,8 @@ import finflow
 from finflow.allocators.priors import prior_portfolios
 from finflow.data import build
 from finflow.data.csv_source import load_csv
-from finflow.data.features import FEATURE_GROUPS, FEATURES, Feature, feature, group_of
+from finflow.data.features import FEATURE_GROUPS, FEATURES, Feature, FeatureScaling, feature, group_of
 from finflow.data.market import Fold, Market, make_fold
-from finflow.data.market_features import FeatureScaling
 from finflow.data.prices import Prices
 from finflow.envs.ledger import Accounting, fit_reward
 from finflow.evaluation.audit.lookahead import Subject

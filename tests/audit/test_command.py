@@ -15,8 +15,7 @@ import finflow
 from finflow.cli.errors import exit_code
 from finflow.cli.main import launch
 from finflow.data import build
-from finflow.data.features import History
-from finflow.data.market_features import MARKET_FEATURES
+from finflow.data.features import MARKET_FEATURES, History
 from finflow.data.prices import Prices
 from finflow.errors import AuditError, ConfigError
 from finflow.evaluation.test_window_log import FILE_NAME

@@ -11,9 +11,8 @@ import finflow
 from finflow.allocators import priors as prior_room
 from finflow.data import build
 from finflow.data.build import load_prices
-from finflow.data.features import FEATURES
+from finflow.data.features import FEATURES, FeatureScaling, label_regimes
 from finflow.data.market import Calendar, Market
-from finflow.data.market_features import FeatureScaling, label_regimes
 from finflow.data.prices import Prices
 from finflow.envs.simulator import Simulator
 from finflow.evaluation.audit.findings import Check, Findings

@@ -2,12 +2,11 @@
 
 import pytest
 
-from finflow.config.compose import from_yaml, load, to_yaml
-from finflow.config.overrides import CONF_DIR, group_choices
+from finflow.config.compose import CONF_DIR, from_yaml, group_choices, load, to_yaml
 from finflow.errors import ConfigError
 from finflow.schema import ALGORITHMS, READS, STAGES, Config
-from finflow.schema.algo import BCellConfig
 from finflow.schema.fields import Schema
+from finflow.schema.sections import BCellConfig
 
 NEEDS = {"env=csv": ["env.path=prices.csv"]}
 CHOICES = [(s, g, c) for s in STAGES for g, choices in group_choices(s).items() for c in choices]

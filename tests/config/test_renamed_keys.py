@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from finflow.config.compose import from_yaml, load
-from finflow.config.overrides import current_names
+from finflow.config.compose import current_names, from_yaml, load
 from finflow.errors import ConfigError
 from finflow.schema import ADDED, MARKS, RENAMED
 

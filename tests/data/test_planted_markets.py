@@ -7,12 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from finflow.config.compose import load
-from finflow.data.build import load_prices, market_of
+from finflow.data.build import expected, load_prices, market_of
+from finflow.data.features import CRISIS, VOLATILE
 from finflow.data.market import Market
-from finflow.data.market_features import CRISIS, VOLATILE
 from finflow.data.prices import Prices
 from finflow.data.snapshot import settings_of
-from finflow.data.synthetic import expected
 from finflow.errors import ConfigError
 from finflow.schema.sections import Env
 

@@ -5,8 +5,8 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market
+from finflow.data.features import drawdown, label_regimes, stretches
 from finflow.data.market import NO_LABEL, REGIMES, Market
-from finflow.data.market_features import drawdown, label_regimes, stretches
 from finflow.errors import ConfigError
 from finflow.schema.sections import Regimes
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from finflow.data.features import FeatureScaling
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, make_fold
-from finflow.data.market_features import FeatureScaling
 from finflow.errors import DataError
 from finflow.schema.sections import Env
 

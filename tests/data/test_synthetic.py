@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from finflow.config.compose import load
-from finflow.data.build import market_of
+from finflow.data.build import load_synthetic, market_of
 from finflow.data.prices import Prices
-from finflow.data.synthetic import load_synthetic
 from finflow.schema.sections import Env
 
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 
-from finflow.config.overrides import parse_override
+from finflow.config.compose import parse_override
 from finflow.schema import READS
 
 from .pages import stage_of

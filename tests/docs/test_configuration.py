@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, create_model
 
-from finflow.config.compose import compose_stage, plain
-from finflow.config.overrides import CONF_DIR
+from finflow.config.compose import CONF_DIR, compose_stage, plain
 from finflow.io.files import flatten
 from finflow.schema import STAGES
 from finflow.schema.fields import Count, Day, Fraction, Schedule, Schema, Text

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from finflow.cli.commands import COMMANDS
-from finflow.config.compose import load
-from finflow.config.overrides import group_choices
+from finflow.config.compose import group_choices, load
 from finflow.schema import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

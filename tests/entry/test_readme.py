@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from finflow.config.overrides import group_choices
+from finflow.config.compose import group_choices
 from finflow.schema import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from finflow.data.features import FeatureScaling
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window
-from finflow.data.market_features import FeatureScaling
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy

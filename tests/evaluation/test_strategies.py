@@ -9,8 +9,8 @@ import pytest
 
 import finflow
 from finflow.data.build import build_market
+from finflow.data.features import FeatureScaling
 from finflow.data.market import Fold, Market, Window, make_fold
-from finflow.data.market_features import FeatureScaling
 from finflow.envs.gym_env import Observations
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Task

@@ -16,7 +16,7 @@ from finflow.evaluation.backtest import backtest
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.nn.layers import Decision
 from finflow.nn.networks import Networks, build_networks
-from finflow.schema.algo import Network
+from finflow.schema.sections import Network
 from finflow.stages.prepare import Prepared, fit, load_market
 
 MakeSubject = Callable[..., Subject]

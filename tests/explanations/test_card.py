@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from finflow.config.compose import load
+from finflow.data.features import regime_gauges
 from finflow.data.market import NO_LABEL, REGIMES
-from finflow.data.market_features import regime_gauges
 from finflow.explanations.card import Card, Explainer
 from finflow.explanations.counterfactual import Flip, Move
 from finflow.explanations.decision_trace import DecisionTrace

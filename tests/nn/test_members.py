@@ -9,7 +9,7 @@ import torch
 from finflow.envs.simulator import State
 from finflow.nn.layers import averaged, dealt, repeated
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
-from finflow.schema.algo import Network
+from finflow.schema.sections import Network
 
 MakeState = Callable[..., State]
 ACTORS = 3

@@ -10,7 +10,7 @@ from torch.nn.functional import layer_norm, linear
 
 from finflow.envs.simulator import State
 from finflow.nn.networks import MlpActor, MlpCritic, Networks, ObservationSpec, build_networks
-from finflow.schema.algo import Network
+from finflow.schema.sections import Network
 
 MakeState = Callable[..., State]
 Make = Callable[..., Networks]

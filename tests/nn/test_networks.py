@@ -8,7 +8,7 @@ from torch import Tensor
 
 from finflow.agents.base import Scales
 from finflow.artifacts.checkpoints import read_policy, to_metadata, to_tensors
-from finflow.data.market_features import FeatureScaling
+from finflow.data.features import FeatureScaling
 from finflow.envs.simulator import State
 from finflow.io.weights import load_weights, save_weights
 from finflow.nn.networks import Networks, ObservationSpec

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from finflow.config.overrides import CONF_DIR
+from finflow.config.compose import CONF_DIR
 from finflow.schema import Config
 from finflow.schema.fields import Schema
 

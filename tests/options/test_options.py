@@ -11,8 +11,7 @@ import pytest
 import torch
 
 import finflow
-from finflow.config.compose import load
-from finflow.config.overrides import group_choices
+from finflow.config.compose import group_choices, load
 from finflow.errors import ConfigError
 from tests.sweeps.tiny import SMALL, TUNE
 from tests.yahoo.conftest import LoopbackYahoo, market

@@ -11,15 +11,14 @@ from pydantic import create_model
 
 from finflow.artifacts.provenance import find_parent, parent_facts, publish_parent
 from finflow.artifacts.runs import CONFIG, command_for
-from finflow.config import compose, overrides
-from finflow.config.compose import load, to_yaml
-from finflow.config.overrides import CONF_DIR
+from finflow.config import compose
+from finflow.config.compose import CONF_DIR, load, to_yaml
 from finflow.data.build import build_market
 from finflow.errors import ConfigError, ParentError, StorageError
 from finflow.io.weights import sha256_of
 from finflow.schema import MARKS, READS, STAGES, Config, keys_where
-from finflow.schema.algo import IQLConfig, TD3BCConfig
 from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, marks_of
+from finflow.schema.sections import IQLConfig, TD3BCConfig
 from finflow.stages.explaining import provenance_of
 from finflow.stages.parents import pin
 from finflow.stages.run import start_of
@@ -61,9 +60,8 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         cls = create_model(info.annotation.__name__, __base__=info.annotation, **own)
         fields[section] = (Annotated[(cls, *info.metadata)], ...)  # type: ignore[valid-type]
     root = create_model("Config", __base__=Config, **fields)
-    for module in (compose, overrides):
-        monkeypatch.setattr(module, "Config", root, raising=False)
-        monkeypatch.setattr(module, "CONF_DIR", conf, raising=False)
+    monkeypatch.setattr(compose, "Config", root)
+    monkeypatch.setattr(compose, "CONF_DIR", conf)
     for key, mark in marks_of(root).items():
         monkeypatch.setitem(MARKS, key, mark)  # type: ignore[arg-type]
     for stage in STAGES:

@@ -9,8 +9,7 @@ import pytest
 
 import finflow
 from finflow.artifacts.runs import command_for
-from finflow.config.compose import from_yaml, to_yaml
-from finflow.config.overrides import CONF_DIR, group_choices
+from finflow.config.compose import CONF_DIR, from_yaml, group_choices, to_yaml
 from finflow.data.build import build_market
 from finflow.errors import ConfigError
 from finflow.plugins import code_of

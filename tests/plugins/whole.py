@@ -14,9 +14,8 @@ from finflow.nn.actor import Actor
 from finflow.nn.networks import Critic, ObservationSpec
 from finflow.nn.networks import _mlp as plain  # pyright: ignore[reportPrivateUsage]
 from finflow.plugins import Plugin
-from finflow.schema.algo import IQLConfig, Network
 from finflow.schema.fields import Fraction
-from finflow.schema.sections import Env
+from finflow.schema.sections import Env, IQLConfig, Network
 from finflow.tracking.sink import Sink
 
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from finflow.data.build import SOURCES
+from finflow.data.build import SOURCES, load_synthetic
 from finflow.data.prices import Prices
-from finflow.data.synthetic import load_synthetic
 from finflow.io.weights import load_weights, save_weights
 from finflow.schema.sections import Env
 

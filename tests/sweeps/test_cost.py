@@ -9,8 +9,8 @@ import pytest
 from finflow.cli.sweep import weighed
 from finflow.config.compose import load, to_yaml
 from finflow.data.build import build_market
+from finflow.data.features import stretches
 from finflow.data.market import make_fold
-from finflow.data.market_features import stretches
 from finflow.sweeps.cost import BATCH_ROW, ESTIMATE, REFIT_ROW, TRANSITION, Work, measured, told, work
 from finflow.sweeps.plan import plan_of
 

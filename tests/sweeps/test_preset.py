@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finflow.artifacts.runs import under
-from finflow.config import compose, overrides
+from finflow.config import compose
 from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.io.files import flatten
@@ -49,8 +49,7 @@ def test_copied_into_conf_it_is_a_preset_like_others(tmp_path: Path, monkeypatch
     conf = tmp_path / "conf"
     shutil.copytree(compose.CONF_DIR, conf)
     write_preset(conf / "experiment" / "best.yaml", preset_of(config, TRIED), [])
-    for module in (compose, overrides):
-        monkeypatch.setattr(module, "CONF_DIR", conf)
+    monkeypatch.setattr(compose, "CONF_DIR", conf)
     assert read(load("finetune", ["experiment=best"])) == read(config)
 
 

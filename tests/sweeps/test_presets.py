@@ -9,8 +9,7 @@ import pytest
 
 import finflow
 from finflow.cli.main import launch
-from finflow.config.compose import load
-from finflow.config.overrides import group_choices
+from finflow.config.compose import group_choices, load
 from finflow.errors import ConfigError
 from finflow.stages.sweep import SweepResult, collect_sweep
 from finflow.sweeps.folder import SweepFolder

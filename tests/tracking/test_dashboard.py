@@ -11,7 +11,7 @@ import pytest
 from finflow.allocators.priors import EXPERTS
 from finflow.config.compose import load
 from finflow.errors import ConfigError
-from finflow.schema.algo import BCellConfig
+from finflow.schema.sections import BCellConfig
 from finflow.stages import dashboard as stage
 from finflow.tracking.dashboard import TUNED, Place, as_json, build
 

@@ -16,7 +16,7 @@ from finflow.config.compose import load
 from finflow.envs.collect import Dataset
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
-from finflow.schema.algo import BCellConfig, IQLConfig, TD3BCConfig
+from finflow.schema.sections import BCellConfig, IQLConfig, TD3BCConfig
 from finflow.stages.prepare import Prepared, fit, load_market, offline_data
 from finflow.tracking.tracker import Row
 from finflow.training.monitor import Monitor

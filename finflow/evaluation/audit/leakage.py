@@ -20,8 +20,8 @@ from scipy.stats import rankdata
 from finflow.data import build, series
 from finflow.data.csv_source import read_sheet
 from finflow.data.csv_table import CsvTable
+from finflow.data.features import FeatureScaling
 from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Fold, Market
-from finflow.data.market_features import FeatureScaling
 from finflow.data.prices import Prices
 from finflow.envs.collect import MEAN_BLOCK, bootstrapped, collect, historical, in_regime, padded, starting_portfolios
 from finflow.envs.ledger import fit_reward

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from finflow.agents.learner import GreedyPolicy
 from finflow.allocators import priors as prior_room
 from finflow.data import build
+from finflow.data.features import FeatureScaling
 from finflow.data.market import NO_LABEL, REGIMES, Market, Window
-from finflow.data.market_features import FeatureScaling
 from finflow.data.prices import Prices
 from finflow.envs.ledger import Accounting, RewardModel
 from finflow.envs.simulator import World
