@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finflow.nn.layers import from_logits, logits
+from finflow.nn.actor import from_logits, logits
 
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:

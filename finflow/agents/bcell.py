@@ -43,8 +43,7 @@ from finflow.losses import (
     temperature_loss,
     truncated_mixture,
 )
-from finflow.nn.actor import Actor, Experts, PortfolioActor, benchmark
-from finflow.nn.layers import Decision, dealt, dimensions, entropy, sample
+from finflow.nn.actor import Actor, Decision, Experts, PortfolioActor, benchmark, dealt, dimensions, entropy, sample
 from finflow.nn.networks import Critic, MlpActor, Networks
 from finflow.schema.sections import BCellConfig
 

@@ -29,8 +29,7 @@ from finflow.losses import (
     quantile_loss,
     weighted_cross_entropy,
 )
-from finflow.nn.actor import benchmark, held_weights
-from finflow.nn.layers import dealt
+from finflow.nn.actor import benchmark, dealt, held_weights
 from finflow.nn.networks import Networks
 from finflow.schema.sections import IQLConfig
 

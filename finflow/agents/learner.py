@@ -18,8 +18,7 @@ from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.simulator import State, World
-from finflow.nn.actor import Actor, ActorEnsemble
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Actor, ActorEnsemble, Decision
 from finflow.nn.networks import Networks
 from finflow.plugins import added
 from finflow.schema.sections import BCellConfig, DirectConfig, IQLConfig, OfflineAlgorithm, OnlineAlgorithm, TD3BCConfig

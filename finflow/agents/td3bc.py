@@ -21,7 +21,7 @@ from finflow.losses import (
     smoothed,
     td3bc_actor_loss,
 )
-from finflow.nn.layers import dealt
+from finflow.nn.actor import dealt
 from finflow.nn.networks import Networks
 from finflow.schema.sections import TD3BCConfig
 

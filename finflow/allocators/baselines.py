@@ -14,13 +14,16 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from finflow.allocators.priors import (
+    equal_weights,
     inverse_volatility,
     maximum_diversification,
     minimum_variance,
+    momentum_top,
     normalise,
+    rolling_covariance,
+    rolling_volatility,
     standardise,
 )
-from finflow.allocators.signals import equal_weights, momentum_top, rolling_covariance, rolling_volatility
 from finflow.data.market import TRADABLE, Market
 from finflow.errors import ConfigError
 from finflow.schema import OnlineSelection

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.allocators.signals import equal_weights
+from finflow.allocators.priors import equal_weights
 from finflow.data.features import stretches
 from finflow.data.market import NO_LABEL, REGIMES, SPREAD, TRADABLE, Market, Window
 from finflow.envs.simulator import Simulator, State, World

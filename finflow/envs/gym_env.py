@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
 from finflow.envs.collect import drawn
-from finflow.envs.ledger import Accounting, RewardModel
-from finflow.envs.simulator import Simulator, Step
+from finflow.envs.simulator import Accounting, RewardModel, Simulator, Step
 from finflow.errors import DataError
 
 Obs = NDArray[np.float32]
@@ -133,7 +132,7 @@ class PortfolioEnv(gymnasium.Env[Obs, NDArray[np.float32]]):
     """One portfolio through stretches of a window.
 
     Observation [d F + M + n + 2]; action: n non-negative scores, normalised to weights (cash last); reward: see
-    `envs/ledger.py`; a time limit truncates, only ruin terminates. `info` holds the ledger's figures of the day, its
+    `envs/simulator.py`; a time limit truncates, only ruin terminates. `info` holds the ledger's figures of the day, its
     date as days since 1970-01-01.
     """
 

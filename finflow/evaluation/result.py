@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import TRADING_YEAR
-from finflow.envs.ledger import RUIN
+from finflow.envs.simulator import RUIN
 
 Floats = NDArray[np.float64]
 VerdictOutcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]

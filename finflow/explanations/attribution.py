@@ -22,7 +22,7 @@ from finflow.data.features import REGIME_PREFIX
 from finflow.envs.simulator import PATH_SCALARS, State
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace, Subject
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 
 REGIME, OWN_DRAWDOWN, PRIOR = "regime", PATH_SCALARS[0], "prior"
 

@@ -18,7 +18,7 @@ from finflow.data.market import REGIMES
 from finflow.envs.simulator import State
 from finflow.explanations.attribution import OWN_DRAWDOWN, REGIME, Input, named_inputs, path_state
 from finflow.explanations.decision_trace import Subject
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 
 Margin = Callable[[Decision], Tensor]
 """B decisions -> [B], positive as long as the decision is unchanged."""

@@ -12,8 +12,7 @@ from finflow.data.market import Fold, Market, Window
 from finflow.envs.simulator import State, World
 from finflow.errors import StorageError
 from finflow.evaluation.result import Floats, Track
-from finflow.nn.actor import Actor, ActorEnsemble
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Actor, ActorEnsemble, Decision
 from finflow.nn.networks import Critic, ObservationSpec
 
 REPRODUCED = 1e-4

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finflow.allocators.signals import equal_weights
+from finflow.allocators.priors import equal_weights
 from finflow.data.market import CASH, TRADABLE, TRADING_YEAR
-from finflow.envs.ledger import book
+from finflow.envs.simulator import book
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace
 

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from finflow.data.features import group_of
 from finflow.data.market import Market
 from finflow.envs.simulator import PATH_SCALARS, State
-from finflow.nn.actor import Actor, PortfolioActor, set_start
-from finflow.nn.layers import Computed, Computing, MemberLinear, MemberNorm, uniform
+from finflow.nn.actor import Actor, Computed, Computing, MemberLinear, MemberNorm, PortfolioActor, set_start, uniform
 from finflow.plugins import chosen
 from finflow.schema.sections import Network, OfflineAlgorithm, OnlineAlgorithm
 from finflow.seeding import stream_seed

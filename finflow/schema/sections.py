@@ -459,7 +459,7 @@ class Act(Schema):
 
 
 class MonitorConfig(Schema):
-    """Thresholds of the rules in `training/rules.py`, and what a finding leads to."""
+    """Thresholds of the rules in `training/monitor.py`, and what a finding leads to."""
 
     mode: Literal["warn", "act", "off"]
     """What follows a finding; set by the option of `monitor`."""
@@ -548,7 +548,7 @@ class Budget(Schema):
 
 
 class Reward(Schema):
-    """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/ledger.py`)."""
+    """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/simulator.py`)."""
 
     lambda_cvar: NonNegative
     """Weight of the loss beyond the value at risk (95 %) that 1/N had on train days."""

@@ -21,7 +21,7 @@ from finflow.envs.simulator import Simulator, State
 from finflow.errors import ConfigError, ParentError
 from finflow.evaluation.result import Floats
 from finflow.io.weights import content_hash
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema import Config
 from finflow.schema.sections import OnlineAlgorithm
@@ -53,10 +53,10 @@ from finflow.stages.run import (
 )
 from finflow.stages.run_directory import RunDirectory, check_arguments, placed
 from finflow.tracking.sink import METRICS, warn
+from finflow.training.monitor import Figures
 from finflow.training.online import Episode, Experience, OnlinePlan, OnlineState, share_out, train_online
 from finflow.training.refit import RefitState, refit
 from finflow.training.replay_buffer import Batcher, ReplayBuffer
-from finflow.training.rules import Figures
 from finflow.training.session import Checkpointer, Stop, stop_when_asked
 
 

@@ -14,7 +14,7 @@ from finflow.data.features import FeatureScaling
 from finflow.data.market import Market, fold_dates, make_fold
 from finflow.data.series import EQUAL_WEIGHT
 from finflow.envs.gym_env import Observations
-from finflow.envs.ledger import Accounting
+from finflow.envs.simulator import Accounting
 from finflow.errors import ConfigError
 from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy

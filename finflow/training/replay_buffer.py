@@ -18,7 +18,7 @@ from finflow.data.market import TRADABLE, Market
 from finflow.envs.collect import Dataset, Rows, behave, draw_personas, padded, starting_portfolios
 from finflow.envs.simulator import State, World, joined
 from finflow.errors import ConfigError, DataError
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 from finflow.seeding import numpy_stream
 
 

@@ -25,8 +25,7 @@ from finflow.artifacts.checkpoints import Checkpoints, Found
 from finflow.errors import DivergedError, Interrupted, StorageError
 from finflow.schema.sections import Checkpoint
 from finflow.tracking.sink import Tracker
-from finflow.training.monitor import Monitor
-from finflow.training.rules import Figures
+from finflow.training.monitor import Figures, Monitor
 
 
 def linear(ends: Sequence[float], progress: float) -> float:

@@ -10,7 +10,7 @@ from finflow.agents.base import Batch, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
 from finflow.envs.simulator import State, World
 from finflow.losses import scaled_alpha
-from finflow.nn.layers import sample
+from finflow.nn.actor import sample
 from finflow.nn.networks import Embedding
 
 from .conftest import huber_of

@@ -8,7 +8,7 @@ import torch
 from finflow.agents.base import Batch, measure_scales
 from finflow.agents.learner import GreedyPolicy, describe
 from finflow.envs.simulator import World
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 from finflow.nn.networks import Networks
 
 MakeNetworks = Callable[..., Networks]

@@ -15,7 +15,7 @@ from finflow.config.compose import load
 from finflow.envs.simulator import World
 from finflow.errors import ConfigError
 from finflow.losses import quantile_loss
-from finflow.nn.layers import Computing
+from finflow.nn.actor import Computing
 from finflow.schema.sections import Network
 from finflow.stages.prepare import compiled, computing_of, use_hardware
 

@@ -8,7 +8,7 @@ from finflow.agents.base import Batch, OfflineCoefficients
 from finflow.agents.td3bc import TD3BC
 from finflow.envs.simulator import State, World
 from finflow.losses import atom_spread, expectile_loss, lower_mean, quantile_loss
-from finflow.nn.layers import from_logits, logits
+from finflow.nn.actor import from_logits, logits
 
 MakeTD3BC = Callable[..., TD3BC]
 MakeBatch = Callable[..., Batch]

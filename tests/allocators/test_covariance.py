@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from finflow.allocators import signals
-from finflow.allocators.signals import ledoit_wolf, rolling_covariance, rolling_volatility, usable_names
+from finflow.allocators import priors
+from finflow.allocators.priors import ledoit_wolf, rolling_covariance, rolling_volatility, usable_names
 
 
 @pytest.mark.parametrize("names", [[0, 1, 2, 3, 4, 5], [1, 4], [2]])
@@ -30,7 +30,7 @@ def test_window_ends_at_the_row_and_is_a_year_long(sp500):
 def test_size_of_chunks_changes_no_bit(walk, monkeypatch):
     rows = np.arange(300, 360)
     whole = rolling_covariance(walk, rows)[0]
-    monkeypatch.setattr(signals, "CHUNK_BYTES", 4 * 8 * 252 * 6 * 7)
+    monkeypatch.setattr(priors, "CHUNK_BYTES", 4 * 8 * 252 * 6 * 7)
     assert (rolling_covariance(walk, rows)[0] == whole).all()
 
 

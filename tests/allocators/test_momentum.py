@@ -1,6 +1,6 @@
 import numpy as np
 
-from finflow.allocators.signals import momentum_scores, momentum_top, momentum_trend
+from finflow.allocators.priors import momentum_scores, momentum_top, momentum_trend
 
 LAST = np.array([399])
 

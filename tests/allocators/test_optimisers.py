@@ -23,8 +23,8 @@ from finflow.allocators.priors import (
     maximum_diversification,
     minimum_variance,
     nonnegative_qp,
+    rolling_covariance,
 )
-from finflow.allocators.signals import rolling_covariance
 from finflow.errors import DataError
 
 ROWS = np.array([2500, 4750, 7600])

@@ -9,10 +9,10 @@ from finflow.allocators.priors import (
     PRIORS,
     TARGET_VOLATILITY,
     invested_share,
+    momentum_trend,
     prior_portfolios,
     scale_to,
 )
-from finflow.allocators.signals import momentum_trend
 from finflow.data.market import ABSENT, TRADABLE, Market
 
 

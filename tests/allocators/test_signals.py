@@ -2,8 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from finflow.allocators.priors import shrunk_means
-from finflow.allocators.signals import equal_weight_returns, ewma_volatility, rolling_drawdown, rolling_mean
+from finflow.allocators.priors import (
+    equal_weight_returns,
+    ewma_volatility,
+    rolling_drawdown,
+    rolling_mean,
+    shrunk_means,
+)
 from finflow.data.market import FROZEN
 
 

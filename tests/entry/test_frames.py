@@ -16,7 +16,7 @@ from finflow.cli.main import launch
 PACKAGE = Path(finflow.__file__).parent
 BEFORE = 2
 """`experiments/STAGE.py` and `main`, which end the process and are not run here."""
-FILES = 44
+FILES = 40
 """One room gives a few; the longest of them has about 640 lines."""
 SMALL = [
     "env=synthetic", "env.synthetic.assets=4", "env.synthetic.days=1500", "env.episode_days=42", "tracking=none",

@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, CASH, FROZEN, NO_LABEL, TRADABLE, Market, Window
-from finflow.envs.ledger import Accounting, RewardModel
-from finflow.envs.simulator import World
+from finflow.envs.simulator import Accounting, RewardModel, World
 
 MakeMarket = Callable[..., Market]
 MakeWorld = Callable[..., World]

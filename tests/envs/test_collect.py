@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from finflow.data.market import Market, Window
 from finflow.envs.collect import Dataset, collect
-from finflow.envs.ledger import Accounting
-from finflow.envs.simulator import World
+from finflow.envs.simulator import Accounting, World
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
-from finflow.envs.ledger import Accounting, execute
-from finflow.envs.simulator import PATH_SCALARS, State, World
+from finflow.envs.simulator import PATH_SCALARS, Accounting, State, World, execute
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import torch
 
 from finflow.agents.learner import GreedyPolicy
 from finflow.config.compose import load
-from finflow.envs.ledger import Accounting
-from finflow.envs.simulator import State
+from finflow.envs.simulator import Accounting, State
 from finflow.evaluation.backtest import backtest
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 from finflow.nn.networks import Networks, build_networks
 from finflow.schema.sections import Network
 from finflow.stages.prepare import Prepared, fit, load_market

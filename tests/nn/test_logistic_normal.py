@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from finflow.nn.layers import Decision, dimensions, entropy, from_logits, logits, sample
+from finflow.nn.actor import Decision, dimensions, entropy, from_logits, logits, sample
 
 ALL = torch.ones(3, dtype=torch.bool)
 

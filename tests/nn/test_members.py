@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finflow.envs.simulator import State
-from finflow.nn.layers import averaged, dealt, repeated
+from finflow.nn.actor import averaged, dealt, repeated
 from finflow.nn.networks import Networks, ObservationSpec, build_networks
 from finflow.schema.sections import Network
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from finflow.data.market import ABSENT, CASH, TRADABLE, Market
-from finflow.envs.ledger import Accounting, RewardModel
-from finflow.envs.simulator import World
+from finflow.envs.simulator import Accounting, RewardModel, World
 
 
 @pytest.fixture(scope="session")

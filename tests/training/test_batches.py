@@ -9,7 +9,7 @@ from finflow.agents.bcell import BCell
 from finflow.agents.iql import IQL
 from finflow.envs.collect import Dataset
 from finflow.envs.simulator import PATH_SCALARS, State
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 from finflow.stages.prepare import Prepared
 from finflow.training.replay_buffer import Batcher, ReplayBuffer, Transitions
 

@@ -16,10 +16,10 @@ from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.config.compose import load
 from finflow.errors import DataError, DivergedError
-from finflow.nn.layers import Decision
+from finflow.nn.actor import Decision
 from finflow.schema.sections import Act, MonitorConfig
 from finflow.stages.prepare import Prepared
-from finflow.training import rules
+from finflow.training import monitor
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import Batcher, ReplayBuffer
 
@@ -49,7 +49,7 @@ def test_every_agent_produces_what_the_rules_read(iql: IQL, td3bc: TD3BC, make_b
     online, offline = make_bcell().update(batch, NOW), iql.update(batch, OfflineCoefficients())
     delayed = td3bc.update(batch, OfflineCoefficients()) | td3bc.update(batch, OfflineCoefficients())
     for metrics, which in ((online, 0), (offline, 1), (delayed, 1)):
-        assert {"q_mean", rules.CRITIC_LOSS[which], rules.ACTOR_LOSS[which], *rules.GRAD_NORMS} <= set(metrics)
+        assert {"q_mean", monitor.CRITIC_LOSS[which], monitor.ACTOR_LOSS[which], *monitor.GRAD_NORMS} <= set(metrics)
     assert {"entropy", "entropy_target", "effective_assets"} <= set(online)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from finflow.config.compose import load
 from finflow.schema.sections import MonitorConfig
-from finflow.training.rules import (
+from finflow.training.monitor import (
     MIN_EPISODES,
     MIN_REWARDS,
     Finding,
