@@ -51,7 +51,9 @@ def draw(found: dict[str, Curve], path: Path) -> Path:
     for height, label in ((0.0, "1/N"), (0.5, "half of the oracle's"), (1.0, "the oracle's")):
         axis.axhline(height, color="grey", lw=0.8)
         axis.annotate(label, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey")
-    axis.set(xscale="log", xlabel="CPU-seconds of training", ylabel="share of the oracle's net active IR")
+    axis.set(xscale="log", ylim=(None, 1.1), xlabel="CPU-seconds", ylabel="share of the oracle's net active IR")
+    axis.set_xticks([12.5, 25, 50, 100, 200], ["12.5", "25", "50", "100", "200"])
+    axis.minorticks_off()
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     return path
