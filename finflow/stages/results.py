@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,13 +15,15 @@ from finflow.evaluation.audit.findings import Check
 from finflow.evaluation.decision_log import Realised
 from finflow.evaluation.metrics import Confidence
 from finflow.evaluation.result import Evaluation, Verdict
-from finflow.evaluation.study import Study
-from finflow.explanations.card import Card
 from finflow.io.files import read_lines
 from finflow.report.figures import equity_chart
 from finflow.report.learning_curves import together, training_charts
 from finflow.report.theme import standing_alone
 from finflow.stages.ticket import Ticket
+
+if TYPE_CHECKING:  # they need SciPy and scikit-learn, which training has no use for: half a second, 60 MB
+    from finflow.evaluation.study import Study
+    from finflow.explanations.card import Card
 
 
 class Shown(ABC):
@@ -137,7 +139,7 @@ class EvaluateResult(Shown):
     run_dir: Path
     report: Path
     evaluation: Evaluation
-    study: Study | None
+    study: "Study | None"
     runs: tuple[Path, ...]
     confidence: Mapping[str, str]
     new_days: int
@@ -182,7 +184,7 @@ class ExplainResult(Shown):
     """Decision cards of `runs`, one per day, and their pages; `index` lists them where there are several."""
 
     run_dir: Path
-    cards: tuple[Card, ...]
+    cards: "tuple[Card, ...]"
     pages: tuple[Path, ...]
     index: Path | None
     runs: tuple[Path, ...]

@@ -39,6 +39,13 @@ def test_help_loads_nothing_heavy(command: Command, flag: str) -> None:
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_training_loads_no_statistics(command: Command, name: str) -> None:
+    found = "{'scipy.stats', 'sklearn', 'arch', 'skfolio'} & set(sys.modules)"
+    done = command("-c", f"import sys, finflow.stages.{name}; print({found})")
+    assert done.stdout == "set()\n", done.stderr
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_every_example_of_the_help_is_a_command_line(name: str) -> None:
     for example in COMMANDS[name].examples:
