@@ -38,7 +38,8 @@ from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, expected, market_of
 from finflow.data.market import TRADING_YEAR as YEAR
 from finflow.data.market import Market, Window
-from finflow.envs.simulator import Accounting, Booked, Simulator, World
+from finflow.envs.ledger import Accounting, Booked
+from finflow.envs.simulator import Simulator, World
 from finflow.evaluation.audit.perturbations import null_prices
 from finflow.evaluation.backtest import Strategy, backtest, equal_weight_track
 from finflow.evaluation.linear_tilt import fit_linear_tilt, fit_oracle, planted_signal, tilt

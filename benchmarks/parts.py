@@ -14,7 +14,7 @@ import finflow
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, load_prices, market_of
 from finflow.data.market import Market, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import backtest
 from finflow.schema import Config
 

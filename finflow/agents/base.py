@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from finflow.envs.collect import behave, draw_personas
-from finflow.envs.simulator import State, View, World, joined, traded
+from finflow.envs.ledger import traded
+from finflow.envs.simulator import State, View, World, joined
 from finflow.losses import anchor_loss
 from finflow.nn.actor import Actor, Decision, benchmark
 from finflow.nn.networks import Networks

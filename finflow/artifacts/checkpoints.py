@@ -22,7 +22,7 @@ from torch import Tensor
 from finflow.agents.base import Scales
 from finflow.artifacts.runs import CHECKPOINTS
 from finflow.data.features import FeatureScaling
-from finflow.envs.simulator import RewardModel
+from finflow.envs.ledger import RewardModel
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import atomic_write, read_json, storage_errors
 from finflow.io.weights import load_weights, pack, save_weights, sha256_of, unpack

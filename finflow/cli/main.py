@@ -134,7 +134,7 @@ def _placed(cfg: DictConfig, config: Config, overrides: Sequence[str]) -> Genera
     typed = check_folder(cfg, overrides, resume=config.resume is not None)
     folder = typed
     if config.resume is not None:
-        from finflow.stages.run_directory import resumed_folder
+        from finflow.stages.run import resumed_folder
 
         folder = resumed_folder(config, typed)
     if "WORLD_SIZE" not in os.environ and not config.hardware.distributed:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
 from finflow.envs.collect import drawn
-from finflow.envs.simulator import Accounting, RewardModel, Simulator, Step
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DataError
 
 Obs = NDArray[np.float32]

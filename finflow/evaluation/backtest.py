@@ -15,7 +15,8 @@ from finflow.allocators.baselines import EQUAL, HOLD, baseline_targets, online_s
 from finflow.allocators.priors import equal_weights
 from finflow.data.features import FeatureScaling
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window, decision_days
-from finflow.envs.simulator import Accounting, Simulator, Step
+from finflow.envs.ledger import Accounting
+from finflow.envs.simulator import Simulator, Step
 from finflow.errors import DataError
 from finflow.evaluation.result import Floats, Track
 from finflow.schema import OnlineSelection

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import root_scalar
 
 from finflow.data.market import Market, Window
-from finflow.envs.simulator import book
+from finflow.envs.ledger import book
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import CostRow, Track
 

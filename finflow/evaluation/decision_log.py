@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from finflow.data.market import Market, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Plan, backtest
 from finflow.evaluation.result import Floats
 from finflow.io.hash_chain import HashChain

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, Market, Window
-from finflow.envs.simulator import book
+from finflow.envs.ledger import book
 from finflow.errors import StorageError
 from finflow.evaluation.backtest import POLICY, Task
 from finflow.evaluation.result import Evaluation, Floats, Track

@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from finflow.data.build import PLANTED
 from finflow.data.features import SIGNAL_PREFIX, FeatureScaling
 from finflow.data.market import TRADABLE, Market, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.backtest import Rows, Strategy, Task, backtest, equal_weight_track
 from finflow.evaluation.metrics import active_information_ratio

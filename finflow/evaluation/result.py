@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import TRADING_YEAR
-from finflow.envs.simulator import RUIN
+from finflow.envs.ledger import RUIN
 
 Floats = NDArray[np.float64]
 VerdictOutcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]

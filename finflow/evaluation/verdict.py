@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from finflow.data.market import Market, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import BENCHMARK, Bootstrap, Plan, backtest
 from finflow.evaluation.metrics import sharpe_ratio, track_metrics
 from finflow.evaluation.result import Track, Verdict, VerdictOutcome

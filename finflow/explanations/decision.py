@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from finflow.allocators.baselines import EQUAL
 from finflow.allocators.priors import equal_weights
 from finflow.data.market import TRADABLE, Market
-from finflow.envs.simulator import Accounting, execute, traded
+from finflow.envs.ledger import Accounting, execute, traded
 from finflow.evaluation.backtest import POLICY
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace

@@ -20,7 +20,7 @@ import numpy as np
 
 from finflow.allocators.priors import equal_weights
 from finflow.data.market import CASH, TRADABLE, TRADING_YEAR
-from finflow.envs.simulator import book
+from finflow.envs.ledger import book
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace
 

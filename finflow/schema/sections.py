@@ -548,7 +548,7 @@ class Budget(Schema):
 
 
 class Reward(Schema):
-    """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/simulator.py`)."""
+    """Weights of the reward's terms; the lambdas multiply raw fractions a day (see `envs/ledger.py`)."""
 
     lambda_cvar: NonNegative
     """Weight of the loss beyond the value at risk (95 %) that 1/N had on train days."""

@@ -18,7 +18,7 @@ from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import AuditResult
-from finflow.stages.run_directory import check_arguments
+from finflow.stages.run import check_arguments
 from finflow.tracking.sink import warn
 
 AUDIT = "audit.json"

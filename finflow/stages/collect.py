@@ -9,7 +9,7 @@ from finflow.io.files import atomic_write
 from finflow.schema import Config
 from finflow.stages.prepare import collected, dataset_facts, fit, load_market, use_hardware
 from finflow.stages.results import CollectResult
-from finflow.stages.run_directory import check_arguments, out_file
+from finflow.stages.run import check_arguments, out_file
 
 
 def collect(config: Config, run_dir: Path | None = None) -> CollectResult:

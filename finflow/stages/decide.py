@@ -22,7 +22,7 @@ from finflow.stages.explaining import card_paths
 from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
 from finflow.stages.loaded_run import named_after, record_of
 from finflow.stages.results import DecideResult, Trade
-from finflow.stages.run_directory import check_arguments
+from finflow.stages.run import check_arguments
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
 from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
 from finflow.tracking.sink import warn

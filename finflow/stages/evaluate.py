@@ -21,7 +21,7 @@ from finflow.stages.evaluated_runs import JUDGEMENT, EvaluatedRuns, evaluate_run
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run_directory import check_arguments
+from finflow.stages.run import check_arguments
 from finflow.stages.run_groups import Kind, confidence_lines, groups_of, labels, load_runs, named
 from finflow.tracking.sink import METRICS, warn
 

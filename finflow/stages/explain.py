@@ -20,7 +20,7 @@ from finflow.stages.explaining import card_paths, explainer_of, gauges_of, windo
 from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
 from finflow.stages.loaded_run import named_after, record_of, require_same_past
 from finflow.stages.results import ExplainResult
-from finflow.stages.run_directory import check_arguments
+from finflow.stages.run import check_arguments
 from finflow.stages.run_groups import Group, load_groups, named
 from finflow.tracking.sink import warn
 

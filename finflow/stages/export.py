@@ -28,7 +28,7 @@ from finflow.io.weights import sha256_of
 from finflow.schema import Config
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import ExportResult
-from finflow.stages.run_directory import check_arguments, out_file
+from finflow.stages.run import check_arguments, out_file
 from finflow.tracking.sink import warn
 
 SUFFIX, ANSWERS = ".onnx", ".npz"

@@ -45,13 +45,15 @@ from finflow.stages.run import (
     PARENT,
     SCALE_STATES,
     Run,
+    RunDirectory,
     Selection,
+    check_arguments,
     open_run,
+    placed,
     show_networks,
     summarise_episode,
     walkers_of,
 )
-from finflow.stages.run_directory import RunDirectory, check_arguments, placed
 from finflow.tracking.sink import METRICS, warn
 from finflow.training.monitor import Figures
 from finflow.training.online import Episode, Experience, OnlinePlan, OnlineState, share_out, train_online

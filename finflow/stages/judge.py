@@ -14,7 +14,7 @@ from finflow.data.features import FeatureScaling
 from finflow.data.market import Market, fold_dates, make_fold
 from finflow.data.series import EQUAL_WEIGHT
 from finflow.envs.gym_env import Observations
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.errors import ConfigError
 from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy
@@ -27,7 +27,7 @@ from finflow.report.page import RunFacts, write_report
 from finflow.schema import READS, Config
 from finflow.stages.evaluated_runs import caveats
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run_directory import check_arguments
+from finflow.stages.run import check_arguments
 from finflow.tracking.sink import warn
 
 AS_GIVEN = "the returns are taken as given: no trade was booked, and nothing shows that costs were paid"

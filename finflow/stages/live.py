@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.data.market import FROZEN, NO_LABEL, Market, Window
-from finflow.envs.simulator import book, execute
+from finflow.envs.ledger import book, execute
 from finflow.evaluation.backtest import backtest
 from finflow.evaluation.decision_log import decision_log
 from finflow.evaluation.files import POLICY

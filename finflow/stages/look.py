@@ -11,7 +11,7 @@ from finflow.data.market import TRADABLE, Fold, Market, Window, fold_dates, make
 from finflow.data.prices import Prices, faded_signal
 from finflow.schema import Config
 from finflow.stages.results import Shown, table_of
-from finflow.stages.run_directory import check_config
+from finflow.stages.run import check_config
 
 _SHOWN = 8
 

@@ -25,7 +25,8 @@ from finflow.data.build import build_market, prefix_fingerprint
 from finflow.data.features import SIGNAL_PREFIX, FeatureScaling
 from finflow.data.market import Fold, FoldDates, Market, fold_dates, make_fold
 from finflow.envs.collect import Dataset, collect, load_dataset
-from finflow.envs.simulator import Accounting, RewardModel, World, fit_reward
+from finflow.envs.ledger import Accounting, RewardModel, fit_reward
+from finflow.envs.simulator import World
 from finflow.errors import ConfigError
 from finflow.evaluation.backtest import Task
 from finflow.io.weights import Arrays, cached_arrays, content_hash, read_cached

@@ -18,8 +18,18 @@ from finflow.schema.sections import DirectConfig, IQLConfig, OfflineAlgorithm, O
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.prepare import compiled, computing_of, fit, load_market, offline_data, use_hardware
 from finflow.stages.results import Figures, PretrainResult
-from finflow.stages.run import DATASET, MARKET, Run, Selection, open_run, show_networks, walkers_of
-from finflow.stages.run_directory import RunDirectory, check_arguments, placed
+from finflow.stages.run import (
+    DATASET,
+    MARKET,
+    Run,
+    RunDirectory,
+    Selection,
+    check_arguments,
+    open_run,
+    placed,
+    show_networks,
+    walkers_of,
+)
 from finflow.tracking.sink import METRICS
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.replay_buffer import Batcher, ReplayBuffer

@@ -13,7 +13,8 @@ from finflow.agents.iql import IQL
 from finflow.agents.td3bc import TD3BC
 from finflow.config.compose import load
 from finflow.data.market import TRADABLE
-from finflow.envs.simulator import Accounting, RewardModel, World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 from finflow.nn.networks import EXPERT_GROUPS, SINGLE, Networks, ObservationSpec, build_networks
 from finflow.schema.sections import BCellConfig, IQLConfig, Network, TD3BCConfig
 from finflow.training.replay_buffer import Batcher, Transitions

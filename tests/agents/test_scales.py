@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 
 from finflow.agents.base import ACTIONS, TURNOVER, Batch, advantage_spread, equal_turnover, measure_scales
-from finflow.envs.simulator import World, traded
+from finflow.envs.ledger import traded
+from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
 
 

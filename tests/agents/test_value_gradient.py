@@ -10,7 +10,8 @@ from torch import Tensor
 from finflow.agents.base import Batch, OfflineCoefficients, Paths, discounted, walk
 from finflow.agents.direct import Direct
 from finflow.config.compose import load
-from finflow.envs.simulator import Accounting, World, book, execute
+from finflow.envs.ledger import Accounting, book, execute
+from finflow.envs.simulator import World
 from finflow.nn.networks import Networks
 from finflow.schema.sections import DirectConfig
 

@@ -16,7 +16,7 @@ from finflow.data.csv_source import load_csv
 from finflow.data.features import FEATURE_GROUPS, FEATURES, Feature, FeatureScaling, feature, group_of
 from finflow.data.market import Fold, Market, make_fold
 from finflow.data.prices import Prices
-from finflow.envs.simulator import Accounting, fit_reward
+from finflow.envs.ledger import Accounting, fit_reward
 from finflow.evaluation.audit.lookahead import Subject
 from finflow.nn.networks import ObservationSpec, build_networks
 from finflow.schema import Config

@@ -6,7 +6,7 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.market import ABSENT, Fold, Market, Window, make_fold
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 from finflow.evaluation.backtest import MONTHLY, Bootstrap, baseline_tracks, equal_weight_name, equal_weight_track
 from finflow.evaluation.linear_tilt import Oracle, fit_oracle, planted_signal, tilt

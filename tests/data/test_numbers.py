@@ -10,7 +10,7 @@ import pytest
 from finflow.config.compose import load
 from finflow.data.build import build_market
 from finflow.data.market import Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import backtest, equal_weight_plan
 from finflow.evaluation.metrics import track_metrics
 

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, CASH, FROZEN, NO_LABEL, TRADABLE, Market, Window
-from finflow.envs.simulator import Accounting, RewardModel, World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 
 MakeMarket = Callable[..., Market]
 MakeWorld = Callable[..., World]

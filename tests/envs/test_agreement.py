@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from finflow.data.market import Market, Window
 from finflow.envs.gym_env import EpisodeSource, PortfolioEnv
-from finflow.envs.simulator import Accounting, RewardModel, Simulator, Step
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import Simulator, Step
 from finflow.evaluation.backtest import backtest
 
 WINDOW = Window(301, 441)

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.collect import Personas, behave, draw_personas
-from finflow.envs.simulator import Accounting, State, World
+from finflow.envs.ledger import Accounting
+from finflow.envs.simulator import State, World
 
 COUNT = 20_000
 

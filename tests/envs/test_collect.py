@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from finflow.data.market import Market, Window
 from finflow.envs.collect import Dataset, collect
-from finflow.envs.simulator import Accounting, World
+from finflow.envs.ledger import Accounting
+from finflow.envs.simulator import World
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from finflow.data.market import Market, Window
 from finflow.envs.collect import Dataset, collect, dataset_bytes, load_dataset
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
 
 FACTS = {"data_fingerprint": "abc", "train": ["2015-01-01", "2016-01-01"], "accounting": {"cost_rate": 0.0015}}

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from finflow.data.market import Market, Window
 from finflow.envs.gym_env import EpisodeSource, PortfolioEnv, PortfolioVectorEnv
-from finflow.envs.simulator import Accounting, RewardModel
+from finflow.envs.ledger import Accounting, RewardModel
 from finflow.errors import DataError
 
 Make = Callable[..., Any]

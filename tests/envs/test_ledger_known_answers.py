@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from finflow.config.compose import load
 from finflow.data.market import ABSENT, FROZEN, TRADABLE
-from finflow.envs.simulator import Accounting, book, execute, traded
+from finflow.envs.ledger import Accounting, book, execute, traded
 
 CASH_ONLY = np.array([0.0, 0.0, 0.0, 1.0])
 OPEN = np.full(4, TRADABLE, dtype=np.int8)

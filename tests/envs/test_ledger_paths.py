@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE
-from finflow.envs.simulator import Accounting, book, execute, traded
+from finflow.envs.ledger import Accounting, book, execute, traded
 
 Rules = st.builds(
     Accounting,

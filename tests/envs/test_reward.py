@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from finflow.config.compose import load
 from finflow.data.market import Market, Window
-from finflow.envs.simulator import RUIN, RewardModel, fit_reward
+from finflow.envs.ledger import RUIN, RewardModel, fit_reward
 
 MODEL = RewardModel(scale=200.0, tail_threshold=0.02, lambda_cvar=5.0, lambda_turn=0.1, lambda_dd=3.0, lambda_risk=0.4)
 

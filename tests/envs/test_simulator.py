@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from finflow.data.market import ABSENT, TRADABLE, Market
 from finflow.envs.collect import padded
-from finflow.envs.simulator import Accounting, RewardModel, Simulator, Step
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import Simulator, Step
 
 
 def run(simulator: Simulator, targets: NDArray[np.float64]) -> list[tuple[Step, NDArray[Any], NDArray[Any]]]:

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose
 
 from finflow.data.market import ABSENT, TRADABLE, Market
 from finflow.envs.collect import padded
-from finflow.envs.simulator import Accounting, RewardModel, Simulator
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import Simulator
 
 
 def by_hand(

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Market
-from finflow.envs.simulator import PATH_SCALARS, Accounting, State, World, execute
+from finflow.envs.ledger import Accounting, execute
+from finflow.envs.simulator import PATH_SCALARS, State, World
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from finflow.data.market import ABSENT, CASH, FROZEN, NO_LABEL, TRADABLE, Window
-from finflow.envs.simulator import Accounting, RewardModel, Simulator
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import Simulator
 from finflow.errors import DataError
 from finflow.evaluation.backtest import (
     MONTHLY,

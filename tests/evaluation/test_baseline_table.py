@@ -11,7 +11,7 @@ import pytest
 from skfolio.datasets import load_sp500_dataset
 
 from finflow.data.market import CASH, TRADABLE, Market, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import MONTHLY, baseline_tracks
 from finflow.evaluation.metrics import measure
 from finflow.evaluation.result import Metrics, Track

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.errors import AuditError
 from finflow.evaluation.decision_log import FIELDS, by_name, decision_log, latest_by_date, realised
 

@@ -10,7 +10,7 @@ import pytest
 
 from finflow.data.features import FeatureScaling
 from finflow.data.market import ABSENT, TRADABLE, Fold, Market, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Bootstrap, Candidate, Task
 from finflow.evaluation.evaluate import evaluate_policy
 from finflow.evaluation.files import CLOSED, TRADE, figures, trades, write_evaluation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from finflow.data.market import Fold, Window
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Bootstrap, Task, lagged
 from finflow.evaluation.metrics import follows_regime, measure, sharpe_ratio, stress_table
 from finflow.evaluation.result import Metrics, Track

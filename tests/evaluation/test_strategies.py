@@ -12,7 +12,7 @@ from finflow.data.build import build_market
 from finflow.data.features import FeatureScaling
 from finflow.data.market import Fold, Market, Window, make_fold
 from finflow.envs.gym_env import Observations
-from finflow.envs.simulator import Accounting
+from finflow.envs.ledger import Accounting
 from finflow.evaluation.backtest import Task
 from finflow.evaluation.strategies import History, outsider
 from finflow.seeding import numpy_stream

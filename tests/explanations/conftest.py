@@ -10,7 +10,8 @@ import torch
 
 from finflow.agents.learner import GreedyPolicy
 from finflow.config.compose import load
-from finflow.envs.simulator import Accounting, State
+from finflow.envs.ledger import Accounting
+from finflow.envs.simulator import State
 from finflow.evaluation.backtest import backtest
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.nn.actor import Decision

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from finflow.envs.simulator import execute, traded
+from finflow.envs.ledger import execute, traded
 from finflow.evaluation.metrics import cvar
 from finflow.explanations.decision import DAYS, alternatives, held_return, tail
 from finflow.explanations.decision_trace import DecisionTrace, Subject

@@ -21,8 +21,7 @@ from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, ma
 from finflow.schema.sections import IQLConfig, TD3BCConfig
 from finflow.stages.explaining import provenance_of
 from finflow.stages.parents import pin
-from finflow.stages.run import start_of
-from finflow.stages.run_directory import resumed_folder
+from finflow.stages.run import resumed_folder, start_of
 from finflow.stages.run_groups import Group, kind_of
 from finflow.sweeps.folder import preset_of
 from finflow.sweeps.plan import plan_of

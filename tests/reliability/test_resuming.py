@@ -16,7 +16,7 @@ from finflow.artifacts.provenance import Stopwatch
 from finflow.errors import ConfigError
 from finflow.schema import Config
 from finflow.schema.sections import Checkpoint
-from finflow.stages.run_directory import placed, resumed_folder
+from finflow.stages.run import placed, resumed_folder
 from finflow.training.session import Checkpointer, Stop
 
 from .conftest import Tiny, at_pause, forked, tree_hash

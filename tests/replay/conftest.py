@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from finflow.data.market import ABSENT, CASH, TRADABLE, Market
-from finflow.envs.simulator import Accounting, RewardModel, World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ from finflow.data.features import FeatureScaling
 from finflow.data.market import NO_LABEL, REGIMES, TRADABLE, Fold, Market
 from finflow.data.prices import Prices
 from finflow.envs.collect import MEAN_BLOCK, bootstrapped, collect, historical, in_regime, padded, starting_portfolios
-from finflow.envs.simulator import World, fit_reward
+from finflow.envs.ledger import fit_reward
+from finflow.envs.simulator import World
 from finflow.errors import DataError
 from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.audit.lookahead import Rows, Subject

@@ -12,7 +12,8 @@ from finflow.data import build
 from finflow.data.features import FeatureScaling
 from finflow.data.market import NO_LABEL, REGIMES, Market, Window
 from finflow.data.prices import Prices
-from finflow.envs.simulator import Accounting, RewardModel, World
+from finflow.envs.ledger import Accounting, RewardModel
+from finflow.envs.simulator import World
 from finflow.evaluation.audit.findings import Difference, Findings, Watched
 from finflow.evaluation.audit.perturbations import CHANGES, changed
 from finflow.evaluation.backtest import backtest, equal_weight_plan
