@@ -1,4 +1,4 @@
-"""Runs: the names of their files, where a finished one lies, and the command lines that go on from one."""
+"""Runs: the names of their files, where a finished one lies, what goes on from one, and the arguments of the API."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from finflow.config.compose import CONF_DIR, MISSING, from_yaml, load, plain_yam
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import flatten, read_json
 from finflow.plugins import folders_used
-from finflow.schema import ALGORITHMS, READS, Config, role_of
+from finflow.schema import ALGORITHMS, READS, Config, algorithms_of, role_of
 from finflow.schema.fields import CARRIED, Role
 from finflow.schema.sections import OWN_SOURCES
 
@@ -328,3 +328,52 @@ def _finished(folder: Path) -> str:
         return finished
     written = (folder / SUMMARY).stat().st_mtime
     return datetime.fromtimestamp(written, UTC).isoformat(timespec="microseconds")
+
+
+def check_config(config: object, stage: str) -> None:
+    """Refuse what is no configuration of `stage`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the argument and where to take one from.
+    """
+    take = f'take finflow.load("{stage}", [...])'
+    if not isinstance(config, Config):
+        raise ConfigError(f"config={config!r:.80}: no configuration; {take}")
+    if config.stage != stage:
+        raise ConfigError(f"config: made for {config.stage}; {take}")
+    if stage in ALGORITHMS and config.algo.name not in algorithms_of(stage):
+        choices = ", ".join(algorithms_of(stage))
+        raise ConfigError(f"algo={config.algo.name}: not an algorithm of {stage}; choose one of {choices}")
+
+
+def check_arguments(config: object, stage: str, run_dir: object) -> Path | None:
+    """Check the configuration of a stage and its folder, which may be a text; returns the folder.
+
+    Raises
+    ------
+    ConfigError
+        Naming the argument that is wrong.
+    """
+    check_config(config, stage)
+    if not isinstance(run_dir, str | Path | None):
+        raise ConfigError(f"run_dir={run_dir!r:.80}: no path; name a new folder")
+    return None if run_dir is None else Path(run_dir)
+
+
+def out_file(out: str) -> Path:
+    """The file to write; its folder need not exist yet.
+
+    Raises
+    ------
+    ConfigError
+        If it is a folder, or would lie in a file.
+    """
+    path = Path(out)
+    if path.is_dir():
+        raise ConfigError(f"out={out}: a folder; name a file in it")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"out={out}: {above} is a file; name another folder")
+    return path

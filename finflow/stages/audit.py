@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.artifacts.runs import command_for
+from finflow.artifacts.runs import check_arguments, command_for
 from finflow.data.build import PLANTED, load_prices
 from finflow.data.prices import faded_signal
 from finflow.errors import ConfigError
@@ -18,7 +18,6 @@ from finflow.schema import Config
 from finflow.seeding import numpy_stream
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import AuditResult
-from finflow.stages.run import check_arguments
 from finflow.tracking.sink import warn
 
 AUDIT = "audit.json"

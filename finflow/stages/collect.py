@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
-from finflow.artifacts.runs import command_for
+from finflow.artifacts.runs import check_arguments, command_for, out_file
 from finflow.envs.collect import dataset_bytes
 from finflow.io.files import atomic_write
 from finflow.schema import Config
 from finflow.stages.prepare import collected, dataset_facts, fit, load_market, use_hardware
 from finflow.stages.results import CollectResult
-from finflow.stages.run import check_arguments, out_file
 
 
 def collect(config: Config, run_dir: Path | None = None) -> CollectResult:

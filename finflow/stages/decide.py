@@ -8,7 +8,7 @@ import numpy as np
 
 from finflow.allocators.baselines import EQUAL
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.artifacts.runs import SUMMARY, command_for, noted_heads, opened_by
+from finflow.artifacts.runs import SUMMARY, check_arguments, command_for, noted_heads, opened_by
 from finflow.data.csv_table import read_as
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import Realised, latest_by_date, realised
@@ -22,7 +22,6 @@ from finflow.stages.explaining import card_paths
 from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
 from finflow.stages.loaded_run import named_after, record_of
 from finflow.stages.results import DecideResult, Trade
-from finflow.stages.run import check_arguments
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
 from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
 from finflow.tracking.sink import warn

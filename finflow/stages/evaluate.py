@@ -7,7 +7,7 @@ from typing import Any
 
 from finflow.allocators.baselines import require_online_selection
 from finflow.artifacts.provenance import FACTS, Stopwatch, finish_run, made_folder, weights_of
-from finflow.artifacts.runs import HEAD, JUDGED, OPENING, command_for, noted_heads
+from finflow.artifacts.runs import HEAD, JUDGED, OPENING, check_arguments, command_for, noted_heads
 from finflow.config.compose import to_yaml
 from finflow.data.csv_table import read_as
 from finflow.data.series import read_sectors
@@ -21,7 +21,6 @@ from finflow.stages.evaluated_runs import JUDGEMENT, EvaluatedRuns, evaluate_run
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run import check_arguments
 from finflow.stages.run_groups import Kind, confidence_lines, groups_of, labels, load_runs, named
 from finflow.tracking.sink import METRICS, warn
 

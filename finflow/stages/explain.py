@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.artifacts.runs import command_for
+from finflow.artifacts.runs import check_arguments, command_for
 from finflow.data.market import Window
 from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import by_name, latest_by_date
@@ -20,7 +20,6 @@ from finflow.stages.explaining import card_paths, explainer_of, gauges_of, windo
 from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
 from finflow.stages.loaded_run import named_after, record_of, require_same_past
 from finflow.stages.results import ExplainResult
-from finflow.stages.run import check_arguments
 from finflow.stages.run_groups import Group, load_groups, named
 from finflow.tracking.sink import warn
 

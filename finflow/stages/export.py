@@ -21,14 +21,13 @@ from finflow.artifacts.onnx_policy import (
     require_libraries,
 )
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
-from finflow.artifacts.runs import command_for
+from finflow.artifacts.runs import check_arguments, command_for, out_file
 from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.weights import sha256_of
 from finflow.schema import Config
 from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
 from finflow.stages.results import ExportResult
-from finflow.stages.run import check_arguments, out_file
 from finflow.tracking.sink import warn
 
 SUFFIX, ANSWERS = ".onnx", ".npz"

@@ -14,7 +14,7 @@ from finflow.agents.bcell import hand_over
 from finflow.agents.learner import OnlineLearner, online_learner
 from finflow.artifacts.checkpoints import read_policy
 from finflow.artifacts.provenance import Parent, Stopwatch, weights_of
-from finflow.artifacts.runs import WEIGHTS, command_for
+from finflow.artifacts.runs import WEIGHTS, check_arguments, command_for
 from finflow.data.market import REGIMES, Market
 from finflow.envs.collect import Dataset, labels, starting_portfolios, training_paths
 from finflow.envs.simulator import Simulator, State
@@ -47,7 +47,6 @@ from finflow.stages.run import (
     Run,
     RunDirectory,
     Selection,
-    check_arguments,
     open_run,
     placed,
     show_networks,

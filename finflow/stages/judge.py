@@ -6,7 +6,7 @@ from typing import Any
 
 from finflow.allocators.baselines import require_online_selection
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder, run_record
-from finflow.artifacts.runs import HEAD, OPENING, command_for, noted_heads, under
+from finflow.artifacts.runs import HEAD, OPENING, check_arguments, command_for, noted_heads, under
 from finflow.config.compose import load, named
 from finflow.data.build import build_market
 from finflow.data.csv_table import read_as
@@ -27,7 +27,6 @@ from finflow.report.page import RunFacts, write_report
 from finflow.schema import READS, Config
 from finflow.stages.evaluated_runs import caveats
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run import check_arguments
 from finflow.tracking.sink import warn
 
 AS_GIVEN = "the returns are taken as given: no trade was booked, and nothing shows that costs were paid"

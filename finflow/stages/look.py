@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from finflow.artifacts.runs import check_config
 from finflow.data.build import load_prices, market_of
 from finflow.data.market import TRADABLE, Fold, Market, Window, fold_dates, make_fold
 from finflow.data.prices import Prices, faded_signal
 from finflow.schema import Config
-from finflow.stages.results import Shown, table_of
-from finflow.stages.run import check_config
+from finflow.stages.shown import Shown, table_of
 
 _SHOWN = 8
 

@@ -10,7 +10,7 @@ import torch
 from finflow.agents.base import Batch, rank
 from finflow.agents.learner import OfflineLearner, offline_learner
 from finflow.artifacts.provenance import Stopwatch, publish_parent
-from finflow.artifacts.runs import WEIGHTS, command_for
+from finflow.artifacts.runs import WEIGHTS, check_arguments, command_for
 from finflow.io.weights import content_hash
 from finflow.nn.networks import build_networks
 from finflow.schema import Config
@@ -24,7 +24,6 @@ from finflow.stages.run import (
     Run,
     RunDirectory,
     Selection,
-    check_arguments,
     open_run,
     placed,
     show_networks,

@@ -1,8 +1,6 @@
-"""Results that the stages return, and how they show themselves: `repr` is a line, a notebook adds a small table."""
+"""Results that the stages return."""
 
-import html
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -19,35 +17,12 @@ from finflow.io.files import read_lines
 from finflow.report.figures import equity_chart
 from finflow.report.learning_curves import together, training_charts
 from finflow.report.theme import standing_alone
+from finflow.stages.shown import Shown, table_of
 from finflow.stages.ticket import Ticket
 
 if TYPE_CHECKING:  # they need SciPy and scikit-learn, which training has no use for: half a second, 60 MB
     from finflow.evaluation.study import Study
     from finflow.explanations.card import Card
-
-
-class Shown(ABC):
-    """Base of results."""
-
-    @abstractmethod
-    def line(self) -> str:
-        """What it is, in one line."""
-
-    def frame(self) -> pd.DataFrame | None:
-        """The table that a notebook shows; None where the line is all."""
-        return None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.line()})"
-
-    def _repr_html_(self) -> str:
-        frame, said = self.frame(), f"<p><b>{type(self).__name__}</b> {html.escape(self.line())}</p>"
-        return said if frame is None else said + frame.to_html(float_format="{:.3g}".format, na_rep="–", border=0)
-
-
-def table_of(rows: Sequence[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
-    """A table whose first column is its index."""
-    return pd.DataFrame(rows, columns=list(columns)).set_index(columns[0])
 
 
 Figures = Mapping[str, float | None]

@@ -1,7 +1,7 @@
 """A training run of either phase: its folder, data, clock and sinks, what these are told, and its validation.
 
-The folder is new or that of an interrupted run; it is locked and checked before anything else, and so are the arguments
-of the API. Validation is the greedy policy's backtest on validation rows; it chooses the checkpoint that is kept.
+The folder is new or that of an interrupted run; it is locked and checked before anything else. Validation is the greedy
+policy's backtest on validation rows; it chooses the checkpoint that is kept.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ from finflow.evaluation.result import Track
 from finflow.io.files import atomic_csv, flatten, locked, read_json, read_lines, remove_leftovers, storage_errors
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
-from finflow.schema import ALGORITHMS, GROWS, READS, Config, algorithms_of, role_of
+from finflow.schema import GROWS, READS, Config, role_of
 from finflow.schema.fields import Role
 from finflow.schema.sections import OnlineAlgorithm, ValueGradients
 from finflow.seeding import torch_stream
@@ -283,55 +283,6 @@ def _refused(stage: str, changed: Mapping[str, list[Any]]) -> dict[str, list[Any
 def _listing(changed: Mapping[str, list[Any]]) -> str:
     shown = [f"{key}={then} (here {now})" for key, (then, now) in list(changed.items())[:4]]
     return ", ".join(shown) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
-
-
-def check_config(config: object, stage: str) -> None:
-    """Refuse what is no configuration of `stage`.
-
-    Raises
-    ------
-    ConfigError
-        Naming the argument and where to take one from.
-    """
-    take = f'take finflow.load("{stage}", [...])'
-    if not isinstance(config, Config):
-        raise ConfigError(f"config={config!r:.80}: no configuration; {take}")
-    if config.stage != stage:
-        raise ConfigError(f"config: made for {config.stage}; {take}")
-    if stage in ALGORITHMS and config.algo.name not in algorithms_of(stage):
-        choices = ", ".join(algorithms_of(stage))
-        raise ConfigError(f"algo={config.algo.name}: not an algorithm of {stage}; choose one of {choices}")
-
-
-def check_arguments(config: object, stage: str, run_dir: object) -> Path | None:
-    """Check the configuration of a stage and its folder, which may be a text; returns the folder.
-
-    Raises
-    ------
-    ConfigError
-        Naming the argument that is wrong.
-    """
-    check_config(config, stage)
-    if not isinstance(run_dir, str | Path | None):
-        raise ConfigError(f"run_dir={run_dir!r:.80}: no path; name a new folder")
-    return None if run_dir is None else Path(run_dir)
-
-
-def out_file(out: str) -> Path:
-    """The file to write; its folder need not exist yet.
-
-    Raises
-    ------
-    ConfigError
-        If it is a folder, or would lie in a file.
-    """
-    path = Path(out)
-    if path.is_dir():
-        raise ConfigError(f"out={out}: a folder; name a file in it")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise ConfigError(f"out={out}: {above} is a file; name another folder")
-    return path
 
 
 class Validator:

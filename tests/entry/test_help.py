@@ -39,10 +39,11 @@ def test_help_loads_nothing_heavy(command: Command, flag: str) -> None:
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune"])
-def test_training_loads_no_statistics(command: Command, name: str) -> None:
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "look"])
+def test_training_and_looking_load_no_statistics(command: Command, name: str) -> None:
     found = "{'scipy.stats', 'sklearn', 'arch', 'skfolio'} & set(sys.modules)"
-    done = command("-c", f"import sys, finflow.stages.{name}; print({found})")
+    charts = "{'plotly'} & set(sys.modules)" if name == "look" else "set()"
+    done = command("-c", f"import sys, finflow.stages.{name}; print({found} | {charts})")
     assert done.stdout == "set()\n", done.stderr
 
 
