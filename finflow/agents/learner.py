@@ -5,6 +5,7 @@ one part removed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,52 +99,63 @@ def describe(decision: Decision) -> dict[str, float]:
 BLOCK = 63
 """Trading days that stay together when the gate is shuffled."""
 
-Act = Callable[[NDArray[np.int64], Floats, Floats], Floats]
+
+@dataclass(frozen=True)
+class Ablations:
+    """V variants of a policy, each with one part taken away; they decide in one pass, a row each.
+
+    Attributes
+    ----------
+    names : V names.
+    keep : [V, K] experts left in.
+    shuffled, untilted : [V] whether the gate is that of another day, whether the experts stay at their priors.
+    elsewhen : decision row -> row whose gate a shuffled gate takes.
+    """
+
+    policy: GreedyPolicy
+    names: tuple[str, ...]
+    keep: Tensor
+    shuffled: NDArray[np.bool_]
+    untilted: Tensor
+    elsewhen: Mapping[int, int]
+
+    @torch.no_grad()
+    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
+        """Target weights [V, n] at rows [V], see `GreedyPolicy.act`."""
+        actor = self.policy.actor.eval()
+        state = self.policy.observe(rows, drifted, drawdown)
+        moved = [self.elsewhen[int(row)] if away else row for row, away in zip(rows, self.shuffled, strict=True)]
+        gate_of = self.policy.observe(np.array(moved), drifted, drawdown)
+        return self.policy.target(actor(state, keep=self.keep, gate_of=gate_of, untilted=self.untilted), rows, drifted)
 
 
-def variants(
+def ablations(
     policy: GreedyPolicy, experts: Sequence[str], rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK
-) -> Mapping[str, Act]:
-    """Leave one expert out, shuffle the gate over the days, freeze the experts at their priors; the last alone
-    where there is no gate.
+) -> Ablations:
+    """The policy whole, without one expert each, with its gate shuffled over the days, with experts at their priors.
+
+    A policy without a gate has the first and the last alone.
 
     Parameters
     ----------
     rows : decision rows over which the gate is shuffled: its shares stay, their timing goes.
     block : rows that stay together then.
     """
-    frozen: dict[str, Act] = {"experts at their priors": _frozen(policy)}
-    if policy.actor.gate is None:
-        return frozen
-    found: dict[str, Act] = {f"without {name}": _without(policy, k, len(experts)) for k, name in enumerate(experts)}
-    return found | {"shuffled gate": _shuffled(policy, rows, rng, block)} | frozen
-
-
-def _without(policy: GreedyPolicy, expert: int, count: int) -> Act:
-    keep = torch.ones(1, count, dtype=torch.bool, device=policy.world.device)
-    keep[0, expert] = False
-
-    @torch.no_grad()
-    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
-        policy.actor.eval()
-        decision = policy.actor(policy.observe(rows, drifted, drawdown), keep=keep.expand(len(rows), -1))
-        return policy.target(decision, rows, drifted)
-
-    return act
-
-
-def _shuffled(policy: GreedyPolicy, rows: Sequence[int], rng: np.random.Generator, block: int) -> Act:
-    drawn = dict(zip(rows, elsewhen(rows, rng, block), strict=True))
-
-    @torch.no_grad()
-    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
-        policy.actor.eval()
-        state = policy.observe(rows, drifted, drawdown)
-        elsewhere = policy.observe(np.array([drawn[int(row)] for row in rows]), drifted, drawdown)
-        decision = policy.actor(state, gate_of=elsewhere)
-        return policy.target(decision, rows, drifted)
-
-    return act
+    count, device = len(experts), policy.world.device
+    left_out = [] if policy.actor.gate is None else list(range(count))
+    shuffled = [] if policy.actor.gate is None else ["shuffled gate"]
+    names = ("policy", *(f"without {experts[k]}" for k in left_out), *shuffled, "experts at their priors")
+    keep = torch.ones(len(names), count, dtype=torch.bool, device=device)
+    for variant, expert in enumerate(left_out, 1):
+        keep[variant, expert] = False
+    return Ablations(
+        policy,
+        names,
+        keep,
+        np.array([name in shuffled for name in names]),
+        torch.tensor([name == names[-1] for name in names], device=device),
+        dict(zip(rows, elsewhen(rows, rng, block), strict=True)),
+    )
 
 
 def elsewhen(rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK) -> list[int]:
@@ -156,16 +168,6 @@ def elsewhen(rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK) 
     moved = np.empty_like(cycle)
     moved[cycle] = np.roll(cycle, 1)
     return np.concatenate([blocks[k] for k in moved]).tolist()
-
-
-def _frozen(policy: GreedyPolicy) -> Act:
-    @torch.no_grad()
-    def act(rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
-        policy.actor.eval()
-        decision = policy.actor(policy.observe(rows, drifted, drawdown), untilted=True)
-        return policy.target(decision, rows, drifted)
-
-    return act
 
 
 class Learner(Protocol):

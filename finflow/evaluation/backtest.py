@@ -27,6 +27,19 @@ Strategy = Callable[[Rows, Floats, Floats], Floats]
 """(rows [E], drifted [E, n], drawdown [E] = ln(peak / NAV)) -> target weights [E, n], called on decision days."""
 
 
+class Together(Protocol):
+    """Strategies that decide in one call, a row for each of `names`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names, in the order of their rows."""
+        ...
+
+    def act(self, rows: Rows, drifted: Floats, drawdown: Floats) -> Floats:
+        """See `Strategy`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """Targets fixed in advance, with decision days of their own.
@@ -43,11 +56,15 @@ class Plan:
         return self.decide & ~np.isnan(self.targets).any(axis=1)
 
 
+Members = list[tuple[tuple[str, ...], Strategy | Plan]]
+"""Names and what decides for them in one call."""
+
+
 def backtest(
     market: Market,
     window: Window,
     accounting: Accounting,
-    strategies: Mapping[str, Strategy | Plan],
+    strategies: Mapping[str, Strategy | Plan] | Together,
     *,
     held: Floats | None = None,
 ) -> dict[str, Track]:
@@ -71,30 +88,32 @@ def backtest(
             f"window [{window.start}, {window.stop}) does not fit a market of {len(market.dates)} days; "
             "it needs a day before its first return: choose another fold or longer data"
         )
-    groups: dict[bytes, tuple[NDArray[np.bool_], list[str]]] = {}
-    for name, strategy in strategies.items():
+    members: Members
+    if isinstance(strategies, Mapping):
+        members = [((name,), strategy) for name, strategy in strategies.items()]
+    else:
+        members = [(strategies.names, strategies.act)]
+    groups: dict[bytes, tuple[NDArray[np.bool_], Members]] = {}
+    for names, strategy in members:
         mask = (strategy.mask if isinstance(strategy, Plan) else market.decision).copy()
         mask[window.start - 1] |= not isinstance(strategy, Plan) or not np.isnan(strategy.targets[window.start - 1, 0])
-        groups.setdefault(mask.tobytes(), (mask, []))[1].append(name)
+        groups.setdefault(mask.tobytes(), (mask, []))[1].append((names, strategy))
     tracks: dict[str, Track] = {}
-    for mask, names in groups.values():
-        members = {name: strategies[name] for name in names}
+    for mask, alike in groups.values():
         view = replace(market, decision=mask, benchmark=np.zeros(len(market.dates)))  # no reward is asked for
-        tracks.update(_run(view, window, accounting, members, held))
-    return {name: tracks[name] for name in strategies}
+        tracks.update(_run(view, window, accounting, alike, held))
+    return {name: tracks[name] for names, _ in members for name in names}
 
 
 def _run(
-    market: Market,
-    window: Window,
-    accounting: Accounting,
-    strategies: Mapping[str, Strategy | Plan],
-    held: Floats | None,
+    market: Market, window: Window, accounting: Accounting, members: Members, held: Floats | None
 ) -> dict[str, Track]:
     """Run strategies that decide on the same days, `market.decision`, in one simulator."""
     simulator = Simulator(market, accounting)
     rows = np.asarray(window.decisions, dtype=np.int64)
-    many = (len(strategies), 1)
+    names = [name for own, _ in members for name in own]
+    slots = np.split(np.arange(len(names)), np.cumsum([len(own) for own, _ in members])[:-1])
+    many = (len(names), 1)
     simulator.reset(np.tile(rows, many), None if held is None else np.tile(held, many))
     steps: list[Step] = []
     alive: list[NDArray[np.bool_]] = []
@@ -102,28 +121,33 @@ def _run(
         target = simulator.drifted.copy()
         alive.append(simulator.active)
         if market.decision[row]:
-            for slot, (name, strategy) in enumerate(strategies.items()):
-                if alive[-1][slot]:
-                    target[slot] = _target(strategy, row, simulator, slot)
-                    _check(name, target[slot], market, row)
+            for at, (_, strategy) in zip(slots, members, strict=True):
+                live = at[simulator.active[at]]
+                if len(live):
+                    target[live] = _targets(strategy, row, simulator, at)[simulator.active[at]]
+            _check(names, target, market, row)
         steps.append(simulator.step(target))
     return {
         name: _track(name, slot, market, rows, steps, np.array([a[slot] for a in alive]))
-        for slot, name in enumerate(strategies)
+        for slot, name in enumerate(names)
     }
 
 
-def _target(strategy: Strategy | Plan, row: int, simulator: Simulator, slot: int) -> Floats:
+def _targets(strategy: Strategy | Plan, row: int, simulator: Simulator, at: NDArray[np.intp]) -> Floats:
+    """Target weights [len(at), n]."""
     if isinstance(strategy, Plan):
-        return strategy.targets[row]
-    one = slice(slot, slot + 1)
-    return strategy(np.array([row]), simulator.drifted[one], simulator.drawdown[one])[0]
+        return strategy.targets[row][None]
+    return strategy(np.full(len(at), row), simulator.drifted[at], simulator.drawdown[at])
 
 
-def _check(name: str, target: Floats, market: Market, row: int) -> None:
-    if not np.isfinite(target).all():
-        asset = market.assets[int(np.argmin(np.isfinite(target)))]
-        raise DataError(f"strategy {name!r}, {market.dates[row]}, {asset}: target weight is not finite; return numbers")
+def _check(names: Sequence[str], target: Floats, market: Market, row: int) -> None:
+    finite = np.isfinite(target)
+    if not finite.all():
+        slot, asset = np.argwhere(~finite)[0]
+        raise DataError(
+            f"strategy {names[slot]!r}, {market.dates[row]}, {market.assets[asset]}: target weight is not finite; "
+            "return numbers"
+        )
 
 
 def _track(name: str, slot: int, market: Market, rows: Rows, steps: list[Step], alive: NDArray[np.bool_]) -> Track:
@@ -267,8 +291,7 @@ class Candidate:
     policy : or the track of a strategy whose returns are given; figures that need its decisions are then left out.
     scaling : of the policy's features, which the linear tilt uses too.
     experts : K names of the gate's columns; without experts there is no part to take away, and nothing to explain.
-    variants : the policy with one part taken away, for the reality checks; one named `POLICY` is the policy that the
-        others are compared with.
+    variants : the whole policy first, then without one part each, for the reality checks; None compares nothing.
     diagnostics : figures of its training, for the report.
     scalable : whether it decides on train rows too, by whose volatility it is scaled to that of 1/N.
     """
@@ -276,7 +299,7 @@ class Candidate:
     policy: Policy | Track
     scaling: FeatureScaling
     experts: Sequence[str]
-    variants: Mapping[str, Strategy] = field(default_factory=dict[str, Strategy])
+    variants: Together | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict[str, float])
     scalable: bool = True
 

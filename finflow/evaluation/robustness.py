@@ -77,8 +77,8 @@ def reality_of(
     policy, window = candidate.policy, task.fold.validation
     if isinstance(policy, Track) or not candidate.experts:
         return (), None
-    validated = backtest(task.market, window, task.accounting, {POLICY: policy.act, **candidate.variants})
-    benchmark, whole = equal_weight_track(task.market, window, task.accounting), validated[POLICY]
+    validated = backtest(task.market, window, task.accounting, candidate.variants or {POLICY: policy.act})
+    benchmark, whole = equal_weight_track(task.market, window, task.accounting), next(iter(validated.values()))
     rows = tuple(reality_row(track, whole, benchmark, bootstrap) for track in validated.values())
     return rows, gate_on_validation(task, policy, whole)
 

@@ -222,7 +222,7 @@ class Actor(Computed, ABC):
         keep: Tensor | None = None,
         *,
         gate_of: State | None = None,
-        untilted: bool = False,
+        untilted: Tensor | None = None,
     ) -> Decision:
         """Decide in B states, the average of all actors.
 
@@ -231,12 +231,13 @@ class Actor(Computed, ABC):
         temperature : of the gate's softmax; above 1 it is softer.
         keep : [B, K] bool, experts left in (expert dropout); all by default.
         gate_of : states whose gate is taken instead.
-        untilted : whether experts stay at their priors.
+        untilted : [B] bool, whether experts stay at their priors.
         """
         if self.actors == 1:
             return self.members(state, temperature, keep, gate_of=gate_of, untilted=untilted)
         many = repeated(state, self.actors)
         keep = None if keep is None else keep.repeat(self.actors, 1)
+        untilted = None if untilted is None else untilted.repeat(self.actors)
         elsewhere = None if gate_of is None else repeated(gate_of, self.actors)
         decision = self.members(many, temperature, keep, gate_of=elsewhere, untilted=untilted)
         return averaged(decision, self.actors)
@@ -248,14 +249,15 @@ class Actor(Computed, ABC):
         keep: Tensor | None = None,
         *,
         gate_of: State | None = None,
-        untilted: bool = False,
+        untilted: Tensor | None = None,
         width: bool = True,
     ) -> Decision:
         """Decide in A W states, W for each actor, [A W, ...]; without `width` ln sigma is nought, and costs nothing."""
         context = self.encode(state)
-        tilt = None if untilted else self.tilts(state, context)
         start = starts(state, 1 if self.gate is None else state.priors.shape[1])
-        experts = _open(start, state) if tilt is None else tilted(start, state, tilt)
+        experts = tilted(start, state, self.tilts(state, context))
+        if untilted is not None:
+            experts = torch.where(untilted[:, None, None], _open(start, state), experts)
         if self.confidence != 1.0:
             experts = torch.lerp(benchmark(state), experts, self.confidence)
         context_of_gate = context if gate_of is None else self.encode(gate_of)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finflow.agents.learner import BLOCK, variants
+from finflow.agents.learner import BLOCK, ablations
 from finflow.artifacts.runs import HEAD, RUN, SUMMARY, run_files
 from finflow.data.market import Market
 from finflow.data.series import EQUAL_WEIGHT
@@ -129,12 +129,12 @@ def _part(config: Config, group: Group, opened: dict[str, int], others: dict[str
     decisions = prepared.fold.validation.decisions
     block = prepared.market.calendar.rows(BLOCK)
     bootstrap = _bootstrap(config, run)
-    taken = {POLICY: whole.act, **variants(whole, prepared.spec.experts, decisions, bootstrap.rng("reality"), block)}
+    parts = ablations(whole, prepared.spec.experts, decisions, bootstrap.rng("reality"), block)
     candidate = Candidate(
         policy,
         prepared.scaling,
         prepared.spec.experts,
-        variants=taken if len(group.runs) == 1 else {},  # an average has no one gate to take a part from
+        variants=parts if len(group.runs) == 1 else None,  # an average has no one gate to take a part from
         diagnostics={k: v for k, v in run.summary.get("diagnostics", {}).items() if v is not None},
     )
     evaluation = evaluate_policy(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finflow.agents.base import Batch, OnlineCoefficients
 from finflow.agents.bcell import BCell
-from finflow.agents.learner import GreedyPolicy, variants
+from finflow.agents.learner import GreedyPolicy, ablations
 from finflow.envs.simulator import World
 from finflow.evaluation.backtest import POLICY, Bootstrap
 from finflow.evaluation.metrics import follows_regime
@@ -87,8 +87,10 @@ def test_gate_follows_the_regime_and_the_right_experts_are_missed(
         dates = np.datetime64("2001-01-01", "D") + np.arange(len(rows))
         return Track(name, dates, weights, held, none, none, net, net, 0)
 
-    acts = {POLICY: policy.act, **variants(policy, NAMES, rows.tolist(), np.random.default_rng(0))}
-    tracks = {name: track(name, act(rows, held, drawdown)) for name, act in acts.items()}
+    parts = ablations(policy, NAMES, rows.tolist(), np.random.default_rng(0))
+    count = len(parts.names)
+    targets = [parts.act(np.full(count, row), np.full((count, 4), 0.25), np.zeros(count)) for row in rows]
+    tracks = {name: track(name, each) for name, each in zip(parts.names, np.stack(targets, 1), strict=True)}
     whole, benchmark = tracks[POLICY], track("1/N", held)
     draws = Bootstrap(300, 10, 0)
     table: dict[str, Reality] = {name: reality_row(one, whole, benchmark, draws) for name, one in tracks.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finflow.agents.bcell import BCell
-from finflow.agents.learner import BLOCK, Act, GreedyPolicy, elsewhen, variants
+from finflow.agents.learner import BLOCK, Ablations, GreedyPolicy, ablations, elsewhen
 from finflow.envs.simulator import World
 from finflow.nn.actor import distance, held_weights
 from finflow.nn.networks import EXPERT_GROUPS
@@ -28,11 +28,25 @@ def policy(make_bcell: Callable[..., BCell], world: World) -> GreedyPolicy:
 
 
 @pytest.fixture
-def taken(policy: GreedyPolicy) -> dict[str, Act]:
-    return dict(variants(policy, NAMES, ROWS, np.random.default_rng(0)))
+def taken(policy: GreedyPolicy) -> Ablations:
+    return ablations(policy, NAMES, ROWS, np.random.default_rng(0))
 
 
-def _asked(policy: GreedyPolicy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Asked = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _alone(taken: Ablations, name: str, asked: Asked) -> np.ndarray:
+    """Targets of one variant; the others decide beside it, and do not touch it."""
+    own, count = taken.names.index(name), len(taken.names)
+    return np.stack(
+        [
+            taken.act(np.repeat(row, count), np.tile(held, (count, 1)), np.repeat(drawdown, count))[own]
+            for row, held, drawdown in zip(*asked, strict=True)
+        ]
+    )
+
+
+def _asked(policy: GreedyPolicy) -> Asked:
     rows = np.array([3, 50, 90])
     held = np.random.default_rng(1).dirichlet(np.ones(policy.world.returns.shape[1]), 3)
     return rows, held, np.array([0.0, 0.02, 0.1])
@@ -48,33 +62,38 @@ def _mixed(policy: GreedyPolicy, gate: np.ndarray, experts: np.ndarray) -> np.nd
     return torch.lerp(held, aim, rate).double().numpy()
 
 
+def test_the_whole_policy_decides_beside_its_variants(policy: GreedyPolicy, taken: Ablations) -> None:
+    found = _alone(taken, "policy", _asked(policy))
+    np.testing.assert_allclose(found, policy.act(*_asked(policy)), atol=1e-6)
+
+
 @pytest.mark.parametrize("left_out", range(len(NAMES)))
 def test_an_expert_left_out_leaves_its_share_to_the_others(
-    policy: GreedyPolicy, taken: dict[str, Act], left_out: int
+    policy: GreedyPolicy, taken: Ablations, left_out: int
 ) -> None:
     decision = policy.decide(*_asked(policy))
     gate = decision.gate.double().numpy().copy()
     gate[:, left_out] = 0.0
     expected = _mixed(policy, gate / gate.sum(1, keepdims=True), decision.experts.double().numpy())
-    found = taken[f"without {NAMES[left_out]}"](*_asked(policy))
+    found = _alone(taken, f"without {NAMES[left_out]}", _asked(policy))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - policy.act(*_asked(policy))).max() > 1e-5
 
 
-def test_frozen_experts_are_their_priors_under_the_same_gate(policy: GreedyPolicy, taken: dict[str, Act]) -> None:
+def test_frozen_experts_are_their_priors_under_the_same_gate(policy: GreedyPolicy, taken: Ablations) -> None:
     decision = policy.decide(*_asked(policy))
     priors = policy.observe(*_asked(policy)).priors.numpy()
     expected = _mixed(policy, decision.gate.double().numpy(), priors)
-    np.testing.assert_allclose(taken["experts at their priors"](*_asked(policy)), expected, atol=1e-6)
+    np.testing.assert_allclose(_alone(taken, "experts at their priors", _asked(policy)), expected, atol=1e-6)
 
 
-def test_a_shuffled_gate_is_that_of_another_day(policy: GreedyPolicy, taken: dict[str, Act]) -> None:
+def test_a_shuffled_gate_is_that_of_another_day(policy: GreedyPolicy, taken: Ablations) -> None:
     rows, held, drawdown = _asked(policy)
     other = np.array(dict(zip(ROWS, elsewhen(ROWS, np.random.default_rng(0)), strict=True)).__getitem__(3))
     gate = policy.decide(np.array([int(other)]), held[:1], drawdown[:1]).gate.double().numpy()
     decision = policy.decide(rows, held, drawdown)
     expected = _mixed(policy, np.repeat(gate, 3, axis=0), decision.experts.double().numpy())
-    np.testing.assert_allclose(taken["shuffled gate"](rows, held, drawdown)[0], expected[0], atol=1e-6)
+    np.testing.assert_allclose(_alone(taken, "shuffled gate", (rows, held, drawdown))[0], expected[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [20, 126, 750])

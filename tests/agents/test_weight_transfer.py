@@ -8,7 +8,7 @@ import torch
 
 from finflow.agents.base import Batch, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell, hand_over
-from finflow.agents.learner import GreedyPolicy, describe, variants
+from finflow.agents.learner import GreedyPolicy, ablations, describe
 from finflow.envs.simulator import World
 from finflow.nn.actor import PRIOR_FLOOR, TILT_BOUND
 from finflow.nn.networks import SINGLE, Networks, flat
@@ -90,12 +90,10 @@ def test_a_single_expert_has_no_gate_to_shuffle_and_none_to_leave_out(
     make_networks: MakeNetworks, world: World
 ) -> None:
     policy = GreedyPolicy(make_networks(0, experts=(SINGLE,)).actor, world)
-    found = variants(policy, (SINGLE,), range(5, 60), np.random.default_rng(0))
-    assert set(found) == {"experts at their priors"}
-    rows, held = np.array([7, 8]), np.full((2, 4), 0.25)
-    np.testing.assert_allclose(
-        found["experts at their priors"](rows, held, np.zeros(2)), policy.act(rows, held, np.zeros(2)), atol=1e-4
-    )
+    found = ablations(policy, (SINGLE,), range(5, 60), np.random.default_rng(0))
+    assert found.names == ("policy", "experts at their priors")
+    rows, held = np.array([7, 7]), np.full((2, 4), 0.25)
+    np.testing.assert_allclose(found.act(rows, held, np.zeros(2)), policy.act(rows, held, np.zeros(2)), atol=1e-4)
 
 
 def test_sac_has_no_cql_and_no_balance(
