@@ -368,6 +368,7 @@ class Confidence:
     t : of the mean daily active return; None where it never differs from 0.
     active_return : of that mean, a year. years : of the days behind it.
     parts : by block of days, its mean active return a year.
+    late : whether every trade was executed one close late, since closes may not be simultaneous.
     """
 
     mode: Mode
@@ -376,10 +377,12 @@ class Confidence:
     active_return: float
     years: float
     parts: dict[str, float]
+    late: bool = False
 
     def line(self) -> str:
         """One sentence for people."""
         how = "out of fold" if self.mode == "crossfit" else "on validation days"
+        how += ", traded one close late" if self.late else ""
         t = "t undefined" if self.t is None else f"t {self.t:.1f}"
         found = f"{how} {100 * self.active_return:+.1f} % a year over the benchmark, {t}, over {self.years:.0f} years"
         if self.kappa == 0.0:
@@ -396,13 +399,13 @@ class Confidence:
         return cls(**stored)
 
 
-def confidence_of(mode: Mode, blocks: dict[str, Floats], year: int) -> Confidence:
+def confidence_of(mode: Mode, blocks: dict[str, Floats], year: int, *, late: bool = False) -> Confidence:
     """Pool the net active returns of `blocks`, name -> [R], of which `year` rows are a year."""
     named = dict(sorted(blocks.items()))  # a fixed order gives the sum the same bits
     active = np.concatenate(list(named.values()))
     t = t_statistic(active)
     parts = {name: float(block.mean()) * year for name, block in named.items()}
-    return Confidence(mode, shrinkage(t), t, float(active.mean()) * year, len(active) / year, parts)
+    return Confidence(mode, shrinkage(t), t, float(active.mean()) * year, len(active) / year, parts, late)
 
 
 def t_statistic(active: Floats) -> float | None:

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from finflow.agents.base import OfflineCoefficients, own_rows
 from finflow.agents.direct import Direct
 from finflow.data.market import BLOCKS, Market, Window
 from finflow.envs.collect import Rows, long_stretches, padded, training_paths
 from finflow.envs.simulator import Simulator
+from finflow.evaluation.backtest import lagged
 from finflow.evaluation.metrics import Confidence, confidence_of
 from finflow.evaluation.result import Floats
 from finflow.io.weights import cached_arrays
@@ -31,7 +34,7 @@ VERSION = 3
 """Raise it whenever cross-fitting changes; both phases share its result if their settings are the same."""
 
 
-def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confidence:
+def confidence(config: Config, prepared: Prepared, validation: Floats, *, late: bool = False) -> Confidence:
     """The part of its tilt that a policy is deployed with.
 
     Train days are cross-fitted where the policy learns by value gradients; a policy that learns in another way, or a
@@ -40,6 +43,7 @@ def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confid
     Parameters
     ----------
     validation : [R] the policy's own net return on validation days over that of holding e at its own trading rate.
+    late : whether every trade is executed one close late, as those of `validation` were.
     """
     calendar = prepared.market.calendar
     blocks = {"validation": validation}
@@ -60,12 +64,15 @@ def confidence(config: Config, prepared: Prepared, validation: Floats) -> Confid
                 "regime": _regime(config),
                 "updates": config.budget.crossfit_updates,
                 "seed": config.seed,
+                "late": late,
             }
             made = cached_arrays(
-                prepared.cache, f"crossfit-{digest(facts)}", lambda: crossfit(config, prepared, settings, windows)
+                prepared.cache,
+                f"crossfit-{digest(facts)}",
+                lambda: crossfit(config, prepared, settings, windows, late=late),
             )
-            return confidence_of("crossfit", made | blocks, calendar.year)
-    return confidence_of("validation", blocks, calendar.year)
+            return confidence_of("crossfit", made | blocks, calendar.year, late=late)
+    return confidence_of("validation", blocks, calendar.year, late=late)
 
 
 def crossfit_settings(config: Config) -> DirectConfig | None:
@@ -100,9 +107,11 @@ def others(market: Market, train: Window, block: Window, horizon: int, regime: s
 
 
 def crossfit(
-    config: Config, prepared: Prepared, settings: DirectConfig, windows: Sequence[Window]
+    config: Config, prepared: Prepared, settings: DirectConfig, windows: Sequence[Window], *, late: bool = False
 ) -> dict[str, Floats]:
     """Daily net return of each block over holding e, by its first and last day, of an actor trained without it.
+
+    With `late` every trade is executed one close late.
 
     The actors learn side by side, directly (no critic), each from the walkers of its own days.
     """
@@ -132,17 +141,20 @@ def crossfit(
             agent.update(own_rows(walkers.batch()), now)
             walkers.advance(agent.reached)
             advance(1)
-    tilted, held = (lived_apart(networks.actor, prepared, windows, kappa) for kappa in (1.0, 0.0))
+    tilted, held = (lived_apart(networks.actor, prepared, windows, kappa, late=late) for kappa in (1.0, 0.0))
     dates = [market.dates[[window.start, window.stop - 1]] for window in windows]
     pairs = zip(dates, tilted, held, strict=True)
     return {f"{first} to {last}": one - other for (first, last), one, other in pairs}
 
 
 @torch.no_grad()
-def lived_apart(actor: Actor, prepared: Prepared, windows: Sequence[Window], kappa: float) -> list[Floats]:
+def lived_apart(
+    actor: Actor, prepared: Prepared, windows: Sequence[Window], kappa: float, *, late: bool = False
+) -> list[Floats]:
     """Daily net returns [R] of each window; actor k lives through window k, from cash, at `kappa` of its tilt.
 
-    Side by side, and each day as in a backtest: on its first day an actor buys its whole aim.
+    Side by side, and each day as in a backtest: on its first day an actor buys its whole aim. With `late` every trade
+    after that is executed one close late.
     """
     market, world = prepared.market, prepared.world
     decision = market.decision.copy()
@@ -152,11 +164,14 @@ def lived_apart(actor: Actor, prepared: Prepared, windows: Sequence[Window], kap
     actor.eval()
     actor.confidence = kappa
     nets: list[Floats] = []
-    for day in range(max(len(window) for window in windows)):
-        now = (simulator.row, simulator.drifted, simulator.drawdown)
+
+    def decide(*now: NDArray[Any]) -> Floats:
         said = actor.members(world.observe(*(torch.as_tensor(part, device=world.device) for part in now)), width=False)
-        target = (said.mean if day else said.aim).double().cpu().numpy()
-        nets.append(simulator.step(target).booked.net)
+        return (said.mean if nets else said.aim).double().cpu().numpy()
+
+    act = lagged(decide) if late else decide
+    for _ in range(max(len(window) for window in windows)):
+        nets.append(simulator.step(act(simulator.row, simulator.drifted, simulator.drawdown)).booked.net)
     actor.confidence = 1.0
     actor.train()
     return [np.array([each[place] for each in nets[: len(window)]]) for place, window in enumerate(windows)]

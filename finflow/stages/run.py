@@ -35,9 +35,10 @@ from finflow.artifacts.provenance import (
 from finflow.artifacts.runs import VALIDATION, WEIGHTS, run_files, state_of, stored_config, under
 from finflow.config.compose import from_yaml, run_folder
 from finflow.data.market import TRADING_YEAR
+from finflow.data.prices import faded_signal
 from finflow.envs.collect import Rows, training_paths
 from finflow.errors import ConfigError, DataError, Interrupted, StorageError
-from finflow.evaluation.backtest import Task, equal_weight_plan, equal_weight_track
+from finflow.evaluation.backtest import Task, equal_weight_plan, equal_weight_track, lagged
 from finflow.evaluation.metrics import (
     OBJECTIVES,
     Confidence,
@@ -315,9 +316,10 @@ class Validator:
         """Daily series of the latest track whose ratio mean / std `objective` is, [R]."""
         return self.latest.net - self.benchmark.net if objective == "active_ir" else self.latest.net
 
-    def track(self) -> Track:
-        """The policy as it stands over the validation rows."""
-        return self.task.track(self.task.fold.validation, self.policy.act)
+    def track(self, *, late: bool = False) -> Track:
+        """The policy as it stands over the validation rows; each trade one close late if asked."""
+        act = lagged(self.policy.act) if late else self.policy.act
+        return self.task.track(self.task.fold.validation, act)
 
     def diagnose(self) -> dict[str, float | None]:
         """`agents.learner.describe` over the validation rows, holding 1/N, and what gate and regime share, in nats."""
@@ -483,10 +485,13 @@ class Run:
             if self.config.confidence == "none":
                 return None
             # Compared with e at the policy's own rate: trading 1/N more slowly than daily is a gain that no tilt earns.
+            # A signal that fades within two closes is no one's to trade at the first: closes may be of other hours.
+            late = faded_signal(self.prepared.market, self.prepared.fold.train) is not None
+            tilted = validator.track(late=late) if late else track
             networks.actor.confidence = 0.0
-            held = validator.track()
+            held = validator.track(late=late)
             networks.actor.confidence = 1.0
-            return confidence(self.config, self.prepared, track.net - held.net)
+            return confidence(self.config, self.prepared, tilted.net - held.net, late=late)
 
     def save(
         self,

@@ -12,14 +12,14 @@ from finflow.schema.sections import Env
 DAYS, NAMES = 1400, 12
 
 
-def world(late: bool) -> Prices:
+def world(late: bool, days: int = DAYS) -> Prices:
     """Half of the markets close hours after the others: the common move reaches the early ones a day later."""
     rng = np.random.default_rng(0)
-    common, own = rng.normal(0, 0.008, DAYS + 1), rng.normal(0, 0.008, (DAYS, NAMES))
+    common, own = rng.normal(0, 0.008, days + 1), rng.normal(0, 0.008, (days, NAMES))
     moves = own + common[1:, None]
     if late:
         moves[:, : NAMES // 2] = own[:, : NAMES // 2] + common[:-1, None]
-    dates = np.busday_offset(np.datetime64("2010-01-04"), np.arange(DAYS), roll="forward").astype("datetime64[D]")
+    dates = np.busday_offset(np.datetime64("2010-01-04"), np.arange(days), roll="forward").astype("datetime64[D]")
     return Prices(dates, tuple(f"M{k}" for k in range(NAMES)), 100 * np.exp(moves.cumsum(axis=0)))
 
 

@@ -4,14 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+import finflow
 from finflow.config.compose import load
 from finflow.data.market import BLOCKS, REGIMES, Window
 from finflow.schema import Config
 from finflow.stages.crossfit import PURGE, blocks_of, confidence, crossfit, crossfit_settings, others
 from finflow.stages.prepare import Prepared, fit, load_market
+from tests.data.test_simultaneity import world
 
 HORIZON = 4
 TINY = [
@@ -91,6 +94,24 @@ def test_a_signal_that_pays_is_deployed_and_made_once(config: Config, prepared: 
     assert found.kappa == pytest.approx(1 - 1 / found.t**2)
     assert confidence(config, prepared, nothing) == found
     assert list(Path(config.output_root, "cache").glob("crossfit-*"))
+
+
+def test_what_is_gone_a_close_later_is_not_deployed(tmp_path: Path) -> None:
+    """Half of the markets close hours after the others: their last return tells the others' next one, at the first
+    close alone."""
+    prices = world(late=True, days=2600)
+    file = tmp_path / "prices.csv"
+    pd.DataFrame(prices.close, pd.Index(prices.dates, name="date"), list(prices.tickers)).to_csv(file)
+    words = [*(word for word in TINY if "env=" not in word and "synthetic" not in word), "env=csv", f"env.path={file}"]
+    words += ["tracking=none", "budget.epochs=1", "budget.updates_per_epoch=20", "budget.crossfit_updates=120"]
+    config = load("pretrain", [*words, f"output_root={tmp_path / 'outputs'}"])
+    found = finflow.pretrain(config).confidence
+    assert found is not None
+    assert found.late
+    assert found.kappa == 0.0
+    assert "traded one close late" in found.line()
+    believed = confidence(config, fit(config, load_market(config), torch.device("cpu")), np.zeros(250))
+    assert believed.kappa > 0.8
 
 
 def test_a_horizon_longer_than_an_episode_is_cut(config: Config, prepared: Prepared) -> None:
