@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from finflow.data.market import unit_of
 from finflow.evaluation.metrics import (
@@ -19,41 +17,29 @@ from finflow.evaluation.metrics import (
 from finflow.evaluation.relative import relative, rolling, skewness
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.explanations.performance import NamePart
-from finflow.report.figures import opponent_name, rivals_shown
+from finflow.report import theme
+from finflow.report.figures import rivals_shown
 from finflow.report.tables import Cell, Column, Field, Row, Table, number, signed, table_of
-from finflow.report.theme import (
-    BLUE,
-    GREY,
-    OPPONENT,
-    PERCENT,
-    POLICY,
-    Chart,
-    blank,
-    days,
-    finish,
-    numbers,
-    shown_rows,
-    text,
-)
+from finflow.report.theme import BLUE, GREY, OPPONENT, PERCENT, POLICY, Chart
 
 
 def rolling_chart(evaluation: Evaluation) -> Chart | None:
     """Sharpe ratio and volatility of policy and 1/N, and the policy's beta on it, over rolling windows."""
-    name = opponent_name(evaluation)
+    name = evaluation.verdict.opponent
     found = rolling(evaluation.policy, evaluation.baselines[name])
     if found is None or len(found.beta) < 2:
         return None
-    rows = shown_rows(len(found.beta))
-    x = days(evaluation.policy.dates[found.window - 1 :][rows])
-    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05, figure=blank())
+    rows = theme.shown_rows(len(found.beta))
+    x = theme.days(evaluation.policy.dates[found.window - 1 :][rows])
+    figure = theme.stacked(1, 1, 1, spacing=0.05)
 
     def line(values: Floats, row: int, label: str, colour: str, shown: str, dash: str = "solid") -> None:
-        trace = go.Scatter(
-            x=x, y=numbers(values[rows], 4), name=text(label), legendgroup=text(label), showlegend=row == 1,
-            legendrank=1 if label == "policy" else 2,
+        figure.add_scatter(
+            x=x, y=theme.numbers(values[rows], 4), name=theme.text(label), legendgroup=theme.text(label),
+            showlegend=row == 1, legendrank=1 if label == "policy" else 2,
             line={"width": 2, "color": colour, "dash": dash}, hovertemplate=shown,
+            row=row, col=1,
         )  # fmt: skip
-        figure.add_trace(trace, row=row, col=1)
 
     line(found.other_sharpe, 1, name, OPPONENT, "%{y:.2f}", "10px,2px")
     line(found.sharpe, 1, "policy", POLICY, "%{y:.2f}")
@@ -62,7 +48,7 @@ def rolling_chart(evaluation: Evaluation) -> Chart | None:
     line(found.beta, 3, "policy", POLICY, "%{y:.2f}")
     for level, row in ((0, 1), (1, 3)):
         figure.add_hline(y=level, line={"width": 1, "color": GREY}, row=row, col=1)  # pyright: ignore[reportArgumentType]
-    finish(figure, evaluation.policy.dates)
+    theme.finish(figure, evaluation.policy.dates)
     for row, title, form in ((1, "Sharpe ratio", ".2~f"), (2, "volatility", PERCENT), (3, "beta", ".3~f")):
         figure.update_yaxes(title=title, tickformat=form, row=row, col=1)
     figure.update_xaxes(type="date", row=3, col=1)
@@ -104,7 +90,7 @@ def drawdown_table(evaluation: Evaluation) -> Table:
 
 def relative_table(evaluation: Evaluation) -> Table:
     """Every strategy against 1/N, and the policy against the user's own benchmark where there is one."""
-    name, policy, cash = opponent_name(evaluation), evaluation.policy, evaluation.cash
+    name, policy, cash = evaluation.verdict.opponent, evaluation.policy, evaluation.cash
     tracks = {policy.name: policy}
     rivals = {}
     if evaluation.benchmark is not None:
@@ -205,7 +191,8 @@ HELD = 5e-4
 
 def holding_tables(evaluation: Evaluation, sector_of: Mapping[str, str]) -> tuple[Table, Table]:
     """The largest holdings, and the largest active weights either way, as of the window's last decision."""
-    own, theirs = (track.weights[-1] for track in (evaluation.policy, evaluation.baselines[opponent_name(evaluation)]))
+    opponent = evaluation.verdict.opponent
+    own, theirs = evaluation.policy.weights[-1], evaluation.baselines[opponent].weights[-1]
     active = own - theirs
     largest = [i for i in np.argsort(-own, kind="stable").tolist() if own[i] > 0][:LARGEST]
     order = np.argsort(-active, kind="stable").tolist()
@@ -223,7 +210,7 @@ def holding_tables(evaluation: Evaluation, sector_of: Mapping[str, str]) -> tupl
         Column("Name", numeric=False),
         *((Column("Sector", numeric=False),) if sector_of else ()),
         Column("Weight", "%"),
-        Column(opponent_name(evaluation), "%"),
+        Column(opponent, "%"),
         Column("Active", "points"),
     )
     beside = tuple(row(i, group=k == 0) for part in (over, under) for k, i in enumerate(part))
@@ -232,9 +219,9 @@ def holding_tables(evaluation: Evaluation, sector_of: Mapping[str, str]) -> tupl
 
 def holdings_says(evaluation: Evaluation) -> str:
     """Names held, how concentrated they are, cash, and the active share."""
-    own, theirs = (track.weights[-1] for track in (evaluation.policy, evaluation.baselines[opponent_name(evaluation)]))
-    risky = own[:-1]
-    opponent, share = opponent_name(evaluation), 0.5 * float(np.abs(own - theirs).sum())
+    opponent = evaluation.verdict.opponent
+    own, theirs = evaluation.policy.weights[-1], evaluation.baselines[opponent].weights[-1]
+    risky, share = own[:-1], 0.5 * float(np.abs(own - theirs).sum())
     held, ten = int((risky > HELD).sum()), 100 * np.sort(risky)[-10:].sum()
     return (
         f"Weights behind the return of {evaluation.policy.dates[-1]}: {held} names, the ten largest {ten:.0f} % of "
@@ -251,13 +238,13 @@ def risk_chart(names: tuple[NamePart, ...], sector_of: Mapping[str, str]) -> Cha
         share, weight = parts.get(key, (0.0, 0.0))
         parts[key] = (share + one.risk / whole, weight + one.weight)
     shown = sorted(parts, key=lambda name: -parts[name][0])[: 2 * LARGEST][::-1]
-    figure = blank()
+    figure = theme.blank()
     for label, field, colour in (("mean weight", 1, "#B8BDC2"), ("share of risk", 0, BLUE)):
         figure.add_bar(
-            x=numbers((parts[name][field] for name in shown), 4), y=[text(name) for name in shown], orientation="h",
-            name=label, marker={"color": colour, "line": {"width": 0}}, hovertemplate="%{x:.1%}",
+            x=theme.numbers((parts[name][field] for name in shown), 4), y=[theme.text(name) for name in shown],
+            orientation="h", name=label, marker={"color": colour, "line": {"width": 0}}, hovertemplate="%{x:.1%}",
         )  # fmt: skip
-    finish(figure)
+    theme.finish(figure)
     height = 110 + 30 * len(shown)
     figure.update_layout(barmode="group", hovermode="y unified", legend={"traceorder": "reversed", "y": -25 / height})
     figure.update_xaxes(tickformat=".0%")

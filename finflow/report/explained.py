@@ -1,13 +1,11 @@
 """The section *Why it traded* of a whole window: inputs, gate by regime, parts of return and risk, the critic."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from finflow.explanations.attribution import Importance
 from finflow.explanations.overview import GateRow, Overview
 from finflow.explanations.performance import ActiveParts, Contribution, NamePart, SectorPart
 from finflow.explanations.value_distribution import Calibration
-from finflow.report.card import CardView, card_view
 from finflow.report.card_text import plain_name
 from finflow.report.tables import Cell, Column, Field, Row, Table, number, signed, table_of
 from finflow.report.theme import BLUE, EXPERTS, GREY, OTHERS, Chart, blank, finish, numbers, text
@@ -16,42 +14,14 @@ SHOWN = 14
 """Inputs that are drawn; the others are summed in a sentence."""
 
 
-@dataclass(frozen=True)
-class ExplainedView:
-    """The page's section on explanations; `says` are plain sentences."""
-
-    importance: Chart
-    gate: Chart
-    calibration: Chart | None
-    calibration_says: tuple[str, ...]
-    experts: Table
-    names: Table
-    sectors: Table | None
-    says: tuple[str, ...]
-    cards: tuple[CardView, ...]
-
-    @property
-    def charts(self) -> list[Chart]:
-        """All charts, to hand their data to the page."""
-        return [self.importance, self.gate, *([self.calibration] if self.calibration else [])]
+def charts(overview: Overview) -> list[Chart]:
+    """Importance of the inputs, gate against regime, and calibration where it is known."""
+    calibration = [calibration_chart(overview.calibration)] if overview.calibration else []
+    return [importance_chart(overview.importance), regime_chart(overview.gate, overview.experts), *calibration]
 
 
-def explained_view(overview: Overview) -> ExplainedView:
-    """What the page shows of an overview."""
-    return ExplainedView(
-        importance=importance_chart(overview.importance),
-        gate=regime_chart(overview.gate, overview.experts),
-        calibration=calibration_chart(overview.calibration) if overview.calibration else None,
-        calibration_says=tuple(calibration_says(label, one) for label, one in overview.calibration.items()),
-        experts=expert_table(overview.contributions, overview),
-        names=name_table(overview.names, overview),
-        sectors=sector_table(overview.sectors, overview) if overview.sectors else None,
-        says=_says(overview),
-        cards=tuple(card_view(card) for card in overview.cards),
-    )
-
-
-def _says(overview: Overview) -> tuple[str, ...]:
+def says(overview: Overview) -> tuple[str, ...]:
+    """Which experts brought the return and carry the risk, and what trading added."""
     experts = [one for one in overview.contributions if one.name in overview.experts]
     best = max(experts, key=lambda one: one.total)
     risky = max(experts, key=lambda one: one.risk)
@@ -158,8 +128,9 @@ def calibration_says(label: str, found: Calibration) -> str:
     )
 
 
-def expert_table(parts: Sequence[Contribution], overview: Overview) -> Table:
+def expert_table(overview: Overview) -> Table:
     """Return, cost and risk by expert; the last row is the whole."""
+    parts = overview.contributions
     share, earned, cost = (sum(getattr(one, field) for one in parts) for field in ("share", "earned", "cost"))
     last = _whole(overview, number(share, 1, 100), signed(earned, 2, 100), number(cost, 2, 100))
     fields: list[Field[Contribution]] = [
@@ -173,8 +144,9 @@ def expert_table(parts: Sequence[Contribution], overview: Overview) -> Table:
     return table_of("expert-parts-table", parts, fields, last=[last])
 
 
-def name_table(parts: Sequence[NamePart], overview: Overview) -> Table:
+def name_table(overview: Overview) -> Table:
     """Return and risk by name, the largest return first; the last row is the whole."""
+    parts = overview.names
     drift, trading, cost = (sum(getattr(one, field) for one in parts) for field in ("drift", "trading", "cost"))
     held = number(sum(one.weight for one in parts), 1, 100)
     last = _whole(overview, held, signed(drift, 2, 100), signed(trading, 2, 100), number(cost, 2, 100))

@@ -4,34 +4,17 @@ The curves are drawn from the tracks of an `Evaluation`; every number printed as
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.subplots import make_subplots
 
 from finflow.data.market import unit_of
 from finflow.evaluation.metrics import period_sums, underwater
 from finflow.evaluation.result import Evaluation, Track
-from finflow.report.theme import (
-    EXPERTS,
-    GREY,
-    NAMES,
-    OPPONENT,
-    OTHERS,
-    PERCENT,
-    POLICY,
-    PURPLE,
-    REGIME_COLOURS,
-    Chart,
-    blank,
-    days,
-    finish,
-    numbers,
-    regime_name,
-    shown_rows,
-    text,
-)
+from finflow.report import theme
+from finflow.report.theme import EXPERTS, GREY, NAMES, OPPONENT, OTHERS, PERCENT, POLICY, PURPLE, REGIME_COLOURS, Chart
 
 MOST_NAMES = 30
 """Names of a chart at the most."""
@@ -42,37 +25,29 @@ DASHES = ("dot", "dash", "dashdot", "longdash", "longdashdot", "2px,4px", "8px,3
 """Of the thin baselines, each its own; the policy's line alone is solid."""
 HATCHES = ("", "/", "x")
 """Of every ten largest holdings, so that thirty stay distinct."""
+WIDE_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 LOG_TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
-
-
-def opponent_name(evaluation: Evaluation) -> str:
-    """The baseline that the verdict compares with, as it is named among the tracks."""
-    named = evaluation.verdict.opponent
-    return named if named in evaluation.baselines else next(iter(evaluation.baselines))
 
 
 def rivals_shown(evaluation: Evaluation) -> tuple[Track, ...]:
     """The 1/N of the verdict, and the user's own benchmark where there is one: they stand beside the policy."""
     own = () if evaluation.benchmark is None else (evaluation.baselines[evaluation.benchmark.opponent],)
-    return (evaluation.baselines[opponent_name(evaluation)], *own)
+    return (evaluation.baselines[evaluation.verdict.opponent], *own)
 
 
 def equity_chart(evaluation: Evaluation) -> Chart:
     """Growth of 1, drawdown, and the policy's wealth relative to 1/N, over one time axis."""
-    name = opponent_name(evaluation)
+    name = evaluation.verdict.opponent
     opponent = evaluation.baselines[name]
     worst = [int(np.argmin(underwater(track.nav))) for track in (evaluation.policy, opponent)]
-    rows = shown_rows(len(evaluation.policy.dates), worst)
-    x = days(evaluation.policy.dates[rows])
-    figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.56, 0.24, 0.2], figure=blank()
-    )
-    # Baselines at the policy's frequency stand in the tables alone: as lines they would cover the monthly ones.
+    rows = theme.shown_rows(len(evaluation.policy.dates), worst)
+    x = theme.days(evaluation.policy.dates[rows])
+    figure = theme.stacked(0.56, 0.24, 0.2)
     benchmark = rivals_shown(evaluation)[1:]
-    shown = {name, *(track.name for track in benchmark)}
-    others = [
-        t for key, t in evaluation.baselines.items() if key not in shown and not key.endswith((", daily", ", weekly"))
-    ]
+    apart = {name, *(track.name for track in benchmark)}
+    # Baselines at the policy's frequency stand in the tables alone: as lines they would cover the monthly ones.
+    frequent = (", daily", ", weekly")
+    others = [t for key, t in evaluation.baselines.items() if key not in apart and not key.endswith(frequent)]
     for i, track in enumerate(others):
         line = {"width": 1.2, "color": OTHERS[i % len(OTHERS)], "dash": DASHES[i % len(DASHES)]}
         _add_track(figure, track, x, rows, line, rank=4 + i)
@@ -82,13 +57,13 @@ def equity_chart(evaluation: Evaluation) -> Chart:
     _add_track(figure, evaluation.policy, x, rows, {"width": 2.6, "color": POLICY}, rank=1)
     relative = evaluation.policy.nav / opponent.nav
     figure.add_scatter(
-        x=x, y=numbers(relative[rows] - 1, 5), name=f"policy relative to {text(name)}", showlegend=False,
+        x=x, y=theme.numbers(relative[rows] - 1, 5), name=f"policy relative to {theme.text(name)}", showlegend=False,
         line={"width": 1.8, "color": POLICY}, hovertemplate="%{y:+.2%}",
         row=3, col=1,
     )  # fmt: skip
     figure.add_hline(y=0, line={"width": 1, "color": GREY}, row=3, col=1)  # pyright: ignore[reportArgumentType]
     _equity_axes(figure, [evaluation.policy, *evaluation.baselines.values()])
-    finish(figure, evaluation.policy.dates)
+    theme.finish(figure, evaluation.policy.dates)
     figure.update_layout(legend={"y": -0.07})
     note = (
         f"Net of costs. Top: growth of 1 on a logarithmic scale. Middle: loss from the last peak. "
@@ -104,22 +79,21 @@ def _add_track(
 ) -> None:
     """Draw last what ranks first, so that it lies on top; the legend lists it first."""
     shared = {
-        "x": x, "name": text(track.name), "legendgroup": text(track.name), "legendrank": rank, "line": line,
+        "x": x, "name": theme.text(track.name), "legendgroup": theme.text(track.name), "legendrank": rank, "line": line,
         "opacity": 1.0 if rank <= 3 else 0.7,
     }  # fmt: skip
-    figure.add_scatter(**shared, y=numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}", row=1, col=1)
-    below = go.Scatter(**shared, y=numbers(underwater(track.nav)[rows], 4), showlegend=False, hovertemplate="%{y:.1%}")
-    figure.add_trace(below, row=2, col=1)
+    figure.add_scatter(**shared, y=theme.numbers(track.nav[rows], 4), hovertemplate="%{y:.3f}", row=1, col=1)
+    below = theme.numbers(underwater(track.nav)[rows], 4)
+    figure.add_scatter(**shared, y=below, showlegend=False, hovertemplate="%{y:.1%}", row=2, col=1)
 
 
 def _equity_axes(figure: go.Figure, tracks: list[Track]) -> None:
     wealth = np.concatenate([track.nav for track in tracks])
     low, high = max(float(wealth.min()) * 0.97, 1e-3), float(wealth.max()) * 1.03
-    ticks = [tick for tick in LOG_TICKS if low <= tick <= high]
-    wide = high > 4 * low
+    shown = WIDE_TICKS if high > 4 * low else LOG_TICKS
     figure.update_yaxes(
         type="log", title="growth of 1", range=[float(np.log10(low)), float(np.log10(high))],
-        tickvals=[t for t in ticks if not wide or t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)] or None,
+        tickvals=[tick for tick in shown if low <= tick <= high] or None,
         row=1, col=1,
     )  # fmt: skip
     figure.update_yaxes(title="drawdown", tickformat=PERCENT, row=2, col=1)
@@ -130,25 +104,25 @@ def _equity_axes(figure: go.Figure, tracks: list[Track]) -> None:
 def weights_chart(evaluation: Evaluation) -> Chart:
     """Executed weights of the largest holdings as a stacked area, cash in grey."""
     weights, assets = evaluation.policy.weights, evaluation.assets
-    rows = shown_rows(len(weights))
-    x = days(evaluation.policy.dates[rows])
+    rows = theme.shown_rows(len(weights))
+    x = theme.days(evaluation.policy.dates[rows])
     risky = weights[:, :-1]
     order = np.argsort(-risky.mean(axis=0), kind="stable")
     left = 1.0 - weights[:, -1].mean() - np.cumsum(risky.mean(axis=0)[order])
     count = min(int(np.argmax(left < SMALL_REST)) + 1 if (left < SMALL_REST).any() else len(order), MOST_NAMES)
     count = len(order) if count >= len(order) - 1 else count  # a rest of one name is shown itself
     top, rest = order[:count], order[count:]
-    figure = blank()
-    figure.add_trace(_area(x, weights[rows, -1], text(assets[-1]), "#B8BDC2"))
+    figure = theme.blank()
+    figure.add_trace(_area(x, weights[rows, -1], theme.text(assets[-1]), "#B8BDC2"))
     for k, i in enumerate(top):
         hatch = HATCHES[k // len(NAMES) % len(HATCHES)]
-        figure.add_trace(_area(x, risky[rows, i], text(assets[i]), NAMES[k % len(NAMES)], hatch=hatch))
+        figure.add_trace(_area(x, risky[rows, i], theme.text(assets[i]), NAMES[k % len(NAMES)], hatch=hatch))
     note = "Executed weights, cash at the bottom, then the largest average holdings first."
     if len(rest):
         label = f"{len(rest)} other names"
         figure.add_trace(_area(x, risky[np.ix_(rows, rest)].sum(axis=1), label, "#E3E5E8"))
         note += f" The {label} hold {risky[:, rest].max():.1%} each at the most."
-    finish(figure, evaluation.policy.dates)
+    theme.finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="share of wealth", tickformat=".0%", range=[0, 1])
     figure.update_xaxes(type="date")
     figure.update_layout(legend={"traceorder": "normal"})
@@ -157,16 +131,14 @@ def weights_chart(evaluation: Evaluation) -> Chart:
 
 def gate_chart(evaluation: Evaluation) -> Chart:
     """Shares that the gate gives the experts, the regime known at the decision, and the trading rate."""
-    rows = shown_rows(len(evaluation.gate))
-    x = days(evaluation.policy.dates[rows])
-    figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.62, 0.06, 0.32], figure=blank()
-    )
+    rows = theme.shown_rows(len(evaluation.gate))
+    x = theme.days(evaluation.policy.dates[rows])
+    figure = theme.stacked(0.62, 0.06, 0.32)
     for k, name in enumerate(evaluation.expert_names):
-        area = _area(x, evaluation.gate[rows, k], text(name), EXPERTS[k % len(EXPERTS)])
+        area = _area(x, evaluation.gate[rows, k], theme.text(name), EXPERTS[k % len(EXPERTS)])
         figure.add_trace(area, row=1, col=1)
     _add_regimes(figure, evaluation.policy.dates, evaluation.regime)
-    names = [regime_name(int(label)) for label in evaluation.regime[rows]]
+    names = [theme.regime_name(int(label)) for label in evaluation.regime[rows]]
     for row, level in ((1, 1.0), (2, 0.0)):  # invisible: it only names the regime in the tooltip
         figure.add_scatter(
             x=x, y=[level] * len(x), mode="lines", line={"width": 0, "color": GREY}, name="regime",
@@ -174,11 +146,11 @@ def gate_chart(evaluation: Evaluation) -> Chart:
             row=row, col=1,
         )  # fmt: skip
     figure.add_scatter(
-        x=x, y=numbers(evaluation.rate[rows], 4), name="trading rate", showlegend=False,
+        x=x, y=theme.numbers(evaluation.rate[rows], 4), name="trading rate", showlegend=False,
         line={"width": 1.6, "color": POLICY}, hovertemplate="%{y:.1%}",
         row=3, col=1,
     )  # fmt: skip
-    finish(figure, evaluation.policy.dates)
+    theme.finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="expert share", tickformat=".0%", range=[0, 1], row=1, col=1)
     figure.update_yaxes(title="", showticklabels=False, showgrid=False, ticks="", range=[-0.5, 0.5], row=2, col=1)
     figure.update_yaxes(title="trading rate", tickformat=PERCENT, rangemode="tozero", row=3, col=1)
@@ -195,7 +167,7 @@ def gate_chart(evaluation: Evaluation) -> Chart:
 def _area(x: list[str], values: NDArray[np.float64], name: str, colour: str, hatch: str = "") -> go.Scatter:
     pattern = {"shape": hatch, "fgcolor": "#ffffff", "bgcolor": colour, "size": 7, "solidity": 0.25} if hatch else None
     return go.Scatter(
-        x=x, y=numbers(values, 4), name=name, stackgroup="one", mode="lines",
+        x=x, y=theme.numbers(values, 4), name=name, stackgroup="one", mode="lines",
         line={"width": 0.5, "color": colour}, fillcolor=colour, fillpattern=pattern, hovertemplate="%{y:.1%}",
     )  # fmt: skip
 
@@ -210,40 +182,33 @@ def _add_regimes(figure: go.Figure, dates: NDArray[np.datetime64], regime: NDArr
     closing = np.r_[cut, True][last]  # the window ends here: the bar ends with its last day
     end[closing] = dates[last[closing]].astype("datetime64[D]") + np.timedelta64(1, "D")
     for name, colour in REGIME_COLOURS.items():
-        chosen = [i for i, start in enumerate(starts) if regime_name(int(regime[start])) == name]
+        chosen = [i for i, start in enumerate(starts) if theme.regime_name(int(regime[start])) == name]
         if not chosen:
             continue
         lengths = (end[chosen] - begin[chosen]).astype("timedelta64[ms]").astype(np.int64)
         figure.add_bar(
-            orientation="h", base=days(begin[chosen]), x=[int(v) for v in lengths], y=[0] * len(chosen),
-            width=1, marker={"color": colour, "line": {"width": 0}}, name=f"regime: {name}",
-            hoverinfo="skip",
+            orientation="h", base=theme.days(begin[chosen]), x=[int(v) for v in lengths], y=[0] * len(chosen),
+            width=1, marker={"color": colour, "line": {"width": 0}}, name=f"regime: {name}", hoverinfo="skip",
             row=2, col=1,
         )  # fmt: skip
 
 
 def trading_chart(evaluation: Evaluation) -> Chart:
     """Turnover and cost by month, of the policy and of 1/N."""
-    name = opponent_name(evaluation)
-    figure = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.58, 0.42], figure=blank()
-    )
-    strategies = ((evaluation.policy, POLICY), (evaluation.baselines[name], OPPONENT))
-    for track, colour in strategies:
-        label = text(track.name)
-        months, total = period_sums(track.dates, track.turnover, "M")
+    name = evaluation.verdict.opponent
+    figure = theme.stacked(0.58, 0.42, spacing=0.07)
+    for track, colour in ((evaluation.policy, POLICY), (evaluation.baselines[name], OPPONENT)):
+        months, turnover = period_sums(track.dates, track.turnover, "M")
         _, cost = period_sums(track.dates, track.cost, "M")
-        figure.add_bar(
-            x=days(months), y=numbers(total, 4), name=label, legendgroup=label,
-            marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1%}",
-            row=1, col=1,
-        )  # fmt: skip
-        figure.add_bar(
-            x=days(months), y=numbers(1e4 * cost, 2), name=label, showlegend=False, legendgroup=label,
-            marker={"color": colour, "line": {"width": 0}}, xhoverformat="%B %Y", hovertemplate="%{y:.1f} bp",
-            row=2, col=1,
-        )  # fmt: skip
-    finish(figure, evaluation.policy.dates)
+        label = theme.text(track.name)
+        shared: dict[str, Any] = {
+            "x": theme.days(months), "name": label, "legendgroup": label, "xhoverformat": "%B %Y",
+            "marker": {"color": colour, "line": {"width": 0}},
+        }  # fmt: skip
+        figure.add_bar(**shared, y=theme.numbers(turnover, 4), hovertemplate="%{y:.1%}", row=1, col=1)
+        basis = theme.numbers(1e4 * cost, 2)
+        figure.add_bar(**shared, y=basis, hovertemplate="%{y:.1f} bp", showlegend=False, row=2, col=1)
+    theme.finish(figure, evaluation.policy.dates)
     figure.update_yaxes(title="turnover a month", tickformat=PERCENT, row=1, col=1)
     figure.update_yaxes(title="cost a month, bp", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(type="date")

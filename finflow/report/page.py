@@ -10,11 +10,10 @@ from finflow.evaluation.result import Evaluation
 from finflow.evaluation.study import Study
 from finflow.explanations.overview import Overview
 from finflow.io.files import atomic_write
-from finflow.report import behaviour, figures, tables
-from finflow.report.explained import explained_view
-from finflow.report.html import asset, render_page
+from finflow.report import behaviour, explained, figures, scrutiny, tables
+from finflow.report.card import OF_CARDS
+from finflow.report.html import render_page
 from finflow.report.learning_curves import EXPERTS, FINETUNE, PRETRAIN, History, curves
-from finflow.report.scrutiny import scrutiny_view
 from finflow.report.study import study_view
 from finflow.report.tables import Cell
 from finflow.report.theme import seams
@@ -52,28 +51,13 @@ class RunFacts:
     calendar: Calendar = BUSINESS
 
 
-@dataclass(frozen=True)
-class KeyFigure:
-    """A figure of the strip: the policy's, and those of 1/N and of the user's own benchmark by name."""
-
-    label: str
-    unit: str
-    policy: Cell
-    rivals: tuple[tuple[str, Cell], ...]
-
-
 def write_report(
     path: Path, evaluation: Evaluation, run: RunFacts, study: Study | None = None, overview: Overview | None = None
 ) -> None:
-    """Write the page of one run to `path`, whole or not at all.
+    """Write the page of one run to `path`, whole or not at all; StorageError where it cannot be written.
 
     study : the runs behind `evaluation`, where it stands for several; their section is added.
     overview : why it traded; that section is added.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
     """
     atomic_write(path, render(evaluation, run, study, overview).encode())
 
@@ -81,12 +65,10 @@ def write_report(
 def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, overview: Overview | None = None) -> str:
     """The page as HTML text."""
     main, scaled, benchmark = verdict_views(evaluation)
-    sectors = overview.sector_of if overview else {}
-    booked = evaluation.policy.booked
+    booked, sectors = evaluation.policy.booked, overview.sector_of if overview else {}
     runs = None if study is None else study_view(study, evaluation)
-    explained = None if overview is None else explained_view(overview)
     charts = {
-        "explained": explained.charts if explained else [],
+        "explained": explained.charts(overview) if overview else [],
         "study": [runs.chart] if runs and runs.chart else [],
         "equity": [figures.equity_chart(evaluation)],
         "rolling": [chart for chart in [behaviour.rolling_chart(evaluation)] if chart],
@@ -98,44 +80,28 @@ def render(evaluation: Evaluation, run: RunFacts, study: Study | None = None, ov
         "finetune": curves(run.finetune, "episode", FINETUNE, "finetune"),
         "experts": curves(run.finetune, "episode", EXPERTS, "experts"),
     }
-    dates = evaluation.policy.dates
-    largest, active = behaviour.holding_tables(evaluation, sectors) if booked else (None, None)
     return render_page(
         "page.html.j2",
         [chart for group in charts.values() for chart in group],
         run=run,
         evaluation=evaluation,
-        period=(str(dates[0]), str(dates[-1]), len(dates)),
         verdict=main,
         scaled=scaled,
         benchmark=benchmark,
-        study=runs,
-        explained=explained,
-        card_css=asset("card.css"),
-        stitched=bool(seams(dates)),
-        scrutiny=scrutiny_view(evaluation),
         scaling=scaling(evaluation.scaled_verdict),
-        opponent=figures.opponent_name(evaluation),
+        stitched=bool(seams(evaluation.policy.dates)),
+        opponent=evaluation.verdict.opponent,
         figures=_key_figures(evaluation),
+        facts=_facts(evaluation, run),
+        study=runs,
+        overview=overview,
+        sectors=sectors,
         charts=charts,
-        month_says=behaviour.month_says(evaluation),
-        holdings_says=behaviour.holdings_says(evaluation) if booked else "",
-        break_even=tables.number(evaluation.break_even_bps, 1),
-        tables={
-            "metrics": tables.metric_table(evaluation),
-            "years": behaviour.year_table(evaluation),
-            "months": behaviour.month_table(evaluation),
-            "drawdowns": behaviour.drawdown_table(evaluation),
-            "relative": behaviour.relative_table(evaluation),
-            "holdings": largest,
-            "active": active,
-            "regimes": tables.regime_table(evaluation),
-            "regime_sharpe": tables.regime_sharpe_table(evaluation),
-            "costs": tables.cost_table(evaluation),
-            "diagnostics": tables.diagnostics_table(evaluation),
-            "facts": tables.fact_table("facts-table", _facts(evaluation, run)),
-            "provenance": tables.fact_table("provenance-table", run.provenance),
-        },
+        tables=tables,
+        behaviour=behaviour,
+        scrutiny=scrutiny,
+        explained=explained,
+        **OF_CARDS,
     )
 
 
@@ -150,11 +116,12 @@ def _facts(evaluation: Evaluation, run: RunFacts) -> dict[str, Any]:
     }
 
 
-def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
+def _key_figures(evaluation: Evaluation) -> list[tuple[str, str, Cell, list[tuple[str, Cell]]]]:
+    """Label, unit, the policy's figure, and those of 1/N and of the user's own benchmark by name."""
     policy = evaluation.metrics[evaluation.policy.name]
     rivals = [(rival.name, evaluation.metrics[rival.name]) for rival in figures.rivals_shown(evaluation)]
     unknown = () if evaluation.policy.booked else ("turnover", "effective_assets")
-    found: list[KeyFigure] = []
+    found: list[tuple[str, str, Cell, list[tuple[str, Cell]]]] = []
     for field in tables.KEY_FIGURES:
         if field in unknown:
             continue
@@ -162,5 +129,5 @@ def _key_figures(evaluation: Evaluation) -> list[KeyFigure]:
         unit, cell = measure.unit_in(evaluation.policy.year), measure.cell
         if field == "annual_return" and policy.annual_return is None:  # too short to annualise
             unit, cell = "% in all", tables.total_return
-        found.append(KeyFigure(measure.label, unit, cell(policy), tuple((name, cell(own)) for name, own in rivals)))
+        found.append((measure.label, unit, cell(policy), [(name, cell(own)) for name, own in rivals]))
     return found

@@ -1,18 +1,15 @@
-"""Robustness checks as tables and sentences: certainty, crises, contribution of each part.
-
-The contribution of each part of the policy on validation rows: a table and its summary in words.
-"""
+"""Robustness checks as tables and sentences: certainty, crises, contribution of each part of the policy."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finflow.data.market import unit_of
 from finflow.evaluation.linear_tilt import HORIZON, LINEAR
 from finflow.evaluation.result import Comparison, Evaluation, GateInformation, Metrics, Reality, Regression, Stress
-from finflow.report.figures import opponent_name
 from finflow.report.tables import (
     BY_FIELD,
+    DASH,
     Cell,
     Column,
     Field,
@@ -42,44 +39,10 @@ class Card:
     flagged: bool = False
 
 
-@dataclass(frozen=True)
-class ScrutinyView:
-    """The page's sections on certainty, crises and reality checks; a table is None where there is nothing to show.
-
-    regression : whether a regression would have done it, in words.
-    """
-
-    against: str
-    regression: str
-    comparisons: Table
-    cards: tuple[Card, ...]
-    stress: Table | None
-    stress_all: Table | None
-    reality: Table | None
-    reality_says: tuple[str, ...]
-
-
-def scrutiny_view(evaluation: Evaluation) -> ScrutinyView:
-    """Everything of `evaluation.scrutiny` that the page shows."""
-    scrutiny = evaluation.scrutiny
-    return ScrutinyView(
-        against=_against(evaluation),
-        regression=regression_says(evaluation),
-        comparisons=comparison_table(evaluation),
-        cards=tuple(card for card in (_spa(evaluation), _power(evaluation), lag_card(evaluation)) if card is not None),
-        stress=stress_table(evaluation) if scrutiny.stress else None,
-        stress_all=stress_all_table(evaluation) if scrutiny.stress else None,
-        reality=reality_table(scrutiny.reality) if len(scrutiny.reality) > 1 else None,
-        reality_says=reality_says(scrutiny.reality, evaluation.expert_names, scrutiny.gate),
-    )
-
-
-def _against(evaluation: Evaluation) -> str:
-    best = evaluation.scrutiny.best_baseline
-    return (
-        f"The policy against 1/N, against {best}, the baseline with the best Sharpe ratio on the validation rows, "
-        f"and against the {LINEAR}."
-    )
+def cards(evaluation: Evaluation) -> list[Card]:
+    """Hansen's test, the power of the window, and the cost of a close of lag where it is known."""
+    lag = lag_card(evaluation)
+    return [_spa(evaluation), _power(evaluation), *([lag] if lag else [])]
 
 
 def regression_says(evaluation: Evaluation) -> str:
@@ -186,7 +149,7 @@ def _returned(metrics: Metrics) -> str:
 
 def stress_table(evaluation: Evaluation) -> Table:
     """Policy, 1/N and the best baseline in each crisis."""
-    wanted = dict.fromkeys((evaluation.policy.name, opponent_name(evaluation), evaluation.scrutiny.best_baseline))
+    wanted = dict.fromkeys((evaluation.policy.name, evaluation.verdict.opponent, evaluation.scrutiny.best_baseline))
     rows: list[Row] = []
     for crisis in evaluation.scrutiny.stress:
         main = [name for name in wanted if name in crisis.strategies]
@@ -241,17 +204,14 @@ def reality_table(reality: Sequence[Reality]) -> Table:
         (Column("Sharpe", "ratio"), lambda row: number(row.sharpe, 2)),
         (
             Column("Worth of the part", "Sharpe lost without it"),
-            lambda row: signed(None if row.worth is None else row.worth.difference, 2),
+            lambda row: signed(row.worth and row.worth.difference, 2),
         ),
         (
             Column("95 % interval", "bar: against zero"),
-            lambda row: number(None, 2) if row.worth is None else interval_cell(row.worth, reach),
+            lambda row: interval_cell(row.worth, reach) if row.worth else Cell(DASH),
         ),
         (Column("Active ratio", "against 1/N"), lambda row: signed(row.active_ratio, 2)),
-        (
-            Column("Weights moved", "% of wealth"),
-            lambda row: number(None if row.worth is None else row.distance, 1, 100),
-        ),
+        (Column("Weights moved", "% of wealth"), lambda row: number(row.worth and row.distance, 1, 100)),
     ]
     return table_of("reality-table", reality, fields, lambda row: "policy" if row.worth is None else "")
 
@@ -270,50 +230,32 @@ def reality_says(reality: Sequence[Reality], experts: Sequence[str], gate: GateI
     judged = [(row.name, row.worth) for row in reality[1:] if row.worth and math.isfinite(row.worth.difference)]
     of_experts = [(left_out[name], worth) for name, worth in judged if name in left_out]
     of_others = [(MEANT.get(name, name), worth) for name, worth in judged if name not in left_out]
-    of_parts = [*_say(of_experts, _idle_experts, "Leaving out"), *_say(of_others, _idle_others, "Taking away")]
-    found = [*of_parts, _learnt_says(reality), gate_says(gate)]
-    return tuple(sentence for sentence in found if sentence)
+    says = [*_say(of_experts, "Leaving out"), *_say(of_others, "Taking away")]
+    frozen = next((row.distance for row in reality if row.name == FROZEN), None)
+    if frozen is not None and frozen < UNMOVED:
+        says.append(f"The experts are still their priors: what they learnt moves {100 * frozen:.1f} % of wealth.")
+    elif frozen is not None:
+        says.append(f"What the experts learnt moves {100 * frozen:.1f} % of wealth away from their priors.")
+    if gate is not None:
+        count = round(100 * gate.p_value)
+        matched = f"{count} of 100" if count else "fewer than 1 of 100"
+        fit = f"moved to other times at random, the regimes fit it as well in {matched} cases"
+        says.append(f"The gate {'follows' if gate.found else 'does not follow'} the market regime: {fit}.")
+    return tuple(says)
 
 
-def _say(worths: Sequence[tuple[str, Comparison]], idle_says: Callable[[list[str]], str], without: str) -> list[str]:
-    """Sentences on parts: those that are worth nothing by `idle_says`, on others what the policy is worth `without`."""
+def _say(worths: Sequence[tuple[str, Comparison]], without: str) -> list[str]:
+    """Sentences on the parts that are worth nothing, on those that may be, and on those that are worth something."""
     idle = [name for name, worth in worths if worth.difference <= 0]
     earning = [name for name, worth in worths if worth.low > 0]
     unclear = [name for name, _ in worths if name not in (*idle, *earning)]
-    says = [idle_says(idle)] if idle else []
-    for names, luck in ((unclear, ", by no more than"), (earning, " by more than")):
-        if names:
-            says.append(f"{without} {_listed(names, 'or')} lowers the Sharpe ratio{luck} luck could.")
-    return says
+    effects = {
+        "costs nothing: the Sharpe ratio is no lower": idle,
+        "lowers the Sharpe ratio, by no more than luck could": unclear,
+        "lowers the Sharpe ratio by more than luck could": earning,
+    }
+    return [f"{without} {_either(names)} {effect}." for effect, names in effects.items() if names]
 
 
-def _idle_experts(idle: list[str]) -> str:
-    noun, verb, them = ("expert", "adds", "it") if len(idle) == 1 else ("experts", "add", "any one of them")
-    return f"The {noun} {_listed(idle)} {verb} nothing here: without {them} the Sharpe ratio is no lower."
-
-
-def _idle_others(idle: list[str]) -> str:
-    return f"Taking away {_listed(idle, 'or')} costs nothing: the Sharpe ratio is no lower."
-
-
-def _learnt_says(reality: Sequence[Reality]) -> str:
-    moved = next((row.distance for row in reality if row.name == FROZEN), None)
-    if moved is None:
-        return ""
-    if moved < UNMOVED:
-        return f"The experts are still their priors: what they learnt moves {100 * moved:.1f} % of wealth."
-    return f"What the experts learnt moves {100 * moved:.1f} % of wealth away from their priors."
-
-
-def gate_says(gate: GateInformation | None) -> str:
-    """Whether the gate follows the regime, in words; nothing where there is no gate, or one regime alone."""
-    if gate is None:
-        return ""
-    count = round(100 * gate.p_value)
-    matched = f"{count} of 100" if count else "fewer than 1 of 100"
-    fit = f"moved to other times at random, the regimes fit it as well in {matched} cases"
-    return f"The gate {'follows' if gate.found else 'does not follow'} the market regime: {fit}."
-
-
-def _listed(names: Sequence[str], word: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

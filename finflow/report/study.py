@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 
 from finflow.evaluation.result import Comparison, Evaluation, Metrics, Verdict
 from finflow.evaluation.study import LEAST, Member, Setting, Study
-from finflow.report.figures import opponent_name
 from finflow.report.tables import BY_FIELD, DASH, Cell, Column, Row, Table, interval_cell, middle_cell, number, signed
 from finflow.report.theme import BLUE, GREEN, OPPONENT, POLICY, SKY, Chart, blank, finish, numbers, text
 from finflow.report.verdict import CLASSES, common_reach, tone
@@ -113,7 +112,7 @@ def _strip(study: Study, evaluation: Evaluation) -> Chart | None:
     )
     if not drawn:
         return None
-    opponent = opponent_name(evaluation)
+    opponent = evaluation.verdict.opponent
     figure = blank()
     figure.add_scatter(
         x=numbers((sharpe for sharpe, _ in drawn), 4), y=[3 + SPREAD[i % len(SPREAD)] for i in range(len(drawn))],

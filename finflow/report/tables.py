@@ -9,7 +9,6 @@ from finflow.evaluation.metrics import readings
 from finflow.evaluation.result import CostRow, Evaluation, Metrics
 from finflow.evaluation.study import Middle
 from finflow.io.files import flatten
-from finflow.report.figures import opponent_name
 from finflow.report.verdict import Estimate, Interval, interval, tone
 
 DASH = "–"
@@ -182,7 +181,7 @@ def regime_table(evaluation: Evaluation) -> Table:
     wanted = [BY_FIELD[field] for field in REGIME_FIGURES]
     rows: list[Row] = []
     for regime, strategies in evaluation.by_regime.items():
-        pair = [name for name in (evaluation.policy.name, opponent_name(evaluation)) if name in strategies]
+        pair = [name for name in (evaluation.policy.name, evaluation.verdict.opponent) if name in strategies]
         for i, name in enumerate(pair):
             days = number(evaluation.regime_days.get(regime), 0)
             own = strategies[name]
@@ -214,7 +213,7 @@ def cost_table(evaluation: Evaluation) -> Table:
     fields: list[Field[CostRow]] = [
         (Column("Cost", "bp of traded notional"), lambda row: number(row.bps, 0)),
         (Column("Policy Sharpe", "ratio"), lambda row: number(row.sharpe, 2)),
-        (Column(f"{opponent_name(evaluation)} Sharpe", "ratio"), lambda row: number(row.opponent_sharpe, 2)),
+        (Column(f"{evaluation.verdict.opponent} Sharpe", "ratio"), lambda row: number(row.opponent_sharpe, 2)),
         (Column("Policy return", "% a year"), lambda row: number(row.annual_return, 1, 100)),
     ]
     return table_of("cost-table", evaluation.costs, fields)
@@ -232,18 +231,18 @@ def diagnostics_table(evaluation: Evaluation) -> Table:
 
 def fact_table(key: str, facts: Mapping[str, Any]) -> Table:
     """Names and values of plain facts; nested ones with dotted names."""
-    rows = tuple(Row((Cell(name), Cell(_text(value)))) for name, value in flatten(facts).items())
+
+    def text(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return DASH if value is None else str(value)
+
+    rows = tuple(Row((Cell(name), Cell(text(value)))) for name, value in flatten(facts).items())
     return Table(key, (Column("Fact", numeric=False), Column("Value", numeric=False)), rows)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value)
-    return DASH if value is None else str(value)
 
 
 def mark(name: str, evaluation: Evaluation) -> str:
     """How a strategy's row is marked."""
     if name == evaluation.policy.name:
         return "policy"
-    return "opponent" if name == opponent_name(evaluation) else ""
+    return "opponent" if name == evaluation.verdict.opponent else ""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.subplots import make_subplots
 
 from finflow.data.market import NO_LABEL, REGIMES
 
@@ -115,3 +116,10 @@ def standing_alone(chart: Chart) -> go.Figure:
 def blank() -> go.Figure:
     """A figure without Plotly's default template, which would add several kB to every chart."""
     return go.Figure(layout={"template": "none"})
+
+
+def stacked(*heights: float, spacing: float = 0.04) -> go.Figure:
+    """Panels of these relative heights below each other, on one horizontal axis."""
+    return make_subplots(
+        len(heights), 1, shared_xaxes=True, vertical_spacing=spacing, row_heights=list(heights), figure=blank()
+    )

@@ -32,12 +32,12 @@ def test_what_adds_nothing_is_named() -> None:
     earning = ("without value", 0.5, 0.1, 0.5)
     text = says(variant(*idle), variant(*unclear), variant(*earning))
     assert text == (
-        "The expert momentum adds nothing here: without it the Sharpe ratio is no lower."
+        "Leaving out momentum costs nothing: the Sharpe ratio is no lower."
         " Leaving out growth lowers the Sharpe ratio, by no more than luck could."
         " Leaving out value lowers the Sharpe ratio by more than luck could."
     )
     two = says(variant(*idle), variant("without value", 0.9, -0.3, 0.1))
-    assert two.startswith("The experts momentum and value add nothing here: without any one of them")
+    assert two == "Leaving out momentum or value costs nothing: the Sharpe ratio is no lower."
     both = says(variant("without momentum", 0.7, -0.1, 0.3), variant(*unclear))
     assert both == "Leaving out momentum or growth lowers the Sharpe ratio, by no more than luck could."
     assert "undefined" in says(variant(*idle), whole=None)
@@ -96,7 +96,7 @@ def test_the_page_says_that_the_checks_are_of_validation_rows(
 ) -> None:
     page = page_file.read_text(encoding="utf-8")
     assert "on the <b>validation</b> rows" in page
-    assert "The experts correlation and defensive add nothing here" in page
+    assert "Leaving out correlation or defensive costs nothing" in page
     assert "The gate follows the market regime" in page
     assert "s-reality" not in render(replace(small, scrutiny=replace(small.scrutiny, reality=())), brief)
 

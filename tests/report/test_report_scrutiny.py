@@ -8,9 +8,9 @@ import pytest
 from finflow.evaluation.result import Comparison, Evaluation, Reality, Stress
 from finflow.report.page import RunFacts, render
 from finflow.report.scrutiny import (
+    cards,
     comparison_table,
     lag_card,
-    scrutiny_view,
     stress_all_table,
     stress_table,
 )
@@ -78,20 +78,20 @@ def test_the_share_lost_by_a_day_of_lag_is_said_and_flagged_above_half(evaluatio
 
 
 def test_spa_and_power_are_one_plain_sentence_each(evaluation: Evaluation) -> None:
-    def cards(p: float | None, least: float | None, found: float) -> list[str]:
+    def said(p: float | None, least: float | None, found: float) -> list[str]:
         verdict = replace(evaluation.verdict, difference=found)
         scrutiny = replace(evaluation.scrutiny, spa_p=p, detectable=least)
-        made = scrutiny_view(replace(evaluation, verdict=verdict, scrutiny=scrutiny)).cards
+        made = cards(replace(evaluation, verdict=verdict, scrutiny=scrutiny))
         return [f"{card.figure}: {card.meaning}" for card in made[:2]]
 
-    assert cards(0.41, 0.43, -0.3)[0].startswith("0.410: The best of all strategies here beats 1/N by no more")
-    assert cards(0.049, 0.43, -0.3)[0].startswith("0.049: At least one strategy here beats 1/N by more")
-    assert cards(0.05, 0.43, -0.3)[0].startswith("0.050: The best of all")
-    power = cards(0.41, 0.43, -0.3)[1]
+    assert said(0.41, 0.43, -0.3)[0].startswith("0.410: The best of all strategies here beats 1/N by no more")
+    assert said(0.049, 0.43, -0.3)[0].startswith("0.049: At least one strategy here beats 1/N by more")
+    assert said(0.05, 0.43, -0.3)[0].startswith("0.050: The best of all")
+    power = said(0.41, 0.43, -0.3)[1]
     assert "could detect a Sharpe difference of 0.43 with 80 % power. The one found, -0.30, is smaller" in power
-    assert cards(0.41, 0.43, -0.5)[1].endswith("The one found, -0.50, is at least as large.")
-    assert cards(0.41, 0.43, NAN)[1].endswith("with 80 % power.")
-    for card in cards(None, None, 0.1):
+    assert said(0.41, 0.43, -0.5)[1].endswith("The one found, -0.50, is at least as large.")
+    assert said(0.41, 0.43, NAN)[1].endswith("with 80 % power.")
+    for card in said(None, None, 0.1):
         assert card.startswith(f"{DASH}: Undefined")
 
 
