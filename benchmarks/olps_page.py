@@ -46,7 +46,7 @@ def _wealth(row: dict[str, Any]) -> str:
 
 def draw_wealth(rows: Rows, path: Path) -> Path:
     """Wealth over the last fifth of the days, a panel for each set: solid net of costs, dotted without."""
-    tested = [row for row in rows if "wealth" in row]
+    tested = [row for row in rows if "net" in row]
     sets, colours = _of(tested, "set"), dict(zip(_of(tested, "algorithm"), COLOURS, strict=False))
     figure, axes = plt.subplots(2, -(-len(sets) // 2), figsize=(12, 7), squeeze=False, layout="constrained")
     for axis, name in zip(axes.flat, sets, strict=False):
