@@ -185,7 +185,7 @@ def show_leaderboard(board: "Leaderboard") -> None:
     if board.same:
         print(f"All {len(board.settings)} settings are the same policy. {same_says(board)}")
     elif board.luck is not None:
-        found, over = board.luck.deflated, board.luck.overfitting.probability
+        found, over = board.luck.deflated, board.luck.overfitting
         few = f"{_figure(found.deflated_effective, 3)} with {_figure(found.effective_trials, 1)} effective ones"
         print(
             f"Deflated Sharpe: {_figure(found.deflated, 3)} with {found.trials} trials, {few};"

@@ -86,7 +86,7 @@ def measure(
         cvar95=cvar(net, 0.05),
         max_drawdown=depth,
         drawdown_days=float(_longest(np.flatnonzero(under == 0), days)),
-        turnover=_known(float(rebalanced.mean()) * year) if len(rebalanced) else None,
+        turnover=known(float(rebalanced.mean()) * year) if len(rebalanced) else None,
         effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))) if weights.shape[1] else None,
         hit_rate=float(np.mean(net > 0)),
         tail_ratio=float(high / -low) if low < 0 else None,
@@ -135,8 +135,9 @@ def _longest(peaks: NDArray[np.intp], last: int) -> int:
     return max(int(apart[apart > 1].max(initial=0)), last - int(peaks[-1]))
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def known(value: float) -> float | None:
+    """None where a figure is not finite."""
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -20,36 +20,25 @@ from numpy.typing import NDArray
 from scipy.stats import kurtosis, norm, skew
 
 from finflow.data.market import TRADING_YEAR
-from finflow.evaluation.metrics import FLAT
+from finflow.evaluation.metrics import FLAT, known
 from finflow.evaluation.result import Floats, Track
 from finflow.evaluation.study import Selection
 
 CHUNK = 2_000  # splits held in memory at once
 
 
-@dataclass(frozen=True)
-class Overfitting:
-    """Result of selecting by Sharpe ratio over all splits of the days into two halves.
+def backtest_overfitting(active: Floats, blocks: int = 16) -> float:
+    """Probability that a search over trials was overfitted: where luck alone decides, one half.
 
-    Attributes
-    ----------
-    probability : share of splits where the trial that is best in one half is not above the median in the other.
-        Luck alone gives one half.
-    loss : share of splits where its Sharpe ratio in the other half is below 0.
-    logits : [C] ln(w / (1 - w)) of its relative rank w = rank / (M + 1) in the other half, 1 the worst.
-    trials : columns compared.
-    Both shares are nan where there are fewer than two trials, or two days a block, to compare.
+    It is the share of splits of the days into halves where the trial that is best in one half is not above the median
+    in the other; nan where there are fewer than two trials, or two days a block, to compare. See `split_logits`.
     """
-
-    probability: float
-    loss: float
-    logits: Floats
-    trials: int
-    blocks: int
+    logits = split_logits(active, blocks)
+    return float(np.mean(logits <= 0)) if len(logits) else math.nan
 
 
-def backtest_overfitting(active: Floats, blocks: int = 16) -> Overfitting:
-    """Estimate the probability that a search over trials was overfitted.
+def split_logits(active: Floats, blocks: int = 16) -> Floats:
+    """[C] ln(w / (1 - w)) of the relative rank w = rank / (M + 1), 1 the worst, in the other half of a split's best.
 
     Parameters
     ----------
@@ -65,16 +54,16 @@ def backtest_overfitting(active: Floats, blocks: int = 16) -> Overfitting:
     """
     if blocks < 2 or blocks % 2:
         raise ValueError(f"blocks={blocks}: the days are split into halves; give an even number of at least 2")
-    days = active.shape[0] - active.shape[0] % blocks
-    used = active[active.shape[0] - days :]
+    days = len(active) - len(active) % blocks
+    used = active[len(active) - days :]
     used = used[:, np.ptp(used, axis=0) >= FLAT] if days else used[:, :0]
     trials = used.shape[1]
     if trials < 2 or days < 2 * blocks:
-        return Overfitting(math.nan, math.nan, np.empty(0), trials, blocks)
+        return np.empty(0)
     stretches = used.reshape(blocks, days // blocks, trials)
     sums, squares = stretches.sum(1), (stretches**2).sum(1)
     splits = halves(blocks)
-    logits, later = np.empty(len(splits)), np.empty(len(splits))
+    logits = np.empty(len(splits))
     for start in range(0, len(splits), CHUNK):
         part = splits[start : start + CHUNK]
         inside = half_ratios(part, sums, squares, days // 2)
@@ -82,8 +71,7 @@ def backtest_overfitting(active: Floats, blocks: int = 16) -> Overfitting:
         picked = np.take_along_axis(outside, inside.argmax(1)[:, None], axis=1)
         rank = np.sum(outside < picked, axis=1) + (np.sum(outside == picked, axis=1) + 1) / 2
         logits[start : start + CHUNK] = np.log(rank / (trials + 1 - rank))
-        later[start : start + CHUNK] = picked[:, 0]
-    return Overfitting(float(np.mean(logits <= 0)), float(np.mean(later < 0)), logits, trials, blocks)
+    return logits
 
 
 def halves(blocks: int) -> NDArray[np.int64]:
@@ -135,18 +123,14 @@ class DeflatedSharpe:
 def deflated_sharpe(active: Floats, chosen: int, trials: int, year: int = TRADING_YEAR) -> DeflatedSharpe:
     """Deflate the Sharpe ratio of the chosen trial of a search.
 
+    Trials that equal the benchmark have no ratio: they count in `trials` alone. With several trials but fewer than two
+    ratios their spread, and so the deflated figures, are nan.
+
     Parameters
     ----------
     active : [R, M] daily net returns minus the benchmark's of the trials that finished, over the same days.
     chosen : column of the trial that the search picked.
     trials : trials started, at least M.
-    year : rows a year.
-
-    Returns
-    -------
-    DeflatedSharpe
-        Trials that equal the benchmark have no ratio: they count in `trials` alone. With several trials but fewer
-        than two ratios their spread, and so the deflated figures, are nan.
 
     Raises
     ------
@@ -208,10 +192,8 @@ def expected_best(trials: float, spread: float) -> float:
 def effective_trials(active: Floats) -> float:
     """Participation ratio of the eigenvalues of the trials' correlation matrix: (sum l)^2 / sum l^2, between 1 and M.
 
-    Parameters
-    ----------
-    active : [R, M] active returns. Columns without volatility are left out; nan where none is left.
-        Noise in the estimated correlations holds M independent trials to M / (1 + (M - 1) / (R - 1)).
+    Of `active` [R, M], columns without volatility are left out; nan where none is left. Noise in the estimated
+    correlations holds M independent trials to M / (1 + (M - 1) / (R - 1)).
     """
     moving = active[:, np.ptp(active, axis=0) >= FLAT]
     if moving.shape[1] == 0 or len(moving) < 2:
@@ -233,14 +215,10 @@ def selection_of(tracks: Mapping[str, Track], benchmark: Track) -> Selection:
     found = deflated_sharpe(active, best, len(labels), benchmark.year)
     return Selection(
         best=labels[best],
-        probabilistic=_defined(found.probabilistic),
-        deflated=_defined(found.deflated),
-        deflated_effective=_defined(found.deflated_effective),
+        probabilistic=known(found.probabilistic),
+        deflated=known(found.deflated),
+        deflated_effective=known(found.deflated_effective),
         trials=found.trials,
-        effective_trials=_defined(found.effective_trials),
-        overfitting=_defined(backtest_overfitting(active).probability),
+        effective_trials=known(found.effective_trials),
+        overfitting=known(backtest_overfitting(active)),
     )
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None

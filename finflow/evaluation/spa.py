@@ -21,22 +21,13 @@ SAME = 1e-10
 class SuperiorAbility:
     """p-values of the null hypothesis that no strategy beats the benchmark.
 
-    Attributes
-    ----------
-    consistent : the one to read.
-    lower, upper : its bounds: strategies worse than the benchmark left as they are, or all put level with it.
-    best : column of the strategy with the largest studentised gain; None where none could be compared.
-    statistic : that gain in standard errors.
-    left_out : columns that are the benchmark itself, or have no Sharpe ratio.
-    All numbers are nan where the benchmark has no Sharpe ratio, and for fewer than five days.
+    consistent is the one to read; lower and upper are its bounds: strategies worse than the benchmark left as they
+    are, or all put level with it. All are nan where the benchmark has no Sharpe ratio, and for fewer than five days.
     """
 
     lower: float
     consistent: float
     upper: float
-    best: int | None
-    statistic: float
-    left_out: tuple[int, ...]
 
 
 def superior_predictive_ability(
@@ -56,39 +47,31 @@ def superior_predictive_ability(
     strategies : [R, M] daily net returns.
     benchmark : [R] daily net returns.
     samples : samples of the stationary bootstrap.
-    block_days : its mean block; at most a fifth of R is used, as in `statistics`.
+    block_days : its mean block; at most a fifth of R is used, as in `sharpe_difference`.
     rng : the named stream of the draw.
 
-    Returns
-    -------
-    SuperiorAbility
-        A p-value is (1 + exceedances) / (samples + 1). With no strategy left to compare all three are 1.
+    Strategies that are the benchmark itself, or have no Sharpe ratio, are left out; with none left all three are 1. A
+    p-value is (1 + exceedances) / (samples + 1).
     """
     days = len(benchmark)
     block = max(1, min(block_days, days // 5))
     if days < 5 or np.ptp(benchmark) < FLAT:
-        nan = math.nan
-        return SuperiorAbility(nan, nan, nan, None, nan, tuple(range(strategies.shape[1])))
+        return SuperiorAbility(math.nan, math.nan, math.nan)
     defined = np.ptp(strategies, axis=0) >= FLAT
     gains = np.zeros_like(strategies)
     gains[:, defined] = sharpe_contributions(strategies[:, defined])
     base = sharpe_contributions(benchmark[:, None])[:, 0]
     excess = gains - base[:, None]
     kept = defined & (excess.std(0) > SAME * (gains.std(0) + base.std()))
-    left_out = tuple(np.flatnonzero(~kept).tolist())
     if not kept.any():
-        return SuperiorAbility(1.0, 1.0, 1.0, None, 0.0, left_out)
+        return SuperiorAbility(1.0, 1.0, 1.0)
     excess = excess[:, kept]
     # `SPA(studentize=True)` of arch 8 compares plain means and uses variances only to recentre. Dividing each gain by
     # its standard deviation first makes the statistic Hansen's.
     studentised = excess / np.sqrt(stationary_variance(excess, block))
     test = SPA(np.zeros(days), -studentised, block_size=block, reps=samples, bootstrap="stationary", seed=rng)
     test.compute()
-    lower, consistent, upper = ((1 + round(float(p) * samples)) / (samples + 1) for p in test.pvalues)
-    statistics = math.sqrt(days) * studentised.mean(0)
-    best = int(np.argmax(statistics))
-    column = int(np.flatnonzero(kept)[best])
-    return SuperiorAbility(lower, consistent, upper, column, float(statistics[best]), left_out)
+    return SuperiorAbility(*((1 + round(float(p) * samples)) / (samples + 1) for p in test.pvalues))
 
 
 def sharpe_contributions(returns: Floats) -> Floats:
@@ -96,7 +79,7 @@ def sharpe_contributions(returns: Floats) -> Floats:
 
     A Sharpe ratio is not a mean, but the test compares means. With z = (r - mean) / std and S = mean / std, the rows
     S + z - S (z^2 - 1) / 2 are S plus its influence function, so the bootstrap of their mean is that of the
-    ratio to first order (the delta method of `statistics`), the estimated volatility included.
+    ratio to first order (the delta method of `sharpe_test`), the estimated volatility included.
     """
     spread = returns.std(0)
     z = (returns - returns.mean(0)) / spread

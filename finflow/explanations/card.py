@@ -14,6 +14,7 @@ import numpy as np
 from finflow.data.features import Gauges
 from finflow.data.market import NO_LABEL, REGIMES, TRADING_YEAR
 from finflow.evaluation.files import plain
+from finflow.evaluation.metrics import known
 from finflow.evaluation.result import Floats
 from finflow.explanations import decision
 from finflow.explanations.attribution import Attribution, Target, integrated_gradients
@@ -277,14 +278,14 @@ def reading(gauges: Gauges, label: int, row: int, periods: int = TRADING_YEAR) -
     volatility, stable, enter, leave, loss, enter_crisis, leave_crisis = (float(gauge[row]) for gauge in gauges)
     year = periods**0.5
     levels = {"stable": stable, "leaves_volatile": leave, "enters_volatile": enter}
-    distance = {name: _known((volatility - level) * year) for name, level in levels.items()}
+    distance = {name: known((volatility - level) * year) for name, level in levels.items()}
     distance |= {"leaves_crisis": loss - leave_crisis, "enters_crisis": loss - enter_crisis}
     return RegimeReading(
         label="normal (no label yet)" if label == NO_LABEL else REGIMES[label],
-        volatility=_known(volatility * year),
-        stable=_known(stable * year),
-        leaves_volatile=_known(leave * year),
-        enters_volatile=_known(enter * year),
+        volatility=known(volatility * year),
+        stable=known(stable * year),
+        leaves_volatile=known(leave * year),
+        enters_volatile=known(enter * year),
         loss=loss,
         enters_crisis=enter_crisis,
         leaves_crisis=leave_crisis,
@@ -299,20 +300,16 @@ def outcome(scene: DecisionTrace, place: int, others: tuple[decision.Alternative
     if days < 1:
         return None
     following = market.returns[row + 1 : row + 1 + days]
-    later: Floats = np.prod(1.0 + following, axis=0) - 1.0
+    grown: Floats = np.prod(1.0 + following, axis=0)
     return DecisionOutcome(
         date=str(scene.track.dates[place]),
         net=float(scene.track.net[place]),
         benchmark=float(market.benchmark[row + 1]),
         days=days,
         next=tuple(following[0].tolist()),
-        later=tuple(later.tolist()),
+        later=tuple((grown - 1.0).tolist()),
         alternatives={
-            one.name: tuple(decision.held_return(scene, place, np.array(one.weights), span) for span in (1, days))  # pyright: ignore[reportArgumentType]
+            one.name: (float(one.weights @ (1.0 + following[0]) - 1.0), float(one.weights @ grown - 1.0))
             for one in others
         },
     )
-
-
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None

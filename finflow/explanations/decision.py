@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finflow.allocators.baselines import EQUAL
 from finflow.allocators.priors import equal_weights
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.ledger import Accounting, execute, traded
 from finflow.evaluation.backtest import POLICY
+from finflow.evaluation.metrics import cvar
 from finflow.evaluation.result import Floats
 from finflow.explanations.decision_trace import DecisionTrace
 from finflow.explanations.performance import EXECUTION, weights_by_expert
@@ -32,14 +32,9 @@ class TradeParts(NamedTuple):
 def trade_parts(scene: DecisionTrace) -> TradeParts:
     """Parts of every trade of a scene."""
     track = scene.track
-    experts = expert_parts(scene.gate, scene.experts, scene.rate, track.drifted)
+    share = scene.gate / scene.gate.sum(1, keepdims=True)  # float32 shares sum to 1 within 1e-7 only
+    experts = scene.rate[:, None, None] * share[..., None] * (scene.experts - track.drifted[:, None])
     return TradeParts(experts, (track.weights - track.drifted) - experts.sum(1))
-
-
-def expert_parts(gate: Floats, experts: Floats, rate: Floats, drifted: Floats) -> Floats:
-    """rate g_k (e_ki - w-_i): gate [R, K], experts [R, K, n], rate [R], drifted [R, n] -> [R, K, n]."""
-    share = gate / gate.sum(1, keepdims=True)  # float32 shares sum to 1 within 1e-7 only
-    return np.asarray(rate[:, None, None] * share[..., None] * (experts - drifted[:, None]))
 
 
 HOLD = "hold"
@@ -84,12 +79,6 @@ def alternatives(scene: DecisionTrace, place: int) -> tuple[Alternative, ...]:
     weights = map(tuple, everything.tolist())
     rows = zip((POLICY, *targets, HOLD), weights, *(column.tolist() for column in columns), strict=True)
     return tuple(Alternative(*row) for row in rows)
-
-
-def held_return(scene: DecisionTrace, place: int, weights: Floats, days: int) -> float:
-    """Return of weights [n] left alone for `days` days after the decision, their cost not counted."""
-    following = scene.subject.market.returns[int(scene.rows[place]) + 1 :][:days]
-    return float(weights @ np.prod(1.0 + following, axis=0) - 1.0)
 
 
 BEFORE = "held before"
@@ -221,19 +210,13 @@ def tail(market: Market, row: int, weights: Floats, before: Floats) -> Tail:
     A day on which a name had no price counts as 0 for it.
     """
     history = market.returns[max(1, row + 1 - market.calendar.rows(DAYS)) : row + 1]
-    worst = _worst(history @ weights)
+    count = math.ceil(round(LEVEL * len(history), 9))  # as `cvar` counts them
+    worst = np.argsort(history @ weights, kind="stable")[:count]
     marginal = -history[worst].mean(0)
-    earlier = history @ before
     return Tail(
         cvar=float(marginal @ weights),
-        cvar_before=float(-earlier[_worst(earlier)].mean()),
+        cvar_before=cvar(history @ before, LEVEL),
         marginal=tuple(marginal.tolist()),
         parts=tuple((marginal * weights).tolist()),
         days=len(history),
     )
-
-
-def _worst(returns: Floats) -> NDArray[np.intp]:
-    """Places of the worst 5 % of days, their number rounded up, as `metrics.cvar` counts them."""
-    count = math.ceil(round(LEVEL * len(returns), 9))
-    return np.argsort(returns, kind="stable")[:count]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from finflow.envs.simulator import State
 from finflow.evaluation.result import Floats
+from finflow.evaluation.sharpe_test import circular_sums
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.losses import lower_mean
 
@@ -145,9 +146,8 @@ def judge_atoms(
 def distribution(atoms: Floats, values: Floats) -> Floats:
     """F(values) of increasing atoms [N] at levels (j - 1/2) / N, linear between them; half an atom lies outside."""
     count = len(atoms)
-    levels = (np.arange(count) + 0.5) / count
-    inside = np.interp(values, atoms, levels)
-    return np.where(values < atoms[0], 0.5 / count / 2, np.where(values > atoms[-1], 1 - 0.5 / count / 2, inside))
+    outside = 0.5 / count / 2
+    return np.interp(values, atoms, (np.arange(count) + 0.5) / count, left=outside, right=1 - outside)
 
 
 def _interval(daily: Floats, block: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -156,8 +156,6 @@ def _interval(daily: Floats, block: int, rng: np.random.Generator) -> tuple[Floa
     block = min(block, days)
     count = -(-days // block)
     starts = rng.integers(0, days, (SAMPLES, count))
-    # Sums of blocks from cumulative sums: no sample is ever laid out.
-    summed = np.concatenate([np.zeros((1, daily.shape[1])), np.cumsum(np.concatenate([daily, daily[:block]]), 0)])
-    means = (summed[starts + block] - summed[starts]).sum(1) / (count * block)
+    means = circular_sums(daily, block)[starts].sum(1) / (count * block)
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low, high

@@ -140,7 +140,7 @@ def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
     settings = f"{len(board.settings)} setting{'' if len(board.settings) == 1 else 's'}"
     cards = [("Jobs finished", f"{board.finished} of {len(board.rows)}", settings)]
     if luck is not None and not board.same:
-        found, over = luck.deflated, luck.overfitting
+        found = luck.deflated
         cards += [
             ("Active Sharpe ratio", signed(found.sharpe, 2).text, "of the best setting minus 1/N, a year"),
             ("If it were the only trial", number(found.probabilistic, 2).text, "probability that it is above 0"),
@@ -157,7 +157,7 @@ def _cards(board: Leaderboard) -> tuple[tuple[str, str, str], ...]:
             ),
             (
                 "Probability of overfitting",
-                number(over.probability, 2).text,
+                number(luck.overfitting, 2).text,
                 f"that the best of one half of the {board.unit}s is below the median in the other (CSCV); "
                 "luck alone gives 0.50",
             ),

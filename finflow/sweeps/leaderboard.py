@@ -17,7 +17,7 @@ from finflow.data.market import TRADING_YEAR, Calendar, unit_of
 from finflow.evaluation.backtest import Bootstrap
 from finflow.evaluation.metrics import FLAT, OBJECTIVES
 from finflow.evaluation.result import Floats
-from finflow.evaluation.selection_bias import DeflatedSharpe, Overfitting, backtest_overfitting, deflated_sharpe
+from finflow.evaluation.selection_bias import DeflatedSharpe, backtest_overfitting, deflated_sharpe
 from finflow.evaluation.sharpe_test import sharpe_difference
 from finflow.evaluation.study import SAME, Middle
 from finflow.sweeps.folder import Manifest, SweepFolder
@@ -116,7 +116,7 @@ class Luck:
     """
 
     deflated: DeflatedSharpe
-    overfitting: Overfitting
+    overfitting: float
     compared: int
 
 

@@ -37,18 +37,6 @@ def test_interval_agrees_with_scipys_percentiles() -> None:
     assert found.low < found.middle < found.high
 
 
-def test_groups_are_drawn_each_for_itself() -> None:
-    # Seeds differ in no group, groups differ by far: nothing is uncertain.
-    table = np.tile([0.0, 1.0, 10.0], (10, 1))
-    found = summarise_seeds(table, samples=200, rng=numpy_stream(0, "seeds"))
-    assert found.low == found.middle == found.high
-    # Scores that cancel over the groups of one seed do not cancel when groups are drawn independently.
-    rise = np.linspace(-1, 1, 10)
-    opposed = summarise_seeds(np.column_stack([rise, -rise]), samples=500, rng=numpy_stream(0, "seeds"))
-    assert opposed.high - opposed.low > 0.3
-    assert found.seeds == opposed.seeds == 10
-
-
 def test_interval_covers_the_truth_about_as_often_as_is_said() -> None:
     rng = numpy_stream(3, "test")
     cases = 600

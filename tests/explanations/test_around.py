@@ -8,7 +8,8 @@ import torch
 
 from finflow.envs.ledger import execute, traded
 from finflow.evaluation.metrics import cvar
-from finflow.explanations.decision import DAYS, alternatives, held_return, tail
+from finflow.explanations.card import outcome
+from finflow.explanations.decision import DAYS, alternatives, tail
 from finflow.explanations.decision_trace import DecisionTrace, Subject
 from finflow.explanations.novelty import APART, TrainDays
 from finflow.explanations.value_distribution import critic_atoms, value_distribution
@@ -95,13 +96,15 @@ def test_alternatives_go_through_the_same_ledger(scene: DecisionTrace) -> None:
 
 
 def test_held_returns_by_hand(scene: DecisionTrace) -> None:
+    found = outcome(scene, PLACE, alternatives(scene, PLACE))
+    assert found is not None
     weights, returns = scene.track.weights[PLACE], scene.subject.market.returns
     row = int(scene.rows[PLACE])
     nav, held = 1.0, weights.copy()
-    for day in range(3):
+    for day in range(found.days):
         nav *= 1.0 + held @ returns[row + 1 + day]
         held = held * (1 + returns[row + 1 + day]) / (1 + held @ returns[row + 1 + day])
-    assert held_return(scene, PLACE, weights, 3) == pytest.approx(nav - 1.0, abs=1e-14)
+    assert found.alternatives["policy"][1] == pytest.approx(nav - 1.0, abs=1e-14)
 
 
 def test_the_value_distribution_is_that_of_the_lower_twin(scene: DecisionTrace) -> None:

@@ -1,10 +1,12 @@
 """A trade is the sum of what the experts asked for and what the desk's rules made of it, exactly."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from finflow.errors import StorageError
-from finflow.explanations.decision import expert_parts, trade_parts
+from finflow.explanations.decision import trade_parts
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 
 from .conftest import MakeScene, MakeSubject
@@ -27,8 +29,9 @@ def test_the_first_purchase_is_the_whole_aim(scene: DecisionTrace) -> None:
 
 def test_by_hand() -> None:
     experts = np.array([[[0.6, 0.4], [0.2, 0.8]]])
-    parts = expert_parts(np.array([[0.75, 0.25]]), experts, np.array([0.1]), np.array([[0.5, 0.5]]))
-    np.testing.assert_allclose(parts[0], [[0.0075, -0.0075], [-0.0075, 0.0075]])
+    track = SimpleNamespace(drifted=np.array([[0.5, 0.5]]), weights=np.array([[0.5, 0.5]]))
+    scene = SimpleNamespace(gate=np.array([[0.75, 0.25]]), experts=experts, rate=np.array([0.1]), track=track)
+    np.testing.assert_allclose(trade_parts(scene).experts[0], [[0.0075, -0.0075], [-0.0075, 0.0075]])
 
 
 def test_what_a_cap_takes_stands_under_execution(make_subject: MakeSubject, make_track_scene: MakeScene) -> None:
