@@ -42,10 +42,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, task: Task | None) ->
 
     task : without one, as of several folds stitched together, there is no ledger.
 
-    Raises
-    ------
-    StorageError
-        If the folder cannot be written.
+    Raises StorageError if the folder cannot be written.
     """
     policy, days = evaluation.policy, evaluation.policy.dates
     tracks = {"policy": policy, **evaluation.baselines}
@@ -68,10 +65,7 @@ def _write_by_day(path: Path, dates: NDArray[np.datetime64], names: Sequence[str
 def read_validation(path: Path) -> tuple[NDArray[np.datetime64], Floats, Floats]:
     """Dates [R] of `validation.csv`, and the net returns [R] of policy and benchmark.
 
-    Raises
-    ------
-    StorageError
-        If it is missing or damaged.
+    Raises StorageError if it is missing or damaged.
     """
     with storage_errors(path, "read"):
         data = path.read_bytes()
@@ -144,10 +138,8 @@ def plain(value: Any) -> Any:
 def read_track(folder: Path, market: Market, window: Window, cost_rate: float) -> Track:
     """The policy's track over `window` from `weights.csv` and `returns.csv` in `folder`.
 
-    Raises
-    ------
-    StorageError
-        If a file is missing or damaged, or the weights, booked again, do not earn the returns beside them.
+    Raises StorageError if a file is missing or damaged, or the weights, booked again, do not earn the returns beside
+    them.
     """
     dates = [str(day) for day in market.dates[window.start : window.stop]]
     weights = _read(folder / "weights.csv", dates, market.assets)
@@ -203,10 +195,7 @@ def store(path: Path, found: Stored) -> None:
 
     Of the baselines only the verdict's 1/N keeps its weights, which the page shows; the others' have no columns.
 
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     slim = Stored(_slim(found.evaluation), tuple(_slim(fold) for fold in found.folds), found.study)
     tensors, plain = pack(_days_as_numbers(asdict(slim)))
@@ -216,10 +205,7 @@ def store(path: Path, found: Stored) -> None:
 def read_stored(path: Path) -> Stored:
     """What `store` wrote, to the bit.
 
-    Raises
-    ------
-    StorageError
-        If the file is missing or damaged, or was written by a version with other records.
+    Raises StorageError if the file is missing or damaged, or was written by a version with other records.
     """
     tensors, metadata = load_weights(path)
     try:

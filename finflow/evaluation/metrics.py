@@ -75,6 +75,8 @@ def measure(
     downside = math.sqrt(float(np.mean(np.minimum(net, 0.0) ** 2)))
     under = underwater(nav)
     depth = abs(float(under.min()))
+    peaks = np.flatnonzero(under == 0)  # row 0, the start, is one
+    spells = np.diff(peaks)
     low, high = np.quantile(net, [0.05, 0.95])
     rebalanced = turnover[1:] if opening else turnover
     return Metrics(
@@ -85,7 +87,7 @@ def measure(
         calmar=None if annual_return is None or depth == 0 else annual_return / depth,
         cvar95=cvar(net, 0.05),
         max_drawdown=depth,
-        drawdown_days=float(_longest(np.flatnonzero(under == 0), days)),
+        drawdown_days=float(max(spells[spells > 1].max(initial=0), days - peaks[-1])),
         turnover=known(float(rebalanced.mean()) * year) if len(rebalanced) else None,
         effective_assets=float(np.mean(1.0 / np.sum(weights**2, axis=1))) if weights.shape[1] else None,
         hit_rate=float(np.mean(net > 0)),
@@ -127,12 +129,6 @@ def validation_score(track: Track, benchmark: Track) -> dict[str, float | None]:
         "turnover": figures.turnover,
         "effective_assets": figures.effective_assets,
     }
-
-
-def _longest(peaks: NDArray[np.intp], last: int) -> int:
-    """Most days from a peak (day 0 counts as one) to its recovery, or to the `last` day if there is none."""
-    apart = np.diff(peaks)
-    return max(int(apart[apart > 1].max(initial=0)), last - int(peaks[-1]))
 
 
 def known(value: float) -> float | None:
@@ -249,19 +245,18 @@ def period_returns(dates: Dates, net: Floats, period: Period) -> tuple[Dates, Fl
     A row belongs to the period of its date: the return of a week that ends in February is February's. The first and
     the last period may be cut by the window.
     """
-    growth, periods = _grouped(dates, 1.0 + net, period, np.multiply)
-    return periods, growth - 1.0
+    periods, first = _periods(dates, period)
+    return periods, np.multiply.reduceat(1.0 + net, first) - 1.0
 
 
 def period_sums(dates: Dates, values: Floats, period: Period) -> tuple[Dates, Floats]:
     """Years or months [P] that hold rows, and the sum of [R] values in each."""
-    total, periods = _grouped(dates, values, period, np.add)
-    return periods, total
+    periods, first = _periods(dates, period)
+    return periods, np.add.reduceat(values, first)
 
 
-def _grouped(dates: Dates, values: Floats, period: Period, join: Any) -> tuple[Floats, Dates]:
-    periods, first = np.unique(dates.astype(f"datetime64[{period}]"), return_index=True)
-    return join.reduceat(values, first), periods
+def _periods(dates: Dates, period: Period) -> tuple[Dates, NDArray[np.intp]]:
+    return np.unique(dates.astype(f"datetime64[{period}]"), return_index=True)
 
 
 QUANTILE = 0.95

@@ -47,10 +47,7 @@ def split_logits(active: Floats, blocks: int = 16) -> Floats:
         so that the halves are equally long.
     blocks : contiguous stretches that the days are cut into, even; every half of them is one split.
 
-    Raises
-    ------
-    ValueError
-        If `blocks` is odd or below 2.
+    Raises ValueError if `blocks` is odd or below 2.
     """
     if blocks < 2 or blocks % 2:
         raise ValueError(f"blocks={blocks}: the days are split into halves; give an even number of at least 2")
@@ -132,10 +129,7 @@ def deflated_sharpe(active: Floats, chosen: int, trials: int, year: int = TRADIN
     chosen : column of the trial that the search picked.
     trials : trials started, at least M.
 
-    Raises
-    ------
-    ValueError
-        If `trials` is below M.
+    Raises ValueError if `trials` is below M.
     """
     days, finished = active.shape
     if trials < finished:

@@ -90,13 +90,7 @@ class SharpeDifference:
 
 
 def sharpe_difference(
-    first: Floats,
-    second: Floats,
-    *,
-    samples: int,
-    block_days: int,
-    rng: np.random.Generator,
-    year: int = TRADING_YEAR,
+    first: Floats, second: Floats, *, samples: int, block_days: int, rng: np.random.Generator, year: int = TRADING_YEAR
 ) -> SharpeDifference:
     """Test whether two paired series of returns have different Sharpe ratios.
 

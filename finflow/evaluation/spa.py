@@ -31,12 +31,7 @@ class SuperiorAbility:
 
 
 def superior_predictive_ability(
-    strategies: Floats,
-    benchmark: Floats,
-    *,
-    samples: int,
-    block_days: int,
-    rng: np.random.Generator,
+    strategies: Floats, benchmark: Floats, *, samples: int, block_days: int, rng: np.random.Generator
 ) -> SuperiorAbility:
     """Test the Sharpe ratios of M strategies against a benchmark's over the same days.
 

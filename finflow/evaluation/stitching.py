@@ -33,10 +33,7 @@ def stitch(parts: Sequence[Part], bootstrap: Bootstrap) -> Evaluation:
 
     Costs and reality checks belong to single folds and are left empty.
 
-    Raises
-    ------
-    ConfigError
-        If two test windows overlap.
+    Raises ConfigError if two test windows overlap.
     """
     parts = sorted(parts, key=lambda part: part.task.fold.test.start)
     for one, two in pairwise(parts):
@@ -49,14 +46,17 @@ def stitch(parts: Sequence[Part], bootstrap: Bootstrap) -> Evaluation:
     baselines = {name: join([e.baselines[name] for e in evaluations]) for name in names}
     opponents = {name: baselines[name] for name in names if name.startswith("1/N")}
     verdict = verdict_of(policy, opponents, bootstrap)
-    scaled = join([_scaled(part) for part in parts])
-    scale = float(np.mean([_scale(part) for part in parts]))
+    scales = [part.evaluation.scaled_verdict.scale for part in parts if part.evaluation.scaled_verdict]
+    scaled = [
+        scaled_track(e.policy, part.task.market, part.task.fold.test, part.task.accounting.cost_rate, scale)
+        for part, e, scale in zip(parts, evaluations, scales, strict=True)  # a part decides on train rows as well
+    ]
     regime = np.concatenate([e.regime for e in evaluations])
     tracks = {POLICY: policy, **baselines}
     tables, days = by_regime(regime, tracks)
     return Evaluation(
         verdict=verdict,
-        scaled_verdict=verdict_of(scaled, opponents, bootstrap, scale),
+        scaled_verdict=verdict_of(join(scaled), opponents, bootstrap, float(np.mean(scales))),
         policy=policy,
         baselines=baselines,
         metrics={name: track_metrics(t) for name, t in tracks.items()},
@@ -87,17 +87,6 @@ def join(tracks: Sequence[Track]) -> Track:
     fields = ("dates", "weights", "drifted", "turnover", "cost", "gross", "net")
     closures = sum(track.closures for track in tracks)
     return replace(tracks[0], **{field: ends(field) for field in fields}, closures=closures)
-
-
-def _scale(part: Part) -> float:
-    verdict = part.evaluation.scaled_verdict
-    assert verdict is not None  # a part decides by its `act` on train rows as well
-    return verdict.scale
-
-
-def _scaled(part: Part) -> Track:
-    task = part.task
-    return scaled_track(part.evaluation.policy, task.market, task.fold.test, task.accounting.cost_rate, _scale(part))
 
 
 def _scrutiny(parts: Sequence[Part], tracks: Mapping[str, Track], opponent: str, bootstrap: Bootstrap) -> Scrutiny:

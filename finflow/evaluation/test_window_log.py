@@ -31,10 +31,7 @@ def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, whe
     fingerprint, fold : of the data and the split; openings are counted by both.
     run, when : which run's policy was judged, and the time as text.
 
-    Raises
-    ------
-    AuditError, StorageError
-        As `HashChain.append`.
+    Raises AuditError, StorageError as `HashChain.append`.
     """
     log = _log(output_root)
     entries, head = log.append({"fingerprint": fingerprint, "fold": fold, "run": run, "when": when})
@@ -48,10 +45,7 @@ def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -
     ----------
     noted : head hashes that runs noted down, by run; the chain must still contain each.
 
-    Raises
-    ------
-    AuditError, StorageError
-        As `HashChain.entries`.
+    Raises AuditError, StorageError as `HashChain.entries`.
     """
     return len(_log(output_root).entries(noted))
 
@@ -59,9 +53,6 @@ def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -
 def count_openings(output_root: Path, fingerprint: str, fold: str) -> int:
     """How often the window of these data and this fold has been opened; none is added.
 
-    Raises
-    ------
-    AuditError, StorageError
-        As `HashChain.entries`.
+    Raises AuditError, StorageError as `HashChain.entries`.
     """
     return sum((entry["fingerprint"], entry["fold"]) == (fingerprint, fold) for entry in _log(output_root).entries())

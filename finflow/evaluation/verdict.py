@@ -18,7 +18,9 @@ VERDICT = "verdict"
 
 def strongest(opponents: Mapping[str, Track]) -> str:
     """Name of the opponent with the highest Sharpe ratio; the first of equals."""
-    return max(opponents, key=lambda name: _or_lowest(sharpe_ratio(opponents[name].net, opponents[name].year)))
+    ratios = {name: sharpe_ratio(track.net, track.year) for name, track in opponents.items()}
+    defined = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    return max(defined, key=lambda name: defined[name], default=next(iter(opponents)))
 
 
 def verdict_of(policy: Track, opponents: Mapping[str, Track], bootstrap: Bootstrap, scale: float = 1.0) -> Verdict:
@@ -91,7 +93,3 @@ def scaled_track(policy: Track, market: Market, window: Window, cost_rate: float
     name = f"{policy.name} x {scale:.2f}"
     plan = Plan(targets, np.ones(len(targets), dtype=np.bool_))
     return backtest(market, window, Accounting(cost_rate), {name: plan})[name]
-
-
-def _or_lowest(value: float | None) -> float:
-    return -math.inf if value is None else value

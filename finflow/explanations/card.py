@@ -221,7 +221,7 @@ class Explainer:
             search.flip(
                 f"{name} is {direction} instead",
                 trade_margin(focus, float(track.drifted[place, focus]), bool(change[focus] > 0)),
-            ),
+            )
         ]
         if len(subject.spec.experts) > 1:
             question = f"another expert than {subject.spec.experts[leader]} leads the gate"

@@ -71,11 +71,7 @@ class Search:
             if not one.is_prior and one.name not in fixed and (one.asset is None or tradable[one.place])
         ]
         self._actor, self._state = subject.actor, state
-        self.start = torch.tensor([self._value(one) for one in self.inputs], device=state.assets.device)
-
-    def _value(self, one: Input) -> float:
-        column = one.columns[0]
-        return float(self._state.market[0, column] if one.asset is None else self._state.assets[0, one.place, column])
+        self.start = torch.tensor([one.value(state) for one in self.inputs], device=state.assets.device)
 
     def margin(self, points: Tensor, margin: Margin) -> Tensor:
         """Margin at points [B, P]."""

@@ -136,19 +136,25 @@ def make_scene(
     check : whether the track must be this policy's own; an average of several runs is nobody's.
     known : row after the last whose return is known; by default the end of the window.
 
-    Raises
-    ------
-    StorageError
-        If the track is not this policy's in this window.
+    Raises StorageError if the track is not this policy's in this window.
     """
-    rows = np.asarray(window.decisions, dtype=np.int64)
-    if not np.array_equal(track.dates, subject.market.dates[rows + 1]):
+    market, rows = subject.market, np.asarray(window.decisions, dtype=np.int64)
+    if not np.array_equal(track.dates, market.dates[rows + 1]):
         raise StorageError(f"weights.csv: its days are not those of the {subject.fold.name} window; evaluate again")
-    decided = subject.market.decision[rows].copy()
+    decided = market.decision[rows].copy()
     decided[0] = True
     trace = trace_of(subject, window, track, track.drawdown_before, decided, window.stop if known is None else known)
-    if check:
-        _check(trace)
+    # On the first day too the ledger trades; the market's mask differs there.
+    again = market.decision[rows]
+    if check and again.any():
+        asked = trace.decision.mean.new_tensor(trace.target)
+        executed = subject.world.execute(asked, trace.state).cpu().numpy()
+        distance = np.abs(executed - track.weights).max(1)[again]
+        if distance.max() > REPRODUCED:
+            day = market.dates[rows[again][int(distance.argmax())]]
+            raise StorageError(
+                f"weights.csv: the decision of {day} comes out {distance.max():.1e} from the stored one; evaluate again"
+            )
     return trace
 
 
@@ -162,19 +168,6 @@ def trace_of(
     entered = np.array([int(row) in policy.entries for row in rows]) & (track.drifted[:, -1] >= 1.0)
     rate = np.where(entered, 1.0, _array(decision.rate))
     return DecisionTrace(subject, window, track, rows, state, decision, rate, decided, known)
-
-
-def _check(scene: DecisionTrace) -> None:
-    """Refuse a track that other weights, or other settings, have made."""
-    again = scene.subject.market.decision[scene.rows]  # on the first day too the ledger trades; the mask differs
-    world, state = scene.subject.world, scene.state
-    executed = world.execute(scene.decision.mean.new_tensor(scene.target), state).cpu().numpy()
-    distance = np.abs(executed - scene.track.weights).max(1)[again]
-    if len(distance) and distance.max() > REPRODUCED:
-        day = scene.subject.market.dates[scene.rows[again][int(distance.argmax())]]
-        raise StorageError(
-            f"weights.csv: the decision of {day} comes out {distance.max():.1e} from the stored one; evaluate again"
-        )
 
 
 def _array(part: object) -> Floats:

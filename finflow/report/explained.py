@@ -42,12 +42,10 @@ def importance_chart(found: Importance) -> Chart:
     if found.low is not None and found.high is not None:
         low, high = found.low[:SHOWN][::-1], found.high[:SHOWN][::-1]
         error = {
-            "type": "data",
-            "symmetric": False,
+            "type": "data", "symmetric": False, "color": GREY,
             "array": numbers((h - s for h, s in zip(high, share, strict=True)), 5),
             "arrayminus": numbers((s - b for s, b in zip(share, low, strict=True)), 5),
-            "color": GREY,
-        }
+        }  # fmt: skip
     figure = blank()
     figure.add_bar(
         x=numbers(share, 5), y=[text(plain_name(name)) for name in names], orientation="h", marker={"color": BLUE},

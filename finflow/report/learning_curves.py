@@ -37,18 +37,12 @@ PRETRAIN = (
     Curve("validation_sharpe", "Validation Sharpe", "annualised", "Net of costs.", zero=True),
 )
 FINETUNE = (
-    Curve(
-        "return", "Episode return", "of wealth", "Net of costs, over the episode.", smooth=True, zero=True,
-        percent=True,
-    ),
-    Curve(
-        "sharpe", "Episode Sharpe", "annualised", "Diamonds: validation.", smooth=True,
-        zero=True, validation="validation_sharpe",
-    ),
-    Curve(
-        "validation_active_information_ratio", "Validation active IR", "annualised",
-        "Of the net return over 1/N.", zero=True,
-    ),
+    Curve("return", "Episode return", "of wealth", "Net of costs, over the episode.", smooth=True, zero=True,
+          percent=True),
+    Curve("sharpe", "Episode Sharpe", "annualised", "Diamonds: validation.", smooth=True, zero=True,
+          validation="validation_sharpe"),
+    Curve("validation_active_information_ratio", "Validation active IR", "annualised", "Of the net return over 1/N.",
+          zero=True),
     Curve("cvar", "Episode CVaR 95 %", "daily loss", "Mean of the worst 5 % of days.", smooth=True, percent=True),
     Curve("critic_loss", "Critic loss", "loss", "", smooth=True),
     Curve("actor_loss", "Actor loss", "loss", "", smooth=True),

@@ -7,22 +7,8 @@ from dataclasses import dataclass
 from finflow.data.market import unit_of
 from finflow.evaluation.linear_tilt import HORIZON, LINEAR
 from finflow.evaluation.result import Comparison, Evaluation, GateInformation, Metrics, Reality, Regression, Stress
-from finflow.report.tables import (
-    BY_FIELD,
-    DASH,
-    Cell,
-    Column,
-    Field,
-    Row,
-    Table,
-    interval_cell,
-    mark,
-    number,
-    probability,
-    signed,
-    table_of,
-    total_return,
-)
+from finflow.report import tables
+from finflow.report.tables import DASH, Cell, Column, Field, Row, Table, number, signed, table_of
 from finflow.report.verdict import common_reach, tone
 
 MOST_LOST = 0.5
@@ -89,11 +75,11 @@ def comparison_table(evaluation: Evaluation) -> Table:
     fields: list[Field[Comparison]] = [
         (Column("Against", numeric=False), lambda item: Cell(item.opponent)),
         (Column("Sharpe difference", "a year"), lambda item: signed(item.difference, 2)),
-        (Column("95 % interval", "bar: against zero"), lambda item: interval_cell(item, reach)),
-        (Column("p-value", "of equal Sharpe"), lambda item: probability(item.p_value)),
+        (Column("95 % interval", "bar: against zero"), lambda item: tables.interval_cell(item, reach)),
+        (Column("p-value", "of equal Sharpe"), lambda item: tables.probability(item.p_value)),
         (Column("Active information ratio", "a year"), lambda item: signed(item.active_ratio, 2)),
     ]
-    return table_of("comparison-table", found, fields, lambda item: mark(item.opponent, evaluation))
+    return table_of("comparison-table", found, fields, lambda item: tables.mark(item.opponent, evaluation))
 
 
 def _spa(evaluation: Evaluation) -> Card:
@@ -106,7 +92,7 @@ def _spa(evaluation: Evaluation) -> Card:
         )
     else:
         meaning = "The best of all strategies here beats 1/N by no more than luck explains when so many are tried."
-    return Card("Hansen's SPA test, p-value", probability(p_value).text, meaning)
+    return Card("Hansen's SPA test, p-value", tables.probability(p_value).text, meaning)
 
 
 def _power(evaluation: Evaluation) -> Card:
@@ -143,8 +129,8 @@ def lag_card(evaluation: Evaluation) -> Card | None:
 
 def _returned(metrics: Metrics) -> str:
     if metrics.annual_return is None:
-        return f"{total_return(metrics).text} % in all"
-    return f"{BY_FIELD['annual_return'].cell(metrics).text} % a year"
+        return f"{tables.total_return(metrics).text} % in all"
+    return f"{tables.BY_FIELD['annual_return'].cell(metrics).text} % a year"
 
 
 def stress_table(evaluation: Evaluation) -> Table:
@@ -156,7 +142,7 @@ def stress_table(evaluation: Evaluation) -> Table:
         for i, name in enumerate(main):
             dates = f"{crisis.first} to {crisis.last}" if i == 0 else ""
             cells = (Cell(crisis.name, note=dates), Cell(name), *_fall(crisis, name))
-            rows.append(Row(cells, mark(name, evaluation), group=i == 0))
+            rows.append(Row(cells, tables.mark(name, evaluation), group=i == 0))
     columns = (
         Column("Crisis", f"{unit_of(evaluation.policy.year)}s held", numeric=False),
         Column("Strategy", numeric=False),
@@ -171,7 +157,7 @@ def stress_all_table(evaluation: Evaluation) -> Table:
     crises = evaluation.scrutiny.stress
     names = [name for name in evaluation.metrics if any(name in crisis.strategies for crisis in crises)]
     rows = [
-        Row((Cell(name), *(cell for crisis in crises for cell in _fall(crisis, name))), mark(name, evaluation))
+        Row((Cell(name), *(cell for crisis in crises for cell in _fall(crisis, name))), tables.mark(name, evaluation))
         for name in names
     ]
     pairs = [(Column(crisis.name, "return, %"), Column(crisis.name, "drawdown, %")) for crisis in crises]
@@ -187,10 +173,7 @@ def _fall(crisis: Stress, name: str) -> tuple[Cell, Cell]:
 WITHOUT = "without "
 """Start of a variant's name that leaves one expert out; the expert's name follows."""
 FROZEN = "experts at their priors"
-MEANT = {
-    "shuffled gate": "the gate's timing (shuffled gate)",
-    FROZEN: f"what the experts learnt ({FROZEN})",
-}
+MEANT = {"shuffled gate": "the gate's timing (shuffled gate)", FROZEN: f"what the experts learnt ({FROZEN})"}
 """Name of the removed part for variants that do not leave out an expert; others keep their own name."""
 UNMOVED = 0.005
 """Share of wealth: experts that moved less than this count as their priors."""
@@ -208,7 +191,7 @@ def reality_table(reality: Sequence[Reality]) -> Table:
         ),
         (
             Column("95 % interval", "bar: against zero"),
-            lambda row: interval_cell(row.worth, reach) if row.worth else Cell(DASH),
+            lambda row: tables.interval_cell(row.worth, reach) if row.worth else Cell(DASH),
         ),
         (Column("Active ratio", "against 1/N"), lambda row: signed(row.active_ratio, 2)),
         (Column("Weights moved", "% of wealth"), lambda row: number(row.worth and row.distance, 1, 100)),

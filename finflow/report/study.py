@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from finflow.evaluation.result import Comparison, Evaluation, Metrics, Verdict
+from finflow.evaluation.result import Evaluation, Metrics, Verdict
 from finflow.evaluation.study import LEAST, Member, Setting, Study
 from finflow.report.tables import BY_FIELD, DASH, Cell, Column, Row, Table, interval_cell, middle_cell, number, signed
 from finflow.report.theme import BLUE, GREEN, OPPONENT, POLICY, SKY, Chart, blank, finish, numbers, text
@@ -246,13 +246,10 @@ def _setting_cells(member: Member, reach: float) -> tuple[Cell, ...]:
     if setting.same_as:
         same = Cell(f"IDENTICAL TO {setting.same_as}", note=_why_same(setting), tone="level")
         return Cell(member.label), seeds, Cell(DASH), Cell(DASH), same, Cell(DASH), *rest
-    compared = (signed(setting.against.difference, 2), interval_cell(setting.against, reach), _outcome(setting.against))
+    kind = tone(setting.against)
+    outcome = Cell(f"{OUTCOMES[kind]} {setting.against.opponent}", tone=kind)
+    compared = (signed(setting.against.difference, 2), interval_cell(setting.against, reach), outcome)
     return Cell(member.label), seeds, *compared, middle_cell(setting.paired, signed), *rest
-
-
-def _outcome(against: Comparison) -> Cell:
-    kind = tone(against)
-    return Cell(f"{OUTCOMES[kind]} {against.opponent}", tone=kind)
 
 
 def _why_same(setting: Setting) -> str:

@@ -42,10 +42,7 @@ def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, ne
     folder : of the sweep, to be shown.
     rerun : command that runs the best setting again; empty while there is none.
 
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
+    Raises StorageError if the file cannot be written.
     """
     parallel, importance = (None, None) if board.same else (parallel_chart(board), importance_chart(board))
     effects, pairs = ([], []) if board.same else (effect_charts(board), pair_charts(board))
@@ -175,20 +172,12 @@ def settings_table(board: Leaderboard) -> Table:
     compared = any(board.beyond)
     columns += [Column("Difference", f"Sharpe, to {name_of(board.reference)}")] if compared else []
     columns += [Column("Lowest"), Column("Highest"), Column("Jobs", "finished")] if repeated else []
-    columns += [
-        Column(NAMES[other].title()),
-        Column("CVaR95", f"% a {board.unit}"),
-        Column("Turnover", "a year"),
-    ]
+    columns += [Column(NAMES[other].title()), Column("CVaR95", f"% a {board.unit}"), Column("Turnover", "a year")]
     columns += [Column("Kept from", "episode"), Column("Job", numeric=False)]
     rows: list[Row] = []
     for at, setting in enumerate(board.settings[:SHOWN]):
         scores = [score for _, score in scored(setting.rows, board.objective)]
-        cells = [
-            number(board.ranks[at], 0),
-            *(Cell(setting.values[key]) for key in keys),
-            number(setting.score, 3),
-        ]
+        cells = [number(board.ranks[at], 0), *(Cell(setting.values[key]) for key in keys), number(setting.score, 3)]
         cells += [beyond_cell(board, at)] if compared else []
         if repeated:
             ends = [number(end, 3) for end in ([min(scores), max(scores)] if scores else [None, None])]

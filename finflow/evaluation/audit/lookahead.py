@@ -73,10 +73,9 @@ def perturb_futures(findings: Findings, subject: Subject, rows: Rows, deep: int,
         one change each in turn: they cost ten times what the market does.
     """
     market = subject.market(subject.prices)
-    scaled = subject.scaling.apply(market)
     priors = subject.priors(market)
     policy = subject.policy(market, priors)
-    watched = market_arrays(market) | scaled_arrays(market, *scaled)
+    watched = arrays_of(market, subject.scaling)
     labelled = np.flatnonzero(market.regime != NO_LABEL)
     least = int(labelled[0]) + 1 if len(labelled) else 0  # the length of the history decides when labels begin
     deepened = {int(t): i for i, t in enumerate(rows[np.linspace(0, len(rows) - 1, min(deep, len(rows))).astype(int)])}
@@ -85,7 +84,7 @@ def perturb_futures(findings: Findings, subject: Subject, rows: Rows, deep: int,
         for name in names:
             cause = f"prices after {market.dates[t]} are {name}"
             other = subject.market(changed(subject.prices, t, name, rng, least))
-            arrays = market_arrays(other) | scaled_arrays(other, *subject.scaling.apply(other))
+            arrays = arrays_of(other, subject.scaling)
             for key, before in watched.items():
                 # Whether the last row of a cut ends a month depends on the calendar, not on prices.
                 stop = t if name == "cut" and key == "decision" else t + 1
@@ -93,34 +92,31 @@ def perturb_futures(findings: Findings, subject: Subject, rows: Rows, deep: int,
             if name in ("scaled", "shuffled"):
                 check_ledger(findings, subject.accounting, market, other, t, cause)
             if t in deepened and name == names[deepened[t] % len(names)]:
-                _compare_policies(findings, subject, policy, priors, market, other, t, cause)
+                theirs = subject.priors(other)
+                before = Watched("priors", priors, "prior", prior_room.EXPERTS, axis=1)
+                findings.compare(before, theirs, t + 1, market.dates, cause)
+                at = np.array(sorted({max(t - back, 0) for back in EARLIER}), dtype=np.int64)
+                held, fallen = equal_weight_plan(market).targets[at], np.where(np.arange(len(at)) % 2, DRAWDOWN, 0.0)
+                ours = Watched("policy's weights", policy.act(at, held, fallen), "policy's weight of", market.assets)
+                moved = subject.policy(other, theirs).act(at, held, fallen)
+                findings.compare(ours, moved, len(at), market.dates[at], cause)
 
 
-def market_arrays(market: Market) -> dict[str, Watched]:
-    """Every causal array of a market, by the name of its field."""
+def arrays_of(market: Market, scaling: FeatureScaling) -> dict[str, Watched]:
+    """Every causal array of a market, and the features that the networks see, under a scaling that is given."""
+    names, market_names = market.feature_names, market.market_feature_names
+    scaled, scaled_market = scaling.apply(market)
     return {
         "close": Watched("prices", market.close, "price of", market.assets[:-1]),
-        "features": Watched("features", market.features, "feature", market.feature_names),
-        "market_features": Watched(
-            "market features", market.market_features, "market feature", market.market_feature_names
-        ),
+        "features": Watched("features", market.features, "feature", names),
+        "market_features": Watched("market features", market.market_features, "market feature", market_names),
         "regime": Watched("regime labels", market.regime, f"regime label ({', '.join(REGIMES)})"),
         "status": Watched("status", market.status, "status of", market.assets),
         "returns": Watched("returns", market.returns, "return of", market.assets),
         "benchmark": Watched("benchmark", market.benchmark, "benchmark"),
         "decision": Watched("decision days", market.decision, "decision day"),
-    }
-
-
-def scaled_arrays(
-    market: Market, features: NDArray[np.float32], market_features: NDArray[np.float32]
-) -> dict[str, Watched]:
-    """What the networks see of a market: features under a scaling that is given."""
-    return {
-        "scaled": Watched("scaled features", features, "scaled feature", market.feature_names),
-        "scaled_market": Watched(
-            "scaled features", market_features, "scaled market feature", market.market_feature_names
-        ),
+        "scaled": Watched("scaled features", scaled, "scaled feature", names),
+        "scaled_market": Watched("scaled features", scaled_market, "scaled market feature", market_names),
     }
 
 
@@ -143,24 +139,3 @@ def check_ledger(findings: Findings, accounting: Accounting, market: Market, oth
     if abs(due) > 1e-12 and ours.net[-1] == theirs.net[-1]:
         told = f"{cause} should move it and does not: it was known at the decision"
         findings.add(ACCOUNTING, Difference("return earned by the decision", str(market.dates[t]), told))
-
-
-def _compare_policies(
-    findings: Findings,
-    subject: Subject,
-    policy: GreedyPolicy,
-    priors: NDArray[np.float64],
-    market: Market,
-    other: Market,
-    t: int,
-    cause: str,
-) -> None:
-    theirs = subject.priors(other)
-    before = Watched("priors", priors, "prior", prior_room.EXPERTS, axis=1)
-    findings.compare(before, theirs, t + 1, market.dates, cause)
-    rows = np.array(sorted({max(t - back, 0) for back in EARLIER}), dtype=np.int64)
-    held = equal_weight_plan(market).targets[rows]
-    drawdown = np.where(np.arange(len(rows)) % 2 == 0, 0.0, DRAWDOWN)
-    ours = Watched("policy's weights", policy.act(rows, held, drawdown), "policy's weight of", market.assets)
-    moved = subject.policy(other, theirs).act(rows, held, drawdown)
-    findings.compare(ours, moved, len(rows), market.dates[rows], cause)

@@ -76,10 +76,7 @@ def null_prices(market: Market, train: Window, days: int, rng: np.random.Generat
     bootstrap alone would keep momentum inside the blocks. Names without a price on each train day are
     left out.
 
-    Raises
-    ------
-    ValueError
-        If fewer than two names have a price on every train day.
+    Raises ValueError if fewer than two names have a price on every train day.
     """
     rows = slice(train.start, train.stop)
     whole: NDArray[np.bool_] = np.all(np.isfinite(market.close[train.start - 1 : train.stop]), axis=0)
