@@ -153,6 +153,7 @@ REASONS = 8
 """Inputs that an attribution lists; the others are summed."""
 
 
+@dataclass(eq=False)
 class Explainer:
     """Makes the cards of one window; shared parts are computed once.
 
@@ -165,17 +166,12 @@ class Explainer:
         days that it was fitted on where there are others.
     """
 
-    def __init__(
-        self,
-        scene: DecisionTrace,
-        name: str,
-        gauges: Gauges,
-        provenance: Mapping[str, Any],
-        seed: int,
-        judge: tuple[str, DecisionTrace] | None = None,
-    ) -> None:
-        self.scene, self.name, self.gauges, self.provenance, self.seed = scene, name, gauges, provenance, seed
-        self.judge = judge or (name, scene)
+    scene: DecisionTrace
+    name: str
+    gauges: Gauges
+    provenance: Mapping[str, Any]
+    seed: int
+    judge: tuple[str, DecisionTrace] | None = None
 
     @cached_property
     def parts(self) -> decision.TradeParts:
@@ -185,7 +181,7 @@ class Explainer:
     @cached_property
     def calibration(self) -> Calibration | None:
         """Of the critic over the whole window that judges it."""
-        return calibrate(self.judge[1], numpy_stream(self.seed, "explain/calibration"))
+        return calibrate(self.judge[1] if self.judge else self.scene, numpy_stream(self.seed, "explain/calibration"))
 
     @cached_property
     def train_days(self) -> TrainDays:
@@ -212,17 +208,17 @@ class Explainer:
         focus = int(np.abs(change).argmax()) if ticker is None else subject.assets.index(ticker)
         state, entered = scene.state_at(place), bool(scene.rate[place] == 1.0)
         wanted: Target = (lambda d: d.aim[:, focus]) if entered else (lambda d: d.mean[:, focus])
-        actor, name = subject.actor, subject.assets[focus]
+        name = subject.assets[focus]
+
+        def why(what: str, target: Target) -> Reasons:
+            return reasons(what, integrated_gradients(subject.actor, subject, state, target), state)
+
         tailed = decision.tail(subject.market, row, track.weights[place], track.drifted[place])
         search = Search(subject, state)
         leader = int(scene.gate[place].argmax())
-        direction = "sold" if change[focus] > 0 else "bought"
-        flips = [
-            search.flip(
-                f"{name} is {direction} instead",
-                trade_margin(focus, float(track.drifted[place, focus]), bool(change[focus] > 0)),
-            )
-        ]
+        bought = bool(change[focus] > 0)
+        turned = trade_margin(focus, float(track.drifted[place, focus]), bought)
+        flips = [search.flip(f"{name} is {'sold' if bought else 'bought'} instead", turned)]
         if len(subject.spec.experts) > 1:
             question = f"another expert than {subject.spec.experts[leader]} leads the gate"
             flips.insert(0, search.flip(question, leader_margin(leader)))
@@ -239,15 +235,13 @@ class Explainer:
             focus=name,
             lines=self._lines(place, tailed),
             regime=reading(self.gauges, int(subject.market.regime[row]), row, subject.market.calendar.year),
-            why_trade=reasons(f"weight asked for {name}", integrated_gradients(actor, subject, state, wanted), state),
-            why_aim=reasons(
-                f"{name} in the aim", integrated_gradients(actor, subject, state, lambda d: d.aim[:, focus]), state
-            ),
+            why_trade=why(f"weight asked for {name}", wanted),
+            why_aim=why(f"{name} in the aim", lambda d: d.aim[:, focus]),
             flips=tuple(flips),
             leaders=leaders_by_regime(subject, state),
             value_distribution=value_distribution(scene, place),
             calibration=self.calibration,
-            calibration_window=self.judge[0],
+            calibration_window=self.judge[0] if self.judge else self.name,
             tail=tailed,
             novelty=self.train_days.novelty(row),
             alternatives=(others := decision.alternatives(scene, place)),

@@ -6,14 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from finflow.data.market import unit_of
-from finflow.evaluation.metrics import (
-    Drawdown,
-    deepest_drawdowns,
-    period_returns,
-    period_sums,
-    sharpe_ratio,
-    underwater,
-)
+from finflow.evaluation import metrics
+from finflow.evaluation.metrics import Drawdown, deepest_drawdowns, period_returns, period_sums
 from finflow.evaluation.relative import relative, rolling, skewness
 from finflow.evaluation.result import Evaluation, Floats, Track
 from finflow.explanations.performance import NamePart
@@ -112,7 +106,7 @@ def relative_table(evaluation: Evaluation) -> Table:
     ]
     if cash.any():
         over = Column("Sharpe over cash", "ratio")
-        fields.append((over, lambda key: number(sharpe_ratio(tracks[key].net - cash, policy.year), 2)))
+        fields.append((over, lambda key: number(metrics.sharpe_ratio(tracks[key].net - cash, policy.year), 2)))
     of_policy = {key: "policy" for key, track in tracks.items() if track is policy}
     return table_of("relative-table", tracks, fields, lambda key: of_policy.get(key, ""), sortable=True)
 
@@ -127,7 +121,9 @@ def year_table(evaluation: Evaluation) -> Table:
     policy, rivals = evaluation.policy, rivals_shown(evaluation)
     years, ours = period_returns(policy.dates, policy.net, "Y")
     theirs = [period_returns(rival.dates, rival.net, "Y")[1] for rival in rivals]
-    fall = np.array([-underwater(policy.nav)[policy.dates.astype("datetime64[Y]") == year].min() for year in years])
+    fall = np.array(
+        [-metrics.underwater(policy.nav)[policy.dates.astype("datetime64[Y]") == year].min() for year in years]
+    )
     _, turnover = period_sums(policy.dates, policy.turnover, "Y")
     _, cost = period_sums(policy.dates, policy.cost, "Y")
 

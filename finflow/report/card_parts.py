@@ -19,12 +19,10 @@ FAINT = 1e-4
 
 def trade_table(card: Card) -> Table:
     """Weights before, target and after; trade and cost; and the parts that sum to the trade, experts first."""
-    experts = tuple(card.gate)
     order = sorted(card.lines[:-1], key=lambda line: (-abs(line.trade), -line.after))
     shown, rest = order[:LINES], order[LINES:]
-    largest = max(
-        FAINT, *(abs(part) for line in card.lines[:-1] for part in (line.trade, *line.experts, line.execution))
-    )
+    traded = (part for line in order for part in (line.trade, *line.experts, line.execution))
+    largest = max(FAINT, *map(abs, traded))
     rows = [_trade_row(line.asset, [line], largest) for line in shown]
     if rest:
         rows.append(_trade_row(f"{len(rest)} other names", rest, largest))
@@ -36,7 +34,7 @@ def trade_table(card: Card) -> Table:
         Column("After", "%"),
         Column("Trade", "bp"),
         Column("Cost", "bp"),
-        *(Column(name, "bp") for name in (*experts, "execution")),
+        *(Column(name, "bp") for name in (*card.gate, "execution")),
     )
     return Table(f"card-{card.date}-trades", columns, tuple(rows))
 
@@ -46,34 +44,26 @@ def _trade_row(name: str, lines: Sequence[Line], largest: float) -> Row:
         return sum(getattr(line, field) for line in lines)
 
     parts = [sum(line.experts[k] for line in lines) for k in range(len(lines[0].experts))]
-    cells = (
-        Cell(name),
-        *(number(total(field), 2, 100) for field in ("before", "target", "after")),
-        _tinted(total("trade"), largest),
-        number(total("cost"), 3, 1e4),
-        *(_tinted(part, largest) for part in (*parts, total("execution"))),
-    )
-    return Row(cells)
+    trade, *parts = (_tinted(part, largest) for part in (total("trade"), *parts, total("execution")))
+    weights = (number(total(field), 2, 100) for field in ("before", "target", "after"))
+    return Row((Cell(name), *weights, trade, number(total("cost"), 3, 1e4), *parts))
 
 
 def _tinted(part: float, largest: float) -> Cell:
     """Basis points, shaded by their size against the largest of a name; cash and sums may be beyond it."""
-    tint = min(max(part / largest, -1.0), 1.0)
-    return replace(signed(part, 2, 1e4), tint=tint)
+    return replace(signed(part, 2, 1e4), tint=min(max(part / largest, -1.0), 1.0))
 
 
 def holding_table(card: Card, found: Holding) -> Table:
     """From what was held, over what each expert wanted, to what is held: the last column sums to the weight."""
-    rows = [Row((Cell("held before"), Cell(""), Cell(""), signed(found.before, 3, 100)))]
+    none = Cell("")
+    parts = [("held before", none, none, found.before)]
     for name, (share, own) in found.experts.items():
         part = found.rate * share * (own - found.before)
-        rows.append(Row((Cell(name), number(share, 1, 100), number(own, 2, 100), signed(part, 3, 100))))
-    rows += [
-        Row((Cell(name), Cell(""), Cell(""), signed(part, 3, 100)))
-        for name, part in found.rules.items()
-        if abs(part) >= UNSEEN
-    ]
-    rows.append(Row((Cell("held after"), Cell(""), Cell(""), signed(found.weight, 3, 100)), "policy", group=True))
+        parts.append((name, number(share, 1, 100), number(own, 2, 100), part))
+    parts += [(name, none, none, part) for name, part in found.rules.items() if abs(part) >= UNSEEN]
+    rows = [Row((Cell(name), share, own, signed(part, 3, 100))) for name, share, own, part in parts]
+    rows.append(Row((Cell("held after"), none, none, signed(found.weight, 3, 100)), "policy", group=True))
     columns = (
         Column("That day", numeric=False),
         Column("Gate share", "%"),
