@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 import finflow
 from benchmarks.learning_tables import daily_file, gains, speed, table
+from benchmarks.null_market import null_prices
 from finflow.agents.learner import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
 from finflow.data.build import build_market, expected, market_of
@@ -40,7 +41,6 @@ from finflow.data.market import TRADING_YEAR as YEAR
 from finflow.data.market import Market, Window
 from finflow.envs.ledger import Accounting, Booked
 from finflow.envs.simulator import Simulator, World
-from finflow.evaluation.audit.perturbations import null_prices
 from finflow.evaluation.backtest import Strategy, backtest, equal_weight_track
 from finflow.evaluation.linear_tilt import fit_linear_tilt, fit_oracle, planted_signal, tilt
 from finflow.evaluation.metrics import active_information_ratio

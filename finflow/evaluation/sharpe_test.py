@@ -175,40 +175,29 @@ def circular_sums(data: Floats, length: int) -> Floats:
     return wrapped[length : length + len(data)] - wrapped[: len(data)]
 
 
-def detectable_difference(
-    sharpe: float,
-    correlation: float,
-    days: int,
-    *,
-    power: float = 0.8,
-    level: float = 0.05,
-    sides: int = 2,
-    year: int = TRADING_YEAR,
-) -> float:
-    """Smallest gain in annualised Sharpe ratio that a test at `level` finds with probability `power`.
+def detectable_difference(sharpe: float, correlation: float, days: int, year: int = TRADING_YEAR) -> float:
+    """Smallest gain in annualised Sharpe ratio whose two-sided 95 % interval lies above 0 with a probability of 80 %.
 
     For independent normal days the difference of two paired Sharpe ratios has the variance
 
         (2 (1 - rho) + (s1^2 + s2^2 - 2 s1 s2 rho^2) / 2) / R,    s the ratios per day
 
     (Jobson & Korkie 1981, Memmel 2003), which ignores autocorrelation and fat tails; both increase it. The gain d
-    solves d = (z(1 - level / sides) + z(power)) * error(sharpe + d, sharpe), error the square root of that variance:
+    solves d = (z(.975) + z(.8)) * error(sharpe + d, sharpe), error the square root of that variance:
     a quadratic equation. Chance findings on the other side, which a two-sided test also has, are left out.
 
     Parameters
     ----------
     sharpe : the opponent's annualised Sharpe ratio.
-    correlation : of the two series of daily returns.
+    correlation : of the two series of daily returns, `year` of which are a year.
     days : length of the window.
-    sides : 2 as in the verdict, whose BEATS needs the two-sided 95 % interval above 0; 1 for a one-sided test.
-    year : rows a year.
 
     Returns
     -------
     float
         Annualised; inf where no gain is enough, since the error grows with it (a handful of days).
     """
-    quantiles = float(norm.ppf(1 - level / sides) + norm.ppf(power))
+    quantiles = float(norm.ppf(0.975) + norm.ppf(0.8))
     share = quantiles**2 / days
     daily = sharpe / math.sqrt(year)
     # a d^2 - 2 b d - c = 0, from the variance above with s1 = s2 + d.

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import finflow
+from benchmarks.null_market import null_prices
 from finflow.data.build import load_prices, market_of
 from finflow.data.market import Fold, Market, Window, decision_days, make_fold
 from finflow.envs.ledger import Accounting
 from finflow.evaluation.audit.lookahead import Subject
-from finflow.evaluation.audit.perturbations import null_prices
 from finflow.evaluation.backtest import Bootstrap, Plan, Strategy, backtest, equal_weight_plan, equal_weight_track
 from finflow.evaluation.linear_tilt import tilt
 from finflow.evaluation.verdict import verdict_of

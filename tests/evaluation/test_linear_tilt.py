@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.null_market import null_prices
 from finflow.config.compose import load
 from finflow.data.build import build_market, load_prices, market_of
 from finflow.data.features import FeatureScaling
 from finflow.data.market import ABSENT, FROZEN, TRADABLE, Fold, Market, Window, make_fold
 from finflow.envs.ledger import Accounting
 from finflow.errors import DataError
-from finflow.evaluation.audit.perturbations import null_prices
 from finflow.evaluation.backtest import (
     MONTHLY,
     Bootstrap,
