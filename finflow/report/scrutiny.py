@@ -241,4 +241,4 @@ def _say(worths: Sequence[tuple[str, Comparison]], without: str) -> list[str]:
 
 
 def _either(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -64,8 +64,14 @@ def verdict_views(evaluation: Evaluation) -> tuple[VerdictView, VerdictView | No
     reach = common_reach([verdict for verdict in verdicts if verdict is not None])
     unit = unit_of(evaluation.policy.year)
     length = f"{len(evaluation.policy.dates):,} {unit}s"
-    scaled, benchmark = (verdict and _view(verdict, reach, length, unit) for verdict in verdicts[1:])
-    return _view(evaluation.verdict, reach, length, unit), scaled, benchmark
+
+    def view(verdict: Verdict) -> VerdictView:
+        head, separator, tail = verdict.line().removeprefix("Verdict: ").partition(" (")
+        meaning, method = _meaning(verdict, length), _method(verdict, unit)
+        return VerdictView(CLASSES[verdict.outcome], head, separator + tail, meaning, method, interval(verdict, reach))
+
+    scaled, benchmark = (verdict and view(verdict) for verdict in verdicts[1:])
+    return view(evaluation.verdict), scaled, benchmark
 
 
 def scaling(verdict: Verdict | None) -> str:
@@ -76,18 +82,6 @@ def scaling(verdict: Verdict | None) -> str:
         return "No scale is defined."
     kind = "with leverage, the cash borrowed" if verdict.leveraged else "with cash"
     return f"Risky weights × {verdict.scale:.2f}, {kind}."
-
-
-def _view(verdict: Verdict, reach: float, length: str, unit: str) -> VerdictView:
-    head, separator, tail = verdict.line().removeprefix("Verdict: ").partition(" (")
-    return VerdictView(
-        kind=CLASSES[verdict.outcome],
-        head=head,
-        tail=separator + tail,
-        meaning=_meaning(verdict, length),
-        method=_method(verdict, unit),
-        interval=interval(verdict, reach),
-    )
 
 
 def _meaning(verdict: Verdict, length: str) -> str:
