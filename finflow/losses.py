@@ -57,7 +57,7 @@ class _QuantileHuber(torch.autograd.Function):
 
 
 def quantile_huber_loss(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
-    """Sum over predicted atoms, mean over target atoms and over the batch.
+    """Sum over predicted atoms, mean over target atoms and over the batch, scalar.
 
     If the atoms spread over less than about 10 kappa, the Huber zone covers them and they fit expectiles, not
     quantiles; learners therefore use `quantile_loss`.
@@ -67,10 +67,6 @@ def quantile_huber_loss(atoms: Tensor, target: Tensor, kappa: float = 1.0) -> Te
     atoms : [..., N] predicted quantiles.
     target : [..., N'] samples of the target distribution, no gradient.
     kappa : half-width of the quadratic zone.
-
-    Returns
-    -------
-    Scalar.
     """
     return _QuantileHuber.apply(atoms, target, kappa)  # pyright: ignore[reportReturnType]
 
@@ -85,11 +81,8 @@ def quantile_loss(atoms: Tensor, target: Tensor, scale: Tensor) -> Tensor:
 
     A wider zone fits expectiles, not quantiles: at kappa = 1 the CVaR of the worst quarter of N(0, 1) comes out at
     -.98, at s_Q / 4 at -1.18, at s_Q / 10 at -1.22; 32 midpoint quantiles have -1.26. A narrower one learns the mean
-    more slowly: on Kelly's market, in equal time, s_Q / 10 reached 60 % of the best growth and s_Q / 4 88 %.
-
-    Parameters
-    ----------
-    scale : s_Q, see `atom_spread`; of all processes where several share a batch.
+    more slowly: on Kelly's market, in equal time, s_Q / 10 reached 60 % of the best growth and s_Q / 4 88 %. `scale` is
+    s_Q, see `atom_spread`; of all processes where several share a batch.
     """
     # Dividing atoms and target by kappa keeps kappa a tensor, so that the loss never waits for the device.
     kappa = (scale * ZONE).clamp_min(LEAST_ZONE)
@@ -184,14 +177,7 @@ def effective_sample_share(weight: Tensor) -> Tensor:
 
 
 def weighted_cross_entropy(weight: Tensor, data: Tensor, mean: Tensor) -> Tensor:
-    """E[omega CE(w_data, w_bar)]; its minimiser is the weighted mean portfolio.
-
-    Parameters
-    ----------
-    weight : [B] advantage weights, no gradient.
-    data : [B, n] executed weights of the data.
-    mean : [B, n] policy mean w_bar.
-    """
+    """E[omega CE(w_data, w_bar)], [B] and [B, n] twice -> scalar; its minimiser is the weighted mean portfolio."""
     return -(weight * (data * torch.log(mean.clamp_min(1e-8))).sum(-1)).mean()
 
 

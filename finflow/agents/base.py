@@ -14,7 +14,7 @@ import copy
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
@@ -85,21 +85,6 @@ class OnlineCoefficients:
     lr_factor: float = 1.0
 
 
-LossInputs = ParamSpec("LossInputs")
-LossOutput = TypeVar("LossOutput")
-"""What a loss gives: tensors, in any nest of tuples and dictionaries."""
-
-
-class Forward(Protocol):
-    """Computes a loss."""
-
-    def __call__(
-        self, loss: Callable[LossInputs, LossOutput], /, *inputs: LossInputs.args, **named: LossInputs.kwargs
-    ) -> LossOutput:
-        """`loss(*inputs, **named)`."""
-        ...
-
-
 def world_size() -> int:
     """Processes that train together; 1 on its own."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -114,9 +99,8 @@ def mean_metrics(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
     """Mean of every process's scalars, by name, after an update of each on its own rows of the same batch."""
     if world_size() == 1:
         return metrics
-    values = torch.stack([value.float() for value in metrics.values()])
-    dist.all_reduce(values)
-    return dict(zip(metrics, (values / world_size()).unbind(), strict=True))
+    values = all_reduce_mean(torch.stack([value.float() for value in metrics.values()]))
+    return dict(zip(metrics, values.unbind(), strict=True))
 
 
 def own_rows(batch: Batch) -> Batch:
@@ -124,22 +108,15 @@ def own_rows(batch: Batch) -> Batch:
     if world_size() == 1:
         return batch
     own = slice(rank(), None, world_size())
-    state, following = (State(*(part[own] for part in whole)) for whole in (batch.state, batch.next_state))
-    parts = (batch.weights, batch.reward, batch.discount, batch.next_weights, batch.has_next)
-    weights, reward, discount, next_weights, has_next = (part[own] for part in parts)
-    paths = batch.paths
-    if paths is not None:
-        paths = Paths(paths.rows[own], paths.drifted[own], paths.drawdown[own], paths.all_open)
-    return Batch(state, weights, reward, discount, following, next_weights, has_next, paths)
-
-
-def all_walkers(part: Tensor) -> Tensor:
-    """Walkers of every process, in the order that `own_rows` shared them out from, [A w, ...] -> [A W, ...]."""
-    if world_size() == 1:
-        return part
-    parts = [torch.empty_like(part) for _ in range(world_size())]
-    dist.all_gather(parts, part.contiguous())
-    return torch.stack(parts, 1).flatten(0, 1)
+    cut: dict[str, Any] = {
+        name: part.at(own) if isinstance(part, State) else part[own]
+        for name, part in batch._asdict().items()
+        if name != "paths"
+    }
+    if batch.paths is not None:
+        rows, drifted, drawdown, all_open = batch.paths
+        cut["paths"] = Paths(rows[own], drifted[own], drawdown[own], all_open)
+    return Batch(**cut)
 
 
 class LossModule(nn.Module):
@@ -152,31 +129,27 @@ class LossModule(nn.Module):
         super().__init__()
         self.parts, self.free = nn.ModuleList(parts), nn.ParameterList(free)
 
-    def forward(
-        self, loss: Callable[LossInputs, LossOutput], *inputs: LossInputs.args, **named: LossInputs.kwargs
-    ) -> LossOutput:
-        """`loss`, as it is."""
-        return loss(*inputs, **named)
+    def forward(self, loss: Callable[..., Any], *inputs: Any) -> Any:
+        """`loss(*inputs)`."""
+        return loss(*inputs)
 
 
-def wrap_ddp(parts: Iterable[nn.Module], free: Iterable[nn.Parameter]) -> Forward:
-    """Computes losses whose gradients are averaged over the processes during the backward pass."""
+def gathered(part: Tensor) -> list[Tensor]:
+    """`part` of every process, of the same shape in each, without gradient."""
     if world_size() == 1:
-        return operator.call
-    return DistributedDataParallel(LossModule(parts, free), broadcast_buffers=False, find_unused_parameters=True)
+        return [part]
+    parts = [torch.empty_like(part) for _ in range(world_size())]
+    dist.all_gather(parts, part.contiguous())
+    return parts
 
 
 def all_gather(rows: Tensor) -> tuple[Tensor, slice]:
     """Rows [b] of every process, one after the other, [world_size b], without gradient; and where one's own are."""
-    if world_size() == 1:
-        return rows, slice(None)
-    parts = [torch.empty_like(rows) for _ in range(world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts), slice(rank() * len(rows), (rank() + 1) * len(rows))
+    return torch.cat(gathered(rows)), slice(rank() * len(rows), (rank() + 1) * len(rows))
 
 
 def all_reduce_mean(value: Tensor) -> Tensor:
-    """Mean of every process's scalar, without gradient."""
+    """Mean of every process's tensor, without gradient."""
     if world_size() == 1:
         return value
     total = value.detach().clone()
@@ -202,6 +175,17 @@ def all_reduce_max(number: int) -> int:
     return int(found)
 
 
+class Checkpointable(Protocol):
+    """A part of a run whose state can be taken and given back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs: tensors, arrays and plain data, nested."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Restore what `state_dict` gave."""
+
+
 class Stateful:
     """Takes and restores the attributes named in `STATE`; a leading underscore is no part of a name in the state.
 
@@ -213,7 +197,7 @@ class Stateful:
     STATE: ClassVar[tuple[str, ...]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs: tensors, arrays and plain data, nested."""
+        """See `Checkpointable`."""
         return {name.lstrip("_"): _taken(getattr(self, name)) for name in self.STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -242,7 +226,7 @@ def _taken(value: Any) -> Any:
     return value.state_dict() if hasattr(value, "state_dict") else copy.copy(value)
 
 
-class Descent:
+class Descent(Stateful):
     """Steps of an agent's optimisers; in float16 the losses are scaled (Micikevicius et al. 2018).
 
     A step whose scaled gradients are not finite is skipped and the scale halved, which is usual at the start.
@@ -257,39 +241,30 @@ class Descent:
         gradients over processes.
     """
 
+    STATE = ("scaler",)
+
     def __init__(self, networks: Networks, free: Iterable[nn.Parameter] = ()) -> None:
-        self.forward = wrap_ddp([networks.critic, networks.actor], free)
+        self.forward: Callable[..., Any] = operator.call
+        if world_size() > 1:
+            trained = LossModule([networks.critic, networks.actor], free)
+            self.forward = DistributedDataParallel(trained, broadcast_buffers=False, find_unused_parameters=True)
         half = networks.computing.half is torch.float16
-        self.scaler = torch.amp.GradScaler(next(networks.parameters()).device.type) if half else None
+        self.scaler = torch.amp.GradScaler(next(networks.parameters()).device.type, enabled=half)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to the parameters' own."""
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.scaler.scale(loss).backward()
 
     def clip(self, optimiser: torch.optim.Optimizer, clipped: Iterable[Iterable[Tensor]], norm: float) -> list[Tensor]:
         """Clip each group of parameters, all of `optimiser`, to `norm`; the norms before."""
-        if self.scaler is not None:
-            self.scaler.unscale_(optimiser)
+        self.scaler.unscale_(optimiser)
         return [torch.nn.utils.clip_grad_norm_(group, norm) for group in clipped]
 
     def step(self, *optimisers: torch.optim.Optimizer) -> None:
         """One step of each; the end of an update."""
         for optimiser in optimisers:
-            if self.scaler is None:
-                optimiser.step()
-            else:
-                self.scaler.step(optimiser)
-        if self.scaler is not None:
-            self.scaler.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The scale; empty where there is none."""
-        return {} if self.scaler is None else self.scaler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state)
+            self.scaler.step(optimiser)
+        self.scaler.update()
 
 
 ACTIONS = 8
@@ -376,9 +351,7 @@ def walk(
     days = rows.shape[1] - 1
     # The day comes first, so that the data of a day are contiguous.
     ahead = world.look(rows.T.contiguous(), noise, generator)
-    rewards: list[Tensor] = []
-    anchors: list[Tensor] = []
-    decision = None
+    rewards, anchors, decision = list[Tensor](), list[Tensor](), None
     for day in range(days):
         state = joined(View(*(part[day] for part in ahead)), drifted, drawdown)
         decision = actor.members(state, temperature, keep, width=False)

@@ -55,7 +55,7 @@ class BCell(Stateful):
 
     Parameters
     ----------
-    world : executes sampled actions under the desk's rules; never steps an environment here.
+    world : executes sampled actions under the desk's rules.
     generator : of what is done in episodes, the same in every process that trains this agent, and of updates' draws,
         where each process has a stream of its own.
 
@@ -67,16 +67,9 @@ class BCell(Stateful):
     """
 
     STATE = (
-        "networks",
-        "critic_optimiser",
-        "actor_optimiser",
-        "log_alpha",
-        "scales",
-        "reference",
-        "descent",
-        "generator",
+        "networks", "critic_optimiser", "actor_optimiser", "log_alpha", "scales", "reference", "descent", "generator",
         "acting",
-    )
+    )  # fmt: skip
 
     def __init__(self, networks: Networks, config: BCellConfig, world: World, generator: torch.Generator) -> None:
         self.networks, self.config, self.world = networks, config, world
@@ -114,7 +107,9 @@ class BCell(Stateful):
     def update(self, batch: Batch, coefficients: OnlineCoefficients) -> dict[str, Tensor]:
         """One update of critic, actor and temperature on values from before it; returns detached scalars."""
         networks, config = self.networks, self.config
-        self._set_learning_rates(coefficients.lr_factor)
+        groups = [*self.critic_optimiser.param_groups, *self.actor_optimiser.param_groups]
+        for group, lr in zip(groups, self.base_lr, strict=True):
+            group["lr"] = lr * coefficients.lr_factor
         embedding = networks.critic.embed(batch.state)
         critic_loss, metrics = self.descent.forward(self._critic_loss, batch, embedding, coefficients)
         self.critic_optimiser.zero_grad(set_to_none=True)
@@ -170,25 +165,11 @@ class BCell(Stateful):
             metrics["cql"] = penalty
         return loss, metrics
 
-    def _set_learning_rates(self, factor: float) -> None:
-        groups = [*self.critic_optimiser.param_groups, *self.actor_optimiser.param_groups]
-        for group, lr in zip(groups, self.base_lr, strict=True):
-            group["lr"] = lr * factor
-
-    def _advantage_scale(self) -> float:
-        """Unit of value in the actor's loss: s_A, so that alpha and eta mean the same whatever the reward's scale."""
-        return max(self.scales.advantage, ADVANTAGE_FLOOR) if self.scales else 1.0
-
-    @property
-    def cql_alpha(self) -> float:
-        """Weight of CQL as configured; 0 is none."""
-        return self.config.cql.alpha if self.config.cql else 0.0
-
     def cql_weight(self) -> float:
-        """alpha_eff on the frozen scale; 0 until the scale is measured."""
-        if self.scales is None:
+        """alpha_eff on the frozen scale; 0 until the scale is measured, and where there is no CQL."""
+        if self.scales is None or self.config.cql is None:
             return 0.0
-        return scaled_alpha(self.cql_alpha, self.config.network.n_quantiles, *self.scales)
+        return scaled_alpha(self.config.cql.alpha, self.config.network.n_quantiles, *self.scales)
 
     def _cql(self, batch: Batch, embedding: tuple[Tensor, ...], atoms: Tensor, next_decision: Decision) -> Tensor:
         """CQL penalty on a sub-batch (unbiased): random portfolios, pi(s), pi(s') and the data's own action."""
@@ -198,7 +179,7 @@ class BCell(Stateful):
         # Random rows, not the first ones: a batch has its offline rows before its online ones.
         device = atoms.device
         index = torch.randperm(len(batch.reward), generator=self.generator, device=device)[:rows]
-        state = State(*(part[index] for part in batch.state))
+        state = batch.state.at(index)
         part = tuple(field[index] for field in embedding)
         with torch.no_grad():
             shape = (rows, config.n_actions, state.drifted.shape[-1])
@@ -249,7 +230,9 @@ class BCell(Stateful):
             rho = torch.lerp(rho, cvar(atoms, config.risk_level), config.risk_weight)
         value = rho.amin(-1) if config.top_quantiles_dropped is None else rho.mean(-1)
         alpha = self.log_alpha.exp()
-        dims, scale = dimensions(decision), self._advantage_scale()
+        dims = dimensions(decision)
+        # Unit of value: s_A, so that alpha and eta mean the same whatever the reward's scale.
+        scale = max(self.scales.advantage, ADVANTAGE_FLOOR) if self.scales else 1.0
         soft = soft_value(alpha, log_prob.squeeze(1), dims, value, scale)
         if gone is None:
             policy, anchor = -(soft / scale).mean(), anchor_loss(decision.aim, benchmark(state)[:, 0])

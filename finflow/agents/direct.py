@@ -10,16 +10,7 @@ from finflow.schema.sections import DirectConfig
 
 
 class Direct(Stateful):
-    """Learner without a critic; the critic among its networks stays untrained.
-
-    Parameters
-    ----------
-    generator : of the noise on features.
-
-    Attributes
-    ----------
-    reached : drifted weights and drawdowns at the end of the last update's paths.
-    """
+    """Learner without a critic, `generator` drawing the noise on features; its networks' critic stays untrained."""
 
     STATE = ("networks", "optimiser", "descent", "generator")
 

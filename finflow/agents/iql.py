@@ -1,6 +1,5 @@
 """Phase 1: implicit Q-learning (Kostrikov et al. 2021) with quantile critics, on portfolios."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from finflow.agents.base import (
     own_stream,
     walk,
 )
-from finflow.envs.simulator import State, World
+from finflow.envs.simulator import World
 from finflow.losses import (
     advantage_weight,
     anchor_loss,
@@ -79,7 +78,6 @@ class IQL(Stateful):
 
     Parameters
     ----------
-    world : executes the policy's portfolios under the desk's rules, and knows what they earn.
     generator : of noise along the paths and of the behaviours that the unit of Q is measured on.
 
     Attributes
@@ -90,9 +88,7 @@ class IQL(Stateful):
     STATE = ("networks", "optimiser", "descent", "advantage_scale", "generator")
 
     def __init__(self, networks: Networks, config: IQLConfig, world: World, generator: torch.Generator) -> None:
-        self.networks = networks
-        self.config = config
-        self.world, self.generator = world, own_stream(generator)
+        self.networks, self.config, self.world, self.generator = networks, config, world, own_stream(generator)
         self.reached: tuple[Tensor, Tensor] | None = None
         self.advantage_scale: Tensor | None = None
         groups: list[dict[str, Any]] = [
@@ -130,16 +126,17 @@ class IQL(Stateful):
             "advantage_std": losses.advantage.std(),
         }
         if coefficients.learn_policy:
-            policy_loss, extra = self._extractions[config.extraction](batch, losses.advantage)
+            if config.extraction == "value_gradient":
+                policy_loss, extra = self._value_gradient(batch)
+            elif config.extraction == "q_gradient":
+                policy_loss, extra = self._q_gradient(batch)
+            else:
+                policy_loss, extra = self._regression(batch, losses.advantage)
             loss = loss + policy_loss
             metrics |= {"policy_loss": policy_loss, **extra}
         return loss, metrics
 
-    @property
-    def _extractions(self) -> dict[str, Callable[[Batch, Tensor], tuple[Tensor, dict[str, Tensor]]]]:
-        return {"value_gradient": self._value_gradient, "q_gradient": self._q_gradient, "awr": self._regression}
-
-    def _value_gradient(self, batch: Batch, _advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _value_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the mean reward a day of H days and V beyond them, plus eta KL(aim || e)."""
         assert batch.paths is not None
         config, networks = self.config, self.networks
@@ -152,15 +149,14 @@ class IQL(Stateful):
         extra = {"anchor_kl": gone.anchor, "rate": gone.last.rate.mean(), "path_reward": gone.rewards.mean()}
         return policy + config.prior_kl_coef * gone.anchor, extra
 
-    def _q_gradient(self, batch: Batch, _advantage: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _q_gradient(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus min_k q_k(s, w) / s_A, plus eta KL(aim || e), each actor on its own rows.
 
         The rate gets no gradient: Q depends on it mostly by the cost of trading, which the ledger knows exactly.
         """
         config, networks = self.config, self.networks
         state = dealt(batch.state, networks.actor.actors)
-        few = State(*(part[:SPREAD_STATES] for part in state))
-        spread = advantage_spread(networks, self.world, few, self.generator)
+        spread = advantage_spread(networks, self.world, state.at(slice(0, SPREAD_STATES)), self.generator)
         old = self.advantage_scale
         self.advantage_scale = spread if old is None else torch.lerp(old, spread, 0.01)
         decision = networks.actor.members(state, width=False)

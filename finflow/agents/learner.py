@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Scales
+from finflow.agents.base import Batch, Checkpointable, OfflineCoefficients, OnlineCoefficients, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
 from finflow.agents.iql import IQL
@@ -43,12 +43,13 @@ class GreedyPolicy:
         """The policy as it was trained, whatever part of its tilt is deployed (`Actor.confidence`)."""
         return GreedyPolicy(self.actor.whole(), self.world, self.entries)
 
-    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
-        """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E]."""
-        return self.target(self.decide(rows, drifted, drawdown), rows, drifted)
+    def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats, **changed: Any) -> Floats:
+        """Target weights [E, n] at rows [E], holding `drifted` [E, n], ln(peak / NAV) `drawdown` [E].
 
-    def target(self, decision: Decision, rows: NDArray[np.int64], drifted: Floats) -> Floats:
-        """Target of a decision: its mean, or its aim where a window is entered from cash."""
+        They are the decision's mean, or its aim where a window is entered from cash. `changed` are settings of the
+        actor, see `Actor.forward`.
+        """
+        decision = self.decide(rows, drifted, drawdown, **changed)
         entering = np.array([int(row) in self.entries for row in rows]) & (drifted[:, -1] >= 1.0)
         mean, aim = (part.double().cpu().numpy() for part in (decision.mean, decision.aim))
         return np.where(entering[:, None], aim, mean)
@@ -59,23 +60,13 @@ class GreedyPolicy:
         return decision.gate.double().cpu().numpy(), decision.rate.double().cpu().numpy()
 
     @torch.no_grad()
-    def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Decision:
+    def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats, **changed: Any) -> Decision:
         """The actor's full output in these states, without dropout."""
-        state = self.observe(rows, drifted, drawdown)
         training = self.actor.training
         self.actor.eval()
-        decision = self.actor(state)
+        decision = self.actor(self.world.observe(rows, drifted, drawdown), **changed)
         self.actor.train(training)
         return decision
-
-    def observe(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> State:
-        """The world's state of these arrays."""
-        device = self.world.device
-        return self.world.observe(
-            torch.as_tensor(rows, device=device),
-            torch.as_tensor(drifted, device=device),
-            torch.as_tensor(drawdown, device=device),
-        )
 
 
 def describe(decision: Decision) -> dict[str, float]:
@@ -119,14 +110,11 @@ class Ablations:
     untilted: Tensor
     elsewhen: Mapping[int, int]
 
-    @torch.no_grad()
     def act(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats) -> Floats:
         """Target weights [V, n] at rows [V], see `GreedyPolicy.act`."""
-        actor = self.policy.actor.eval()
-        state = self.policy.observe(rows, drifted, drawdown)
         moved = [self.elsewhen[int(row)] if away else row for row, away in zip(rows, self.shuffled, strict=True)]
-        gate_of = self.policy.observe(np.array(moved), drifted, drawdown)
-        return self.policy.target(actor(state, keep=self.keep, gate_of=gate_of, untilted=self.untilted), rows, drifted)
+        gate_of = self.policy.world.observe(np.array(moved), drifted, drawdown)
+        return self.policy.act(rows, drifted, drawdown, keep=self.keep, gate_of=gate_of, untilted=self.untilted)
 
 
 def ablations(
@@ -136,10 +124,7 @@ def ablations(
 
     A policy without a gate has the first and the last alone.
 
-    Parameters
-    ----------
-    rows : decision rows over which the gate is shuffled: its shares stay, their timing goes.
-    block : rows that stay together then.
+    The gate is shuffled over `rows`, of which `block` stay together: its shares stay, their timing goes.
     """
     count, device = len(experts), policy.world.device
     left_out = [] if policy.actor.gate is None else list(range(count))
@@ -170,26 +155,14 @@ def elsewhen(rows: Sequence[int], rng: np.random.Generator, block: int = BLOCK) 
     return np.concatenate([blocks[k] for k in moved]).tolist()
 
 
-class Learner(Protocol):
+class Learner(Checkpointable, Protocol):
     """Networks with the complete state of their training.
 
     reached : drifted weights and drawdowns at the end of the last update's paths; None where it had none.
     """
 
+    networks: Networks
     reached: tuple[Tensor, Tensor] | None
-
-    @property
-    def networks(self) -> Networks:
-        """All networks, targets included."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything an exact continuation needs."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        ...
 
 
 class OfflineLearner(Learner, Protocol):
@@ -219,11 +192,6 @@ class OnlineLearner(Learner, Protocol):
         """Its settings."""
         ...
 
-    @property
-    def cql_alpha(self) -> float:
-        """Weight of CQL; 0 is none."""
-        ...
-
     def act(self, state: State, generator: torch.Generator | None = None) -> Decision:
         """Decision in B states; with a generator its mean is one draw of the policy instead."""
         ...
@@ -234,37 +202,23 @@ class OnlineLearner(Learner, Protocol):
 
     def hand_over(self) -> None:
         """Keep a frozen copy of phase 1's critic, the lower bound of CQL."""
-        ...
 
     def refit(self, batch: Batch) -> dict[str, Tensor]:
         """Fit critic and value to a changed reward, the actor frozen; returns detached scalars."""
         ...
 
 
-OFFLINE: Mapping[type[OfflineAlgorithm], Callable[[Networks, Any, World, torch.Generator], OfflineLearner]] = {
+LEARNERS: Mapping[type[OfflineAlgorithm | OnlineAlgorithm], Callable[[Networks, Any, World, torch.Generator], Any]] = {
     IQLConfig: IQL,
     TD3BCConfig: TD3BC,
     DirectConfig: Direct,
-}
-ONLINE: Mapping[type[OnlineAlgorithm], Callable[[Networks, Any, World, torch.Generator], OnlineLearner]] = {
     BCellConfig: BCell,
 }
 """Settings of an algorithm -> what builds its learner from networks, settings, world and generator."""
 
 
-def _maker(own: Mapping[Any, Callable[..., Any]], config: OfflineAlgorithm | OnlineAlgorithm) -> Callable[..., Any]:
-    return {**own, **dict(added("algorithms").values())}[type(config)]
-
-
-def offline_learner(
-    networks: Networks, config: OfflineAlgorithm, world: World, generator: torch.Generator
-) -> OfflineLearner:
-    """The learner of phase 1 that `config` describes."""
-    return _maker(OFFLINE, config)(networks, config, world, generator)
-
-
-def online_learner(
-    networks: Networks, config: OnlineAlgorithm, world: World, generator: torch.Generator
-) -> OnlineLearner:
-    """The learner of phase 2 that `config` describes."""
-    return _maker(ONLINE, config)(networks, config, world, generator)
+def make_learner(
+    networks: Networks, config: OfflineAlgorithm | OnlineAlgorithm, world: World, generator: torch.Generator
+) -> Any:
+    """The `OfflineLearner` or `OnlineLearner` that `config` describes."""
+    return {**LEARNERS, **dict(added("algorithms").values())}[type(config)](networks, config, world, generator)

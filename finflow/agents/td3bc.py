@@ -27,13 +27,7 @@ from finflow.schema.sections import TD3BCConfig
 
 
 class TD3BC(Stateful):
-    """TD3+BC: `update`, state; knows neither buffer nor market.
-
-    Parameters
-    ----------
-    world : executes the policies' portfolios under the desk's rules; never steps an environment here.
-    generator : of the noise on the target's portfolios.
-    """
+    """Learner of TD3+BC; `generator` draws the noise on the target's portfolios."""
 
     STATE = ("networks", "target_actor", "critic_optimiser", "actor_optimiser", "descent", "updates", "generator")
 
@@ -71,7 +65,10 @@ class TD3BC(Stateful):
         self.descent.step(*stepped)
         if delayed:
             networks.polyak(config.tau)
-            self._follow()
+            with torch.no_grad():
+                pairs = zip(self.target_actor.parameters(), networks.actor.parameters(), strict=True)
+                for target, online in pairs:
+                    target.lerp_(online, config.tau)
         return {name: value.detach() for name, value in metrics.items()}
 
     def _critic_loss(self, batch: Batch, embedding: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -114,9 +111,3 @@ class TD3BC(Stateful):
         cloning = kl_divergence(data, decision.mean) * state.decide
         loss = td3bc_actor_loss(q, cloning, self.config.alpha)
         return loss, {"cloning_kl": cloning.mean(), "policy_q": q.mean(), "rate": decision.rate.mean()}
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        pairs = zip(self.target_actor.parameters(), self.networks.actor.parameters(), strict=True)
-        for target, online in pairs:
-            target.lerp_(online, self.config.tau)

@@ -46,14 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A checkpoint that was read and is whole.
-
-    Attributes
-    ----------
-    state : nested, as it was saved.
-    facts : plain data that were saved with it.
-    refused : why newer ones were not taken, newest first, a line each.
-    """
+    """A checkpoint that was read and is whole; `refused` says why newer ones were not taken, newest first."""
 
     path: Path
     state: Any = field(repr=False)
@@ -68,12 +61,7 @@ def retained(entries: Sequence[Entry], keep: int) -> list[Entry]:
 
 
 class Checkpoints:
-    """Saves and finds the checkpoints of one run folder, whose lock the caller holds.
-
-    Parameters
-    ----------
-    keep : how many of the newest are kept, at least one, beside the best.
-    """
+    """Saves and finds the checkpoints of one run folder, whose lock the caller holds; see `retained` for `keep`."""
 
     def __init__(self, run_dir: Path, keep: int) -> None:
         self.run_dir, self.folder, self.keep = run_dir, run_dir / FOLDER, keep
@@ -86,14 +74,14 @@ class Checkpoints:
         ----------
         unit, progress : how far the run is, for the file's name, for example "episode", 100.
         facts : plain JSON data to keep with it.
-        best : whether this is the best so far.
 
         Raises
         ------
         StorageError
             If it cannot be written or was not written right; what was there before stays as it was.
         """
-        name = f"{self._next_number():05d}-{unit}-{progress}.safetensors"
+        numbers = [_number(name) for name in [*self._files(), *(entry.name for entry in self._entries)]]
+        name = f"{1 + max(numbers, default=0):05d}-{unit}-{progress}.safetensors"
         path = self.folder / name
         tensors, plain = pack(state)
         metadata = {"best": best, "facts": dict(facts), "state": plain}
@@ -102,7 +90,8 @@ class Checkpoints:
             if sha256_of(path) != sha256:
                 raise StorageError(f"{path}: not what was written; check the disk")
             entries = retained([*self._entries, Entry(name, sha256, best)], self.keep)
-            self._write_manifest(entries)
+            sealed = _sealed([asdict(entry) for entry in entries])
+            atomic_write(self.folder / MANIFEST, (json.dumps(sealed, indent=2) + "\n").encode())
         except BaseException:
             with contextlib.suppress(OSError, StorageError):
                 # Where the folder's fsync failed after the rename, the manifest lists it already.
@@ -110,7 +99,11 @@ class Checkpoints:
                     path.unlink(missing_ok=True)
             raise
         self._entries = entries
-        self._remove_unlisted()
+        listed = {entry.name for entry in entries}
+        for old in self._files():
+            if old not in listed:
+                with storage_errors(self.folder / old, "removed"):
+                    (self.folder / old).unlink(missing_ok=True)
         return path
 
     def newest(self, accept: Callable[[Mapping[str, Any]], str | None] = lambda _: None) -> Found | None:
@@ -128,7 +121,7 @@ class Checkpoints:
         refused: list[str] = []
         for entry in self._listed(refused):
             try:
-                found = self._read(self.folder / entry.name, entry)
+                found = self._read(entry)
                 reason = accept(found.facts)
             except StorageError as error:
                 found, reason = None, str(error)
@@ -152,13 +145,13 @@ class Checkpoints:
         entries = {entry.name: entry for entry in self._listed([])}
         if path.name not in entries:
             raise ConfigError(f"resume={path}: no checkpoint that {MANIFEST} lists; name another, or write resume=true")
-        return self._read(self.folder / path.name, entries[path.name])
+        return self._read(entries[path.name])
 
     def go_on_from(self, found: Found) -> None:
         """Forget what is newer than `found`; the next save removes those files."""
-        entries = list(reversed(list(self._listed([]))))
-        at = [entry.name for entry in entries].index(found.path.name)
-        self._entries = entries[: at + 1]
+        entries = list(self._listed([]))
+        newer = [entry.name for entry in entries].index(found.path.name)
+        self._entries = entries[newer:][::-1]
 
     def _listed(self, refused: list[str]) -> Iterator[Entry]:
         """Entries, newest first; without a valid manifest, those of files whose own hash is right."""
@@ -170,9 +163,9 @@ class Checkpoints:
         names = self._files()
         if entries is None and names and not refused:
             refused.append(f"{self.folder / MANIFEST}: missing")
-        yield from reversed(entries) if entries is not None else self._self_listed(names, refused)
-
-    def _self_listed(self, names: Sequence[str], refused: list[str]) -> Iterator[Entry]:
+        if entries is not None:
+            yield from reversed(entries)
+            return
         for name in sorted(names, key=_number, reverse=True):
             path = self.folder / name
             try:
@@ -181,16 +174,13 @@ class Checkpoints:
             except StorageError as error:
                 refused.append(str(error))
 
-    def _read(self, path: Path, entry: Entry) -> Found:
-        tensors, metadata = load_weights(self._inside(path), entry.sha256)
-        return Found(path, unpack(tensors, metadata["state"]), metadata["facts"])
-
-    def _inside(self, path: Path) -> Path:
-        """`path`, if what it leads to lies in this run's own folder of checkpoints."""
+    def _read(self, entry: Entry) -> Found:
+        path = self.folder / entry.name
         whole = path.resolve()
         if whole.parent != self.run_dir.resolve() / FOLDER or not _NAME.fullmatch(whole.name):
             raise StorageError(f"{path}: leads out of its run folder, to {whole}; name a checkpoint of the run itself")
-        return path
+        tensors, metadata = load_weights(path, entry.sha256)
+        return Found(path, unpack(tensors, metadata["state"]), metadata["facts"])
 
     def _read_manifest(self) -> list[Entry] | None:
         path = self.folder / MANIFEST
@@ -202,30 +192,15 @@ class Checkpoints:
             raise StorageError(f"{path}: damaged (its content does not match its hash)")
         return [Entry(**entry) for entry in listed]
 
-    def _write_manifest(self, entries: Sequence[Entry]) -> None:
-        listed = [asdict(entry) for entry in entries]
-        atomic_write(self.folder / MANIFEST, (json.dumps(_sealed(listed), indent=2) + "\n").encode())
-
-    def _next_number(self) -> int:
-        return 1 + max((_number(name) for name in [*self._files(), *(e.name for e in self._entries)]), default=0)
-
     def _files(self) -> list[str]:
         if not self.folder.is_dir():
             return []
         with storage_errors(self.folder, "read"):
             return [name for name in os.listdir(self.folder) if _NAME.fullmatch(name)]
 
-    def _remove_unlisted(self) -> None:
-        listed = {entry.name for entry in self._entries}
-        for name in self._files():
-            if name not in listed:
-                with storage_errors(self.folder / name, "removed"):
-                    (self.folder / name).unlink(missing_ok=True)
-
 
 def _number(name: str) -> int:
-    match = _NAME.fullmatch(name)
-    return int(match[1]) if match else 0
+    return int(name.partition("-")[0])
 
 
 def _sealed(listed: Any) -> dict[str, Any]:
@@ -286,13 +261,7 @@ def to_metadata(
 
 
 def read_policy(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> StoredPolicy:
-    """Inverse of `to_tensors` and `to_metadata`.
-
-    Raises
-    ------
-    StorageError
-        If something that belongs to a policy is missing.
-    """
+    """Inverse of `to_tensors` and `to_metadata`; a `StorageError` if something that belongs to a policy is missing."""
     try:
         arrays = {k.removeprefix(_SCALING): v.numpy() for k, v in tensors.items() if k.startswith(_SCALING)}
         scales, confidence = metadata["scales"], metadata["confidence"]

@@ -93,13 +93,7 @@ def inputs_of(
 
 
 def require_libraries() -> None:
-    """Refuse to go on without the extra.
-
-    Raises
-    ------
-    ConfigError
-        Naming what is missing, and the command that installs it.
-    """
+    """Raise a `ConfigError` where the extra is missing, with the command that installs it."""
     for name in LIBRARIES:
         try:
             import_module(name)

@@ -3,11 +3,9 @@
 `config.yaml`, `run.json`, and the `summary.json` that marks a run as finished. Clocks, hosts and paths stand in
 `run.json` alone, so that two runs of one seed agree in every other file.
 
-Phase 2 checks what it finds; it never starts silently from random weights. What a parent was made of is a plain dict of
-facts, kept in the metadata of its weights: `data_fingerprint`, `feature_spec`, `network`, `fold`, `budget` (the key of
-a match), and `algo`, `seed`, `env` (the rules behind the fingerprint, to name what differs), `train`, `validation`,
-`test` (first and last date of each window). Weights are published by key and seed, so that the jobs of a sweep do not
-replace each other's.
+Phase 2 checks what it finds; it never starts silently from random weights. What a parent was made of is kept in the
+metadata of its weights (`parent_facts`). Weights are published by key (`KEY`) and seed, so that the jobs of a sweep do
+not replace each other's.
 """
 
 import contextlib
@@ -51,7 +49,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
-        """Count the block's seconds under `name`, also where it raises; those of phases within it are their own."""
+        """Count the block's seconds under `name`, also where it raises."""
         self._count()
         self._running.append(name)
         try:
@@ -77,13 +75,7 @@ def now() -> str:
 
 
 def made_folder(config: Config, run_dir: Path | None) -> Path:
-    """`run_dir`, else a new folder under the output root, named by stage, name, time and seed.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be made.
-    """
+    """`run_dir`, else a new folder under the output root, named by stage, name, time and seed."""
     folder = run_dir or Path(run_folder(config.output_root, config.stage, config.name, config.seed))
     with storage_errors(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,11 +92,7 @@ def run_record(
 ) -> dict[str, Any]:
     """Content of `run.json` of a run that is not finished; without git or a package its version is null.
 
-    Parameters
-    ----------
-    dates : of the fold, as `data.market.fold_dates` gives them.
-    parent : `Parent.record()` of the weights that the run started from, or None.
-    facts : more plain data of the stage, for example how often the test window was opened.
+    `parent` is `Parent.record()` of the weights that the run started from; `facts` are more plain data of the stage.
     """
     return {
         "stage": config.stage,
@@ -139,69 +127,27 @@ def finish_run(
     Parameters
     ----------
     record : of `run_record`.
-    summary : see `write_summary`; None for a run that no later stage may take for a finished one.
-
-    Raises
-    ------
-    StorageError
-        If the folder cannot be written.
-    """
-    write_config(folder, config)
-    write_run(folder, {**record, "finished": now(), "seconds": stopwatch.rounded()})
-    if summary is not None:
-        write_summary(folder, {"stage": config.stage, **summary})
-
-
-def write_run(run_dir: Path, record: Mapping[str, Any]) -> None:
-    """Write `run.json`; a run writes it at its start and again at its end.
-
-    Raises
-    ------
-    StorageError
-        If the folder cannot be written.
-    """
-    atomic_json(run_dir / RUN, dict(record))
-
-
-def write_config(run_dir: Path, config: Config) -> None:
-    """Write `config.yaml` once; one that is there stays as it is.
-
-    Raises
-    ------
-    StorageError
-        If the folder cannot be written.
-    """
-    path = run_dir / CONFIG
-    if not path.exists():
-        atomic_write(path, to_yaml(config).encode())
-
-
-def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> None:
-    """Write `summary.json`, the last file of a run: its presence means done.
-
-    Parameters
-    ----------
-    summary : what the seed determines: no times, hosts or paths. Undefined figures are None.
+    summary : what the seed determines, undefined figures None: no times, hosts or paths. Without it no later stage
+        takes the run for a finished one.
 
     Raises
     ------
     StorageError
         If the folder cannot be written.
     ValueError
-        If a float is not finite.
+        If a figure is not finite.
     """
-    atomic_json(run_dir / SUMMARY, dict(summary))
+    write_config(folder, config)
+    atomic_json(folder / RUN, {**record, "finished": now(), "seconds": stopwatch.rounded()})
+    if summary is not None:
+        atomic_json(folder / SUMMARY, {"stage": config.stage, **summary})
 
 
-def read_summary(run_dir: Path) -> dict[str, Any]:
-    """Summary of a finished run.
-
-    Raises
-    ------
-    StorageError
-        If the run has none, or it is damaged.
-    """
-    return read_json(run_dir / SUMMARY)
+def write_config(run_dir: Path, config: Config) -> None:
+    """Write `config.yaml` once; one that is there stays as it is."""
+    path = run_dir / CONFIG
+    if not path.exists():
+        atomic_write(path, to_yaml(config).encode())
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
@@ -250,11 +196,8 @@ class Parent:
 
     Attributes
     ----------
-    weights : the file.
     sha256 : of the file, checked.
-    facts : what it was made of.
-    tensors : by name, on the CPU.
-    metadata : all of the file's metadata, the facts included.
+    facts : what it was made of; metadata holds them too.
     stand_in : whether `latest` had to take another seed's, since none of the run's own are published.
     """
 
@@ -276,10 +219,7 @@ def parent_facts(
 ) -> dict[str, Any]:
     """Facts of weights that `config` makes in phase 1, or wants in phase 2.
 
-    Parameters
-    ----------
-    feature_spec : what the networks' inputs mean, for example the names of all features.
-    dates : of the fold, as `data.market.fold_dates` gives them.
+    `feature_spec` says what the networks' inputs mean; `dates` of the fold are those of `data.market.fold_dates`.
     """
     return {
         "data_fingerprint": market_fingerprint,
@@ -295,16 +235,14 @@ def parent_facts(
 
 
 def publish_parent(output_root: str | Path, weights: Path, sha256: str, facts: Mapping[str, Any]) -> Path:
-    """Make saved weights what `init.weights=latest` finds; the file is read back first.
+    """Make saved weights what `init.weights=latest` finds; returns the record of it.
 
-    Returns
-    -------
-    The record, `output_root/pretrain/latest/<key>-s<seed>.json`; an older one of the same key and seed is replaced.
+    That is `output_root/pretrain/latest/<key>-s<seed>.json`; an older one of the same key and seed is replaced.
 
     Raises
     ------
     StorageError
-        If the weights are not what was saved, or the record cannot be written.
+        If the weights, which are read back first, are not what was saved, or the record cannot be written.
     """
     if sha256_of(weights) != sha256:
         raise StorageError(f"{weights}: not what was saved (its SHA-256 differs); check the disk and train again")
@@ -335,7 +273,7 @@ def find_parent(
     """
     latest = weights == "latest"
     try:
-        path, expected = _published(output_root, _latest(output_root, wanted)) if latest else _named(weights)
+        path, expected = _latest(output_root, wanted) if latest else _named(weights)
         sha256 = sha256_of(path) if expected is None else expected
         tensors, metadata = load_weights(path, sha256)
         facts = _fitting(path, metadata.get(FACTS), wanted)
@@ -350,43 +288,33 @@ def weights_of(record: Mapping[str, Any], output_root: str | Path) -> Path:
     return inside if inside.exists() else Path(str(record.get("path", record["weights"])))
 
 
-def _latest(output_root: str | Path, wanted: Mapping[str, Any]) -> Path:
-    """Record published under the key of `wanted`: of its own seed, else the newest of any."""
-    own = _record_of(output_root, wanted)
-    if own.exists():
-        return own
-    found = _records(_folder(output_root), f"{_key(wanted)}*.json")
+def _latest(output_root: str | Path, wanted: Mapping[str, Any]) -> tuple[Path, str]:
+    """Weights file and hash published under the key of `wanted`: of its own seed, else the newest of any."""
+    own, folder = _record_of(output_root, wanted), _folder(output_root)
+    found = [read_json(own)] if own.exists() else _records(folder, f"{_key(wanted)}*.json")
     if found:
-        return found[-1][0]
-    others = _records(_folder(output_root), "*.json")
+        weights = Path(output_root) / found[-1]["weights"]
+        if not weights.exists():
+            raise ParentError(f"{weights} is published but gone")
+        return weights, found[-1]["sha256"]
+    others = _records(folder, "*.json")
     if not others:
-        raise ParentError(f"nothing is published under {_folder(output_root)}")
-    facts = others[-1][1][FACTS]
+        raise ParentError(f"nothing is published under {folder}")
+    facts = others[-1][FACTS]
     rules = ("env", *KEY[1:])  # which made other data, rather than its fingerprint
     differing = _differences(wanted, facts, rules) or _differences(wanted, facts, KEY[:1])
     shown = _listing(f"{name}={ours!r} (newest has {theirs!r})" for name, ours, theirs in differing)
     raise ParentError(f"no pretrained weights with {shown}")
 
 
-def _records(folder: Path, pattern: str) -> list[tuple[Path, dict[str, Any]]]:
+def _records(folder: Path, pattern: str) -> list[dict[str, Any]]:
     """Published records by time, the newest last; a damaged one, of other weights, is left out."""
-    found: list[tuple[Path, dict[str, Any]]] = []
+    found: list[tuple[str, str, dict[str, Any]]] = []
     for path in folder.glob(pattern):
         with contextlib.suppress(StorageError):
-            found.append((path, read_json(path)))
-    return sorted(found, key=lambda one: (str(one[1].get("published")), one[0].name))
-
-
-def _published(output_root: str | Path, path: Path) -> tuple[Path, str]:
-    """Weights file and hash that a published record holds."""
-    record = read_json(path)
-    stored, sha256 = record.get("weights"), record.get("sha256")
-    if not isinstance(stored, str) or not isinstance(sha256, str):
-        raise StorageError(f"{path}: damaged (no weights or hash in it); remove it and pretrain again")
-    weights = Path(output_root) / stored
-    if not weights.exists():
-        raise ParentError(f"{weights} is published but gone")
-    return weights, sha256
+            record = read_json(path)
+            found.append((str(record.get("published")), path.name, record))
+    return [record for *_, record in sorted(found, key=lambda one: one[:2])]
 
 
 def _named(weights: str) -> tuple[Path, str | None]:
@@ -395,8 +323,7 @@ def _named(weights: str) -> tuple[Path, str | None]:
     if path.is_dir():
         if not (path / SUMMARY).exists() or not (path / WEIGHTS).exists():
             raise ParentError(f"not a finished training run (it needs {SUMMARY} and {WEIGHTS}); name another")
-        expected = read_summary(path).get("weights_sha256")
-        return path / WEIGHTS, expected if isinstance(expected, str) else None
+        return path / WEIGHTS, read_json(path / SUMMARY).get("weights_sha256")
     if not path.exists():
         raise ParentError("no such run folder or weights file; name another")
     return path, None
@@ -440,18 +367,14 @@ def _rules(env: Env) -> dict[str, Any]:
 
 
 def _key(facts: Mapping[str, Any]) -> str:
-    return digest(_chosen(facts, KEY))
-
-
-def _chosen(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: facts.get(name) for name in names}
+    return digest({name: facts.get(name) for name in KEY})
 
 
 def _differences(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], names: tuple[str, ...]
 ) -> list[tuple[str, Any, Any]]:
     """Dotted name and both values of every leaf of the facts `names` that differs; None where one side lacks it."""
-    left, right = (flatten(_chosen(facts, names), lists=True) for facts in (ours, theirs))
+    left, right = (flatten({name: facts.get(name) for name in names}, lists=True) for facts in (ours, theirs))
     keys = [*left, *(key for key in right if key not in left)]
     return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 

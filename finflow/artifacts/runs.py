@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
 from typing import Any, Literal
@@ -44,16 +43,10 @@ _BEFORE_QUOTE = re.compile(r'(\\+)(?="|$)')
 
 
 def command_for(stage: str, config: Config, values: Mapping[str, Any] | None = None) -> str:
-    """Command for `stage` whose data, folds, budgets and network are those of `config`.
+    """Command for `stage` whose data, folds, budgets and network are those of `config`, a run's of any stage.
 
-    Parameters
-    ----------
-    config : of a run of any stage.
-    values : what the command shall say besides, by key, for example `{"run": folder}`; quoted here.
-
-    Returns
-    -------
-    For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`.
+    For example `python experiments/pretrain.py experiment=demo env=csv env.path=prices.csv`. `values` is what it shall
+    say besides, by key, for example `{"run": folder}`; quoted here.
     """
     return _command(stage, flatten(config.model_dump()), CARRIED, values or {})
 
@@ -94,19 +87,14 @@ def stored_config(folder: Path) -> Config:
     try:
         return from_yaml(folder / CONFIG)
     except ConfigError as error:
-        again = _again(folder / CONFIG) if MISSING in str(error) else None
-        if again is None:
+        if MISSING not in str(error):
             raise
+        stored = flatten(plain_yaml(folder / CONFIG))
+        try:  # on its data; budgets and methods are today's
+            again = _command(stored["stage"], stored, _DATA, {})
+        except (KeyError, ConfigError):
+            raise error from None
         raise ConfigError(f"{folder}: made by an earlier version of FinFlow; train it again: {again}") from error
-
-
-def _again(path: Path) -> str | None:
-    """Command of the stage that wrote `path`, on its data; budgets and methods are today's."""
-    stored = flatten(plain_yaml(path))
-    try:
-        return _command(stored["stage"], stored, _DATA, {})
-    except (KeyError, ConfigError):
-        return None
 
 
 def command_under(stage: str, output_root: str | Path) -> str:
@@ -170,13 +158,11 @@ def _hydra(value: Any) -> str:
     if isinstance(value, str | Path):
         # A text that reads as a number, a bool or null must stay a text.
         text = str(value)
-        return text if _PLAIN.fullmatch(text) and not _OTHER.fullmatch(text) else _quoted(text)
+        if _PLAIN.fullmatch(text) and not _OTHER.fullmatch(text):
+            return text
+        # Backslashes count before a quote alone, and `${` would be looked up.
+        return '"' + _BEFORE_QUOTE.sub(r"\1\1", text).replace('"', r"\"").replace("${", r"\${") + '"'
     return str(value)
-
-
-def _quoted(text: str) -> str:
-    """`text` between double quotes: backslashes count before a quote alone, and `${` would be looked up."""
-    return '"' + _BEFORE_QUOTE.sub(r"\1\1", text).replace('"', r"\"").replace("${", r"\${") + '"'
 
 
 HEAD, JUDGED = "test_ledger_head", "weights_judged"
@@ -187,9 +173,7 @@ OPENING = ("evaluate", "judge")
 
 
 def newest_run(output_root: str | Path, *stages: str) -> Path:
-    """Folder of the newest finished run of any of `stages`, sweep jobs included.
-
-    Newest by the time at which it finished; a run without `summary.json` is not finished.
+    """Folder of the run of any of `stages`, sweep jobs included, that finished last.
 
     Raises
     ------
@@ -205,11 +189,7 @@ def newest_run(output_root: str | Path, *stages: str) -> Path:
 
 
 def resolve_run(output_root: str | Path, run: str, *stages: str) -> Path:
-    """Folder of the run that `run` names: `latest`, or the path of a run folder.
-
-    Parameters
-    ----------
-    stages : among which `latest` looks; by default those that train.
+    """Folder of the run that `run` names: `latest` of any of `stages` (by default those that train), or a path.
 
     Raises
     ------
@@ -258,13 +238,7 @@ def state_of(folder: Path) -> Literal["new", "unfinished", "finished"]:
 
 
 def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str]) -> Path:
-    """New folder of a stage that judges a trained run, named as that run is: the first, where there are several.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such finished run, or its `config.yaml` cannot be read.
-    """
+    """New folder of a stage that judges a trained run, named as that run is: the first, where there are several."""
     own = stored_config(resolve_run(output_root, named_runs(run)[0]))
     return Path(run_folder(str(output_root), stage, own.name, own.seed))
 
@@ -320,23 +294,20 @@ def run_files(root: Path, stage: str, name: str) -> list[Path]:
 
 
 def _finished(folder: Path) -> str:
+    """When a run was done; of one whose `run.json` is damaged nothing, which is before every other."""
     try:
-        finished = read_json(folder / RUN).get("finished")
+        return read_json(folder / RUN).get("finished") or ""
     except StorageError:
-        finished = None
-    if isinstance(finished, str):
-        return finished
-    written = (folder / SUMMARY).stat().st_mtime
-    return datetime.fromtimestamp(written, UTC).isoformat(timespec="microseconds")
+        return ""
 
 
-def check_config(config: object, stage: str) -> None:
-    """Refuse what is no configuration of `stage`.
+def check_arguments(config: object, stage: str, run_dir: object = None) -> Path | None:
+    """Check the configuration of a stage and its folder, which may be a text; returns the folder.
 
     Raises
     ------
     ConfigError
-        Naming the argument and where to take one from.
+        Naming the argument that is wrong, and where to take a right one from.
     """
     take = f'take finflow.load("{stage}", [...])'
     if not isinstance(config, Config):
@@ -346,30 +317,13 @@ def check_config(config: object, stage: str) -> None:
     if stage in ALGORITHMS and config.algo.name not in algorithms_of(stage):
         choices = ", ".join(algorithms_of(stage))
         raise ConfigError(f"algo={config.algo.name}: not an algorithm of {stage}; choose one of {choices}")
-
-
-def check_arguments(config: object, stage: str, run_dir: object) -> Path | None:
-    """Check the configuration of a stage and its folder, which may be a text; returns the folder.
-
-    Raises
-    ------
-    ConfigError
-        Naming the argument that is wrong.
-    """
-    check_config(config, stage)
     if not isinstance(run_dir, str | Path | None):
         raise ConfigError(f"run_dir={run_dir!r:.80}: no path; name a new folder")
     return None if run_dir is None else Path(run_dir)
 
 
 def out_file(out: str) -> Path:
-    """The file to write; its folder need not exist yet.
-
-    Raises
-    ------
-    ConfigError
-        If it is a folder, or would lie in a file.
-    """
+    """The file to write, whose folder need not exist yet; a `ConfigError` if it is a folder or would lie in a file."""
     path = Path(out)
     if path.is_dir():
         raise ConfigError(f"out={out}: a folder; name a file in it")

@@ -25,6 +25,7 @@ from finflow.data.features import stretches
 from finflow.data.market import NO_LABEL, REGIMES, SPREAD, TRADABLE, Market, Window
 from finflow.envs.simulator import Simulator, State, World
 from finflow.errors import DataError
+from finflow.io.files import flatten
 from finflow.seeding import numpy_stream, torch_stream
 
 Rows = NDArray[np.int64]
@@ -82,12 +83,7 @@ def in_regime(
     """`count` episodes from stretches of `window` whose every day carries the causal label `regime`.
 
     An episode starts anywhere in a stretch of at least a month and `horizon` decisions, but at least `horizon`
-    decisions before the stretch ends, and ends with the stretch.
-
-    Raises
-    ------
-    DataError
-        If the window has no such stretch.
+    decisions before the stretch ends, and ends with the stretch. For its errors see `training_paths`.
     """
     starts, ends = _starts(market, window, regime, horizon)
     picks = rng.integers(len(starts), size=count)
@@ -95,13 +91,7 @@ def in_regime(
 
 
 def mean_length(market: Market, window: Window, regime: str, days: int) -> float:
-    """Expected rows of an episode of `regime` ("all": of every day) that `training_paths` takes from history.
-
-    Raises
-    ------
-    DataError
-        If the window has no stretch of a month with the label.
-    """
+    """Expected rows of an episode of `regime` ("all": of every day) that `training_paths` takes from history."""
     if regime == "all":
         return float(min(days, len(window.decisions)))
     starts, ends = _starts(market, window, regime, 1)
@@ -114,11 +104,6 @@ def bootstrapped_in_regime(
     """`count` endless episodes of one regime: blocks of mean length 63 of days with its label, each [days].
 
     A block ends at the latest where its stretch does.
-
-    Raises
-    ------
-    DataError
-        If the window has no stretch of 21 days with the label.
     """
     starts, ends = _starts(market, window, regime, 1)
     episodes, block = list[Rows](), market.calendar.rows(MEAN_BLOCK)
@@ -316,28 +301,20 @@ def collect(
     simulator = Simulator(market, world.accounting, world.reward)
     simulator.reset(padded(rows), starting_portfolios(market, world.priors.cpu().double().numpy(), rows, rng))
     personas = draw_personas(episodes, world.priors.shape[1], generator)
-    lived: list[dict[str, NDArray[Any]]] = []
+    lived: list[list[NDArray[Any]]] = []
     previous = np.full(episodes, -1, dtype=np.int64)
     stored = 0
     while simulator.active.any():
         active = np.flatnonzero(simulator.active)
-        state = world.observe(*_tensors(simulator))
+        state = world.observe(simulator.row, simulator.drifted, simulator.drawdown)
         step = simulator.step(behave(personas, state, generator).numpy())
-        index = stored + np.arange(len(active))
-        lived.append(
-            {
-                "row": step.row[active].astype(np.int32),
-                "next_row": step.next_row[active].astype(np.int32),
-                "drifted": step.before[active].astype(np.float32),
-                "executed": step.executed[active].astype(np.float32),
-                "drawdown": step.drawdown_before[active].astype(np.float32),
-                "previous": previous[active],
-            }
-        )
-        previous[active] = index
+        parts = (step.row, step.next_row, step.before, step.executed, step.drawdown_before, previous)
+        lived.append([part[active] for part in parts])
+        previous[active] = stored + np.arange(len(active))
         stored += len(active)
-    joined: dict[str, Any] = {name: np.concatenate([part[name] for part in lived]) for name in _ARRAYS}
-    return Dataset(**joined, facts=facts)
+    row, next_row, *floats, links = (np.concatenate(parts) for parts in zip(*lived, strict=True))
+    drifted, executed, drawdown = (part.astype(np.float32) for part in floats)
+    return Dataset(row.astype(np.int32), next_row.astype(np.int32), drifted, executed, drawdown, links, facts)
 
 
 def dataset_bytes(dataset: Dataset) -> bytes:
@@ -364,27 +341,9 @@ def load_dataset(path: Path, wanted: dict[str, Any]) -> Dataset:
         raise DataError(f"{key}: no such file; {remedy}") from None
     except Exception as error:  # a damaged archive raises many kinds of errors
         raise DataError(f"{key}: not a dataset of FinFlow, or damaged; {remedy}") from error
-    for name, value in wanted.items():
-        if facts.get(name) != value:
-            leaf, there, here = _difference(name, facts.get(name), value)
-            raise DataError(f"{key}: made with {leaf}={there}, this run has {here}; {remedy}")
+    there, here = flatten({name: facts.get(name) for name in wanted}), flatten(wanted)
+    for leaf in {**here, **there}:
+        if there.get(leaf) != here.get(leaf):
+            theirs, ours = (f"{values.get(leaf)!r:.80}" for values in (there, here))
+            raise DataError(f"{key}: made with {leaf}={theirs}, this run has {ours}; {remedy}")
     return Dataset(**arrays, facts=facts)
-
-
-def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:
-    """Dotted name of the first fact that differs, and its two values as text."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for part in sorted({*there, *here}):
-            if there.get(part) != here.get(part):
-                return _difference(f"{name}.{part}", there.get(part), here.get(part))
-    texts = [repr(value) for value in (there, here)]
-    first, second = (text if len(text) <= 80 else f"{text[:77]}..." for text in texts)
-    return name, first, second
-
-
-def _tensors(simulator: Simulator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (
-        torch.from_numpy(simulator.row),
-        torch.from_numpy(simulator.drifted),
-        torch.from_numpy(simulator.drawdown),
-    )

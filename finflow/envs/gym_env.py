@@ -19,9 +19,6 @@ from finflow.errors import DataError
 
 Obs = NDArray[np.float32]
 
-_TERMS = tuple(f"reward_{name}" for name in ("active", "risk", "tail", "turnover", "drawdown"))
-_LIVED = tuple(f"_{name}" for name in ("date", "net", "gross", "cost", "turnover", "nav", "executed", *_TERMS))
-
 
 class Observations:
     """What a portfolio sees at each close of a market, [d F + M + n + 2]: features, market features, weights held, its
@@ -97,7 +94,7 @@ class _Core:
 
     def facts(self, step: Step) -> dict[str, NDArray[Any]]:
         """The ledger's figures of the day, each [E] (executed [E, n])."""
-        booked, terms = step.booked, step.components
+        booked = step.booked
         return {
             "date": self._dates.take(step.row, mode="clip"),
             "net": booked.net,
@@ -106,22 +103,12 @@ class _Core:
             "turnover": booked.turnover,
             "nav": self.simulator.nav,
             "executed": step.executed,
-            "reward_active": terms["active"],
-            "reward_risk": terms["risk"],
-            "reward_tail": terms["tail"],
-            "reward_turnover": terms["turnover"],
-            "reward_drawdown": terms["drawdown"],
+            **{f"reward_{name}": term for name, term in step.components.items()},
         }
 
 
 def _scores(action: object, space: gymnasium.Space[Any]) -> NDArray[np.floating[Any]]:
-    """An action as an array of numbers of the space's shape.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """An action as an array of numbers of the space's shape; a `ValueError` if it is none."""
     scores = np.asarray(action)
     if scores.shape != space.shape or scores.dtype.kind not in "fiub":
         found = f"{scores.dtype} of shape {scores.shape}"
@@ -203,6 +190,6 @@ class PortfolioVectorEnv(VectorEnv[Obs, NDArray[np.float32], NDArray[Any]]):
             kept = {} if fresh.all() else info
             info = {name: np.where(fresh.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in kept.items()}
         self._done, lived = terminated | truncated, ~fresh
-        for name in _LIVED if info else ():
-            info[name] = lived
+        for name in list(info):
+            info[f"_{name}"] = lived
         return self._core.observe(), reward, terminated, truncated, info

@@ -171,13 +171,8 @@ def _spread(target: Any, held: Any, free: Any) -> Any:
 def book(executed: Any, drifted: Any, returns_next: Any, cost_rate: float) -> Booked:
     """Charge the trade, earn the next day's returns, let the weights drift.
 
-    net = (1 - cost_rate * turnover) (1 + w . r) - 1; w- = w (1 + r) / (1 + w . r).
-
-    Parameters
-    ----------
-    executed, drifted : [..., n] weights after and before the decision.
-    returns_next : [..., n] simple returns from this close to the next.
-    cost_rate : cost of a traded unit of notional, as a fraction.
+    net = (1 - cost_rate * turnover) (1 + w . r) - 1; w- = w (1 + r) / (1 + w . r). `executed` and `drifted` are the
+    weights [..., n] after and before the decision, `returns_next` [..., n] simple returns from this close to the next.
     """
     turnover = traded(executed, drifted)
     cost = cost_rate * turnover
@@ -251,9 +246,7 @@ class RewardModel:
 def fit_reward(market: Market, priors: NDArray[np.float64], train: Window, weights: Reward) -> RewardModel:
     """Fit c and the tail threshold on train rows; the lambdas come from the configuration.
 
-    Parameters
-    ----------
-    priors : [T, K, n] prior portfolios, decided at the close of t, the last the benchmark's own.
+    `priors` [T, K, n] are decided at the close of t, the last the benchmark's own.
     """
     decided = np.arange(train.start - 1, train.stop - 1)
     earned = np.einsum("tkn,tn->tk", priors[decided, :-1], market.returns[decided + 1])

@@ -16,6 +16,8 @@ from torch import Tensor
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.ledger import RUIN, Accounting, Booked, RewardModel, book, execute, next_drawdown
 
+Array = NDArray[np.float64]
+
 PATH_SCALARS = ("own_drawdown", "decision_day")
 """Appended to the market features: what the reward and the ledger need beyond the market itself."""
 
@@ -35,6 +37,10 @@ class State(NamedTuple):
     tradable: Tensor
     decide: Tensor
     priors: Tensor
+
+    def at(self, rows: Tensor | slice) -> "State":
+        """Some of the B rows."""
+        return State(*(part[rows] for part in self))
 
 
 class View(NamedTuple):
@@ -125,16 +131,15 @@ class World:
         """Where every tensor of this world lives."""
         return self.features.device
 
-    def observe(self, row: Tensor, drifted: Tensor, drawdown: Tensor) -> State:
+    def observe(self, row: Tensor | NDArray[np.int64], drifted: Tensor | Array, drawdown: Tensor | Array) -> State:
         """State at the close of `row` [B], holding `drifted` [B, n] float64, with own log drawdown [B] float64."""
+        row, drifted, drawdown = (torch.as_tensor(part, device=self.device) for part in (row, drifted, drawdown))
         return joined(self.look(row), drifted, drawdown)
 
     def look(self, row: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> View:
         """Observation of the market at the close of `row` [...]; it does not depend on holdings.
 
-        Parameters
-        ----------
-        noise : standard deviation of Gaussian noise on the features of assets and market.
+        `noise` is the standard deviation of Gaussian noise on the features of assets and market.
         """
         features, market = self.features[row], self.market[row]
         if noise > 0:
@@ -162,11 +167,8 @@ class World:
 
         A per-name cap, minimum cash and a turnover cap are piecewise linear: their gradient is exact. A trade within
         the no-trade band is not made, and its target gets no gradient; what crossing the band's edge would change is a
-        jump, which no gradient sees (the one bias of value gradients through the ledger).
-
-        Parameters
-        ----------
-        all_open : whether every name is tradable and every portfolio decides, which costs a third.
+        jump, which no gradient sees (the one bias of value gradients through the ledger). Where every name is tradable
+        and every portfolio decides (`all_open`), it costs a third.
         """
         status, decide = (None, None) if all_open else (self.status[state.row], state.decide)
         return self.outcome(execute(target.double(), state.drifted, status, decide, self.accounting), state)
@@ -181,7 +183,6 @@ class World:
         return StepOutcome(executed, reward, booked.drifted, drawdown, booked.net <= RUIN - 1.0)
 
 
-Array = NDArray[np.float64]
 _STATE = ("_rows", "_length", "_at", "drifted", "drawdown", "nav")
 
 

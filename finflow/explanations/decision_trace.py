@@ -163,7 +163,7 @@ def trace_of(
 ) -> DecisionTrace:
     """The trace of a track whose ln(peak / NAV) before each decision was `drawdown` [R]."""
     policy, rows = subject.policy, np.asarray(window.decisions, dtype=np.int64)
-    state = policy.observe(rows, track.drifted, drawdown)
+    state = policy.world.observe(rows, track.drifted, drawdown)
     decision = policy.decide(rows, track.drifted, drawdown)
     entered = np.array([int(row) in policy.entries for row in rows]) & (track.drifted[:, -1] >= 1.0)
     rate = np.where(entered, 1.0, _array(decision.rate))

@@ -37,16 +37,9 @@ _REASONS = {
 
 @contextlib.contextmanager
 def storage_errors(path: Path, verb: str) -> Generator[None]:
-    """Turn an `OSError` within the block into one line that names `path` and the reason.
+    """Turn an `OSError` within the block into a `StorageError`: one line with `path`, reason and remedy.
 
-    Parameters
-    ----------
-    verb : what was tried, "written" or "read".
-
-    Raises
-    ------
-    StorageError
-        Disk full, read-only, no permission, missing, I/O error.
+    `verb` is what was tried, "written" or "read".
     """
     try:
         yield
@@ -87,25 +80,17 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writes that a kill cut short left in `folder`, which nobody else may be writing.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be removed.
-    """
+    """Remove what writes that a kill cut short left in `folder`, which nobody else may be writing."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         with storage_errors(path, "removed"):
             path.unlink(missing_ok=True)
 
 
 def atomic_json(path: Path, value: Any) -> None:
-    """Write plain data as indented JSON, atomically; keys keep their order, numpy scalars become numbers.
+    """Write plain data as indented JSON, as `atomic_write` does; keys keep their order, numpy scalars become numbers.
 
     Raises
     ------
-    StorageError
-        As `atomic_write`.
     ValueError
         If a float is not finite: an undefined figure is None.
     """
@@ -114,13 +99,7 @@ def atomic_json(path: Path, value: Any) -> None:
 
 
 def atomic_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write `rows`, of which the first is the header, as `csv_text` does, atomically.
-
-    Raises
-    ------
-    StorageError
-        As `atomic_write`.
-    """
+    """Write `csv_text` of `rows`, of which the first is the header, as `atomic_write` does."""
     atomic_write(path, csv_text(rows).encode())
 
 
@@ -132,13 +111,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that FinFlow wrote.
-
-    Raises
-    ------
-    StorageError
-        If it is missing, unreadable, or not a JSON object.
-    """
+    """Read a JSON object that FinFlow wrote; a `StorageError` if it is missing, unreadable, or no JSON object."""
     with storage_errors(path, "read"):
         data = path.read_bytes()
     try:
@@ -182,10 +155,7 @@ def _plain(value: Any) -> Any:
 def flatten(tree: Mapping[str, Any], prefix: str = "", *, lists: bool = False) -> dict[str, Any]:
     """Leaves of nested mappings by dotted key, in their order; an empty mapping has none.
 
-    Parameters
-    ----------
-    prefix : put before every key, its dot included.
-    lists : whether lists and tuples are nested as well, their places as keys; else they are leaves.
+    `prefix` is put before every key. Lists and tuples are leaves or, with `lists`, nested, their places the keys.
     """
     found: dict[str, Any] = {}
     for key, value in tree.items():
@@ -206,14 +176,8 @@ LOOK = 0.02
 def file_lock(path: Path, patience: float = 0.0) -> Generator[tuple[int, bool]]:
     """Open `path`, made if missing, and hold its lock within the block.
 
-    Parameters
-    ----------
-    patience : seconds to wait for another holder.
-
-    Returns
-    -------
-    Descriptor, to read and to append; a child that inherits it shares the lock. Whether the lock is held: not where
-    another process kept it.
+    Gives a descriptor, to read and to append (a child that inherits it shares the lock), and whether the lock is held:
+    not where another process kept it for `patience` seconds.
 
     Raises
     ------
@@ -223,8 +187,19 @@ def file_lock(path: Path, patience: float = 0.0) -> Generator[tuple[int, bool]]:
     with storage_errors(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    end = time.monotonic() + patience
+    held = False
     try:
-        yield descriptor, _taken(path, descriptor, time.monotonic() + patience)
+        with storage_errors(path, "locked"):
+            while not held:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    held = True
+                except BlockingIOError:
+                    if time.monotonic() >= end:
+                        break
+                    time.sleep(LOOK)
+        yield descriptor, held
     finally:
         os.close(descriptor)
 
@@ -251,23 +226,9 @@ def locked(folder: Path) -> Generator[None]:
         yield
 
 
-def _taken(path: Path, descriptor: int, end: float) -> bool:
-    """Lock an open file as soon as it is free; False where it is not by the time `end`."""
-    with storage_errors(path, "locked"):
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    return False
-                time.sleep(LOOK)
-
-
 def _holder(descriptor: int) -> str:
-    """The holder of the lock, as its file names it."""
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(holder['pid'])} on {str(holder['host'])[:80]} since {str(holder['since'])[:40]}"
-    except (OSError, ValueError, KeyError, TypeError):
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError):  # it is just writing its name
         return "another process"

@@ -22,11 +22,10 @@ START = "0" * 64
 
 @dataclass(frozen=True)
 class HashChain:
-    """One log.
+    """The log at `path`, made with the first line.
 
     Attributes
     ----------
-    path : of its file, made with the first line.
     what : one line of it, in words: "the opening"; of all of them, "the log of openings".
     fields : names of what is logged, in their order.
     """
@@ -41,10 +40,6 @@ class HashChain:
         The whole chain is verified first. A lock keeps two processes from taking the same number; the line is written
         and fsynced before the call returns, and taken back if that fails.
 
-        Parameters
-        ----------
-        values : plain data by name, all of `fields`.
-
         Raises
         ------
         AuditError
@@ -53,7 +48,7 @@ class HashChain:
             If the log cannot be written.
         """
         with storage_errors(self.path, "written"), file_lock(self.path, math.inf) as (descriptor, _):
-            text = _read(descriptor)
+            text = self.path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
             entries = self._verified(whole)
             if len(whole) < len(text):  # a write that a kill cut short: whoever wrote it never went on
@@ -83,10 +78,8 @@ class HashChain:
         StorageError
             If the log cannot be read.
         """
-        text = b""
-        if self.path.exists():
-            with storage_errors(self.path, "read"):
-                text = self.path.read_bytes()
+        with storage_errors(self.path, "read"):
+            text = self.path.read_bytes() if self.path.exists() else b""
         entries = self._verified(text[: text.rfind(b"\n") + 1])
         known = {START, *(entry["hash"] for entry in entries)}
         for run, head in (noted or {}).items():
@@ -100,34 +93,18 @@ class HashChain:
     def _verified(self, text: bytes) -> list[dict[str, Any]]:
         previous, entries = START, list[dict[str, Any]]()
         for number, line in enumerate(text.splitlines(), 1):
-            entry = _parsed(line)
-            names = ("number", *self.fields, "previous", "hash")
-            if tuple(entry) != names or (entry["number"], entry["previous"], entry["hash"]) != (
-                number,
-                previous,
-                _hash(entry),
-            ):
+            try:
+                entry = dict(json.loads(line))
+            except (ValueError, TypeError):
+                entry = {}
+            whole = tuple(entry) == ("number", *self.fields, "previous", "hash") and entry["hash"] == _hash(entry)
+            if not whole or entry["number"] != number or entry["previous"] != previous:
                 raise AuditError(f"{self.path}:{number}: {self.what[1]} was changed; restore it from a copy")
             entries.append(entry)
             previous = entry["hash"]
         return entries
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
 def _hash(entry: Mapping[str, Any]) -> str:
     content = {name: value for name, value in entry.items() if name != "hash"}
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _read(descriptor: int) -> bytes:
-    parts: list[bytes] = []
-    while part := os.read(descriptor, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)

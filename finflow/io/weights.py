@@ -30,13 +30,7 @@ from finflow.io.files import atomic_write, storage_errors
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be read.
-    """
+    """SHA-256 of a file's bytes, as 64 hex digits."""
     with storage_errors(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -69,9 +63,7 @@ def content_hash(arrays: Mapping[str, NDArray[Any]] | Mapping[str, torch.Tensor]
 def pack(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Tensors of `state` by their path in it, and the rest as plain JSON data.
 
-    Parameters
-    ----------
-    state : dicts, lists and tuples, nested, of tensors, numeric or boolean arrays, numbers, text, None.
+    It is dicts, lists and tuples, nested, of tensors, numeric or boolean arrays, numbers, text, None.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _pack(state, "", tensors)
@@ -127,14 +119,12 @@ _FORMAT = 1
 def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
     """Save tensors with their metadata, atomically; the same content gives the same bytes.
 
+    Returns its SHA-256, 64 hex digits.
+
     Parameters
     ----------
     tensors : by name, any shape and device. Views of one storage are saved apart.
     metadata : plain JSON data; tuples come back as lists, keys as strings.
-
-    Returns
-    -------
-    SHA-256 of the file, 64 hex digits.
 
     Raises
     ------
@@ -151,15 +141,9 @@ def save_weights(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
 
 
 def load_weights(path: Path, expected_sha256: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Load what `save_weights` wrote, onto the CPU.
+    """Load what `save_weights` wrote, onto the CPU: tensors by name, and metadata.
 
-    Parameters
-    ----------
-    expected_sha256 : hash that a manifest or a published record holds for this file.
-
-    Returns
-    -------
-    Tensors by name, and the metadata given to `save_weights`.
+    `expected_sha256` is the hash that a manifest or a published record holds for this file.
 
     Raises
     ------
@@ -209,13 +193,7 @@ def cached_arrays(folder: Path | None, key: str, build: Callable[[], Arrays]) ->
     Parameters
     ----------
     folder : made if missing; None builds without a cache.
-    key : names the file; a hash of everything that shapes the arrays.
-    build : returns numeric or boolean arrays by name.
-
-    Raises
-    ------
-    StorageError
-        If the folder cannot be written.
+    key : a hash of everything that shapes the arrays.
     """
     if folder is None:
         return build()

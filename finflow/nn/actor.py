@@ -106,14 +106,12 @@ class Computed(nn.Module):
 
     def recomputed(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """As `mixed`; under gradient checkpointing (Chen et al. 2016) only `inputs` are kept for the backward pass."""
-        if not (self.computing.recompute and self._learns()):  # a frozen critic may thaw before its backward pass
+        wanted = self.computing.recompute and torch.is_grad_enabled()
+        if not (wanted and any(p.requires_grad for p in self.parameters())):  # a frozen critic may thaw before backward
             return self.mixed(function, *inputs)
         found = checkpoint(self.mixed, function, *inputs, use_reentrant=False)
         assert isinstance(found, Tensor)
         return found
-
-    def _learns(self) -> bool:
-        return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
 
     def compute_as(self, computing: Computing) -> None:
         """Set `computing` in every part of this module."""
@@ -161,8 +159,7 @@ def repeated(state: State, actors: int) -> State:
 
 def dealt(state: State, actors: int) -> State:
     """The first A floor(B / A) rows, so that each of A actors gets equally many."""
-    rows = len(state.row) // actors * actors
-    return State(*(part[:rows] for part in state))
+    return state.at(slice(0, len(state.row) // actors * actors))
 
 
 def averaged(decision: Decision, actors: int) -> Decision:
@@ -254,21 +251,29 @@ class Actor(Computed, ABC):
     ) -> Decision:
         """Decide in A W states, W for each actor, [A W, ...]; without `width` ln sigma is nought, and costs nothing."""
         context = self.encode(state)
-        start = starts(state, 1 if self.gate is None else state.priors.shape[1])
+        start = benchmark(state) if self.gate is None else state.priors
         experts = tilted(start, state, self.tilts(state, context))
         if untilted is not None:
-            experts = torch.where(untilted[:, None, None], _open(start, state), experts)
+            priors = start * state.tradable[:, None]
+            priors = priors / priors.sum(-1, keepdim=True)
+            experts = torch.where(untilted[:, None, None], priors, experts)
         if self.confidence != 1.0:
             experts = torch.lerp(benchmark(state), experts, self.confidence)
-        context_of_gate = context if gate_of is None else self.encode(gate_of)
-        scores = None if self.gate is None else self.mixed(self.gate, context_of_gate).flatten(0, 1)
-        gate = gated(scores, state, temperature, keep)
+        if self.gate is None:
+            gate = torch.ones_like(state.market[:, :1])
+        else:
+            seen = context if gate_of is None else self.encode(gate_of)
+            scores = self.mixed(self.gate, seen).flatten(0, 1) / temperature
+            if keep is not None:
+                scores = scores.masked_fill(~keep, -torch.inf)
+            gate = torch.softmax(scores, -1)
         aim = torch.einsum("bk,bkn->bn", gate, experts)
         held = held_weights(state)
         gap = distance(aim, held).view(self.actors, -1, 2)
         rate = torch.sigmoid(self.mixed(self.rate, torch.cat([context, gap], -1))).flatten(0, 1)
         if width:
-            log_sigma = bounded_log_sigma(self.widths(state, context))
+            low, high = LOG_SIGMA
+            log_sigma = low + (high - low) * torch.sigmoid(self.widths(state, context))
         else:
             log_sigma = aim.new_zeros(len(aim), aim.shape[-1] - 1)
         return Decision(torch.lerp(held, aim, rate), aim, gate, experts, rate.squeeze(-1), log_sigma, state.tradable)
@@ -301,31 +306,10 @@ def benchmark(state: State) -> Tensor:
     return state.priors[:, -1:]
 
 
-def starts(state: State, experts: int) -> Tensor:
-    """Portfolios that K experts tilt, [B, K, n]: a prior each, or e for a single one."""
-    return state.priors if experts > 1 else benchmark(state)
-
-
 def tilted(start: Tensor, state: State, tilt: Tensor) -> Tensor:
     """Portfolios `start` tilted by [B, K, n] in log weight, over tradable assets, [B, K, n]."""
     score = torch.log(start + PRIOR_FLOOR / tilt.shape[-1]) + TILT_BOUND * torch.tanh(tilt / TILT_BOUND)
     return torch.softmax(score.masked_fill(~state.tradable[:, None], -torch.inf), -1)
-
-
-def _open(start: Tensor, state: State) -> Tensor:
-    """Portfolios `start` over tradable assets, [B, K, n]."""
-    weights = start * state.tradable[:, None]
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def gated(scores: Tensor | None, state: State, temperature: float, keep: Tensor | None) -> Tensor:
-    """Softmax of the gate's scores [B, K] over the experts that are kept, [B, K]; ones where there is no gate."""
-    if scores is None:
-        return torch.ones_like(state.market[:, :1])
-    scores = scores / temperature
-    if keep is not None:
-        scores = scores.masked_fill(~keep, -torch.inf)
-    return torch.softmax(scores, -1)
 
 
 def held_weights(state: State) -> Tensor:
@@ -340,15 +324,11 @@ def distance(aim: Tensor, held: Tensor) -> Tensor:
     return torch.stack([gap.sum(-1), gap.amax(-1)], -1)
 
 
-def bounded_log_sigma(score: Tensor) -> Tensor:
-    """ln sigma within its bounds, from a score of any size."""
-    low, high = LOG_SIGMA
-    return low + (high - low) * torch.sigmoid(score)
-
-
 def set_start(*, gate: nn.Module | None, rate: nn.Module, sigma: nn.Module) -> None:
     """Initialise the last layers: in every state a uniform gate, a slow rate and sigma .3."""
-    for head, bias in ((gate, 0.0), (rate, _logit(RATE_START)), (sigma, _sigma_logit())):
+    low, high = LOG_SIGMA
+    part = (math.log(SIGMA_START) - low) / (high - low)
+    for head, bias in ((gate, 0.0), (rate, _logit(RATE_START)), (sigma, _logit(part))):
         if head is not None:
             assert isinstance(head, MemberLinear)
             nn.init.zeros_(head.weight)
@@ -399,9 +379,7 @@ class PortfolioActor(Actor):
 
     Parameters
     ----------
-    actors : A.
-    groups : [K, F + 2] bool feature groups of the experts.
-    market_dim : M + 2.
+    groups, market_dim : see `Experts`.
     embed_dim, hidden_dim : widths of the width head's asset encoder and of gate and rate.
     dropout : share of hidden units dropped while training.
     expert_dim : hidden units of each expert.
@@ -451,11 +429,6 @@ class PortfolioActor(Actor):
 
 def _logit(p: float) -> float:
     return math.log(p / (1 - p))
-
-
-def _sigma_logit() -> float:
-    low, high = LOG_SIGMA
-    return _logit((math.log(SIGMA_START) - low) / (high - low))
 
 
 class ActorEnsemble(nn.Module):

@@ -57,9 +57,9 @@ class Critic(Computed, ABC):
     def value(self, embedding: tuple[Tensor, ...]) -> Tensor:
         """V(s) of the state and the portfolio that is held, [B]."""
 
-    @abstractmethod
     def value_of(self, state: State) -> Tensor:
-        """V(s) [B] alone, cheaper than `embed` and `value`."""
+        """V(s) [B] alone; a critic may know a cheaper way."""
+        return self.value(self.embed(state))
 
     def atoms(self, embedding: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         """Quantiles of both critics for A actions a state, weights [B, A, n] -> [B, A, 2, N_q]."""
@@ -83,10 +83,8 @@ class PortfolioCritic(Critic):
 
     Parameters
     ----------
-    asset_dim : F + 2.
-    market_dim : M + 2.
+    asset_dim, market_dim, atoms : F + 2, M + 2 and N_q.
     embed_dim, hidden_dim : widths of the asset embedding and of the heads.
-    atoms : N_q.
     layer_norm : normalise the first hidden layer of the heads.
     """
 
@@ -137,10 +135,6 @@ class PortfolioCritic(Critic):
         held = torch.einsum("bn,bne->be", drifted, assets)
         return self.mixed(self.value_head, torch.cat([context, held], -1)).squeeze(-1)
 
-    def value_of(self, state: State) -> Tensor:
-        """See `Critic`."""
-        return self.value(self.embed(state))
-
 
 def normalised(width: int, wanted: bool) -> nn.Module:
     """A LayerNorm, or nothing."""
@@ -188,9 +182,8 @@ class MlpActor(Actor):
 
     Parameters
     ----------
-    actors : A.
+    actors, experts, assets : A, K and n.
     state_dim : length of the flat state.
-    experts, assets : K and n.
     hidden_dim : width of both hidden layers.
     dropout : share of the second layer's units dropped while training.
     layer_norm : normalise the first hidden layer.
@@ -229,17 +222,9 @@ class MlpActor(Actor):
 
 
 class MlpCritic(Critic):
-    """Twins and value, each with layers of its own.
+    """Twins and value, each with layers of its own; for the parameters see `MlpActor` and `PortfolioCritic`.
 
     The first layer is split into W_s s, computed once per state, and W_a a, computed for each action.
-
-    Parameters
-    ----------
-    state_dim : length of the flat state.
-    assets : n.
-    hidden_dim : width of both hidden layers.
-    atoms : N_q.
-    layer_norm : normalise the first hidden layer.
     """
 
     def __init__(self, state_dim: int, assets: int, hidden_dim: int, atoms: int, layer_norm: bool) -> None:

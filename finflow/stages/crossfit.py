@@ -166,7 +166,7 @@ def lived_apart(
     nets: list[Floats] = []
 
     def decide(*now: NDArray[Any]) -> Floats:
-        said = actor.members(world.observe(*(torch.as_tensor(part, device=world.device) for part in now)), width=False)
+        said = actor.members(world.observe(*now), width=False)
         return (said.mean if nets else said.aim).double().cpu().numpy()
 
     act = lagged(decide) if late else decide

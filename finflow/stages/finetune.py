@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from finflow.agents.bcell import hand_over
-from finflow.agents.learner import OnlineLearner, online_learner
+from finflow.agents.learner import OnlineLearner, make_learner
 from finflow.artifacts.checkpoints import read_policy
 from finflow.artifacts.provenance import Parent, Stopwatch, weights_of
 from finflow.artifacts.runs import WEIGHTS, check_arguments, command_for
@@ -97,7 +97,7 @@ class FinetuneSession:
         batcher = Batcher(prepared.world, algo.relabel_fraction, noise, algo.gamma, self.generator, self.act)
         walkers = walkers_of(config, prepared, algo, "finetune/walkers") if algo.horizon else None
         self.experience = Experience(memory, batcher, walkers)
-        self.monitor = run.monitor(agent, "episode", conservative=agent.cql_alpha > 0)
+        self.monitor = run.monitor(agent, "episode", conservative=bool(algo.cql and algo.cql.alpha))
 
     def act(self, observed: State) -> Decision:
         """One draw of the policy as it stands, with which samples are relabelled."""
@@ -220,7 +220,9 @@ def _started(config: Config, place: RunDirectory) -> tuple[FinetuneSession, Pare
     run = open_run(config, place, prepared, stopwatch, parent)
     torch.manual_seed(stream_seed(config.seed, "dropout"))
     networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
-    agent = online_learner(networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device))
+    agent: OnlineLearner = make_learner(
+        networks, algo, prepared.world, torch_stream(config.seed, "finetune/agent", device)
+    )
     agent.update = compiled(agent.update, config.hardware)
     memory = ReplayBuffer.of(dataset, device)
     if policy is not None:

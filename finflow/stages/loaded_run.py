@@ -7,8 +7,8 @@ from typing import Any
 
 from finflow.agents.learner import GreedyPolicy
 from finflow.artifacts.checkpoints import StoredPolicy, read_policy
-from finflow.artifacts.provenance import Stopwatch, read_summary, run_record
-from finflow.artifacts.runs import RUN, WEIGHTS, resolve_run, stored_config
+from finflow.artifacts.provenance import Stopwatch, run_record
+from finflow.artifacts.runs import RUN, SUMMARY, WEIGHTS, resolve_run, stored_config
 from finflow.data.market import CALENDAR, NOMINAL, TRADING_YEAR, fold_from_dates
 from finflow.errors import ConfigError, DataError, StorageError
 from finflow.evaluation.metrics import Confidence
@@ -61,7 +61,7 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     """
     folder = resolve_run(config.output_root, run)
     own = stored_config(folder).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
-    record, summary = read_json(folder / RUN), read_summary(folder)
+    record, summary = read_json(folder / RUN), read_json(folder / SUMMARY)
     own = _on_its_calendar(own, record)
     if end is not None:
         own = own.model_copy(update={"env": own.env.model_copy(update={"end": end})})

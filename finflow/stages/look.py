@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finflow.artifacts.runs import check_config
+from finflow.artifacts.runs import check_arguments
 from finflow.data.build import load_prices, market_of
 from finflow.data.market import TRADABLE, Fold, Market, Window, fold_dates, make_fold
 from finflow.data.prices import Prices, faded_signal
@@ -42,7 +42,7 @@ def look(config: Config) -> LookResult:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
-    check_config(config, "look")
+    check_arguments(config, "look")
     env = config.env
     if env.snapshot is not None and not Path(env.snapshot).exists():
         env = env.model_copy(update={"snapshot": None})  # a look makes no file

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from finflow.agents.base import Batch, rank
-from finflow.agents.learner import OfflineLearner, offline_learner
+from finflow.agents.learner import OfflineLearner, make_learner
 from finflow.artifacts.provenance import Stopwatch, publish_parent
 from finflow.artifacts.runs import WEIGHTS, check_arguments, command_for
 from finflow.io.weights import content_hash
@@ -73,7 +73,9 @@ def _started(config: Config, place: RunDirectory) -> "_Session":
     device = prepared.world.device
     networks = build_networks(prepared.spec, algo.network, config.seed, device, computing_of(config.hardware))
     memory = None if dataset is None else ReplayBuffer.of(dataset, device)
-    agent = offline_learner(networks, algo, prepared.world, torch_stream(config.seed, "pretrain/agent", device))
+    agent: OfflineLearner = make_learner(
+        networks, algo, prepared.world, torch_stream(config.seed, "pretrain/agent", device)
+    )
     agent.update = compiled(agent.update, config.hardware)
     return _Session(run, agent, memory, made_of)
 

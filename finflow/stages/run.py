@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from finflow.agents.base import Scales, Stateful, measure_scales
+from finflow.agents.base import Checkpointable, Scales, Stateful, measure_scales
 from finflow.agents.learner import GreedyPolicy, Learner, describe
 from finflow.artifacts.checkpoints import FOLDER, Checkpoints, Found, to_metadata, to_tensors
 from finflow.artifacts.provenance import (
@@ -30,7 +30,6 @@ from finflow.artifacts.provenance import (
     parent_facts,
     run_record,
     write_config,
-    write_run,
 )
 from finflow.artifacts.runs import VALIDATION, WEIGHTS, run_files, state_of, stored_config, under
 from finflow.config.compose import from_yaml, run_folder
@@ -50,7 +49,16 @@ from finflow.evaluation.metrics import (
     validation_score,
 )
 from finflow.evaluation.result import Track
-from finflow.io.files import atomic_csv, flatten, locked, read_json, read_lines, remove_leftovers, storage_errors
+from finflow.io.files import (
+    atomic_csv,
+    atomic_json,
+    flatten,
+    locked,
+    read_json,
+    read_lines,
+    remove_leftovers,
+    storage_errors,
+)
 from finflow.io.weights import save_weights
 from finflow.nn.networks import Networks
 from finflow.schema import GROWS, READS, Config, role_of
@@ -64,7 +72,7 @@ from finflow.tracking.sink import METRICS, Mark, Position, RunOutcome, Start, di
 from finflow.tracking.tracker import CompositeTracker, make_tracker
 from finflow.training.monitor import Monitor
 from finflow.training.replay_buffer import ReplayBuffer, Walkers
-from finflow.training.session import Checkpointable, Checkpointer, Stop
+from finflow.training.session import Checkpointer, Stop
 
 _FREE = {Role.OUTPUT, Role.SAVING, Role.TRACKING, Role.HOST, Role.SPEED}
 """What may change when a run is resumed: none of it changes more than the last bits of a result."""
@@ -529,7 +537,7 @@ def open_run(
         stopwatch,
         {PAST: past_facts(prepared.market, prepared.cache), **({"resumed": history} if history else {})},
     )
-    write_run(place.folder, record)
+    atomic_json(place.folder / RUN, record)
     tracker.begin(start_of(config, place.folder, record))
     return Run(config, place, prepared, stopwatch, tracker, record)
 

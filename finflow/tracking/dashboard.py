@@ -11,7 +11,7 @@ from typing import Any
 from finflow.allocators.priors import EXPERTS
 from finflow.errors import ConfigError, DataError
 from finflow.tracking import wandb_sink
-from finflow.tracking.sink import leave_behind
+from finflow.tracking.sink import LEFT
 from finflow.tracking.tensorboard import SECTIONS, title
 
 TUNED = ("algo.alpha_init", "algo.cql.alpha", "algo.actor_lr", "algo.batch_size")
@@ -85,7 +85,7 @@ def save(place: Place, patience: float) -> tuple[Place, str]:
     if found:
         return found[0]
     if thread.is_alive():
-        leave_behind(thread)
+        LEFT.append(thread)
         wandb_sink.end_service()
         failed.append(f"no answer within {patience:g} s")
     raise DataError(f"tracking.wandb.mode=online: the workspace is not saved ({failed[0]}); try again later")

@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -47,19 +47,15 @@ class Tracker(Protocol):
 
     def log(self, step_name: str, step: int, row: Row) -> None:
         """Take the figures of step number `step` of the kind `step_name` ("epoch", "episode")."""
-        ...
 
     def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
         """Take the distribution of `values`, of any shape; a sink without histograms ignores it."""
-        ...
 
     def alert(self, step_name: str, step: int, message: str) -> None:
         """Take a warning about the run, one line."""
-        ...
 
     def close(self) -> None:
         """Write what is left; a second call does nothing."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,6 @@ class Start:
 
     Attributes
     ----------
-    stage, name : of the run.
     settings : those that the stage reads, nested.
     record : `run.json` as it stands: versions, commit, data fingerprint, parent.
     group : sweep that the run is a job of, or None.
@@ -91,13 +86,11 @@ class RunOutcome:
     ----------
     summary : of `summary.json`, nested.
     files : by the kind of thing they hold ("weights", "report"), each to be kept as a version of its own.
-    tables : by name, the columns and their rows.
     figures : makes plotly figures by name; called by a sink that shows them, in that sink's own time.
     """
 
     summary: Mapping[str, Any]
     files: Mapping[str, Path] = field(default_factory=dict)
-    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=dict)
     figures: Callable[[], Mapping[str, Any]] = dict
 
 
@@ -138,8 +131,8 @@ BACKLOG = 4096
 
 Report = Callable[[Sink], None]
 
-_left: list[threading.Thread] = []
-"""Threads that were given up."""
+LEFT: list[threading.Thread] = []
+"""Threads that were given up: nothing waits for them any more, not even the end of the process."""
 
 
 class BackgroundSink:
@@ -170,12 +163,7 @@ class BackgroundSink:
             self._give_up(f"{BACKLOG} reports behind")
 
     def close(self, *, failed: bool, within: float | None = None) -> None:
-        """Have the sink write what is left, and wait for it; a second call does nothing.
-
-        Parameters
-        ----------
-        within : seconds to wait at most, where that is less than `patience`.
-        """
+        """Have the sink write what is left, and wait for it, `within` seconds at most; a second call does nothing."""
         if self._over:
             return
         patience = self._patience if within is None else min(self._patience, within)
@@ -199,32 +187,21 @@ class BackgroundSink:
                     report(self._sink)
         except Exception as error:  # noqa: BLE001 - whatever a tracking library raises, training goes on
             if not self._over:
-                self._over = True
-                given_up(self._name, " ".join(str(error).split()) or type(error).__name__)
+                self._switch_off(" ".join(str(error).split()) or type(error).__name__)
 
     def _give_up(self, reason: str) -> None:
         """Leave the thread to itself: it ends with the process, or at its next report."""
-        self._over = True
-        leave_behind(self._thread)
-        given_up(self._name, "; ".join(filter(None, (reason, self._sink.remains() if self._sink else ""))))
-        while not self._reports.empty():
-            try:
-                self._reports.get_nowait()
-            except queue.Empty:
-                break
+        LEFT.append(self._thread)
+        self._switch_off("; ".join(filter(None, (reason, self._sink.remains() if self._sink else ""))))
+        with self._reports.mutex:
+            self._reports.queue.clear()
         self._reports.put_nowait(None)  # wakes a thread that waits
         if self._sink is not None:
             self._sink.abandon()
 
-
-def given_up(name: str, reason: str) -> None:
-    """Warn once that a sink was given up."""
-    warn(f"tracking.{name}: switched off for the rest of the run ({reason}); metrics.jsonl goes on")
-
-
-def leave_behind(thread: threading.Thread) -> None:
-    """Give up `thread`: nothing waits for it any more, not even the end of the process."""
-    _left.append(thread)
+    def _switch_off(self, reason: str) -> None:
+        self._over = True
+        warn(f"tracking.{self._name}: switched off for the rest of the run ({reason}); metrics.jsonl goes on")
 
 
 def end_process(code: int) -> NoReturn:
@@ -234,7 +211,7 @@ def end_process(code: int) -> NoReturn:
     takes the process down with it (SIGABRT or SIGSEGV) after a run that went well. The last garbage
     collection is skipped too: it takes a second or more of processor time, a minute on a busy machine.
     """
-    if any(thread.is_alive() for thread in _left):
+    if any(thread.is_alive() for thread in LEFT):
         with contextlib.suppress(OSError):  # nobody reads it any more
             sys.stdout.flush()
             sys.stderr.flush()
@@ -265,75 +242,41 @@ class JsonlTracker:
 
     Parameters
     ----------
-    run_dir : of the run.
     since : where a checkpoint left both files; what was written after it is cut off. None begins them anew.
 
     Raises
     ------
     StorageError
-        If the folder cannot be written, or the files are not those of the checkpoint.
+        If the files cannot be written, now or later, or are not those of the checkpoint.
     """
 
     def __init__(self, run_dir: Path, since: Position | None = None) -> None:
         reason = None if since is None else differs(run_dir, since)
         if reason is not None:
             raise StorageError(reason)
-        self._alerts_path = run_dir / ALERTS
-        self._metrics: _Lines | None = _Lines(run_dir / METRICS, since[METRICS].bytes if since else 0)
-        self._alerts: _Lines | None = None
-        if since is not None and since[ALERTS].bytes:
-            self._alerts = _Lines(self._alerts_path, since[ALERTS].bytes)
-            return
-        with storage_errors(self._alerts_path, "written"):
-            self._alerts_path.unlink(missing_ok=True)
+        kept = {name: since[name].bytes if since else 0 for name in (METRICS, ALERTS)}
+        self._metrics, self._alerts = (_Lines(run_dir / name, size) for name, size in kept.items())
+        self._metrics.open()
 
-    def log(self, step_name: str, step: int, row: Mapping[str, SupportsFloat | None]) -> None:
-        """Append a row.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written; the lines before it stay whole.
-        ValueError
-            If the tracker is closed, or the row names its own step.
-        """
-        if self._metrics is None:
-            raise ValueError("log: the tracker is closed")
-        if step_name in row:
-            raise ValueError(f"log: {step_name!r} is the step, it cannot be a figure as well")
+    def log(self, step_name: str, step: int, row: Row) -> None:
+        """Append a row; where that fails, the lines before it stay whole."""
         self._metrics.append({step_name: step, **{name: number(value) for name, value in row.items()}})
 
     def histogram(self, step_name: str, step: int, name: str, values: NDArray[np.float64]) -> None:
         """Do nothing: a row holds figures."""
 
     def alert(self, step_name: str, step: int, message: str) -> None:
-        """Append to `alerts.jsonl`, which is made with the first alert.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written.
-        """
-        if self._metrics is None:
-            raise ValueError("alert: the tracker is closed")
-        if self._alerts is None:
-            self._alerts = _Lines(self._alerts_path)
+        """Append to `alerts.jsonl`, which is made with the first alert."""
         self._alerts.append({step_name: step, "message": " ".join(message.split())})
 
     def position(self) -> Position:
         """Where both files end now; what is before that end is on the disk when the call returns."""
-        nothing = Mark(0, hashlib.sha256().hexdigest())
-        return {
-            METRICS: nothing if self._metrics is None else self._metrics.mark(),
-            ALERTS: nothing if self._alerts is None else self._alerts.mark(),
-        }
+        return {METRICS: self._metrics.mark(), ALERTS: self._alerts.mark()}
 
     def close(self) -> None:
         """Close both files; every line is already written."""
-        for lines in (self._metrics, self._alerts):
-            if lines is not None:
-                lines.close()
-        self._metrics = self._alerts = None
+        self._metrics.close()
+        self._alerts.close()
 
 
 def differs(run_dir: Path, since: Position) -> str | None:
@@ -352,37 +295,52 @@ def differs(run_dir: Path, since: Position) -> str | None:
 
 
 class _Lines:
-    """A file that grows by whole lines, after the first `size` bytes that it may hold already."""
+    """A file that grows by whole lines, after its first `size` bytes; one that holds none is made when it is opened."""
 
-    def __init__(self, path: Path, size: int = 0) -> None:
-        self._path, self._size = path, size
+    def __init__(self, path: Path, size: int) -> None:
+        self._path, self._size, self._digest = path, size, hashlib.sha256()
+        self._descriptor: int | None = None
+        if size:
+            self.open()
+            return
         with storage_errors(path, "written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # No link is followed: what lies outside the run folder is never cut.
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-            os.ftruncate(self._descriptor, size)
-            self._digest = hashlib.sha256(os.pread(self._descriptor, size, 0))
+            path.unlink(missing_ok=True)
+
+    def open(self) -> int:
+        if self._descriptor is None:
+            with storage_errors(self._path, "written"):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # No link is followed: what lies outside the run folder is never cut.
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+                self._descriptor = os.open(self._path, flags, 0o644)
+                os.ftruncate(self._descriptor, self._size)
+                self._digest = hashlib.sha256(os.pread(self._descriptor, self._size, 0))
+        return self._descriptor
 
     def append(self, value: Mapping[str, Any]) -> None:
         data = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        descriptor = self.open()
         with storage_errors(self._path, "written"):
             try:
-                write_all(self._descriptor, data)
+                write_all(descriptor, data)
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, self._size)  # half a line would make the file unreadable
+                    os.ftruncate(descriptor, self._size)  # half a line would make the file unreadable
                 raise
         self._size += len(data)
         self._digest.update(data)
 
     def mark(self) -> Mark:
-        with storage_errors(self._path, "written"):
-            os.fsync(self._descriptor)
+        if self._descriptor is not None:
+            with storage_errors(self._path, "written"):
+                os.fsync(self._descriptor)
         return Mark(self._size, self._digest.hexdigest())
 
     def close(self) -> None:
-        with storage_errors(self._path, "written"):
-            os.close(self._descriptor)
+        if self._descriptor is not None:
+            with storage_errors(self._path, "written"):
+                os.close(self._descriptor)
+            self._descriptor = None
 
 
 def number(value: SupportsFloat | None) -> float | int | None:

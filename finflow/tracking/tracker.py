@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol, SupportsFloat
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,32 +29,21 @@ from finflow.tracking.sink import (
     RunOutcome,
     Sink,
     Start,
-    Tracker,
     number,
 )
 from finflow.tracking.tensorboard import TensorBoardSink
 from finflow.tracking.wandb_sink import WandbSink
 
-
-class Advance(Protocol):
-    """Call with the number of steps done since the last call, and the figures to show."""
-
-    def __call__(self, steps: int = 1, /, **figures: SupportsFloat | None) -> None:
-        """Move on by `steps`."""
-        ...
+Advance = Callable[..., None]
+"""`advance(steps, **figures)`: move on by `steps`, 1 by default, and show the figures."""
 
 
 @contextlib.contextmanager
 def progress(total: int, label: str, done: int = 0) -> Generator[Advance]:
     """Show the progress of `total` steps: count, speed, time left, and current figures.
 
-    stdout is left alone, so that its last lines are what scripts read.
-
-    Parameters
-    ----------
-    total : number of steps.
-    label : what the steps are, for example "fine-tuning (episodes)".
-    done : steps of an earlier process, which count neither for the speed nor for the time that is left.
+    stdout is left alone, so that its last lines are what scripts read. `label` says what the steps are; `done` are
+    those of an earlier process, which count neither for the speed nor for the time that is left.
     """
     console = Console(stderr=True, force_jupyter=False)  # in a notebook each line would be an output of its own
     if console.is_terminal and not console.is_dumb_terminal:
@@ -126,25 +115,16 @@ Choose = Callable[[Tracking, Path, int | None], Build | None]
 """Settings, run folder, step at which a resumed run starts -> builder of the sink; None if it is off."""
 
 
-class PrimaryTracker(Tracker, Protocol):
-    """The sink that a checkpoint refers to."""
-
-    def position(self) -> Position:
-        """Where its files end, all before that on the disk."""
-        ...
-
-
 class CompositeTracker:
-    """The primary tracker, then the sinks beside it, each in a thread of its own.
+    """The primary tracker, whose failure ends the run, then the sinks beside it, each in a thread of its own.
 
     Parameters
     ----------
-    primary : the primary tracker, whose failure ends the run.
     sinks : by name, what makes each.
     patience : seconds that each sink has at the end.
     """
 
-    def __init__(self, primary: PrimaryTracker, sinks: Mapping[str, Build], patience: float) -> None:
+    def __init__(self, primary: JsonlTracker, sinks: Mapping[str, Build], patience: float) -> None:
         self._primary = primary
         self._closed = False
         self._sinks = [BackgroundSink(name, build, patience) for name, build in sinks.items()]
@@ -184,11 +164,9 @@ class CompositeTracker:
         self._tell(lambda sink: sink.finish(outcome))
 
     def close(self, *, failed: bool = False, within: float | None = None) -> None:
-        """Close the sinks, each within a time limit, then the primary tracker; a second call does nothing.
+        """Close the sinks, then the primary tracker; a second call does nothing.
 
-        Parameters
-        ----------
-        within : seconds that all sinks have together; None leaves each its patience.
+        All sinks together have `within` seconds; None leaves each its patience.
         """
         if self._closed:
             return
@@ -208,14 +186,8 @@ def make_tracker(
 ) -> CompositeTracker:
     """Sinks that the config asks for, writing into `run_dir`.
 
-    Parameters
-    ----------
-    since, step : of the checkpoint that the run goes on from; rows and alerts after it are taken back.
-
-    Raises
-    ------
-    StorageError
-        If `metrics.jsonl` cannot be written, now or at a later `log`.
+    `since` and `step` are those of the checkpoint that the run goes on from; rows and alerts after it are taken back.
+    For a `StorageError` see `JsonlTracker`.
     """
     asked = {name: choose(tracking, run_dir, step) for name, choose in SINKS.items()}
     sinks = {name: build for name, build in asked.items() if build is not None}

@@ -184,13 +184,15 @@ class WandbSink(Sink):
         self._run.alert(title=f"FinFlow: {self._run.name}"[:64], text=text, level="WARN", wait_duration=NO_WAIT)
 
     def finish(self, outcome: RunOutcome) -> None:
-        """Add summary, tables, figures and files; validations and alerts are read from the run's files."""
+        """Add summary, figures and files, and tables of the whole run's validations and alerts, read from its files."""
         wandb = self._wandb
-        tables = {**outcome.tables, **_own_tables(self._run_dir)}
-        shown = {
-            name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-            for name, (columns, rows) in tables.items()
-        }
+        shown: dict[str, Any] = {}
+        rows = read_lines(self._run_dir / METRICS)
+        validations = [row for row in rows if any(name.startswith("validation_") for name in row)]
+        for name, rows in (("validation", validations), ("alerts", read_lines(self._run_dir / ALERTS))):
+            if rows:
+                columns = list(dict.fromkeys(key for row in rows for key in row))
+                shown[name] = wandb.Table(columns=columns, data=[[row.get(key) for key in columns] for row in rows])
         self._put(self._last, {**shown, **{name: wandb.Plotly(made) for name, made in outcome.figures().items()}})
         self._run.summary.update({f"result.{key}": value for key, value in flatten(outcome.summary).items()})
         for kind, path in outcome.files.items():
@@ -228,15 +230,3 @@ def artifact_name(stage: str, kind: str) -> str:
 def alias(sha256: str) -> str:
     """Alias of the version with this content."""
     return f"sha256-{sha256[:16]}"
-
-
-def _own_tables(run_dir: Path) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Validations and alerts of the whole run, also of what an earlier process of it wrote."""
-    rows = [row for row in read_lines(run_dir / METRICS) if any(name.startswith("validation_") for name in row)]
-    found = {"validation": rows, "alerts": read_lines(run_dir / ALERTS)}
-    tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
-    for name, rows in found.items():
-        if rows:
-            columns = list(dict.fromkeys(key for row in rows for key in row))
-            tables[name] = (columns, [[row.get(column) for column in columns] for row in rows])
-    return tables

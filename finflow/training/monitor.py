@@ -124,11 +124,8 @@ def entropy(now: tuple[float, float], before: tuple[float, float] | None, limits
     """Entropy that collapses: far under its target, or falling within one look by more than its target does.
 
     The guide's "warning under 0.01" cannot hold: ln pi_y is a density, and the entropy of a healthy policy, whose
-    sigma is annealed to .147, is -0.5 nats a name.
-
-    Parameters
-    ----------
-    now, before : entropy and target a name, in this look and the one before.
+    sigma is annealed to .147, is -0.5 nats a name. `now` and `before` are entropy and target a name, in this look and
+    the one before.
     """
     value, target = now
     if limits.entropy_gap is not None and target - value > limits.entropy_gap:
@@ -217,40 +214,26 @@ class Measures(Stateful):
         return self._last is not None and update - self._last < self.config.cooldown
 
     def take(self, finding: Finding, update: int, where: str) -> str:
-        """Answer a finding at this update (`where` is its text for people) and return a description of the measure.
-
-        Raises
-        ------
-        DivergedError
-            Once `act.max_interventions` measures have not been enough.
-        """
+        """Answer a finding at this update (`where` is its text for people) and return a description of the measure."""
         if self.taken >= self.config.max_interventions:
-            raise DivergedError(
-                f"{where}: {finding.wrong}, after {self.taken} measures of monitor=act; {ADVICE[finding.remedy]}"
-            )
+            told = finding._replace(wrong=f"{finding.wrong}, after {self.taken} measures of monitor=act")
+            raise DivergedError(f"{where}: {told.line()}")
         tried = self._tried.get(finding.rule, 0)
         self._tried[finding.rule] = tried + 1
         self.taken += 1
         self._last = update
-        said = self._gentle(finding) if tried < self.config.patience else self._roll_back()
-        return f"{said} (measure {self.taken} of {self.config.max_interventions})"
-
-    def _gentle(self, finding: Finding) -> str:
-        if finding.remedy == "roll_back":
-            return self._roll_back()
-        if finding.remedy == "raise_cql":
+        remedy = finding.remedy if tried < self.config.patience else "roll_back"
+        if remedy == "raise_cql":
             self.cql_factor *= self.config.cql_factor
-            return f"CQL raised to {self.cql_factor:g} times its schedule"
-        return self._lower_lr()
-
-    def _lower_lr(self) -> str:
-        self.lr_factor *= self.config.lr_factor
-        return f"learning rate lowered to {self.lr_factor:g} times its schedule"
-
-    def _roll_back(self) -> str:
-        # Copied, because an optimiser keeps the tensors it loads and would overwrite the stored state.
-        self.agent.load_state_dict(copy.deepcopy(self._good))
-        return f"back to {self._good_at}, {self._lower_lr()}"
+            said = f"CQL raised to {self.cql_factor:g} times its schedule"
+        else:
+            self.lr_factor *= self.config.lr_factor
+            said = f"learning rate lowered to {self.lr_factor:g} times its schedule"
+        if remedy == "roll_back":
+            # Copied, because an optimiser keeps the tensors it loads and would overwrite the stored state.
+            self.agent.load_state_dict(copy.deepcopy(self._good))
+            said = f"back to {self._good_at}, {said}"
+        return f"{said} (measure {self.taken} of {self.config.max_interventions})"
 
 
 EPISODES = 64  # latest episodes whose Sharpe ratios are averaged
@@ -259,11 +242,13 @@ REWARD = ("reward mean", "reward variance", "reward minimum", "reward maximum")
 NOTHING = (math.inf, -math.inf)
 
 
-class Monitor:
+class Monitor(Stateful):
     """Watches one training run; with `mode` off it does nothing but stop at a NaN or infinity.
 
-    The loop hands it every update and every validation, and multiplies its coefficients by `lr_factor` and
-    `cql_factor`, which stay at 1 unless it acts: `warn` and `off` change no result.
+    The loop hands it every update and every validation, and multiplies its coefficients by the factors of `measures`,
+    which stay at 1 unless it acts: `warn` and `off` change no result. What is not finite raises a `DivergedError` that
+    names the update and the loss, gradient, weight or action; where the monitor acts, it does so once acting has not
+    helped.
 
     Parameters
     ----------
@@ -272,20 +257,17 @@ class Monitor:
     conservative : whether there is a CQL term that can be raised.
     """
 
+    STATE = (
+        "_step", "_updates", "_handover", "_window", "_entropy", "_past", "_rewards", "_extremes", "_sharpes", "_spoke",
+        "_clean", "measures",
+    )  # fmt: skip
+
     def __init__(
-        self,
-        config: MonitorConfig,
-        agent: Learner,
-        tracker: Tracker,
-        *,
-        step_name: str,
-        names: int,
-        conservative: bool,
+        self, config: MonitorConfig, agent: Learner, tracker: Tracker, *, step_name: str, names: int, conservative: bool
     ) -> None:
         self.config, self.agent, self.tracker = config, agent, tracker
-        self.step_name, self.names = step_name, names
-        self.conservative = conservative
-        self.measures = Measures(config.act, agent)
+        self.step_name, self.names, self.conservative = step_name, names, conservative
+        self.measures, self.acts = Measures(config.act, agent), config.mode == "act"
         self._handover: float | None = None
         self._step = self._updates = 0
         self._unread: list[tuple[int, int, tuple[str, ...], Tensor]] = []
@@ -298,29 +280,8 @@ class Monitor:
         if self.acts:
             self.measures.keep("the start")
 
-    @property
-    def acts(self) -> bool:
-        """Whether findings have consequences."""
-        return self.config.mode == "act"
-
-    @property
-    def lr_factor(self) -> float:
-        """Factor on every learning rate."""
-        return self.measures.lr_factor
-
-    @property
-    def cql_factor(self) -> float:
-        """Factor on the weight of CQL."""
-        return self.measures.cql_factor
-
     def sound(self, decide: Callable[[], Decision]) -> Decision:
-        """Result of `decide` if it is finite, so that no environment receives a NaN.
-
-        Raises
-        ------
-        DivergedError
-            If it is not, unless the monitor acts.
-        """
+        """Result of `decide`, which is finite, so that no environment receives a NaN."""
         decision = decide()
         while not bool(torch.isfinite(decision.mean).all()):
             if self.read():  # otherwise the faulty update was found and undone
@@ -329,21 +290,14 @@ class Monitor:
         return decision
 
     def add(self, metrics: Mapping[str, Tensor], reward: Tensor | None) -> bool:
-        """Take one update's metrics and its batch's rewards [B], if it had any; False where that update was undone.
-
-        Raises
-        ------
-        DivergedError
-            At a loss or gradient that is not finite, naming the update, unless the monitor acts; and where acting
-            has not helped.
-        """
+        """Take one update's metrics and its batch's rewards [B], if it had any; False where that update was undone."""
         self._updates += 1
-        spread: dict[str, Tensor] = {}
+        figures = dict(metrics)
         if reward is not None:
-            figures = (reward.mean(), reward.var(correction=0), reward.min(), reward.max())
-            spread = dict(zip(REWARD, figures, strict=True))
-        row = torch.stack([value.float() for value in (*metrics.values(), *spread.values())])
-        self._unread.append((self._updates, 0 if reward is None else len(reward), (*metrics, *spread), row))
+            spread = (reward.mean(), reward.var(correction=0), reward.min(), reward.max())
+            figures |= zip(REWARD, spread, strict=True)
+        row = torch.stack([value.float() for value in figures.values()])
+        self._unread.append((self._updates, 0 if reward is None else len(reward), tuple(figures), row))
         due = self._updates % self.config.every == 0
         if (due or self.acts or len(self._unread) >= UNREAD) and not self.read():
             return False
@@ -389,42 +343,27 @@ class Monitor:
             self.measures.keep("the hand-over")
 
     def validate(self, evaluate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
-        """Validation figures after `step`, all weights being finite; what they show is reported.
-
-        Raises
-        ------
-        DivergedError
-            Naming the first weight that is not finite, unless the monitor acts; and where acting has not helped.
-        """
+        """Validation figures after `step`, all weights being finite; what they show is reported."""
         self.check()
-        score = self._validated(evaluate, step)
+        score = None
+        while score is None:
+            try:
+                score = dict(evaluate(step))
+            except DataError:  # finite weights may be so large that the policy's action is not finite
+                if self.read():
+                    self._diverged(self._updates, "the policy's action")
         if self.config.mode == "off":
             return score
         self._report(after_validation(score, self._handover, self.config))
         if self.acts:
             if self._clean:
                 self.measures.keep(f"{self.step_name} {step}")
-            score |= {"lr_factor": self.lr_factor, "cql_factor": self.cql_factor}
+            score |= {"lr_factor": self.measures.lr_factor, "cql_factor": self.measures.cql_factor}
         self._clean = True
         return score
 
-    def _validated(self, evaluate: Callable[[int], Figures], step: int) -> dict[str, float | None]:
-        """Result of `evaluate`; finite weights may be so large that the policy's action is not finite."""
-        while True:
-            try:
-                return dict(evaluate(step))
-            except DataError:
-                if self.read():
-                    self._diverged(self._updates, "the policy's action")
-
     def check(self) -> None:
-        """Check every weight before the agent is validated or stored.
-
-        Raises
-        ------
-        DivergedError
-            Naming the first that is not finite, unless the monitor acts; and where acting has not helped.
-        """
+        """Check every weight before the agent is validated or stored."""
         if self.read() and (weight := self.agent.networks.unsound()) is not None:
             self._diverged(self._updates, weight)
 
@@ -437,16 +376,17 @@ class Monitor:
             found.append(entropy(now, self._entropy, self.config))
         found.append(reward_outlier(*self._extremes, self._past, self.config))
         self._entropy, self._past = now, self._past.merged(self._rewards)
-        self._forget()
+        self._begin_look()
         self._report(found)
 
-    def _forget(self) -> None:
-        """Begin a new look."""
+    def _begin_look(self) -> None:
         self._window, self._rewards, self._extremes = {}, Moments(), NOTHING
 
     def _report(self, found: Sequence[Finding | None]) -> None:
         """Report findings, each rule once in `repeat` updates, and answer the first that has a measure."""
-        findings = [self._fitting(finding) for finding in found if finding is not None]
+        findings = [finding for finding in found if finding is not None]
+        if not self.conservative:  # there is no CQL term to raise
+            findings = [f._replace(remedy="lower_lr") if f.remedy == "raise_cql" else f for f in findings]
         curable = [finding for finding in findings if finding.remedy is not None]
         self._clean = self._clean and not curable
         if self.acts and curable and not self.measures.settling(self._updates):
@@ -458,15 +398,10 @@ class Monitor:
                 self._spoke[finding.rule] = self._updates
                 self._say(finding.line())
 
-    def _fitting(self, finding: Finding) -> Finding:
-        """Where there is no CQL term to raise, the learning rate is lowered instead."""
-        raised = finding.remedy == "raise_cql" and not self.conservative
-        return finding._replace(remedy="lower_lr") if raised else finding
-
     def _answer(self, finding: Finding) -> None:
         done = self.measures.take(finding, self._updates, self._where(self._updates))
         self._spoke[finding.rule] = self._updates
-        self._forget()
+        self._begin_look()
         self._entropy = None
         self._say(f"{finding.wrong}: {done}")
 
@@ -489,28 +424,9 @@ class Monitor:
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: plain numbers, and the agent's state to which a rollback returns."""
         self.read()
-        return {
-            "step": self._step,
-            "updates": self._updates,
-            "handover": self._handover,
-            "window": dict(self._window),
-            "entropy": self._entropy,
-            "past": tuple(self._past),
-            "rewards": tuple(self._rewards),
-            "extremes": self._extremes,
-            "sharpes": list(self._sharpes),
-            "spoke": dict(self._spoke),
-            "clean": self._clean,
-            "measures": self.measures.state_dict(),
-        }
+        return super().state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave; lists may stand for tuples, as JSON gives them back."""
-        self._step, self._updates, self._handover = state["step"], state["updates"], state["handover"]
-        self._window = {name: (total, count) for name, (total, count) in state["window"].items()}
-        self._entropy = None if state["entropy"] is None else (state["entropy"][0], state["entropy"][1])
-        self._past, self._rewards = Moments(*state["past"]), Moments(*state["rewards"])
-        self._extremes = (state["extremes"][0], state["extremes"][1])
-        self._sharpes, self._spoke, self._clean = list(state["sharpes"]), dict(state["spoke"]), state["clean"]
-        self._unread = []
-        self.measures.load_state_dict(state["measures"])
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        self._past, self._rewards = Moments(*self._past), Moments(*self._rewards)  # read back as plain tuples

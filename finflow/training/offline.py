@@ -49,18 +49,19 @@ def train_offline(
     ----------
     draw : the next batch of transitions; None for a learner that has no critic.
     walkers : along whose paths the policy learns; None for one that learns from transitions alone.
-    session : the run that the loop is a part of.
 
-    Raises
-    ------
-    DivergedError
-        At the first update whose losses are not finite, or where the monitor's measures were not enough.
+    For a `DivergedError` see `Monitor`.
     """
     monitor = session.monitor
     with progress(plan.updates, "pretraining", state.updates) as advance:
         while state.updates < plan.updates:
-            now = OfflineCoefficients(lr_factor=monitor.lr_factor * cosine(state.updates / plan.updates))
-            batch = _batch(draw, walkers)
+            now = OfflineCoefficients(lr_factor=monitor.measures.lr_factor * cosine(state.updates / plan.updates))
+            if draw is not None:
+                batch = draw()
+                batch = batch if walkers is None else batch._replace(paths=walkers.paths())
+            else:
+                assert walkers is not None
+                batch = walkers.batch()
             metrics = mean_metrics(agent.update(own_rows(batch), now))
             if walkers is not None:
                 walkers.advance(agent.reached)
@@ -79,11 +80,3 @@ def train_offline(
                 advance(0, **{name: state.row.get(name) for name in ("v_loss", "q_loss", "policy_loss")})
             session.pause()
     return state.row
-
-
-def _batch(draw: Callable[[], Batch] | None, walkers: Walkers | None) -> Batch:
-    if draw is None:
-        assert walkers is not None
-        return walkers.batch()
-    batch = draw()
-    return batch if walkers is None else batch._replace(paths=walkers.paths())

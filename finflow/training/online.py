@@ -1,15 +1,14 @@
 """Phase 2's loop: act, step, store, update; episodes side by side in one simulator."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from finflow.agents.base import Batch, OnlineCoefficients, Stateful, mean_metrics, own_rows
 from finflow.agents.learner import OnlineLearner
-from finflow.envs.simulator import Simulator, Step, World
+from finflow.envs.simulator import Simulator, World
 from finflow.schema.sections import OnlineAlgorithm
 from finflow.tracking.tracker import progress
 from finflow.training.monitor import Monitor
@@ -62,24 +61,16 @@ def share_out(episodes: list[Episode], slots: int) -> list[list[Episode]]:
 
 
 @dataclass
-class Slots:
+class Slots(Stateful):
     """Running episodes by slot [E]: index, link to the last stored transition, earnings so far."""
+
+    STATE = ("lap", "previous", "reward", "net", "turnover")
 
     lap: NDArray[np.int64]
     previous: NDArray[np.int64]
     reward: NDArray[np.float64]
     net: list[list[float]]
     turnover: list[list[float]]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Arrays; of what is earned day by day one per slot."""
-        lived = {name: [np.array(days) for days in getattr(self, name)] for name in ("net", "turnover")}
-        return {"lap": self.lap, "previous": self.previous, "reward": self.reward, **lived}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.lap, self.previous, self.reward = (np.array(state[name]) for name in ("lap", "previous", "reward"))
-        self.net, self.turnover = ([list(days) for days in state[name]] for name in ("net", "turnover"))
 
 
 @dataclass
@@ -139,15 +130,7 @@ def train_online(
 ) -> dict[str, float | None]:
     """Fine-tune `agent` from `state` through the episodes of `plan`; returns the last episode's row.
 
-    Parameters
-    ----------
-    experience : what updates learn from beside the episodes.
-    session : the run that the loop is a part of.
-
-    Raises
-    ------
-    DivergedError
-        At an update whose losses are not finite, or where the monitor's measures were not enough.
+    For a `DivergedError` see `Monitor`.
     """
     config, simulator, slots, monitor = agent.config, state.simulator, state.slots, session.monitor
     with progress(plan.episodes, "fine-tuning (episodes)", state.finished) as advance:
@@ -186,7 +169,10 @@ def train_online(
                     state.row |= monitor.validate(session.evaluate, state.finished)
                 session.tracker.log("episode", state.finished, state.row)
                 advance(1, **{name: state.row[name] for name in ("sharpe", "critic_loss", "actor_loss")})
-                _next_episode(simulator, slots, plan, int(slot))
+                slots.previous[slot], slots.reward[slot] = -1, 0.0
+                slots.net[slot], slots.turnover[slot] = [], []
+                slots.lap[slot] += 1
+                _begin_episode(simulator, slots, plan, int(slot))
             session.pause()
     return state.row
 
@@ -199,47 +185,26 @@ def _coefficients(
         anchor=linear(config.prior_kl_coef, progress),
         temperature=linear(config.gate.temperature, progress) if config.gate else 1.0,
         balance=linear(config.gate.load_balance_coef, progress) if config.gate else 0.0,
-        cql=monitor.cql_factor * linear(config.cql.anneal, progress) if config.cql else 0.0,
+        cql=monitor.measures.cql_factor * linear(config.cql.anneal, progress) if config.cql else 0.0,
         learn_policy=learn_policy,
-        lr_factor=monitor.lr_factor * cosine(progress),
+        lr_factor=monitor.measures.lr_factor * cosine(progress),
     )
 
 
 def _live(agent: OnlineLearner, lived: OnlineState, world: World, monitor: Monitor) -> None:
     """One day in every active slot: observe, draw from the policy, book, store."""
-    device, simulator, slots = world.device, lived.simulator, lived.slots
+    simulator, slots = lived.simulator, lived.slots
     active = np.flatnonzero(simulator.active)
-    state = world.observe(
-        torch.as_tensor(simulator.row, device=device),
-        torch.as_tensor(simulator.drifted, device=device),
-        torch.as_tensor(simulator.drawdown, device=device),
-    )
+    state = world.observe(simulator.row, simulator.drifted, simulator.drawdown)
     decision = monitor.sound(lambda: agent.act(state, agent.acting))
-    step: Step = simulator.step(decision.mean.double().cpu().numpy())
-
-    def put(values: NDArray[np.generic]) -> torch.Tensor:
-        return torch.as_tensor(values[active], device=device)
-
-    stored = lived.memory.add(
-        put(step.row),
-        put(step.next_row),
-        put(step.before),
-        put(step.executed),
-        put(step.drawdown_before),
-        put(slots.previous),
-    )
+    step = simulator.step(decision.mean.double().cpu().numpy())
+    lived_through = (step.row, step.next_row, step.before, step.executed, step.drawdown_before, slots.previous)
+    stored = lived.memory.add(*(part[active] for part in lived_through))
     slots.previous[active] = stored.cpu().numpy()
     slots.reward[active] += step.reward[active]
     for slot in active:
         slots.net[slot].append(float(step.booked.net[slot]))
         slots.turnover[slot].append(float(step.booked.turnover[slot]))
-
-
-def _next_episode(simulator: Simulator, slots: Slots, plan: OnlinePlan, slot: int) -> None:
-    slots.previous[slot], slots.reward[slot] = -1, 0.0
-    slots.net[slot], slots.turnover[slot] = [], []
-    slots.lap[slot] += 1
-    _begin_episode(simulator, slots, plan, slot)
 
 
 def _begin_episode(simulator: Simulator, slots: Slots, plan: OnlinePlan, slot: int) -> None:

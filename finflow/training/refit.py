@@ -37,9 +37,7 @@ def refit(
 ) -> None:
     """Run IQL's value and critic losses on offline data under the new reward, `updates` in all; logged as an alert.
 
-    Parameters
-    ----------
-    pause : called after every update, where the run can be left and taken up again.
+    `pause` is called after every update, where the run can be left and taken up again.
     """
     config = agent.config
     batcher = Batcher(world, config.relabel_fraction, config.network.state_noise, config.gamma, generator)
@@ -48,6 +46,8 @@ def refit(
             batch = batcher.complete(memory.sample(config.batch_size, generator))
             state.averages.add(mean_metrics(agent.refit(own_rows(batch))))
             state.updates += 1
+            if state.updates % 50 == 0:
+                state.averages.means("refit")  # raises where a loss is not finite
             advance(1)
             pause()
     losses = ", ".join(f"{name} {value:.3g}" for name, value in state.averages.means("refit").items())

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.base import Batch, Paths, Stateful, all_walkers, world_size
+from finflow.agents.base import Batch, Paths, Stateful, gathered, world_size
 from finflow.data.market import TRADABLE, Market
 from finflow.envs.collect import Dataset, Rows, behave, draw_personas, padded, starting_portfolios
 from finflow.envs.simulator import State, World, joined
@@ -63,35 +63,26 @@ class ReplayBuffer:
 
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device) -> "ReplayBuffer":
-        """A memory that holds all of an offline dataset.
-
-        Raises
-        ------
-        DataError
-            If it holds no transitions.
-        """
+        """A memory that holds all of an offline dataset; a `DataError` if that holds none."""
         if len(dataset) == 0:
             raise DataError(
                 "offline data: no transitions are left of the days asked for; choose another market_regime,"
                 " more budget.collect_episodes or a longer history"
             )
         memory = cls(len(dataset), dataset.drifted.shape[1], device)
-        memory.add(*(torch.from_numpy(array).to(device) for array in dataset.arrays().values()))
+        memory.add(*dataset.arrays().values())
         return memory
 
-    def add(
-        self, row: Tensor, next_row: Tensor, drifted: Tensor, executed: Tensor, drawdown: Tensor, previous: Tensor
-    ) -> Tensor:
-        """Store b transitions, b <= capacity.
+    def add(self, *transitions: Tensor | NDArray[Any]) -> Tensor:
+        """Store b transitions, b <= capacity; returns the indices [b] under which they are stored.
 
         Parameters
         ----------
-        previous : [b] index of the transition each one follows within its episode, -1 at a start.
-
-        Returns
-        -------
-        [b] indices under which they are stored.
+        transitions : row, next_row, drifted, executed and drawdown as in `Transitions`, and previous [b], the index of
+            the one that each follows within its episode, -1 at a start.
         """
+        given = (torch.as_tensor(part, device=self.device) for part in transitions)
+        row, next_row, drifted, executed, drawdown, previous = given
         index = (self.at + torch.arange(len(row), device=self.device)) % self.capacity
         self.row[index], self.next_row[index] = row.to(torch.int32), next_row.to(torch.int32)
         self.drifted[index], self.executed[index] = drifted.float(), executed.float()
@@ -208,7 +199,8 @@ class Walkers(Stateful):
     def advance(self, reached: tuple[Tensor, Tensor] | None) -> None:
         """Continue from the end of the last update's paths: drifted weights and drawdowns of this process's walkers."""
         assert reached is not None
-        self._drifted, self._drawdown = (all_walkers(part) for part in reached)
+        # In the order that `own_rows` shared them out from.
+        self._drifted, self._drawdown = (torch.stack(gathered(part), 1).flatten(0, 1) for part in reached)
         self._at = self._at + self.horizon
 
     def _begin(self, due: NDArray[np.int64]) -> None:
@@ -270,14 +262,14 @@ class Batcher:
         state = world.observe(logged.row, logged.drifted, logged.drawdown)
         chosen = torch.randperm(count, generator=self.generator, device=world.device)
         chosen = chosen[: round(self.relabel_fraction * count)]
-        asked = _rows(state, chosen)
+        asked = state.at(chosen)
         proposal = self._behave(asked) if self.act is None else self._propose(asked)
         executed = logged.executed.index_copy(0, chosen, world.execute(proposal, asked))
         outcome = world.outcome(executed, state)
         next_state = world.observe(logged.next_row, outcome.drifted, outcome.drawdown)
         next_weights, has_next = logged.next_executed, logged.has_next.index_fill(0, chosen, self.act is None)
         if self.act is None:  # in phase 2 the next action is the policy's own
-            following = _rows(next_state, chosen)
+            following = next_state.at(chosen)
             fresh = world.execute(self._behave(following), following)
             next_weights = next_weights.index_copy(0, chosen, fresh)
         return Batch(
@@ -299,10 +291,10 @@ class Batcher:
         assert self.act is not None
         count = len(state.row)
         third, two_thirds = round(count / 3), round(2 * count / 3)
-        behaved = self._behave(_rows(state, slice(0, third)))
+        behaved = self._behave(state.at(slice(0, third)))
         if count == 0:  # nothing to relabel: several actors cannot decide in zero states
             return behaved
-        sampled = self.act(_rows(state, slice(third, count))).mean
+        sampled = self.act(state.at(slice(third, count))).mean
         wide = sampled[two_thirds - third :]
         shock = torch.randn(wide.shape, generator=self.generator, device=self.world.device)
         wide = wide * torch.exp(WIDE_NOISE * shock)
@@ -312,7 +304,3 @@ class Batcher:
         if self.state_noise == 0:
             return state
         return joined(self.world.look(state.row, self.state_noise, self.generator), state.drifted, state.drawdown)
-
-
-def _rows(state: State, chosen: Tensor | slice) -> State:
-    return State(*(part[chosen] for part in state))

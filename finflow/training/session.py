@@ -1,9 +1,4 @@
-"""What a training loop needs beside an agent and its data: schedules, means of metrics, signals, checkpoints.
-
-Agents see only the current values of a schedule. Metrics are detached and kept on the device until their means are
-read. A loop stops for SIGINT and SIGTERM at its next pause. A checkpoint is the complete state for an exact
-continuation.
-"""
+"""What a training loop needs beside an agent and its data: schedules, means of metrics, signals, checkpoints."""
 
 import contextlib
 import math
@@ -20,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finflow.agents.base import Stateful, all_reduce_max
+from finflow.agents.base import Checkpointable, Stateful, all_reduce_max
 from finflow.artifacts.checkpoints import Checkpoints, Found
 from finflow.errors import DivergedError, Interrupted, StorageError
 from finflow.schema.sections import Checkpoint
@@ -39,56 +34,34 @@ def cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
 
 
-CHECK_EVERY = 50  # updates between checks for a NaN or infinity
-
-
 class Averages(Stateful):
-    """Running means of an agent's metrics; syncs with the device only in `means` and every 50 updates."""
+    """Running means of an agent's metrics; syncs with the device only in `means`."""
 
-    STATE = ("_sums", "_counts", "_added")
+    STATE = ("_sums", "_counts")
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._added = 0
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Add one update's metrics.
-
-        Raises
-        ------
-        DivergedError
-            Naming the metric that is not finite.
-        """
+        """Add one update's metrics."""
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
-        self._added += 1
-        if self._added % CHECK_EVERY == 0:
-            self.check("training")
 
     def means(self, where: str) -> dict[str, float]:
-        """Mean of every metric so far."""
-        self.check(where)
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-
-    def check(self, where: str) -> None:
-        """Check the added metrics for a NaN or infinity.
+        """Mean of every metric so far.
 
         Raises
         ------
         DivergedError
-            Naming the metric that is not finite.
+            Naming a metric that is not finite; the message begins with `where`.
         """
-        if not self._sums:
-            return
-        finite = torch.isfinite(torch.stack(list(self._sums.values())))
-        if not bool(finite.all()):
-            name = list(self._sums)[int((~finite).nonzero()[0])]
-            raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise DivergedError(f"{where}: {name} is not finite; lower algo.lr or raise algo.batch_size")
+        return means
 
 
 class Stop:
@@ -112,7 +85,7 @@ def stop_when_asked() -> Generator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.ask) for number in SIGNALS}
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
@@ -123,14 +96,11 @@ def stop_when_asked() -> Generator[Stop]:
 class Session(Protocol):
     """What the loop of either phase needs."""
 
+    monitor: Monitor
+
     @property
     def tracker(self) -> Tracker:
         """Takes a row of figures per epoch or episode."""
-        ...
-
-    @property
-    def monitor(self) -> Monitor:
-        """Reads losses and figures, and may intervene."""
         ...
 
     def evaluate(self, done: int, /) -> Figures:
@@ -139,7 +109,6 @@ class Session(Protocol):
 
     def pause(self) -> None:
         """Called after every step: the run can be left here and resumed to the bit."""
-        ...
 
 
 class OnlineSession(Session, Protocol):
@@ -151,26 +120,9 @@ class OnlineSession(Session, Protocol):
 
     def before_cql(self) -> None:
         """Called once, when the critic's own warm-up ends."""
-        ...
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Counts the seconds of a named phase."""
-        ...
-
-
-TORCH = "torch"
-"""Name of torch's global random streams in a checkpoint; dropout draws from them."""
-
-
-class Checkpointable(Protocol):
-    """A part of a run whose state can be taken and given back."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nested tensors, arrays and plain data."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Restore what `state_dict` gave."""
         ...
 
 
@@ -179,7 +131,8 @@ class Checkpointer:
 
     Parameters
     ----------
-    parts : by name, all that changes while the run goes on.
+    parts : by name, all that changes while the run goes on; torch's global random streams, which dropout draws from,
+        are saved beside them.
     facts : called at every save; plain data to store beside the parts.
     check : raises `DivergedError` if the run is not worth saving; the last good checkpoint stays.
     phase : context manager that counts the seconds of a named phase.
@@ -216,9 +169,9 @@ class Checkpointer:
                     part.set_state(state)
                 else:
                     part.load_state_dict(state)
-            torch.set_rng_state(found.state[TORCH]["cpu"])
+            torch.set_rng_state(found.state["torch"]["cpu"])
             if torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(found.state[TORCH]["cuda"])
+                torch.cuda.set_rng_state_all(found.state["torch"]["cuda"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             raise StorageError(
                 f"{found.path}: does not fit this version of FinFlow ({type(error).__name__}: {error}); start a new run"
@@ -233,9 +186,7 @@ class Checkpointer:
     def pause(self, unit: str, progress: int, *, regular: bool = True) -> None:
         """Save if `progress` has passed a multiple of the interval, after a new best, or after a signal.
 
-        Parameters
-        ----------
-        regular : whether the interval counts in this unit.
+        `regular` says whether the interval counts in this unit.
 
         Raises
         ------
@@ -266,15 +217,13 @@ class Checkpointer:
             return self._path
         self.check()
         with self.phase("checkpoints"):
+            state: dict[str, Any] = {
+                name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+                for name, part in self.parts.items()
+            }
+            cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+            state["torch"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
             facts = {**self.facts(), "unit": unit, "progress": progress}
-            self._path = self.store.save(unit, progress, self._state(), facts, best=self._best)
+            self._path = self.store.save(unit, progress, state, facts, best=self._best)
         self._at, self._best = (unit, progress), False
         return self._path
-
-    def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {
-            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
-            for name, part in self.parts.items()
-        }
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {**state, TORCH: {"cpu": torch.get_rng_state(), "cuda": cuda}}

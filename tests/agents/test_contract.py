@@ -11,7 +11,7 @@ from torch import Tensor
 from finflow.agents.base import Batch, OfflineCoefficients, OnlineCoefficients, Paths, Scales
 from finflow.agents.bcell import BCell
 from finflow.agents.direct import Direct
-from finflow.agents.learner import OFFLINE, ONLINE, OfflineLearner, OnlineLearner, offline_learner, online_learner
+from finflow.agents.learner import LEARNERS, OfflineLearner, OnlineLearner, make_learner
 from finflow.config.compose import load
 from finflow.envs.simulator import World
 from finflow.nn.networks import SINGLE, Networks
@@ -54,9 +54,9 @@ def make_agent(
     def make(seed: int) -> Agent:
         generator = torch.Generator().manual_seed(seed)
         if isinstance(algo, OfflineAlgorithm):
-            return offline_learner(make_networks(seed, algo.network), algo, world, generator)
+            return make_learner(make_networks(seed, algo.network), algo, world, generator)
         networks = make_networks(seed, algo.network, SPEC.experts if algo.gate else (SINGLE,))
-        agent = online_learner(networks, algo, world, generator)
+        agent = make_learner(networks, algo, world, generator)
         agent.scales = Scales(0.5, 5.0) if "cql" in extras else None
         return agent
 
@@ -78,7 +78,7 @@ def update(
 
 
 def test_every_algorithm_has_a_learner_of_its_phase() -> None:
-    assert {*OFFLINE, *ONLINE} == set(get_args(get_args(Algorithm)[0]))
+    assert set(LEARNERS) == set(get_args(get_args(Algorithm)[0]))
     assert ALGORITHMS == {"pretrain": ("iql", "td3bc", "direct"), "finetune": ("bcell", "sac")}
 
 

@@ -54,7 +54,7 @@ def _asked(policy: GreedyPolicy) -> Asked:
 
 def _mixed(policy: GreedyPolicy, gate: np.ndarray, experts: np.ndarray) -> np.ndarray:
     """What the actor does with this gate and these experts: its own rate for the way to their mixture."""
-    actor, state = policy.actor, policy.observe(*_asked(policy))
+    actor, state = policy.actor, policy.world.observe(*_asked(policy))
     aim = torch.einsum("bk,bkn->bn", torch.as_tensor(gate).float(), torch.as_tensor(experts).float())
     held = held_weights(state)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_an_expert_left_out_leaves_its_share_to_the_others(
 
 def test_frozen_experts_are_their_priors_under_the_same_gate(policy: GreedyPolicy, taken: Ablations) -> None:
     decision = policy.decide(*_asked(policy))
-    priors = policy.observe(*_asked(policy)).priors.numpy()
+    priors = policy.world.observe(*_asked(policy)).priors.numpy()
     expected = _mixed(policy, decision.gate.double().numpy(), priors)
     np.testing.assert_allclose(_alone(taken, "experts at their priors", _asked(policy)), expected, atol=1e-6)
 

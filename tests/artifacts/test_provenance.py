@@ -12,15 +12,13 @@ from finflow.artifacts.provenance import (
     Stopwatch,
     finish_run,
     git_state,
-    read_summary,
     run_record,
     write_config,
-    write_run,
-    write_summary,
 )
 from finflow.config.compose import from_yaml, load
 from finflow.data.build import build_market
 from finflow.errors import StorageError
+from finflow.io.files import atomic_json, read_json
 
 DATES = {"name": "2018", "train": ["1996-01-04", "2014-11-28"], "validation": ["a", "b"], "test": ["c", "d"]}
 
@@ -77,11 +75,11 @@ def test_run_record_is_plain_and_complete(tmp_path: Path, monkeypatch: pytest.Mo
     config = load("finetune", ["seed=7", "env=synthetic", "env.synthetic.assets=2", "env.synthetic.days=1300"])
     market = build_market(config.env)
     record = run_record(config, market, DATES, parent, watch, {"window_opened": 2})
-    write_run(tmp_path, record)
+    atomic_json(tmp_path / "run.json", record)
     assert json.loads((tmp_path / "run.json").read_text()) == record
     assert record["finished"] is None
     finish_run(tmp_path, config, record, watch, {"sharpe": 0.1})
-    assert read_summary(tmp_path) == {"stage": "finetune", "sharpe": 0.1}
+    assert read_json(tmp_path / "summary.json") == {"stage": "finetune", "sharpe": 0.1}
     back = json.loads((tmp_path / "run.json").read_text())
     assert back == record | {"finished": back["finished"]}
     expected = {"stage": "finetune", "seed": 7, "data_fingerprint": market.fingerprint, "fold": DATES, "parent": parent}
@@ -123,11 +121,11 @@ def test_config_is_written_once_and_reads_back(tmp_path: Path) -> None:
 
 def test_summary(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        read_summary(tmp_path)
+        read_json(tmp_path / "summary.json")
     summary: dict[str, Any] = {"sharpe": 0.1, "sortino": None}
-    write_summary(tmp_path, summary)
-    assert read_summary(tmp_path) == summary
+    atomic_json(tmp_path / "summary.json", summary)
+    assert read_json(tmp_path / "summary.json") == summary
     with pytest.raises(ValueError):
-        write_summary(tmp_path, {"sharpe": float("nan")})
-    assert read_summary(tmp_path) == summary
+        atomic_json(tmp_path / "summary.json", {"sharpe": float("nan")})
+    assert read_json(tmp_path / "summary.json") == summary
     assert os.listdir(tmp_path) == ["summary.json"]

@@ -53,10 +53,9 @@ def test_sweep_jobs_count(root: Path) -> None:
     assert newest_run(root, "finetune") == job
 
 
-def test_without_a_readable_run_json_the_summary_dates_it(root: Path) -> None:
-    folder = make_run(root, "finetune/c/x", None)
-    (folder / "run.json").unlink()
-    assert newest_run(root, "finetune") == folder  # written now
+def test_a_run_without_a_readable_run_json_comes_before_every_other(root: Path) -> None:
+    (make_run(root, "finetune/c/x", "2099-01-01") / "run.json").unlink()
+    assert newest_run(root, "finetune") == root / "finetune/a/2024-01-03-s0"
 
 
 def test_nothing_finished_names_the_command(tmp_path: Path) -> None:

@@ -106,15 +106,6 @@ def test_an_earlier_attempt_in_the_folder_is_begun_anew(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["metrics.jsonl"]
 
 
-def test_wrong_use_is_named(tmp_path: Path) -> None:
-    tracker = JsonlTracker(tmp_path)
-    with pytest.raises(ValueError, match="step"):
-        tracker.log("epoch", 0, {"epoch": 1.0})
-    tracker.close()
-    with pytest.raises(ValueError, match="closed"):
-        tracker.log("epoch", 0, {})
-
-
 def test_a_full_disk_is_a_storage_error_and_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = JsonlTracker(tmp_path)
     tracker.log("epoch", 0, {"a": 1.0})

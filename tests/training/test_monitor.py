@@ -82,7 +82,7 @@ def test_off_is_off(make_bcell: MakeBCell, make_monitor: MakeMonitor, recorder: 
     score = monitor.validate(lambda _: {"validation_sharpe": -5.0}, 8)
     assert score == {"validation_sharpe": -5.0}
     assert recorder.alerts == []
-    assert (monitor.lr_factor, monitor.cql_factor) == (1.0, 1.0)
+    assert (monitor.measures.lr_factor, monitor.measures.cql_factor) == (1.0, 1.0)
     with pytest.raises(DivergedError, match="critic_loss is not finite"):
         _feed(monitor, 10, critic_loss=float("nan"))
 
@@ -141,13 +141,13 @@ def test_acting_lowers_the_learning_rate(
         monitor = make_monitor(agent, *QUICK, "monitor=act")
         _feed(monitor, 2, critic_loss=loss)
         before = torch.nn.utils.parameters_to_vector(agent.networks.parameters()).detach().clone()
-        agent.update(batch, replace(NOW, lr_factor=monitor.lr_factor))
+        agent.update(batch, replace(NOW, lr_factor=monitor.measures.lr_factor))
         after = torch.nn.utils.parameters_to_vector(agent.networks.parameters()).detach()
         moved.append(float((after - before).norm()))
         groups = [*agent.critic_optimiser.param_groups, *agent.actor_optimiser.param_groups]
-        assert [group["lr"] for group in groups] == [lr * monitor.lr_factor for lr in agent.base_lr]
-    assert monitor.lr_factor == 0.5
-    assert monitor.cql_factor == 1.0
+        assert [group["lr"] for group in groups] == [lr * monitor.measures.lr_factor for lr in agent.base_lr]
+    assert monitor.measures.lr_factor == 0.5
+    assert monitor.measures.cql_factor == 1.0
     assert moved[1] == pytest.approx(0.5 * moved[0], rel=0.05)
     assert "learning rate lowered to 0.5 times its schedule (measure 1 of 5)" in recorder.alerts[-1]
 
@@ -155,11 +155,11 @@ def test_acting_lowers_the_learning_rate(
 def test_acting_raises_cql(make_bcell: MakeBCell, make_monitor: MakeMonitor, recorder: Any) -> None:
     monitor = make_monitor(make_bcell(), *QUICK, "monitor=act")
     _feed(monitor, 2, q_mean=500.0)
-    assert (monitor.cql_factor, monitor.lr_factor) == (2.0, 1.0)
+    assert (monitor.measures.cql_factor, monitor.measures.lr_factor) == (2.0, 1.0)
     assert "CQL raised to 2 times its schedule" in recorder.alerts[-1]
     without = make_monitor(make_bcell(), *QUICK, "monitor=act", conservative=False)
     _feed(without, 2, q_mean=500.0)
-    assert (without.cql_factor, without.lr_factor) == (1.0, 0.5)
+    assert (without.measures.cql_factor, without.measures.lr_factor) == (1.0, 0.5)
     _feed(make_monitor(make_bcell(), *QUICK, conservative=False), 2, q_mean=500.0)
     assert "raise algo.cql" not in recorder.alerts[-1]
 
@@ -208,7 +208,7 @@ def test_acting_goes_back_to_the_last_clean_state(
         assert _equal(_weights(agent), good)
         back = agent.critic_optimiser.state_dict()["state"]
         assert all(torch.equal(back[key]["exp_avg"], optimiser[key]["exp_avg"]) for key in optimiser)
-        assert monitor.lr_factor == 0.5**count
+        assert monitor.measures.lr_factor == 0.5**count
     assert "critic_loss is not finite: back to episode 8, learning rate lowered to 0.25" in recorder.alerts[-1]
 
 
@@ -257,7 +257,7 @@ def test_gentle_measures_come_first_and_each_is_given_time(
     measures = [line for line in recorder.alerts if "measure " in line]
     assert [line.split(": ")[2].split(" ")[0] for line in measures] == ["learning", "learning", *["back"] * 3]
     assert [int(line.split("(update ")[1][:-1]) for line in measures] == [2, 6, 10, 14, 18]
-    assert monitor.lr_factor == 0.5**5
+    assert monitor.measures.lr_factor == 0.5**5
 
 
 def test_an_outlier_is_said_and_changes_nothing(
@@ -319,7 +319,10 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_happened(
     live(other, range(30, 120))
     assert recorder.alerts[said:] == expected
     assert _equal(_weights(agent), weights)
-    assert (other.lr_factor, other.cql_factor) == (whole.lr_factor, whole.cql_factor)
+    assert (other.measures.lr_factor, other.measures.cql_factor) == (
+        whole.measures.lr_factor,
+        whole.measures.cql_factor,
+    )
 
 
 def test_every_key_is_read(make_bcell: MakeBCell, recorder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
