@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from finflow.config.compose import CONF_DIR, MISSING, from_yaml, load, plain_yaml, run_folder
+from finflow.config.compose import CONF_DIR, MISSING, from_yaml, load, plain_yaml
 from finflow.errors import ConfigError, StorageError
 from finflow.io.files import flatten, read_json
 from finflow.plugins import folders_used
@@ -235,12 +235,6 @@ def state_of(folder: Path) -> Literal["new", "unfinished", "finished"]:
     if (folder / SUMMARY).exists():
         return "finished"
     return "unfinished" if (folder / CONFIG).exists() else "new"
-
-
-def judged_folder(output_root: str | Path, stage: str, run: str | Sequence[str]) -> Path:
-    """New folder of a stage that judges a trained run, named as that run is: the first, where there are several."""
-    own = stored_config(resolve_run(output_root, named_runs(run)[0]))
-    return Path(run_folder(str(output_root), stage, own.name, own.seed))
 
 
 def opened_by(output_root: str | Path, weights: Sequence[str], fold: str, test: list[str]) -> Path | None:

@@ -28,24 +28,24 @@ class Result(Protocol):
 
     @property
     def next_command(self) -> str:
-        """Command that a user would run next."""
+        """What to type next."""
         ...
 
 
-def pretrain(config: Config, folder: Path) -> Result:
+def pretrain(config: Config, folder: Path | None) -> Result:
     """Phase 1: offline pretraining on the train days of one fold."""
     from finflow.stages.pretrain import pretrain
 
     result = pretrain(config, folder)
-    losses = {"v_loss": result.v_loss, "q_loss": result.q_loss, "policy_loss": result.policy_loss}
     print(timing(result.run_dir))
-    print(f"Last epoch: {figures(losses)}")
+    losses = f"v_loss {result.v_loss:.4g}, q_loss {result.q_loss:.4g}, policy_loss {result.policy_loss:.4g}"
+    print(f"Last epoch: {losses}")
     if result.confidence is not None:
         print(f"Confidence: {result.confidence.line()}")
     return result
 
 
-def finetune(config: Config, folder: Path) -> Result:
+def finetune(config: Config, folder: Path | None) -> Result:
     """Phase 2: online fine-tuning of the B-Cell, from the weights of phase 1."""
     from finflow.evaluation.metrics import diagnostics_says
     from finflow.stages.finetune import finetune
@@ -60,17 +60,23 @@ def finetune(config: Config, folder: Path) -> Result:
     return result
 
 
-def evaluate(config: Config, folder: Path) -> Result:
+def evaluate(config: Config, folder: Path | None) -> Result:
     """The test window: baselines, costs, statistics, verdict and report; with `audit` the leak audit instead."""
     if config.audit:
-        return _audit(config, folder)
+        from finflow.stages.audit import audit
+
+        result = audit(config, folder)
+        tables.show_checks(result.checks)
+        result.require()  # a leak ends in an `AuditError`
+        print(f"Record: {shown(result.record)}")
+        print(result.line())
+        return result
     from finflow.stages.evaluate import evaluate
 
     return _judged(evaluate(config, folder))
 
 
 def _judged(result: "EvaluateResult") -> Result:
-    """Print metrics, verdict and where the report lies."""
     from finflow.evaluation.metrics import diagnostics_says
 
     found = result.evaluation
@@ -94,33 +100,22 @@ def _judged(result: "EvaluateResult") -> Result:
     return result
 
 
-def judge(config: Config, folder: Path) -> Result:
+def judge(config: Config, folder: Path | None) -> Result:
     """A strategy from outside on the test window: weights or returns of a file."""
     from finflow.stages.judge import judge
 
     return _judged(judge(config=config, run_dir=folder))
 
 
-def _audit(config: Config, folder: Path) -> Result:
-    """Print a row per check and the verdict; a leak ends in an `AuditError`."""
-    from finflow.stages.audit import audit
-
-    result = audit(config, folder)
-    tables.show_checks(result.checks)
-    result.require()
-    print(f"Record: {shown(result.record)}")
-    print(result.line())
-    return result
-
-
-def decide(config: Config, folder: Path) -> Result:
+def decide(config: Config, folder: Path | None) -> Result:
     """Target weights and trades for the latest date in the data."""
     from finflow.stages.decide import decide
 
     result = decide(config, folder)
     for one in result.runs:
         print(f"Run followed: {shown(one)}")
-    _averaged(result.runs)
+    if len(result.runs) > 1:
+        print(f"Averaged: the decisions of {len(result.runs)} seeds, as one policy")
     for name, line in result.confidence.items():
         print(f"Confidence{f', {name}' if name else ''}: {line}")
     tables.show_growth(result.new_days)
@@ -140,12 +135,7 @@ def decide(config: Config, folder: Path) -> Result:
     return result
 
 
-def _averaged(seeds: Sequence[object]) -> None:
-    if len(seeds) > 1:
-        print(f"Averaged: the decisions of {len(seeds)} seeds, as one policy")
-
-
-def explain(config: Config, folder: Path) -> Result:
+def explain(config: Config, folder: Path | None) -> Result:
     """Why a run traded as it did: a decision card for each day asked for."""
     from finflow.stages.explain import explain
 
@@ -153,14 +143,14 @@ def explain(config: Config, folder: Path) -> Result:
     for one in result.runs:
         print(f"Run explained: {shown(one)}")
     seeds = result.cards[0].provenance["seed"]
-    _averaged(seeds if isinstance(seeds, list) else [seeds])
+    if isinstance(seeds, list):
+        print(f"Averaged: the decisions of {len(seeds)} seeds, as one policy")
     tables.show_cards(result.cards)
-    for page in result.pages if result.index is None else [result.index]:
-        print(f"Card: {shown(page)}" if result.index is None else f"Cards: {shown(page)}")
+    print(f"Card: {shown(result.pages[0])}" if result.index is None else f"Cards: {shown(result.index)}")
     return result
 
 
-def export(config: Config, folder: Path) -> Result:
+def export(config: Config, folder: Path | None) -> Result:
     """A run's policy as an ONNX file."""
     from finflow.stages.export import export
 
@@ -174,7 +164,7 @@ def export(config: Config, folder: Path) -> Result:
     return result
 
 
-def collect(config: Config, folder: Path) -> Result:
+def collect(config: Config, folder: Path | None) -> Result:
     """Offline data by hand: episodes of the behaviour policies, written to one file."""
     from finflow.stages.collect import collect
 
@@ -184,7 +174,7 @@ def collect(config: Config, folder: Path) -> Result:
     return result
 
 
-def look(config: Config, _folder: Path) -> None:
+def look(config: Config, _folder: Path | None) -> None:
     """A dry look at the data: what a run on these settings would see."""
     from finflow.stages.look import look
     from finflow.tracking.sink import warn
@@ -195,7 +185,7 @@ def look(config: Config, _folder: Path) -> None:
     print("\n".join(result.lines))
 
 
-def sweep(config: Config, folder: Path) -> Result:
+def sweep(config: Config, folder: Path | None) -> Result:
     """The table of a sweep: leaderboard, the best setting, how much of it is luck, and what each parameter does."""
     from finflow.stages.sweep import collect_sweep
 
@@ -207,7 +197,7 @@ def sweep(config: Config, folder: Path) -> Result:
     return result
 
 
-def dashboard(config: Config, folder: Path) -> Result:
+def dashboard(config: Config, folder: Path | None) -> Result:
     """The W&B workspace of a project as code: written as JSON, and saved where tracking is online."""
     from finflow.stages.dashboard import dashboard
 
@@ -224,11 +214,6 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
 
 
-def figures(values: Mapping[str, float | None]) -> str:
-    """Named figures in one line; a dash is an undefined value."""
-    return ", ".join(f"{name} {'-' if value is None else format(value, '.4g')}" for name, value in values.items())
-
-
 def timing(folder: Path) -> str:
     """Wall-clock seconds of a run by phase, from its `run.json`, in one line."""
     from finflow.artifacts.runs import RUN
@@ -242,23 +227,15 @@ def timing(folder: Path) -> str:
     return f"Seconds{since}: {', '.join(f'{name} {s:.1f}' for name, s in phases.items())}; in all {whole:.1f}"
 
 
-Run = Callable[[Config, Path], Result | None]
-"""Runs a stage in a folder, which the stage makes; None where it writes none."""
-
-
 @dataclass(frozen=True)
 class Command:
-    """One command.
+    """One command: what it does, the function that does it and prints its result, and overrides worth knowing.
 
-    Attributes
-    ----------
-    about : what it does, in a line.
-    run : does the work and prints its result.
-    examples : overrides worth knowing, and what each is for.
+    run : in a folder, which the stage makes, and names where it is None; the result is None where nothing is written.
     """
 
     about: str
-    run: Run
+    run: Callable[[Config, Path | None], Result | None]
     examples: Mapping[str, str]
 
 
@@ -330,9 +307,7 @@ COMMANDS: dict[str, Command] = {
             "run=DIR": "a fine-tuning run (default: the newest finished one), a sweep's folder, or [DIR,DIR]",
             "holdings=FILE": "a CSV ticker,shares or ticker,weight of what is held, with a row CASH",
             "capital=100000": "money to invest, or what holdings in weights are worth",
-            "min_trade=0.005 lot=100": (
-                "smallest trade that is ordered, a fraction of net asset value; shares traded together"
-            ),
+            "min_trade=0.005 lot=100": "smallest trade, a fraction of net asset value; shares traded together",
             "env.end=2024-12-30": "last day of the data to use, where the newest row is not complete",
             **_LOOKED_FOR,
         },
@@ -402,12 +377,9 @@ COMMANDS: dict[str, Command] = {
 
 def overview() -> str:
     """All commands, a line each."""
-    lines = [
-        "finflow COMMAND [key=value ...] [-m]",
-        "",
-        *(f"  {name:<10} {one.about}" for name, one in COMMANDS.items()),
-    ]
-    return "\n".join([*lines, "", "finflow COMMAND --help shows the groups and keys of one."])
+    lines = [f"  {name:<10} {one.about}" for name, one in COMMANDS.items()]
+    foot = "finflow COMMAND --help shows the groups and keys of one."
+    return "\n".join(["finflow COMMAND [key=value ...] [-m]", "", *lines, "", foot])
 
 
 def usage(stage: str, overrides: Sequence[str] = ()) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
@@ -36,7 +37,9 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) and error.filename is None:  # as by `| head`: nobody reads any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes nowhere
         return UNREAD
-    if out_of_memory(error):
+    # Python's own error, or torch's on either device.
+    short = isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error))
+    if isinstance(error, MemoryError) or short:
         remedy = "lower algo.batch_size or algo.network.hidden_dim, or take hardware=low_memory"
         tell(f"out of memory ({error}); {remedy}")
         return ConfigError.exit_code
@@ -46,13 +49,6 @@ def exit_code(error: BaseException) -> int:
     traceback.print_exception(error)
     tell("this is a bug of FinFlow; please report it with the lines above and the command that you ran")
     return 70
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's own error, or torch's on either device."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
-    )
 
 
 def tell(message: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from finflow import __version__
-from finflow.artifacts.runs import judged_folder, override, typable
+from finflow.artifacts.runs import override, typable
 from finflow.cli.commands import COMMANDS, overview, shown, usage
 from finflow.cli.errors import end_at_once, exit_code
 from finflow.cli.sweep import params_of, sweep
@@ -41,7 +40,7 @@ from finflow.config.compose import (
     run_folder,
     with_plugins,
 )
-from finflow.errors import ConfigError, FinFlowError
+from finflow.errors import ConfigError
 from finflow.io.files import storage_errors
 from finflow.schema import ALGORITHMS, Config
 from finflow.sweeps.folder import expanded, follow_parent
@@ -49,13 +48,7 @@ from finflow.tracking.sink import end_process, warn
 
 
 def main(stage: str | None = None) -> NoReturn:
-    """Run a command, and end the process.
-
-    Parameters
-    ----------
-    stage
-        One of `finflow.schema.STAGES`; None where the first word of the command line names it.
-    """
+    """Run `stage`, or where it is None the command that the first word of the line names, and end the process."""
     end_at_once()
     try:
         code = launch(stage, sys.argv[1:]) if stage is not None else _console(sys.argv[1:])
@@ -72,13 +65,13 @@ def launch(stage: str, argv: Sequence[str]) -> int:
         typed = read_line([arg for arg in argv if arg not in ("-h", "--help")]).overrides
         print(usage(stage, with_plugins(typed)))
         return 0
-    line = read_line(argv)
-    several, (overrides, notes) = line.several, current_names(expanded(line.overrides))
+    flags = read_line(argv)
+    several, (overrides, notes) = flags.multirun, current_names(expanded(flags.overrides))
     for note in notes:
         warn(note)
     overrides = with_plugins(overrides)
-    if line.prints:
-        show(stage, replace(line, overrides=overrides))
+    if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion or flags.resolve:
+        show(stage, overrides, flags)
         return 0
     if several or any(parse_override(text).is_sweep_override() for text in overrides):
         params = params_of(stage, overrides, several)
@@ -90,15 +83,14 @@ def launch(stage: str, argv: Sequence[str]) -> int:
     config = parse(cfg)
     if config.sweep.dry_run:
         raise ConfigError("sweep.dry_run=true: read by a sweep alone; add -m, or leave it out")
-    with _placed(cfg, config, overrides) as (config, folder), hydra_job(cfg, stage, folder):
-        result = COMMANDS[stage].run(config, Path(shown(folder)))
+    with _placed(cfg, config, overrides) as (config, placed), hydra_job(cfg, stage, placed) as folder:
+        result = COMMANDS[stage].run(config, folder)
         if result is not None:
             print(f"Run folder: {shown(result.run_dir)}\nNext: {typable(result.next_command)}", flush=True)
     return 0
 
 
 def _console(words: Sequence[str]) -> int:
-    """`finflow STAGE ...`."""
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0 if words else ConfigError.exit_code
@@ -129,23 +121,26 @@ def _sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
 
 
 @contextlib.contextmanager
-def _placed(cfg: DictConfig, config: Config, overrides: Sequence[str]) -> Generator[tuple[Config, Path]]:
-    """What a process runs, and the folder for it: of several processes of one run, each but the first has its own."""
-    typed = check_folder(cfg, overrides, resume=config.resume is not None)
-    folder = typed
+def _placed(cfg: DictConfig, config: Config, overrides: Sequence[str]) -> Generator[tuple[Config, Path | None]]:
+    """What a process runs, and its folder, None where the stage names it after the run that it judges.
+
+    Of several processes of one run, each but the first has a folder of its own.
+    """
+    folder = check_folder(cfg, overrides, resume=config.resume is not None)
+    resumed = None
     if config.resume is not None:
         from finflow.stages.run import resumed_folder
 
-        folder = resumed_folder(config, typed)
-    if "WORLD_SIZE" not in os.environ and not config.hardware.distributed:
-        yield config, folder or Path(str(cfg.hydra.run.dir))
-        return
-    from finflow.stages.torchrun import follow, joined
+        folder = resumed = resumed_folder(config, folder)
+    with contextlib.ExitStack() as held:
+        if "WORLD_SIZE" in os.environ or config.hardware.distributed:
+            from finflow.stages.torchrun import follow, joined
 
-    with joined(config, folder if config.resume is not None else None) as own:
-        if own is not None:
-            config, folder = follow(config, own), own
-        yield config, folder or Path(str(cfg.hydra.run.dir))
+            own = held.enter_context(joined(config, resumed))
+            if own is not None:
+                config, folder = follow(config, own), own
+        named = str(cfg.hydra.run.dir)
+        yield config, folder or (Path(named) if named else None)
 
 
 def check_folder(cfg: DictConfig, overrides: Sequence[str], *, resume: bool) -> Path | None:
@@ -176,52 +171,24 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """A command line.
-
-    Attributes
-    ----------
-    overrides : its `key=value`, those that stand for `--config-dir` and `--config-name` first.
-    several : whether it asks for several runs by `-m`.
-    flags : as Hydra's parser has read them.
-    """
-
-    overrides: list[str]
-    several: bool
-    flags: argparse.Namespace
-
-    @property
-    def prints(self) -> bool:
-        """Whether Hydra shall print something, and no stage run."""
-        flags = self.flags
-        return bool(flags.cfg or flags.info or flags.hydra_help or flags.shell_completion or flags.resolve)
-
-
-class _Parser:
+def _hydra_parser() -> argparse.ArgumentParser:
     """Hydra's parser, its errors as `ConfigError`."""
 
-    def __init__(self) -> None:
-        self.hydra = get_args_parser()
-        self.hydra.allow_abbrev = False
-        self.hydra.error = self._refuse
-
-    def _refuse(self, message: str) -> NoReturn:
+    def refuse(message: str) -> NoReturn:
         raise ConfigError(f"{message}; --hydra-help lists the flags")
 
+    parser = get_args_parser()
+    parser.allow_abbrev = False
+    parser.error = refuse
+    return parser
 
-def read_line(argv: Sequence[str]) -> CommandLine:
-    """Read the flags and overrides of a command line, in whatever order.
 
-    Raises
-    ------
-    ConfigError
-        For a flag that is none, or lacks its value.
-    """
+def read_line(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags of a command line, and its `overrides`: first those that stand for `--config-dir` and `-name`."""
     # `--info` may stand alone: what follows it is its value only where it is none of the overrides.
     following = [*argv[1:], "="]
     words = ["--info=all" if a in _INFO and "=" in b else a for a, b in zip(argv, following, strict=False)]
-    flags, unknown = _Parser().hydra.parse_known_intermixed_args(words)
+    flags, unknown = _hydra_parser().parse_known_intermixed_args(words)
     overrides: list[str] = flags.overrides
     for word in [*unknown, *overrides]:
         if word.startswith("-"):
@@ -241,27 +208,21 @@ def read_line(argv: Sequence[str]) -> CommandLine:
         own.append(override("hydra.searchpath", [folder]))
     if flags.config_name is not None:
         own.append(override("hydra.job.config_name", flags.config_name))
-    return CommandLine([*own, *overrides], flags.multirun, flags)
+    flags.overrides = [*own, *overrides]
+    return flags
 
 
-def show(stage: str, line: CommandLine) -> None:
-    """Have Hydra print what the flags ask for: a configuration, what it is made of, its help, a shell's completion.
-
-    Raises
-    ------
-    ConfigError
-        If the flags do not go together, or the configuration cannot be composed.
-    """
-    flags, parser = line.flags, _Parser().hydra
+def show(stage: str, overrides: Sequence[str], flags: argparse.Namespace) -> None:
+    """Have Hydra print what the flags ask for: a configuration, what it is made of, its help, a shell's completion."""
     asked = [name for name in ("cfg", "info", "hydra_help", "shell_completion", "multirun") if getattr(flags, name)]
     if flags.resolve and flags.cfg is None:
         raise ConfigError("--resolve: read with --cfg alone; add --cfg job, or leave it out")
     if len(asked) > 1:
         both = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
         raise ConfigError(f"{both}: do not go together; leave out one")
-    folder, name, words = primary(stage, line.overrides)
+    folder, name, words = primary(stage, overrides)
     if flags.cfg or flags.info:
-        cfg = compose_stage(stage, line.overrides, with_hydra=True)
+        cfg = compose_stage(stage, overrides, with_hydra=True)
         if flags.package not in (None, "_global_") and OmegaConf.select(cfg, flags.package) is None:
             raise ConfigError(f"--package={flags.package}: no such part of the configuration; --cfg job shows them")
     try:
@@ -273,7 +234,7 @@ def show(stage: str, line: CommandLine) -> None:
             elif flags.info:
                 hydra.show_info(flags.info, name, words)
             elif flags.hydra_help:
-                hydra.hydra_help(None, parser, argparse.Namespace(overrides=[]))
+                hydra.hydra_help(None, _hydra_parser(), argparse.Namespace(overrides=[]))
             else:
                 hydra.shell_completion(name, words)
     except OmegaConfBaseException as error:
@@ -282,50 +243,37 @@ def show(stage: str, line: CommandLine) -> None:
         raise ConfigError(f"{one_line(error)}; --hydra-help explains the flags") from error
 
 
-_SECTIONS = {"hydra.yaml": "hydra", "config.yaml": None, "overrides.yaml": "hydra.overrides.task"}
-"""Files of `hydra.output_subdir`, and the part of the configuration that each holds; None for what is not Hydra's."""
-
-
 @contextlib.contextmanager
-def hydra_job(cfg: DictConfig, stage: str, folder: Path) -> Generator[None]:
+def hydra_job(cfg: DictConfig, stage: str, folder: Path | None) -> Generator[Path | None]:
     """Within the block `hydra.job_logging`, `hydra.verbose`, `hydra.job.env_set` and `hydra.callbacks` hold.
 
-    The folder is made beforehand only where something of Hydra's lies in it: `hydra.output_subdir`, or a log.
-
-    Parameters
-    ----------
-    cfg : a composed configuration with Hydra's own node, which learns of `folder`.
-
-    Raises
-    ------
-    ConfigError
-        If `hydra.output_subdir` is not hidden, or `hydra.job_logging` cannot be set up.
-    StorageError
-        If the folder cannot be made.
+    Yields the folder, which Hydra's node learns of. It is named and made beforehand only where something of Hydra's
+    lies in it: `hydra.output_subdir`, or a log.
     """
     node = cfg.hydra
     if node.output_subdir is not None and not str(node.output_subdir).startswith("."):
         raise ConfigError(f"hydra.output_subdir={node.output_subdir}: not a hidden folder; write .{node.output_subdir}")
-    with read_write(node), open_dict(node):
-        node.runtime.output_dir = str(folder.absolute())
-        node.job.id, node.job.num = stage, 0
-    HydraConfig.instance().set_config(cfg)
-    logging: Any = OmegaConf.to_container(node.job_logging, resolve=True) or {}
+    logging: Any = OmegaConf.to_container(node.job_logging) or {}
     if node.output_subdir is not None or any("filename" in one for one in (logging.get("handlers") or {}).values()):
+        folder = folder or Path(run_folder(cfg.output_root, stage, cfg.name, cfg.seed))
         with storage_errors(folder, "made"):
             folder.mkdir(parents=True, exist_ok=True)
+    with read_write(node), open_dict(node):
+        node.runtime.output_dir = str((folder or Path(cfg.output_root)).absolute())
+        node.job.id, node.job.num = stage, 0
+    HydraConfig.instance().set_config(cfg)
     with env_override(dict(node.job.env_set)):
         try:
             configure_log(node.job_logging, node.verbose)
         except (ValueError, OSError) as error:
             raise ConfigError(f"hydra.job_logging: {error.__cause__ or error}; leave it out") from error
-        if node.output_subdir is not None:
+        if folder is not None and node.output_subdir is not None:
             _save(cfg, folder / node.output_subdir)
         callbacks, ended = Callbacks(cfg), JobReturn(cfg=cfg, hydra_cfg=cfg, status=JobStatus.FAILED)
         callbacks.on_run_start(config=cfg, config_name=stage)
         callbacks.on_job_start(config=cfg, task_function=lambda _: None)
         try:
-            yield
+            yield folder
             ended.status = JobStatus.COMPLETED
         finally:
             callbacks.on_job_end(config=cfg, job_return=ended)
@@ -333,32 +281,9 @@ def hydra_job(cfg: DictConfig, stage: str, folder: Path) -> Generator[None]:
 
 
 def _save(cfg: DictConfig, folder: Path) -> None:
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    hydra = OmegaConf.masked_copy(cfg, "hydra")
     with storage_errors(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, section in _SECTIONS.items():
-            kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-            part = kept if section is None else OmegaConf.select(cfg, section)
-            (folder / name).write_text(OmegaConf.to_yaml(part if section != "hydra" else {"hydra": part}))
-
-
-def judged(output_root: str, stage: str, run: str | int | Sequence[Any]) -> str:
-    """`outputs/<stage>/<name of the run>/<stamp>-s<seed of the run>`."""
-    named = [str(one) for one in run] if not isinstance(run, str | int) else str(run)
-    try:
-        return str(judged_folder(output_root, stage, named))
-    except FinFlowError:  # the stage itself says, in its own words, what is wrong with `run`
-        return run_folder(output_root, stage, "unknown", 0)
-
-
-def swept(output_root: str, named: str | int) -> str:
-    """The folder that `dir` names."""
-    from finflow.stages.sweep import sweep_folder
-
-    try:
-        return str(sweep_folder(output_root, str(named)))
-    except FinFlowError:  # the stage itself says, in its own words, what is wrong with `dir`
-        return run_folder(output_root, "sweep", "unknown", 0)
-
-
-OmegaConf.register_new_resolver("finflow_judged", judged, replace=True, use_cache=True)
-OmegaConf.register_new_resolver("finflow_swept", swept, replace=True, use_cache=True)
+        for name, part in (("config", own), ("hydra", hydra), ("overrides", cfg.hydra.overrides.task)):
+            (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(part))

@@ -29,7 +29,7 @@ from finflow.io.files import flatten
 from finflow.schema import Config, role_of
 from finflow.schema.fields import Role
 from finflow.sweeps.cost import crossfit_of, time_left, told, work
-from finflow.sweeps.folder import JobError, Manifest, Pin, Status, SweepFolder, remember, run_job
+from finflow.sweeps.folder import JobError, Manifest, Pin, SweepFolder, run_job
 from finflow.sweeps.plan import Job, Plan, plan_of
 
 LAUNCHERS = {
@@ -40,9 +40,8 @@ LAUNCHERS = {
 }
 """Launcher -> its plugin, and the extra that installs it."""
 _LAUNCHER = ("hydra/launcher", "hydra.launcher")
-WATCHED = 0.5
+WATCHED, MANY = 0.5, 100
 """Seconds between looks at how far the jobs are; times more where there are more jobs than `MANY`."""
-MANY = 100
 
 
 def params_of(stage: str, overrides: Sequence[str], typed: bool) -> dict[str, str] | None:
@@ -64,7 +63,7 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
     """Run the jobs that are not finished; 1 if any is not finished then."""
     _check_hydra(overrides)
     plan = plan_of(stage, overrides, params)
-    configs = _configs(stage, plan)
+    configs = [parse(compose_stage(stage, job.overrides)) for job in plan.near]
     launcher = [text for text in overrides if text.split("=")[0].lstrip("+").startswith(_LAUNCHER)]
     compose_stage(stage, [*plan.jobs[0].overrides, *launcher], with_hydra=True)
     folder = SweepFolder(_place(stage, plan, configs, overrides))
@@ -77,25 +76,21 @@ def sweep(stage: str, overrides: Sequence[str], params: dict[str, str]) -> int:
         tell_cost(stage, plan, configs, names)
         return 0
     if not folder.exists:
-        folder.begin(_manifest(stage, plan, configs[0]))
-        remember(configs[0].output_root, folder.path)
-    _tell_parents(folder)
+        from finflow.stages.parents import pin  # torch, which a sweep that goes on does not need
+
+        command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
+        threads, settings = configs[0].hardware.threads, configs[0].model_dump()
+        pins = pin(stage, plan)
+        folder.begin(Manifest(stage, plan.id, command, threads, plan.swept, settings, plan.jobs, pins))
+    # Ten seeds of one pretraining are not ten seeds of the method.
+    parents = [pin.parent for pin in folder.manifest().pins.values() if pin.parent is not None]
+    if parents:
+        several = "" if len(set(parents)) == 1 else "s"
+        print(f"Parents: {len(parents)} fine-tunings of {len(set(parents))} pretraining{several}", flush=True)
     if names:
         with watched(folder, names, len(plan.jobs)):
             _launch(stage, folder.path, names, [*plan.jobs[0].overrides, *launcher])
     return _close(folder, plan)
-
-
-def _configs(stage: str, plan: Plan) -> list[Config]:
-    """Configurations of the jobs in `Plan.near`; where the other stage would take them all, the refusal says so."""
-    try:
-        return [parse(compose_stage(stage, job.overrides)) for job in plan.near]
-    except ConfigError as error:
-        other = {"pretrain": "finetune", "finetune": "pretrain"}.get(stage)
-        with contextlib.suppress(ConfigError):
-            if other is not None and [parse(compose_stage(other, job.overrides)) for job in plan.near]:
-                error.args = (f"{error}; it is a sweep of {other}: {command_line(other, [])}",)
-        raise
 
 
 def _check_hydra(overrides: Sequence[str]) -> None:
@@ -128,11 +123,12 @@ def _place(stage: str, plan: Plan, configs: Sequence[Config], overrides: Sequenc
         value = str(parse_override(typed[-1]).value())
         if not value.strip():
             raise ConfigError("hydra.sweep.dir='': should not be empty; name a folder")
-        if Path(value).exists() and not Path(value).is_dir():
+        path = Path(value)
+        if path.exists() and not path.is_dir():
             raise ConfigError(f"hydra.sweep.dir={value}: a file; name a new folder")
-        if Path(value).is_dir() and any(Path(value).iterdir()) and not SweepFolder(Path(value)).exists:
+        if path.is_dir() and any(path.iterdir()) and not SweepFolder(path).exists:
             raise ConfigError(f"hydra.sweep.dir={value}: not empty, and no sweep's; name a new folder")
-        return Path(value)
+        return path
     return Path(configs[0].output_root) / stage / _common_name([c.name for c in configs]) / f"sweep-{plan.id}"
 
 
@@ -140,14 +136,6 @@ def _common_name(names: Sequence[str]) -> str:
     """What the names of all jobs begin with, in whole parts: bcell-sp500 of bcell-sp500-all and bcell-sp500-crisis."""
     parts = zip(*(name.split("-") for name in names), strict=False)
     return "-".join(same[0] for same in itertools.takewhile(lambda same: len(set(same)) == 1, parts)) or "mixed"
-
-
-def _manifest(stage: str, plan: Plan, first: Config) -> Manifest:
-    from finflow.stages.parents import pin  # torch, which a sweep that goes on does not need
-
-    command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
-    threads, settings = first.hardware.threads, first.model_dump()
-    return Manifest(stage, plan.id, command, threads, plan.swept, settings, plan.jobs, pin(stage, plan))
 
 
 def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
@@ -160,14 +148,6 @@ def _check_same(folder: SweepFolder, plan: Plan, first: Config) -> None:
         if before.get(key) != now.get(key) and role_of(key) not in (Role.OUTPUT, Role.COMMAND):
             was = f"{key}={before.get(key)}, now {now.get(key)}"
             raise ConfigError(f"{folder.path}: its jobs were made with {was}; move the folder away, or set it back")
-
-
-def _tell_parents(folder: SweepFolder) -> None:
-    """How many pretrainings there are behind the jobs: ten seeds of one are not ten seeds of the method."""
-    parents = [pin.parent for pin in folder.manifest().pins.values() if pin.parent is not None]
-    if parents:
-        several = "" if len(set(parents)) == 1 else "s"
-        print(f"Parents: {len(parents)} fine-tunings of {len(set(parents))} pretraining{several}", flush=True)
 
 
 def _launch(stage: str, path: Path, names: Sequence[str], overrides: Sequence[str]) -> None:
@@ -215,9 +195,14 @@ def watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator[
             if status.state not in ("running", "interrupted"):
                 took.append(status.seconds or 0.0)
             widest = max(widest, sum(seen.get(name) == "running" for name in left))
-            again = sum(state == "interrupted" for state in seen.values())  # by the same command
-            still = "" if status.state == "running" else time_left(took, len(left) + again, widest)
-            print(f"Job {name} of {total}: {_told(folder, name, status)}{still}", flush=True)
+            if status.state == "running":
+                said = f"running on {status.host}, see {folder.log(name)}"
+            else:
+                again = sum(state == "interrupted" for state in seen.values())  # by the same command
+                lasted = "" if status.seconds is None else f" after {status.seconds:.0f} s"
+                reason = f": {status.reason}" if status.reason else ""
+                said = f"{status.state}{lasted}{reason}{time_left(took, len(left) + again, widest)}"
+            print(f"Job {name} of {total}: {said}", flush=True)
 
     def watch() -> None:
         while not over.wait(WATCHED * max(1.0, len(left) / MANY)):
@@ -232,13 +217,6 @@ def watched(folder: SweepFolder, names: Sequence[str], total: int) -> Generator[
         over.set()
         thread.join()
         look()
-
-
-def _told(folder: SweepFolder, name: str, status: Status) -> str:
-    if status.state == "running":
-        return f"running on {status.host}, see {folder.log(name)}"
-    took = "" if status.seconds is None else f" after {status.seconds:.0f} s"
-    return f"{status.state}{took}" + (f": {status.reason}" if status.reason else "")
 
 
 def _close(folder: SweepFolder, plan: Plan) -> int:

@@ -100,16 +100,8 @@ def show_realised(became: "Sequence[Realised]") -> None:
         for one in became
     ]  # fmt: skip
     columns = [
-        "close of",
-        "closes\nsince",
-        "decided",
-        "1/N",
-        "held on",
-        "beyond\n1/N",
-        "expected",
-        "beyond\nheld",
-        "expected",
-    ]
+        "close of", "closes\nsince", "decided", "1/N", "held on", "beyond\n1/N", "expected", "beyond\nheld", "expected",
+    ]  # fmt: skip
     show_table("What became of earlier decisions, net, %, each left alone since", columns, rows)
     print("Expected: by the critic, discounted, less the reward's penalties, over all that follows")
 
@@ -143,16 +135,10 @@ def show_growth(days: int) -> None:
 
 def show_cards(cards: "Iterable[Card]") -> None:
     """Print a row per decision."""
-    rows = [
-        [
-            c.date,
-            *(f"{x:.2f}" for x in (100 * c.turnover, 1e4 * c.cost, 100 * c.rate)),
-            c.focus,
-            c.leader,
-            c.regime.label,
-        ]
-        for c in cards
-    ]
+    rows: list[list[str]] = []
+    for card in cards:
+        figures = (f"{x:.2f}" for x in (100 * card.turnover, 1e4 * card.cost, 100 * card.rate))
+        rows.append([card.date, *figures, card.focus, card.leader, card.regime.label])
     columns = ["close of", "turnover %", "cost bp", "rate %", "explained", "leading expert", "regime"]
     show_table("Decisions", columns, rows)
 

@@ -16,7 +16,7 @@ from finflow.evaluation.audit.lookahead import Rows, Subject, perturb_futures, s
 from finflow.io.files import atomic_json
 from finflow.schema import Config
 from finflow.seeding import numpy_stream
-from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
+from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run, tell_other_data
 from finflow.stages.results import AuditResult
 from finflow.tracking.sink import warn
 
@@ -39,17 +39,13 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
         One line each, see `finflow.errors`. A leak is in the result; `AuditResult.require` raises it.
     """
     run_dir = check_arguments(config, "evaluate", run_dir)
-    if not isinstance(config.run, str) and len(config.run) > 1:
-        raise ConfigError(f"run={config.run}: audit=true takes one run; name one")
     if config.sectors is not None:
         raise ConfigError(f"sectors={config.sectors}: not read by an audit; leave it out")
     stopwatch = Stopwatch()
     with stopwatch.phase("prepare"):
         trained = load_trained(config, single_run(config))
     own, prepared = trained.config, trained.prepared
-    if trained.past.changed is not None:
-        changed = f"the {trained.past.changed} changed since training"
-        warn(f"run={trained.folder}: {changed}; they are audited as they are now")
+    tell_other_data(trained)
     named = named_after(config, trained)
     folder = made_folder(named, run_dir)
     rng = numpy_stream(own.seed, "audit/rows")

@@ -15,20 +15,17 @@ from finflow.evaluation.decision_log import Realised, latest_by_date, realised
 from finflow.evaluation.result import Floats
 from finflow.explanations.card import Card
 from finflow.explanations.decision import HOLD
-from finflow.io.files import atomic_csv, atomic_json, read_json
-from finflow.report.card import write_card
+from finflow.io.files import atomic_csv, read_json
 from finflow.schema import Config
-from finflow.stages.explaining import card_paths
+from finflow.stages.explaining import store_card
 from finflow.stages.live import decision_for, followed, live_explainer, log_of, model_portfolio, unquoted
-from finflow.stages.loaded_run import named_after, record_of
+from finflow.stages.loaded_run import named_after, record_of, tell_other_data
 from finflow.stages.results import DecideResult, Trade
 from finflow.stages.run_groups import Group, confidence_lines, load_groups, named
 from finflow.stages.ticket import Holdings, Order, Ticket, read_holdings, ticket
-from finflow.tracking.sink import warn
 
 UNQUOTED = "no price yet: held"
-SHOWN = 5
-"""Earlier decisions whose outcomes are shown."""
+SHOWN = 5  # earlier decisions whose outcomes are shown
 
 
 def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
@@ -49,8 +46,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
     group = groups[-1]  # the newest fold of a walk-forward is the one to trade
     trained, folders = group.first, tuple(run.folder for each in groups for run in each.runs)
     for run in group.runs:
-        if run.past.changed is not None:
-            warn(f"run={run.folder}: trained on other data: the {run.past.changed} changed since")
+        tell_other_data(run)
     prepared, own = group.prepared, named_after(config, trained)
     market = prepared.market
     prices = np.where(unquoted(market)[:-1], np.nan, market.close[-1])
@@ -78,9 +74,7 @@ def decide(config: Config, run_dir: Path | None = None) -> DecideResult:
         card = live_explainer(group, trace, portfolio).card(len(trace.rows) - 1)
     folder = made_folder(own, run_dir)
     table, listed = _write_tables(folder, trades, orders, became)
-    page, data = card_paths(folder, card.date)
-    write_card(page, card)
-    atomic_json(data, card.to_dict())
+    page = store_card(folder, card)
     _, head = log.append({
         "when": stopwatch.started, "date": day, "fingerprint": market.fingerprint, "weights": group.weights,
         "runs": [f"{run.folder.parent.name}/{run.folder.name}" for run in group.runs], "owned": owned is not None,

@@ -1,6 +1,6 @@
 """The environment of a configuration, for learners from other libraries."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -25,35 +25,26 @@ def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
     ConfigError, DataError, StorageError
         One line each, see `finflow.errors`.
     """
-    return PortfolioEnv(_source(_checked(config), part))
+    return PortfolioEnv(_source(config, part))
 
 
 def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "train") -> PortfolioVectorEnv:
     """`num_envs` portfolios side by side, `env.num_envs` by default; otherwise as `make_env`."""
-    own = _checked(config)
-    count = _count(own.env.num_envs if num_envs is None else num_envs)
-    return PortfolioVectorEnv(_source(own, part), count)
+    source = _source(config, part)
+    count = cast("object", config.env.num_envs if num_envs is None else num_envs)
+    if not isinstance(count, int) or count < 1:
+        raise ConfigError(f"num_envs={count}: at least one portfolio is needed; leave it out for env.num_envs")
+    return PortfolioVectorEnv(source, count)
 
 
-def _checked(config: object) -> Config:
+def _source(config: object, part: Part) -> EpisodeSource:
     if not isinstance(config, Config):
         raise ConfigError(f'config={config!r:.80}: no configuration; take finflow.load("pretrain", [...])')
-    return config
-
-
-def _count(num_envs: object) -> int:
-    if not isinstance(num_envs, int) or num_envs < 1:
-        raise ConfigError(f"num_envs={num_envs}: at least one portfolio is needed; leave it out for env.num_envs")
-    return num_envs
-
-
-def _source(config: Config, part: Part) -> EpisodeSource:
     if part not in ("train", "validation"):
         hint = "; the test window opens through evaluate and judge only" if part == "test" else ""
         raise ConfigError(f"part={part}: no such part; choose one of train, validation{hint}")
     prepared = fit(config, load_market(config), torch.device("cpu"))
-    features, market_features = prepared.scaling.apply(prepared.market)
-    window = prepared.fold.train if part == "train" else prepared.fold.validation
-    days = prepared.market.calendar.rows(config.env.episode_days)
     market, reward = prepared.market, prepared.world.reward
-    return EpisodeSource(market, features, market_features, window, prepared.accounting, reward, days)
+    window = prepared.fold.train if part == "train" else prepared.fold.validation
+    days = market.calendar.rows(config.env.episode_days)
+    return EpisodeSource(market, *prepared.scaling.apply(market), window, prepared.accounting, reward, days)

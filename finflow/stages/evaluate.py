@@ -1,6 +1,6 @@
 """Evaluation on the test window; no other stage reads test returns, and every opening is counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from finflow.stages.evaluated_runs import JUDGEMENT, EvaluatedRuns, evaluate_run
 from finflow.stages.explaining import explain_windows
 from finflow.stages.loaded_run import Trained, named_after, record_of, require_same_past
 from finflow.stages.results import EvaluateResult
-from finflow.stages.run_groups import Kind, confidence_lines, groups_of, labels, load_runs, named
+from finflow.stages.run_groups import confidence_lines, groups_of, labels, load_runs, named
 from finflow.tracking.sink import METRICS, warn
 
 
@@ -51,7 +51,10 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
         runs, kind = load_runs(config)
         for run in runs:
             require_same_past(run)
-        sectors = _sectors(config, runs)
+        sectors = None
+        if config.sectors is not None:  # read before any window is opened
+            with read_as("sectors"):
+                sectors = read_sectors(Path(config.sectors), runs[0].prepared.market.assets[:-1])
         require_online_selection(config.baselines)
         verify_openings(Path(config.output_root), noted_heads(config.output_root, OPENING, HEAD))
     first = runs[0]
@@ -74,12 +77,20 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     following = command_for("decide", first.config, {"run": named([run.folder for run in traded])})
     source = None if before is None else before[1]
     facts = {
+        "run": [str(run.folder) for run in runs],
+        "kind": kind,
+        JUDGEMENT: judgement_of(config, runs, kind),
+        "settings": {
+            **{name: getattr(config, name) for name in ("run", "sectors", "baselines")},
+            **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
+        },
+        "new_days": first.past.new_days,
         JUDGED: [run.summary.get("weights_sha256") for run in traded],
         "rendered_from": None if source is None else str(source),
         "window_opened": evaluation.window_opened,
         HEAD: evaluated.head,
     }
-    record = record_of(own, first, stopwatch, _asked(config, runs, kind) | facts)
+    record = record_of(own, first, stopwatch, facts)
     said = confidence_lines(runs, kind)
     report = folder / "report.html"
     with stopwatch.phase("report"):
@@ -91,29 +102,6 @@ def evaluate(config: Config, run_dir: Path | None = None) -> EvaluateResult:
     return EvaluateResult(
         folder, report, evaluation, evaluated.study, folders, said, first.past.new_days, following, rendered_from=source
     )
-
-
-def _asked(config: Config, runs: Sequence[Trained], kind: Kind) -> dict[str, Any]:
-    return {
-        "run": [str(run.folder) for run in runs],
-        "kind": kind,
-        JUDGEMENT: judgement_of(config, runs, kind),
-        "settings": {
-            "run": config.run,
-            "sectors": config.sectors,
-            "baselines": config.baselines,
-            **config.evaluation.model_dump(include={"bootstrap_samples", "block_days"}),
-        },
-        "new_days": runs[0].past.new_days,
-    }
-
-
-def _sectors(config: Config, runs: list[Trained]) -> tuple[str, ...] | None:
-    """Sectors of the risky names, read before any window is opened."""
-    if config.sectors is None:
-        return None
-    with read_as("sectors"):
-        return read_sectors(Path(config.sectors), runs[0].prepared.market.assets[:-1])
 
 
 def _write_tables(folder: Path, evaluated: EvaluatedRuns) -> None:

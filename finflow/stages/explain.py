@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import check_arguments, command_for
@@ -13,10 +12,9 @@ from finflow.errors import ConfigError
 from finflow.evaluation.decision_log import by_name, latest_by_date
 from finflow.explanations.card import Card, Explainer
 from finflow.explanations.decision_trace import REPRODUCED
-from finflow.io.files import atomic_json
-from finflow.report.card import write_card, write_index
+from finflow.report.card import write_index
 from finflow.schema import Config
-from finflow.stages.explaining import card_paths, explainer_of, gauges_of, window_track
+from finflow.stages.explaining import explainer_of, gauges_of, store_card, window_track
 from finflow.stages.live import LIVE, decision_for, followed, live_explainer, log_of, model_portfolio
 from finflow.stages.loaded_run import named_after, record_of, require_same_past
 from finflow.stages.results import ExplainResult
@@ -58,12 +56,8 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
     pages: list[Path] = []
     with stopwatch.phase("explain"):
         for explainer, place in chosen:
-            card = explainer.card(place, config.ticker)
-            page, data = card_paths(folder, card.date)
-            write_card(page, card)
-            atomic_json(data, card.to_dict())
-            cards.append(card)
-            pages.append(page)
+            cards.append(explainer.card(place, config.ticker))
+            pages.append(store_card(folder, cards[-1]))
     index = write_index(folder / "index.html", cards, [page.name for page in pages]) if len(cards) > 1 else None
     facts = {
         "run": [str(run.folder) for group in groups for run in group.runs],
@@ -78,13 +72,7 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
 
 
 def chosen_decisions(config: Config, groups: Sequence[Group]) -> list[tuple[Explainer, int]]:
-    """Explainers, and the places in their scenes of the decisions to explain, by date; of `top` by size.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such decision, or it lies in a test window that no evaluation has opened.
-    """
+    """Explainers, and the places in their scenes of the decisions to explain, by date; of `top` by size."""
     if config.date is not None or config.ticker is not None:
         newest = str(groups[-1].prepared.market.dates[-1])
         group, name, first, last = asked_window(config.date or newest, groups)
@@ -142,20 +130,14 @@ def asked_window(asked: str | Sequence[str], groups: Sequence[Group]) -> tuple[G
     """Policy and window of the days asked for, and their first and last row.
 
     Of several folds it is the one whose test window holds the days, else the last that knows them.
-
-    Raises
-    ------
-    ConfigError
-        If a day is no trading day, lies between the windows, or the days lie in several.
     """
     dates = groups[0].prepared.market.dates
-    if isinstance(asked, str):
-        first = last = _row(asked, dates)
-    else:
-        days = [np.datetime64(day, "D") for day in asked]
-        first, last = int(np.searchsorted(dates, days[0])), int(np.searchsorted(dates, days[1], side="right")) - 1
-        if first > last:
-            raise ConfigError(f"date=[{','.join(asked)}]: no trading day in it; write [first,last]")
+    begin, end = (asked, asked) if isinstance(asked, str) else asked
+    shown = asked if isinstance(asked, str) else f"[{begin},{end}]"
+    first = int(np.searchsorted(dates, np.datetime64(begin, "D")))
+    last = int(np.searchsorted(dates, np.datetime64(end, "D"), side="right")) - 1
+    if first > last:
+        raise ConfigError(f"date={shown}: no trading day of the prices; name another, or [first,last]")
     for name in reversed(WINDOWS):
         for group in reversed(groups):
             window: Window = getattr(group.prepared.fold, name)
@@ -166,26 +148,11 @@ def asked_window(asked: str | Sequence[str], groups: Sequence[Group]) -> tuple[G
         return groups[-1], LIVE, first, last
     spans = [f"{name} {dates[w.start - 1]} to {dates[w.stop - 2]}" for name in WINDOWS for w in [getattr(fold, name)]]
     spans.append(f"{LIVE} {dates[fold.test.stop - 1]} to {dates[-1]}")
-    shown = asked if isinstance(asked, str) else f"[{','.join(asked)}]"
     raise ConfigError(f"date={shown}: not inside one window's decisions; those of this run are {', '.join(spans)}")
 
 
-def _row(day: str, dates: NDArray[np.datetime64]) -> int:
-    row = int(np.searchsorted(dates, np.datetime64(day, "D")))
-    if row < len(dates) and dates[row] == np.datetime64(day, "D"):
-        return row
-    near = " or ".join(str(dates[r]) for r in (row - 1, row) if 0 <= r < len(dates))
-    raise ConfigError(f"date={day}: no trading day of the prices; the nearest is {near}")
-
-
 def chosen_places(config: Config, explainer: Explainer, first: int, last: int) -> list[int]:
-    """Places in the scene of the decisions to explain.
-
-    Raises
-    ------
-    ConfigError
-        If the portfolio could not be changed on any of these days.
-    """
+    """Places in the scene of the decisions to explain."""
     scene = explainer.scene
     start = int(scene.rows[0])
     inside = range(first - start, last - start + 1)
@@ -194,9 +161,5 @@ def chosen_places(config: Config, explainer: Explainer, first: int, last: int) -
     else:
         found = [place for place in inside if scene.decided[place]]
     if not found:
-        dates = scene.subject.market.dates[scene.rows]
-        decided = np.flatnonzero(scene.decided)
-        near = decided[np.argsort(np.abs(decided - inside.start), kind="stable")[:2]]
-        named = " and ".join(str(dates[place]) for place in sorted(near.tolist()))
-        raise ConfigError(f"date={config.date}: no decision is taken there; the nearest are those of {named}")
+        raise ConfigError(f"date={config.date}: no decision is taken there; name another day, or [first,last]")
     return found

@@ -9,9 +9,11 @@ from finflow.data.features import Gauges, regime_gauges
 from finflow.data.market import Window
 from finflow.evaluation.files import read_track
 from finflow.evaluation.result import Track
-from finflow.explanations.card import Explainer
+from finflow.explanations.card import Card, Explainer
 from finflow.explanations.decision_trace import DecisionTrace, Subject, make_scene
 from finflow.explanations.overview import Overview, overview
+from finflow.io.files import atomic_json
+from finflow.report.card import write_card
 from finflow.schema import part_of
 from finflow.schema.fields import Role, digest
 from finflow.stages.loaded_run import Trained
@@ -102,32 +104,26 @@ def explain_windows(
 ) -> Overview:
     """Explain what an evaluation has just judged.
 
-    Parameters
-    ----------
     tracks : of each window, the policy's: one, or as many as folds were stitched, in the order of `groups_of`.
-    labels : short names of the windows.
-    sectors : of the risky names, where they are given.
+    labels : short names of the windows; sectors : of the risky names, where they are given.
     """
     groups = groups_of(runs, kind)[: len(tracks)]
-    names = [groups[0].label] if kind == "seeds" else labels
+    names = [f"seeds {', '.join(str(run.config.seed) for run in runs)}"] if kind == "seeds" else labels
     gauges = gauges_of(runs[0])
-    explainers = {
-        name: explainer_of(group, "test", track, gauges)
-        for name, group, track in zip(names, groups, tracks, strict=False)
-    }
-    windows = [
-        [one.scene] if len(group.runs) == 1 else _each_seed(group, one.scene)
-        for group, one in zip(groups, explainers.values(), strict=True)
-    ]
+    explainers, windows = dict[str, Explainer](), list[list[DecisionTrace]]()
+    for name, group, track in zip(names, groups, tracks, strict=False):
+        explainers[name] = explainer_of(group, "test", track, gauges)
+        scene = explainers[name].scene
+        windows.append([scene])
+        if len(group.runs) > 1:  # each seed along the common track: how the inputs that matter depend on the seed
+            alone = [subject_of(Group((run,))) for run in group.runs]
+            windows[-1] = [make_scene(subject, scene.window, scene.track, check=False) for subject in alone]
     return overview(windows, explainers, CARDS, sectors)
 
 
-def _each_seed(group: Group, scene: DecisionTrace) -> list[DecisionTrace]:
-    """Traces of each seed along the common track; they show how the inputs that matter depend on the seed."""
-    subjects = [subject_of(Group((run,))) for run in group.runs]
-    return [make_scene(subject, scene.window, scene.track, check=False) for subject in subjects]
-
-
-def card_paths(folder: Path, date: str) -> tuple[Path, Path]:
-    """Page and data of the card of one day."""
-    return folder / f"card-{date}.html", folder / f"card-{date}.json"
+def store_card(folder: Path, card: Card) -> Path:
+    """Write a card as a page and as JSON beside it; returns the page."""
+    page = folder / f"card-{card.date}.html"
+    write_card(page, card)
+    atomic_json(page.with_suffix(".json"), card.to_dict())
+    return page

@@ -26,9 +26,8 @@ from finflow.errors import AuditError, ConfigError
 from finflow.io.files import atomic_write
 from finflow.io.weights import sha256_of
 from finflow.schema import Config
-from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run
+from finflow.stages.loaded_run import Trained, load_trained, named_after, record_of, single_run, tell_other_data
 from finflow.stages.results import ExportResult
-from finflow.tracking.sink import warn
 
 SUFFIX, ANSWERS = ".onnx", ".npz"
 TOLERANCE = 1e-5
@@ -63,8 +62,7 @@ def export(config: Config, run_dir: Path | None = None) -> ExportResult:
     require_libraries()
     with stopwatch.phase("prepare"):
         trained = load_trained(config, single_run(config))
-    if trained.past.changed is not None:
-        warn(f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since")
+    tell_other_data(trained)
     with stopwatch.phase("export"):
         days, inputs, wanted = _validation(trained)
         policy = UnscaledPolicy(trained.stored.build(torch.device("cpu")).actor, trained.stored.scaling)
@@ -78,7 +76,9 @@ def export(config: Config, run_dir: Path | None = None) -> ExportResult:
             "constraints.txt: pip install -c constraints.txt -e '.[export]'"
         )
     atomic_write(path, file)
-    atomic_write(known, _npz({"dates": days, **inputs, **wanted}))
+    packed, arrays = io.BytesIO(), dict[str, Any](inputs | wanted)
+    np.savez(packed, dates=days, **arrays)
+    atomic_write(known, packed.getvalue())
     own = named_after(config, trained)
     folder = made_folder(own, run_dir)
     facts = {
@@ -92,12 +92,6 @@ def export(config: Config, run_dir: Path | None = None) -> ExportResult:
     finish_run(folder, own, record_of(own, trained, stopwatch, facts), stopwatch, summary)
     following = command_for("decide", trained.config, {"run": trained.folder})
     return ExportResult(folder, path, known, trained.folder, said, len(days), apart, following)
-
-
-def _npz(arrays: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
 
 
 def _validation(trained: Trained) -> tuple[NDArray[np.datetime64], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

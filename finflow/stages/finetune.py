@@ -16,7 +16,7 @@ from finflow.artifacts.checkpoints import read_policy
 from finflow.artifacts.provenance import Parent, Stopwatch, weights_of
 from finflow.artifacts.runs import WEIGHTS, check_arguments, command_for
 from finflow.data.market import REGIMES, Market
-from finflow.envs.collect import Dataset, labels, starting_portfolios, training_paths
+from finflow.envs.collect import labels, starting_portfolios, training_paths
 from finflow.envs.simulator import Simulator, State
 from finflow.errors import ConfigError, ParentError
 from finflow.evaluation.result import Floats
@@ -49,7 +49,6 @@ from finflow.stages.run import (
     Selection,
     open_run,
     placed,
-    show_networks,
     summarise_episode,
     walkers_of,
 )
@@ -64,11 +63,8 @@ from finflow.training.session import Checkpointer, Stop, stop_when_asked
 class FinetuneSession:
     """One run of phase 2, from its hand-over on.
 
-    Parameters
-    ----------
-    memory : offline data.
+    memory : offline data; made_of : hashes of what the run is made of, by name, for its checkpoints.
     refit_updates : of the values at the hand-over; None where the reward is the parent's.
-    made_of : hashes of what the run is made of, by name, for its checkpoints.
     """
 
     keeper: Checkpointer
@@ -150,7 +146,7 @@ class FinetuneSession:
         run = self.run
         with run.stopwatch.phase("validation"):
             score = self.validate()
-            show_networks(run.tracker, "episode", episode, self.agent.networks, run.gate(self.validate))
+            run.show_networks("episode", episode, self.agent.networks, self.validate.gate)
             if self.selection.consider(episode, score, self.validate.series(run.config.evaluation.objective)):
                 run.save(self.selection.weights, self.agent.scales)
                 self.keeper.found_best()
@@ -210,7 +206,10 @@ def _started(config: Config, place: RunDirectory) -> tuple[FinetuneSession, Pare
     with stopwatch.phase("collect"):  # before the run's folder is made: what is refused leaves nothing behind
         counts = _counts(config, place)
         episodes = [episode for k in range(len(counts)) for episode in _episodes(config, algo, prepared, counts, k)]
-        dataset = _of_regime(config, prepared, offline_data(config, prepared))
+        dataset = offline_data(config, prepared)
+        if config.market_regime.name != "all":
+            wanted = REGIMES.index(config.market_regime.name)
+            dataset = dataset.only(labels(prepared.market)[dataset.row] == wanted)
     made_of = {
         MARKET: prepared.market.fingerprint,
         DATASET: content_hash(dataset.arrays()),
@@ -246,10 +245,8 @@ def _finished(
     found = run.confidence(agent.networks)
     sha256 = run.save(selection.weights, agent.scales, found)
     first, end = selection.scores[0], selection.scores[-1]
-    objectives = [score[selection.objective] for score in selection.scores]
-    dip = None
-    if len(objectives) > 1 and all(value is not None for value in objectives):
-        dip = min(float(v or 0.0) for v in objectives[1:]) - float(objectives[0] or 0.0)
+    known = [value for score in selection.scores if (value := score[selection.objective]) is not None]
+    dip = min(known[1:]) - known[0] if len(known) == len(selection.scores) > 1 else None
     diagnostics, trained = alive(selection.score, first), alive(end, first)
     summary = {
         "weights_sha256": sha256,
@@ -303,14 +300,6 @@ def _parent(config: Config, market: Market, place: RunDirectory) -> Parent | Non
     if found.stand_in:
         warn(f"init.weights=latest: none were pretrained with seed={config.seed}; took seed={found.facts['seed']}'s")
     return found
-
-
-def _of_regime(config: Config, prepared: Prepared, dataset: Dataset) -> Dataset:
-    """Offline transitions of the days whose regime is the one to train on."""
-    if config.market_regime.name == "all":
-        return dataset
-    wanted = REGIMES.index(config.market_regime.name)
-    return dataset.only(labels(prepared.market)[dataset.row] == wanted)
 
 
 def _counts(config: Config, place: RunDirectory) -> list[int]:

@@ -60,12 +60,7 @@ def decision_for(group: Group, model: DecisionTrace, row: int, held: Floats, dra
 
 
 def live_explainer(group: Group, trace: DecisionTrace, portfolio: str) -> Explainer:
-    """Makes cards of decisions after the test window.
-
-    Parameters
-    ----------
-    portfolio : whose holdings they start from, for the card.
-    """
+    """Makes cards of decisions after the test window; `portfolio` says on them whose holdings they start from."""
     facts = provenance_of(group) | {"portfolio": portfolio}
     judge = critic_window(group, LIVE, trace)
     return Explainer(trace, LIVE, gauges_of(group.first), facts, group.first.config.seed, judge)

@@ -10,7 +10,7 @@ from finflow.artifacts.checkpoints import StoredPolicy, read_policy
 from finflow.artifacts.provenance import Stopwatch, run_record
 from finflow.artifacts.runs import RUN, SUMMARY, WEIGHTS, resolve_run, stored_config
 from finflow.data.market import CALENDAR, NOMINAL, TRADING_YEAR, fold_from_dates
-from finflow.errors import ConfigError, DataError, StorageError
+from finflow.errors import ConfigError, DataError
 from finflow.evaluation.metrics import Confidence
 from finflow.io.files import read_json
 from finflow.io.weights import load_weights
@@ -62,16 +62,16 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     folder = resolve_run(config.output_root, run)
     own = stored_config(folder).model_copy(update={"hardware": config.hardware, "output_root": config.output_root})
     record, summary = read_json(folder / RUN), read_json(folder / SUMMARY)
-    own = _on_its_calendar(own, record)
+    if own.env.periods_per_year == "auto":  # as counted in training: more rows may count otherwise
+        year = int(record[CALENDAR]["rows_a_year"]) if CALENDAR in record else TRADING_YEAR
+        if year not in NOMINAL:
+            own = own.model_copy(update={"env": own.env.model_copy(update={"periods_per_year": year})})
     if end is not None:
         own = own.model_copy(update={"env": own.env.model_copy(update={"end": end})})
     stored = read_policy(*load_weights(folder / WEIGHTS, summary.get("weights_sha256")))
-    dates = record.get("fold")
-    if not isinstance(dates, dict):
-        raise StorageError(f"{folder / RUN}: damaged (no fold in it); train the run again")
     device = use_hardware(config.hardware)
     market = load_market(own)
-    fold = fold_from_dates(market, dates)  # pyright: ignore[reportArgumentType]
+    fold = fold_from_dates(market, record["fold"])
     prepared = fit(own, market, device, fold=fold, scaling=stored.scaling, reward=stored.reward)
     networks = stored.build(device)
     for what in ("features", "assets"):
@@ -86,28 +86,20 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     return Trained(folder, own, record, summary, stored, prepared, networks, policy, past)
 
 
-def _on_its_calendar(own: Config, record: dict[str, Any]) -> Config:
-    """A run keeps the rows a year that it was trained with, where they were counted: more rows may count otherwise."""
-    noted = record.get(CALENDAR)
-    year = int(noted["rows_a_year"]) if isinstance(noted, dict) else TRADING_YEAR
-    if own.env.periods_per_year != "auto" or year in NOMINAL:
-        return own
-    return own.model_copy(update={"env": own.env.model_copy(update={"periods_per_year": year})})
-
-
 def require_same_past(trained: Trained) -> None:
-    """Refuse data that are no longer those of training; they may have grown.
-
-    Raises
-    ------
-    DataError
-        Saying what changed.
-    """
+    """Refuse data that are no longer those of training by a `DataError`; they may have grown."""
     if trained.past.changed is not None:
-        raise DataError(
-            f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since;"
-            " restore them, or train again"
-        )
+        raise DataError(f"{_other_data(trained)}; restore them, or train again")
+
+
+def tell_other_data(trained: Trained) -> None:
+    """Warn where the data are no longer those of training."""
+    if trained.past.changed is not None:
+        warn(_other_data(trained))
+
+
+def _other_data(trained: Trained) -> str:
+    return f"run={trained.folder}: trained on other data: the {trained.past.changed} changed since"
 
 
 def named_after(config: Config, first: Trained) -> Config:
@@ -122,15 +114,9 @@ def record_of(config: Config, first: Trained, stopwatch: Stopwatch, facts: Mappi
 
 
 def single_run(config: Config) -> str:
-    """The one run that `config.run` names.
-
-    Raises
-    ------
-    ConfigError
-        If it names several.
-    """
-    if isinstance(config.run, str):
-        return config.run
-    if len(config.run) != 1:
-        raise ConfigError(f"run={config.run}: {config.stage} takes one run; name one")
-    return config.run[0]
+    """The one run that `config.run` names; `ConfigError` if it names several."""
+    run, *others = [config.run] if isinstance(config.run, str) else config.run
+    if others:
+        taker = "audit=true" if config.stage == "evaluate" else config.stage
+        raise ConfigError(f"run={config.run}: {taker} takes one run; name one")
+    return run

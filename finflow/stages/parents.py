@@ -4,38 +4,29 @@ A sweep fixes the weights of its jobs when it begins, so that a pretraining that
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finflow.allocators.priors import EXPERTS
 from finflow.artifacts.provenance import Parent, find_parent, parent_facts
-from finflow.artifacts.runs import CONFIG, SUMMARY, command_for, command_line, under
-from finflow.config.compose import PRESETS, compose_stage, from_yaml, load, parse_override
+from finflow.artifacts.runs import CONFIG, SUMMARY, command_for, under
+from finflow.config.compose import PRESETS, from_yaml, load, parse_override
 from finflow.data.market import Market, fold_dates, make_fold
 from finflow.errors import ParentError
 from finflow.io.files import flatten
 from finflow.nn.networks import ObservationSpec
-from finflow.schema import MARKS, READS, Config, role_of
-from finflow.schema.fields import CARRIED, MATCHED, Role, digest
+from finflow.schema import MARKS, Config, role_of
+from finflow.schema.fields import MATCHED, Role, digest
 from finflow.stages.prepare import load_market
 from finflow.sweeps.folder import Pin, SweepFolder
 from finflow.sweeps.plan import Job, Plan
 
 
 def find_weights(config: Config, market: Market, weights: str) -> Parent:
-    """Find weights with the experts of phase 1, which a single expert is merged from, or with a single one too.
-
-    Parameters
-    ----------
-    weights : `latest`, or the path of a run folder or `.safetensors` file.
-
-    Raises
-    ------
-    ParentError, StorageError
-        See `find_parent`.
-    """
+    """`find_parent` of weights with the experts of phase 1, which a single expert is merged from, or with its own."""
     own = ObservationSpec.of(market, config.algo)
     dates = fold_dates(market, make_fold(market, config.env, config.fold))
 
@@ -50,9 +41,6 @@ def find_weights(config: Config, market: Market, weights: str) -> Parent:
     return find(EXPERTS)
 
 
-_COMPUTING = {Role.HOST, Role.SPEED, Role.PRECISION}
-
-
 def pin(stage: str, plan: Plan) -> dict[str, Pin]:
     """For each job by name: the weights that it starts from, or that its own weights are not published.
 
@@ -62,8 +50,7 @@ def pin(stage: str, plan: Plan) -> dict[str, Pin]:
     Raises
     ------
     ParentError
-        If a job's weights are not there; where the sweep itself asks for several parents, with the command that
-        makes them all.
+        If a job's weights are not there, with the command that makes those of all jobs.
     """
     if stage == "pretrain":
         trials = any(role_of(key) not in MATCHED for key in plan.swept)
@@ -102,25 +89,25 @@ def _pin_one(config: Config, markets: dict[str, Market], plan: Plan) -> Pin | No
     try:
         parent = find_weights(config, markets[market], source)
     except ParentError as error:
-        raise ParentError(_advice(str(error), plan)) from None
-    return Pin(
-        {"init.weights": str(_place(parent))}, parent.sha256, parent.facts.get("seed"), markets[market].fingerprint
-    )
+        wanted = [key for key in plan.swept if role_of(key) in MATCHED and key != "seed"]
+        if not wanted:
+            raise
+        reason, _, command = str(error).partition("; run: ")
+        swept = shlex.join(f"{key}={','.join(plan.swept[key])}" for key in wanted)
+        first = f"{', '.join(wanted)} is the parent's, so pretrain sweeps it first"
+        raise ParentError(f"{reason}; {first}: {command} -m {swept}") from None
+    folder = parent.weights.parent  # its summary holds the hash of the weights; else the file lies alone
+    place = folder if (folder / SUMMARY).exists() else parent.weights
+    return Pin({"init.weights": str(place)}, parent.sha256, parent.facts.get("seed"), markets[market].fingerprint)
 
 
 def _of_sweep(config: Config) -> str | None:
-    """Run folder of the job with this run's values in the sweep that `init.weights` names; None of another path.
-
-    Raises
-    ------
-    ParentError
-        If there is no such job, or it is not finished.
-    """
+    """Run folder of the job with this run's values in the sweep that `init.weights` names; None of another path."""
     folder = SweepFolder(Path(str(config.init.weights)))
     if not folder.exists:
         return None
     manifest, mine = folder.manifest(), flatten(config.model_dump())
-    found = [job.name for job in manifest.jobs if _agrees(folder, job, manifest.swept, mine)]
+    found = [job.name for job in manifest.jobs if _agrees(folder, job, list(manifest.swept), mine)]
     if len(found) != 1:
         wanted = ", ".join(f"{key}={mine.get(key, mine.get(f'{key}.name'))}" for key in manifest.swept)
         raise ParentError(
@@ -129,42 +116,10 @@ def _of_sweep(config: Config) -> str | None:
     return str(folder.run_dir(found[0]))
 
 
-def _agrees(folder: SweepFolder, job: Job, swept: Iterable[str], mine: Mapping[str, Any]) -> bool:
-    """Whether a job is finished, and has the values of `mine` for all keys that its sweep sweeps over."""
+def _agrees(folder: SweepFolder, job: Job, swept: Sequence[str], mine: Mapping[str, Any]) -> bool:
+    """Whether a job is finished, and has the values of `mine` for all keys, or groups, that its sweep sweeps over."""
     if not (folder.run_dir(job.name) / SUMMARY).exists():
         return False
     theirs = flatten(from_yaml(folder.run_dir(job.name) / CONFIG).model_dump())
-    return all(_below(theirs, key) == _below(mine, key) for key in swept)
-
-
-def _below(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The value of a key, or all values of a group."""
-    return {name: value for name, value in values.items() if under(name, (key,))}
-
-
-def _place(parent: Parent) -> Path:
-    """The run folder, whose summary holds the hash of the weights, or the file where it lies alone."""
-    folder = parent.weights.parent
-    return folder if (folder / SUMMARY).exists() else parent.weights
-
-
-def _advice(reason: str, plan: Plan) -> str:
-    """The refusal of one job, with the command that pretrains what the whole sweep needs."""
-    parents = [key for key in plan.swept if role_of(key) in MATCHED and key != "seed"]
-    if not parents:
-        return reason
-    read = [word for text in plan.fixed for word in _for_pretrain(text)]
-    swept = [f"{key}={','.join(plan.swept[key])}" for key in parents]
-    command = command_line("pretrain", ["-m", *read, *swept])
-    return f"{reason.split('; run: ')[0]}; {', '.join(parents)} is the parent's, so pretrain sweeps it first: {command}"
-
-
-def _for_pretrain(text: str) -> list[str]:
-    """The part of an override that shapes pretrained weights; of presets those that do not sweep themselves."""
-    key, _, value = text.partition("=")
-    if key != "experiment":
-        return [text] if role_of(key) in CARRIED | _COMPUTING and under(key, READS["pretrain"]) else []
-    presets = [
-        text for text in (f"experiment={name}" for name in value.strip("[]").split(",")) if text != "experiment=null"
-    ]
-    return [text for text in presets if compose_stage("pretrain", [text], with_hydra=True).hydra.mode is None]
+    names = [name for name in {**theirs, **mine} if under(name, tuple(swept))]
+    return all(theirs.get(name) == mine.get(name) for name in names)

@@ -1,14 +1,11 @@
 """The start of every stage: the market is loaded, then everything is fitted on the fold's train rows.
 
-Offline data are collected and cached, or read from the file that `collect.py` wrote.
-
-Data are compared with those of training: the same, grown since, re-adjusted, or with another past. A dividend or split
-rescales all earlier closes of its name by one factor. Returns stay as they were, and so does the past. Closes are
-compared with those of training, which are kept in the cache.
+Offline data are collected and cached, or read from the file that `collect.py` wrote. Data are compared with those of
+training: the same, grown since, with another past, or re-adjusted, where a dividend or split has rescaled all earlier
+closes of its name by one factor; returns stay as they were then.
 """
 
 import ctypes
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -62,8 +59,6 @@ def keep_freed_memory() -> bool:
     By default a tensor of a few MiB that ends an update is unmapped, and the next update pays a page fault for each of
     its 4 KiB: a sixth of the time of an update with CQL. Only glibc has these switches; elsewhere nothing is done.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
@@ -72,13 +67,7 @@ def keep_freed_memory() -> bool:
 
 
 def use_hardware(hardware: Hardware) -> torch.device:
-    """Set torch's threads and choose the device; results are the same from run to run on one machine.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such device, or it cannot compute as asked.
-    """
+    """Set torch's threads and choose the device; results are the same from run to run on one machine."""
     cuda = torch.cuda.is_available()
     if hardware.device == "cuda" and not cuda:
         raise ConfigError("hardware.device=cuda: torch finds no CUDA device here; choose hardware=cpu")
@@ -108,13 +97,7 @@ def compiled(update: Update, hardware: Hardware) -> Update:
 
 
 def load_market(config: Config) -> Market:
-    """The market of `config`; its warnings are printed.
-
-    Raises
-    ------
-    ConfigError, DataError, StorageError
-        See `load_prices`.
-    """
+    """The market of `config`; its warnings are printed. What is raised: see `load_prices`."""
     market = build_market(config.env, cache_folder(config))
     for line in market.warnings:
         warn(line)
@@ -193,10 +176,8 @@ def offline_data(config: Config, prepared: Prepared) -> Dataset:
         "bootstrap": config.offline.bootstrap_fraction,
         "seed": config.seed,
     }
-    key = f"offline-{digest(facts | shape)}"
-    arrays = cached_arrays(
-        prepared.cache, key, lambda: collected(config, prepared, config.budget.collect_episodes).arrays()
-    )
+    key, episodes = f"offline-{digest(facts | shape)}", config.budget.collect_episodes
+    arrays = cached_arrays(prepared.cache, key, lambda: collected(config, prepared, episodes).arrays())
     return Dataset(**arrays, facts=facts)
 
 
@@ -205,30 +186,20 @@ def collected(config: Config, prepared: Prepared, episodes: int) -> Dataset:
     world = prepared.world
     if world.device.type != "cpu":  # behaviours step the simulator, which lives on the CPU
         world = World.of(
-            prepared.market,
-            prepared.scaling.apply,
-            prepared.priors,
-            prepared.accounting,
-            world.reward,
+            prepared.market, prepared.scaling.apply, prepared.priors, prepared.accounting, world.reward,
             torch.device("cpu"),
-        )
+        )  # fmt: skip
+    days = prepared.market.calendar.rows(config.env.episode_days)
     return collect(
-        prepared.market,
-        world,
-        prepared.fold.train,
-        episodes,
-        prepared.market.calendar.rows(config.env.episode_days),
-        config.offline.bootstrap_fraction,
-        config.seed,
+        prepared.market, world, prepared.fold.train, episodes, days, config.offline.bootstrap_fraction, config.seed,
         dataset_facts(config, prepared),
-    )
+    )  # fmt: skip
 
 
 PAST = "past"
 ROUNDING = 1e-5
 """A rescaled close differs by so much, relatively, from the close times the factor, beside its printed decimals."""
-SHOWN = 3
-"""Re-adjusted names that are printed."""
+SHOWN = 3  # re-adjusted names that are printed
 _CAUSAL = ("returns", "status", "features", "market_features", "regime", "benchmark")
 """Arrays whose rows depend on what comes before them alone; they also hold volume, signals, rates and benchmark."""
 
@@ -237,10 +208,7 @@ _CAUSAL = ("returns", "status", "features", "market_features", "regime", "benchm
 class Past:
     """Data compared with those of training.
 
-    Attributes
-    ----------
-    new_days : days after the last that training knew; 0 where nothing was added.
-    changed : the data that differ, with dates; None where the past is the same.
+    new_days : added since; changed : the data that differ, with dates, None where the past is the same.
     readjusted : names whose earlier closes were all rescaled by one factor, in words; None where there are none.
     """
 
@@ -252,13 +220,11 @@ class Past:
 def past_facts(market: Market, cache: Path) -> dict[str, str]:
     """A run's record of its data: first and last day, and hashes that do not change when days are added.
 
-    Parameters
-    ----------
-    cache : where the closes themselves are kept.
+    The closes themselves are kept in `cache`.
     """
-    first, last = str(market.dates[0]), str(market.dates[-1])
-    cached_arrays(cache, _kept(market.fingerprint), lambda: _inputs(market, len(market.dates)))
-    return {"first": first, "last": last, "prices": _prices(market, last), "arrays": _arrays(market, last)}
+    last = str(market.dates[-1])
+    cached_arrays(cache, f"closes-{market.fingerprint}", lambda: _inputs(market, len(market.dates)))
+    return {"first": str(market.dates[0]), "last": last, **_hashes(market, last)}
 
 
 def compare_past(record: Mapping[str, Any], market: Market, cache: Path) -> Past:
@@ -270,19 +236,16 @@ def compare_past(record: Mapping[str, Any], market: Market, cache: Path) -> Past
     if not isinstance(noted, dict):
         return Past(0, f"data (fingerprint {then}, now {market.fingerprint})")
     first, last = str(noted["first"]), str(noted["last"])
-    new_days = int((market.dates > np.datetime64(last, "D")).sum())
-    if _prices(market, last) != noted["prices"]:
-        path = cache / f"{_kept(then)}.safetensors"
+    rows, hashes = _rows(market, last), _hashes(market, last)
+    new_days = len(market.dates) - rows
+    if hashes["prices"] != noted["prices"]:
+        path = cache / f"closes-{then}.safetensors"
         known = read_cached(path) if path.exists() else None
-        found = None if known is None else _readjusted(known, _inputs(market, _rows(market, last)), market.assets)
+        found = None if known is None else _readjusted(known, _inputs(market, rows), market.assets)
         return Past(new_days, None if found else f"prices from {first} to {last}", found)
-    if _arrays(market, last) != noted["arrays"]:
+    if hashes["arrays"] != noted["arrays"]:
         return Past(new_days, f"volume, signals, cash yield, benchmark or features from {first} to {last}")
     return Past(new_days, None)
-
-
-def _kept(fingerprint: str) -> str:
-    return f"closes-{fingerprint}"
 
 
 def _inputs(market: Market, rows: int) -> Arrays:
@@ -330,9 +293,7 @@ def _rows(market: Market, last: str) -> int:
     return int(np.searchsorted(market.dates, np.datetime64(last, "D"), side="right"))
 
 
-def _prices(market: Market, last: str) -> str:
-    return prefix_fingerprint(market, date.fromisoformat(last))
-
-
-def _arrays(market: Market, last: str) -> str:
-    return content_hash({name: getattr(market, name)[: _rows(market, last)] for name in _CAUSAL})[:16]
+def _hashes(market: Market, last: str) -> dict[str, str]:
+    """Of the prices up to the day `last`, and of the arrays that depend on them alone."""
+    arrays = {name: getattr(market, name)[: _rows(market, last)] for name in _CAUSAL}
+    return {"prices": prefix_fingerprint(market, date.fromisoformat(last)), "arrays": content_hash(arrays)[:16]}

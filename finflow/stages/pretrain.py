@@ -1,13 +1,12 @@
 """Phase 1, from configuration to published weights."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from finflow.agents.base import Batch, rank
+from finflow.agents.base import rank
 from finflow.agents.learner import OfflineLearner, make_learner
 from finflow.artifacts.provenance import Stopwatch, publish_parent
 from finflow.artifacts.runs import WEIGHTS, check_arguments, command_for
@@ -18,17 +17,7 @@ from finflow.schema.sections import DirectConfig, IQLConfig, OfflineAlgorithm, O
 from finflow.seeding import stream_seed, torch_stream
 from finflow.stages.prepare import compiled, computing_of, fit, load_market, offline_data, use_hardware
 from finflow.stages.results import Figures, PretrainResult
-from finflow.stages.run import (
-    DATASET,
-    MARKET,
-    Run,
-    RunDirectory,
-    Selection,
-    open_run,
-    placed,
-    show_networks,
-    walkers_of,
-)
+from finflow.stages.run import DATASET, MARKET, Run, RunDirectory, Selection, open_run, placed, walkers_of
 from finflow.tracking.sink import METRICS
 from finflow.training.offline import OfflinePlan, OfflineState, train_offline
 from finflow.training.replay_buffer import Batcher, ReplayBuffer
@@ -83,8 +72,6 @@ def _started(config: Config, place: RunDirectory) -> "_Session":
 class _Session:
     """One run of phase 1: its agent with all that it learns from, validation, checkpoints and figures.
 
-    Attributes
-    ----------
     draw : the next batch of transitions, None for a learner without a critic; walkers : None where no paths are used.
     """
 
@@ -100,7 +87,7 @@ class _Session:
         if memory is not None and isinstance(algo, OfflineCritic):
             noise = algo.network.state_noise
             batcher = Batcher(prepared.world, algo.relabel_fraction, noise, algo.gamma, self.generator)
-            self.draw = partial(_drawn, batcher, memory, algo.batch_size, self.generator)
+            self.draw = lambda: batcher.complete(memory.sample(algo.batch_size, self.generator))
             once = -(-memory.size // algo.batch_size)
         self.walkers = None
         if isinstance(algo, DirectConfig) or (isinstance(algo, IQLConfig) and algo.extraction == "value_gradient"):
@@ -131,7 +118,7 @@ class _Session:
         run = self.run
         with run.stopwatch.phase("validation"):
             score = self.validate()
-            show_networks(run.tracker, "epoch", epoch, self.agent.networks, run.gate(self.validate))
+            run.show_networks("epoch", epoch, self.agent.networks, self.validate.gate)
         if self.selection.consider(epoch, score, self.validate.series(run.config.evaluation.objective)):
             self.keeper.found_best()
         return score
@@ -165,7 +152,3 @@ def _finished(session: _Session, row: Figures) -> PretrainResult:
         confidence=found,
         next_command=command_for("finetune", run.config),
     )
-
-
-def _drawn(batcher: Batcher, memory: ReplayBuffer, count: int, generator: torch.Generator) -> Batch:
-    return batcher.complete(memory.sample(count, generator))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # they need SciPy and scikit-learn, which training has no use
     from finflow.evaluation.study import Study
     from finflow.explanations.card import Card
 
-
 Figures = Mapping[str, float | None]
 
 
@@ -264,12 +263,9 @@ class DecideResult(Shown):
     """Target weights for the latest date in the data, by the policy of `runs`, averaged where they are several.
 
     `ticket` leads there from what is held, `portfolio` says in words what that is, and `owned` whether it is what the
-    user named or a model portfolio. `card` is the decision's page, `log` where it was logged, and `became` says what
-    came of the last decisions of the same policy, the newest last.
-    `verdict` is that of the newest evaluation of the run, None before any.
-    `confidence` says by run how much of its tilt is deployed. `new_days` counts what the data have gained since it
-    was trained, their past being the same (0 where it is not). `decides` says whether the date is a decision day: the
-    last session of its period, by `env.rebalance`.
+    user named or a model portfolio. `became` says what came of the last decisions of the same policy, the newest last.
+    `verdict` is that of the newest evaluation of the run, None before any; `confidence` and `new_days` are as an
+    `EvaluateResult`'s. `decides` says whether the date is a decision day by `env.rebalance`.
     """
 
     run_dir: Path

@@ -5,9 +5,8 @@ policy's backtest on validation rows; it chooses the checkpoint that is kept.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +81,6 @@ _FREE = {Role.OUTPUT, Role.SAVING, Role.TRACKING, Role.HOST, Role.SPEED}
 class RunDirectory:
     """Folder of a run.
 
-    Attributes
-    ----------
     record : `run.json` of the attempt that was interrupted, empty for a new run.
     changed : keys whose values differ from that attempt's -> its value, and this one's.
     found : checkpoint to go on from; None starts from the beginning.
@@ -98,15 +95,7 @@ class RunDirectory:
     found: Found | None = None
 
     def claim(self) -> None:
-        """Make and lock the folder of a new run; remove `summary.json`, which says "done", of a resumed one.
-
-        Raises
-        ------
-        ConfigError
-            If there is anything in it.
-        LockedError, StorageError
-            See `locked`.
-        """
+        """Make and lock the empty folder of a new run; remove `summary.json`, which says "done", of a resumed one."""
         if self.resumed:
             with storage_errors(self.folder / SUMMARY, "removed"):
                 (self.folder / SUMMARY).unlink(missing_ok=True)
@@ -116,36 +105,13 @@ class RunDirectory:
         if any(not path.name.startswith(".") and path.suffix != ".log" for path in self.folder.iterdir()):  # Hydra's
             raise ConfigError(f"{self.folder}: not empty; name a new folder, or write resume=true if a run was cut off")
 
-    @property
-    def since(self) -> Position | None:
-        """Where `metrics.jsonl` and `alerts.jsonl` ended at the checkpoint."""
-        return None if self.found is None else _position(self.found.facts)
-
     def same(self, made_of: Mapping[str, Any]) -> None:
-        """Refuse to go on from a checkpoint of a run that was made of something else.
-
-        Parameters
-        ----------
-        made_of : hashes by the name of what they are of, as the checkpoint keeps them.
-
-        Raises
-        ------
-        DataError
-            Naming what has changed.
-        """
+        """Refuse a checkpoint of a run that was made of something else; `made_of` has hashes by what they are of."""
         kept = {} if self.found is None else self.found.facts["made_of"]
         changed = [name for name, value in made_of.items() if name in kept and kept[name] != value]
         if changed:
             what = " and ".join(changed)
             raise DataError(f"{self.folder}: its {what} changed since it began; restore it, or start a new run")
-
-    def history(self) -> list[dict[str, Any]]:
-        """Earlier resumptions, and this one."""
-        earlier = self.record.get("resumed", [])
-        if not self.resumed:
-            return earlier
-        name = None if self.found is None else self.found.path.name
-        return [*earlier, {"from": name, "changed": self.changed}]
 
 
 @contextlib.contextmanager
@@ -173,11 +139,21 @@ def placed(config: Config, run_dir: Path | None) -> Generator[RunDirectory]:
         for part in (folder, folder / FOLDER):
             remove_leftovers(part)
         stored, store = stored_config(folder), Checkpoints(folder, keep)
-        place = RunDirectory(folder, store, held, resumed=True, changed=_allowed_changes(folder, stored, config))
+        if stored.stage != config.stage:
+            raise ConfigError(f"resume: {folder} is a run of {stored.stage}, not of {config.stage}; name another")
+        changed = _changes(stored, config)
+        refused = _refused(config.stage, changed)
+        if refused:
+            had = ", ".join(f"{key}={then} (here {now})" for key, (then, now) in refused.items())
+            raise ConfigError(f"resume: {folder} has {had}; give the same, or start a new run without resume")
+        place = RunDirectory(folder, store, held, resumed=True, changed=changed)
         place.record = read_json(folder / RUN) if (folder / RUN).exists() else {}
         place.found = _found(config, store)
         if state_of(folder) == "finished":
-            _refuse_finished(config, place)
+            if config.stage == "pretrain":  # others may have started from its weights, which would change under them
+                raise ConfigError(f"{folder}: finished, and its weights published; start a new run without resume")
+            if place.found is None or GROWS[config.stage] not in changed:
+                raise ConfigError(f"{folder}: finished; for more, raise {GROWS[config.stage]}, else leave out resume")
         threads = place.record.get("threads", config.hardware.threads)
         if threads != config.hardware.threads:
             warn(f"hardware.threads={config.hardware.threads}: the run began with {threads}; the bits may differ")
@@ -185,16 +161,9 @@ def placed(config: Config, run_dir: Path | None) -> Generator[RunDirectory]:
 
 
 def resumed_folder(config: Config, run_dir: Path | None) -> Path | None:
-    """Folder of the run that `config.resume` asks for, or None for a new run.
+    """Folder of the run that `config.resume` asks for, or None for a new run; `ConfigError` if there is none.
 
-    Parameters
-    ----------
-    run_dir : folder asked for besides; it may not exist yet, where a run was killed before it made one.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such run; for `resume=true` the line names the keys that differ from the nearest.
+    `run_dir`, asked for besides, may not exist yet, where a run was killed before it made one.
     """
     if config.resume is None:
         return None
@@ -211,22 +180,16 @@ def resumed_folder(config: Config, run_dir: Path | None) -> Path | None:
 
 def _newest_unfinished(config: Config) -> Path:
     """Newest unfinished run of the same settings."""
-    near: list[tuple[bool, int, float, Path, dict[str, list[Any]]]] = []
-    for path in run_files(Path(config.output_root), config.stage, CONFIG):
-        if state_of(path.parent) != "unfinished":
-            continue
-        try:
-            changed = _refused(config.stage, _changes(from_yaml(path), config))
-        except ConfigError:
-            continue  # of another version, or damaged: it can be named, not found
-        near.append((not changed, -len(changed), path.stat().st_mtime, path.parent, changed))
+    paths = run_files(Path(config.output_root), config.stage, CONFIG)
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime, str(path)), reverse=True):
+        with contextlib.suppress(ConfigError):  # of another version, or damaged: it can be named, not found
+            unfinished = state_of(path.parent) == "unfinished"
+            if unfinished and not _refused(config.stage, _changes(from_yaml(path), config)):
+                return path.parent
     place = Path(config.output_root) / config.stage
-    if not near:
-        raise ConfigError(f"resume=true: no unfinished run under {place}; leave out resume, or name a run folder")
-    same, _, _, folder, changed = max(near, key=lambda one: (one[0], one[1], one[2], str(one[3])))
-    if not same:
-        raise ConfigError(f"resume=true: no unfinished run of these settings; {folder} has {_listing(changed)}")
-    return folder
+    raise ConfigError(
+        f"resume=true: no unfinished run of these settings under {place}; name the folder of one, or leave out resume"
+    )
 
 
 def _found(config: Config, store: Checkpoints) -> Found | None:
@@ -238,9 +201,7 @@ def _found(config: Config, store: Checkpoints) -> Found | None:
         return found
     found = store.newest(lambda facts: differs(store.run_dir, _position(facts)))
     if found is not None and found.refused:
-        first, *others = found.refused
-        more = f" (and {len(others)} more)" if others else ""
-        warn(f"{first}{more}; going on from {found.path}")
+        warn(f"{found.refused[0]}; going on from {found.path}")
     return found
 
 
@@ -252,25 +213,6 @@ def _holder(path: Path) -> Path | None:
 
 def _position(facts: Mapping[str, Any]) -> Position:
     return {name: Mark(length, sha256) for name, (length, sha256) in facts["sinks"].items()}
-
-
-def _refuse_finished(config: Config, place: RunDirectory) -> None:
-    """Refuse to resume a finished run, unless it is given more to do."""
-    key = GROWS[config.stage]
-    if config.stage == "pretrain":  # others may have started from its weights, which would change under them
-        raise ConfigError(f"{place.folder}: finished, and its weights published; start a new run without resume")
-    if place.found is None or key not in place.changed:
-        raise ConfigError(f"{place.folder}: finished; for more, raise {key}, else leave out resume")
-
-
-def _allowed_changes(folder: Path, stored: Config, config: Config) -> dict[str, list[Any]]:
-    if stored.stage != config.stage:
-        raise ConfigError(f"resume: {folder} is a run of {stored.stage}, not of {config.stage}; name another")
-    changed = _changes(stored, config)
-    refused = _refused(config.stage, changed)
-    if refused:
-        raise ConfigError(f"resume: {folder} has {_listing(refused)}; give the same, or start a new run without resume")
-    return changed
 
 
 def _changes(stored: Config, config: Config) -> dict[str, list[Any]]:
@@ -287,11 +229,6 @@ def _refused(stage: str, changed: Mapping[str, list[Any]]) -> dict[str, list[Any
         for key, values in changed.items()
         if role_of(key) not in _FREE and not (key == GROWS[stage] and values[1] > values[0])
     }
-
-
-def _listing(changed: Mapping[str, list[Any]]) -> str:
-    shown = [f"{key}={then} (here {now})" for key, (then, now) in list(changed.items())[:4]]
-    return ", ".join(shown) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
 
 
 class Validator:
@@ -343,14 +280,9 @@ class Selection(Stateful):
     The best of many validations would be the luckiest one. Every candidate is therefore compared with the first, the
     weights at the hand-over, which stay unless a candidate is clearly better.
 
-    Attributes
-    ----------
+    networks : whose weights are kept; None keeps the scores alone.
     at : step of the weights kept, None before the first score; `score` and `weights` are their own.
     scores : every score considered, in order.
-
-    Parameters
-    ----------
-    networks : whose weights are kept; None keeps the scores alone.
     """
 
     STATE = ("at", "score", "scores", "weights", "first")
@@ -364,12 +296,7 @@ class Selection(Stateful):
         self.first: NDArray[np.float64] | None = None
 
     def consider(self, step: int, score: Mapping[str, float | None], series: NDArray[np.float64]) -> bool:
-        """Keep the weights if they are the first, or clearly better than the first; returns whether they were kept.
-
-        Parameters
-        ----------
-        series : [R] of the validation days, see `Validator.series`.
-        """
+        """Keep the weights if they are the first, or clearly better; returns whether. `series` [R]: see `Validator`."""
         self.scores.append(dict(score))
         if self.first is None:
             self.first = series
@@ -403,7 +330,7 @@ MARKET, DATASET, PARENT, EPISODES = "market", "offline data", "parent", "episode
 """Names of what a run is made of; a checkpoint keeps their hashes."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Run:
     """One training run: its folder, data, clock and sinks, and what its `run.json` has said since its start."""
 
@@ -425,8 +352,16 @@ class Run:
         return parent_facts(self.config, prepared.market.fingerprint, prepared.spec.to_dict(), prepared.dates)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Pass the end to the sinks, close them, and write the last files of the run."""
-        self.tracker.finish(outcome_of(self.folder, self.config.stage, {"stage": self.config.stage, **summary}))
+        """Pass summary, weights and the report's curves to the sinks, close these, and write the last files."""
+
+        def curves() -> dict[str, Any]:
+            from finflow.report.learning_curves import training_charts
+
+            rows, step = read_lines(self.folder / METRICS), "epoch" if self.config.stage == "pretrain" else "episode"
+            return {f"curves/{chart.key}": chart.figure for chart in training_charts(rows, step)}
+
+        whole = {"stage": self.config.stage, **summary}
+        self.tracker.finish(RunOutcome(whole, {"weights": self.folder / WEIGHTS}, figures=curves))
         self.tracker.close()
         finish_run(self.folder, self.config, self.record, self.stopwatch, summary)
 
@@ -437,12 +372,7 @@ class Run:
         made_of: Mapping[str, Any],
         check: Callable[[], None],
     ) -> Checkpointer:
-        """The checkpointer of this run, which has restored the checkpoint that was found.
-
-        Parameters
-        ----------
-        made_of : hashes of what the run is made of, by name.
-        """
+        """The checkpointer, which has restored the checkpoint that was found; `made_of`: see `RunDirectory.same`."""
 
         def facts() -> dict[str, Any]:
             return {"sinks": self.tracker.position(), "made_of": dict(made_of)}
@@ -451,25 +381,29 @@ class Run:
         keeper = Checkpointer(self.place.store, self.config.checkpoint, stop, parts, facts, check, phase)
         if self.place.found is not None:
             keeper.restore(self.place.found)
-            self.place.found = dataclasses.replace(self.place.found, state=None)  # not held twice from here on
+            self.place.found = replace(self.place.found, state=None)  # not held twice from here on
         return keeper
 
     def validator(self, networks: Networks) -> Validator:
         """Validation of the greedy policy of `networks`."""
-        prepared = self.prepared
-        policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
-        return Validator(policy, prepared)
+        return Validator(GreedyPolicy(networks.actor, self.prepared.world, self.prepared.fold.entries), self.prepared)
 
-    def gate(self, validator: Validator) -> dict[str, NDArray[np.float64]]:
-        """By expert, its share on validation days when they were last looked at."""
-        return dict(zip(self.prepared.spec.experts, validator.gate.T, strict=True))
+    def show_networks(self, step_name: str, step: int, networks: Networks, gate: NDArray[np.float64]) -> None:
+        """Histograms of the weights of every part of actor and critic, and of `gate` [N, K], see `Validator`."""
+        if not self.tracker.listening:
+            return
+        for whole, network in (("actor", networks.actor), ("critic", networks.critic)):
+            for part, weights in _weights(network).items():
+                self.tracker.histogram(step_name, step, f"weights/{whole}.{part}", weights)
+        for expert, share in zip(self.prepared.spec.experts, gate.T, strict=True):
+            self.tracker.histogram(step_name, step, f"gate/{expert}", share)
 
     def monitor(self, agent: Learner, step_name: str, *, conservative: bool) -> Monitor:
         """Stability monitor of the run's training loop, which counts `step_name`s."""
-        names = self.prepared.market.n - 1
         return Monitor(
-            self.config.monitor, agent, self.tracker, step_name=step_name, names=names, conservative=conservative
-        )
+            self.config.monitor, agent, self.tracker, step_name=step_name, names=self.prepared.market.n - 1,
+            conservative=conservative,
+        )  # fmt: skip
 
     def measure_scales(self, networks: Networks, memory: ReplayBuffer) -> Scales:
         """The scale of CQL, on the critic as it stands, over offline states."""
@@ -501,12 +435,7 @@ class Run:
             networks.actor.confidence = 1.0
             return confidence(self.config, self.prepared, tilted.net - held.net, late=late)
 
-    def save(
-        self,
-        weights: Mapping[str, torch.Tensor],
-        scales: Scales | None,
-        confidence: Confidence | None = None,
-    ) -> str:
+    def save(self, weights: Mapping[str, Tensor], scales: Scales | None, confidence: Confidence | None = None) -> str:
         """Write `weights.safetensors` with all that belongs to it; returns its SHA-256."""
         prepared = self.prepared
         facts, known = reward_facts(self.config, prepared), None if confidence is None else confidence.to_dict()
@@ -520,23 +449,21 @@ def open_run(
     """Claim the run folder, write `config.yaml` and `run.json`, and open the sinks where a checkpoint left them."""
     place.claim()
     write_config(place.folder, config)
-    step = None if place.found is None else int(place.found.facts["progress"])
-    tracker = make_tracker(config.tracking, place.folder, place.since, step)
+    found = place.found
+    since = None if found is None else _position(found.facts)  # where the sinks' files ended at the checkpoint
+    tracker = make_tracker(config.tracking, place.folder, since, None if found is None else found.facts["progress"])
 
     def close(kind: type[BaseException] | None, *_: object) -> None:  # a run that ends well has closed it before
         hurried = kind is not None and issubclass(kind, Interrupted)
         tracker.close(failed=True, within=HURRY if hurried else None)
 
     place.held.push(close)
-    history = place.history()
-    record = run_record(
-        config,
-        prepared.market,
-        prepared.dates,
-        None if parent is None else parent.record(config.output_root),
-        stopwatch,
-        {PAST: past_facts(prepared.market, prepared.cache), **({"resumed": history} if history else {})},
-    )
+    facts: dict[str, Any] = {PAST: past_facts(prepared.market, prepared.cache)}
+    if place.resumed:
+        again = {"from": None if found is None else found.path.name, "changed": place.changed}
+        facts["resumed"] = [*place.record.get("resumed", []), again]
+    origin = None if parent is None else parent.record(config.output_root)
+    record = run_record(config, prepared.market, prepared.dates, origin, stopwatch, facts)
     atomic_json(place.folder / RUN, record)
     tracker.begin(start_of(config, place.folder, record))
     return Run(config, place, prepared, stopwatch, tracker, record)
@@ -571,39 +498,9 @@ def start_of(config: Config, folder: Path, record: Mapping[str, Any]) -> Start:
     return Start(config.stage, config.name, settings, record, sweep.path.name, next(own, {}))
 
 
-def show_networks(
-    tracker: CompositeTracker, step_name: str, step: int, networks: Networks, gate: Mapping[str, NDArray[np.float64]]
-) -> None:
-    """Histograms of the weights of every part of actor and critic, and of the gate's share for each expert.
-
-    Parameters
-    ----------
-    gate : by expert, its share on each validation day.
-    """
-    if not tracker.listening:
-        return
-    for whole, network in (("actor", networks.actor), ("critic", networks.critic)):
-        for part, weights in _weights(network).items():
-            tracker.histogram(step_name, step, f"weights/{whole}.{part}", weights)
-    for expert, share in gate.items():
-        tracker.histogram(step_name, step, f"gate/{expert}", share)
-
-
 def _weights(network: nn.Module) -> dict[str, NDArray[np.float64]]:
     """Weights of each part, flattened; a part is what the network calls by a name of its own."""
     found: dict[str, list[NDArray[np.float64]]] = {}
     for name, weight in network.named_parameters():
         found.setdefault(name.split(".")[0], []).append(weight.detach().double().cpu().numpy().ravel())
     return {part: np.concatenate(weights) for part, weights in found.items()}
-
-
-def outcome_of(folder: Path, stage: str, summary: Mapping[str, Any]) -> RunOutcome:
-    """How a training run ended: its summary, its weights, and the curves of the report."""
-
-    def figures() -> dict[str, Any]:
-        from finflow.report.learning_curves import training_charts
-
-        rows, step = read_lines(folder / METRICS), "epoch" if stage == "pretrain" else "episode"
-        return {f"curves/{chart.key}": chart.figure for chart in training_charts(rows, step)}
-
-    return RunOutcome(summary, {"weights": folder / WEIGHTS}, figures=figures)

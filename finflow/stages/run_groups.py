@@ -47,12 +47,6 @@ class Group:
         """SHA-256 of each run's weights."""
         return [str(run.summary.get("weights_sha256")) for run in self.runs]
 
-    @property
-    def label(self) -> str:
-        """Its seeds, for a reader."""
-        seeds = ", ".join(str(run.config.seed) for run in self.runs)
-        return f"seed{'s' if len(self.runs) > 1 else ''} {seeds}"
-
     @cached_property
     def policy(self) -> GreedyPolicy:
         """The run's own policy, or the average of all."""
@@ -67,33 +61,18 @@ class Group:
 
 
 def load_runs(config: Config, end: str | None = None) -> tuple[list[Trained], Kind]:
-    """The runs that `config.run` names, a sweep's folder standing for its jobs, and how they belong together.
-
-    Parameters
-    ----------
-    end : last day of the data; None for the runs' own `env.end`.
-
-    Raises
-    ------
-    ConfigError, DataError, StorageError
-        As `named_runs`, `load_trained` and `kind_of`.
-    """
+    """The runs that `config.run` names, a sweep's folder standing for its jobs, and how they belong together."""
     runs = [load_trained(config, run, end) for run in named_runs(config.run)]
     return runs, kind_of(runs)
 
 
 def load_groups(config: Config, end: str | None = None) -> list[Group]:
-    """What `config.run` names as policies that can be traded, one per fold, in the order of their test windows.
-
-    Raises
-    ------
-    ConfigError
-        If the runs are no one strategy but were to be compared, and as `load_runs`.
-    """
+    """What `config.run` names as policies that can be traded, one per fold, in the order of their test windows."""
     runs, kind = load_runs(config, end)
     if kind == "comparison":
         differing = ", ".join(sorted(_differing([_settings(run.config) for run in runs])))
-        raise ConfigError(f"run: these differ by {differing}: no one strategy; name one of them, or its seeds")
+        one = "name one run as run=DIR, or all seeds of one setting as run=[DIR,DIR]"
+        raise ConfigError(f"run: these differ by {differing}: no one strategy; {one}")
     return groups_of(runs, kind)
 
 
@@ -168,7 +147,12 @@ def kind_of(runs: Sequence[Trained]) -> Kind:
     if differing == {"fold"}:
         return "folds"
     if differing == {"fold", "seed"}:
-        _require_same_seeds(runs)
+        # Whose average stands in which window would else be a choice.
+        (first, wanted), *others = ((fold, [run.config.seed for run in one]) for fold, one in by_fold(runs).items())
+        for fold, found in others:
+            if found != wanted:
+                both = f"fold {first} has seeds {wanted}, fold {fold} has {found}"
+                raise ConfigError(f"run: {both}; name runs of the same seeds in each")
         return "ensemble"
     if len({run.prepared.fold.test for run in runs}) > 1:
         raise ConfigError(
@@ -186,17 +170,6 @@ def by_fold(runs: Sequence[Trained]) -> dict[str, list[Trained]]:
     return found
 
 
-def _require_same_seeds(runs: Sequence[Trained]) -> None:
-    """Refuse folds that differ by their seeds: whose average stands in which window would be a choice."""
-    seeds = {fold: [run.config.seed for run in group] for fold, group in by_fold(runs).items()}
-    (first, wanted), *others = seeds.items()
-    for fold, found in others:
-        if found != wanted:
-            raise ConfigError(
-                f"run: fold {first} has seeds {wanted}, fold {fold} has {found}; name runs of the same seeds in each"
-            )
-
-
 def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
     """A short name for each run: its seed; of folds and of settings to compare for each, as `groups_of` has them."""
     if kind in ("single", "seeds"):
@@ -208,16 +181,12 @@ def labels(runs: Sequence[Trained], kind: Kind) -> list[str]:
 
 def confidence_lines(runs: Sequence[Trained], kind: Kind) -> dict[str, str]:
     """How much of its tilt each run is deployed with, by a name that sets the runs apart; "" of a single one."""
-
-    def name(run: Trained) -> str:
-        fold, seed = f"fold {run.prepared.fold.name}", f"seed {run.config.seed}"
-        return {"single": "", "folds": fold, "seeds": seed, "ensemble": f"{fold}, {seed}"}[kind]
-
     if kind == "comparison":
         groups = settings_of(runs).items()
         named = [(f"{setting}, seed {run.config.seed}", run) for setting, group in groups for run in group.runs]
     else:
-        named = [(name(run), run) for run in runs]
+        name = {"single": "", "folds": "fold {0}", "seeds": "seed {1}", "ensemble": "fold {0}, seed {1}"}[kind]
+        named = [(name.format(run.prepared.fold.name, run.config.seed), run) for run in runs]
     return {label: run.confidence.line() for label, run in named if run.confidence is not None}
 
 

@@ -1,16 +1,17 @@
 """The table of a sweep: its jobs, their validation figures, and the selection bias of the best one."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from finflow.artifacts.runs import CONFIG, command_for, command_line, override
-from finflow.config.compose import from_yaml
+from finflow.artifacts.runs import CONFIG, SWEEP, command_for, command_line, override
+from finflow.config.compose import from_yaml, load
 from finflow.errors import ConfigError
 from finflow.report.sweep import write_sweep_page
 from finflow.schema import Config
-from finflow.sweeps.folder import SweepFolder, known_sweeps, preset_of, write_preset
+from finflow.sweeps.folder import SweepFolder, preset_of, write_preset
 from finflow.sweeps.leaderboard import Leaderboard, leaderboard_of
-from finflow.sweeps.table import write_table
+from finflow.sweeps.table import REPLICATES, write_table
 
 TABLE, PAGE, BEST = "sweep.csv", "sweep.html", "best.yaml"
 
@@ -32,17 +33,10 @@ class SweepResult:
 
 
 def sweep_folder(output_root: str | Path, named: str) -> Path:
-    """Folder of the sweep that `dir` names: `latest`, or its path.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
+    """Folder of the sweep that `dir` names: its path, or `latest` for the newest in folders under `output_root`."""
     if named != "latest":
-        SweepFolder(Path(named)).require()
         return Path(named)
-    found = known_sweeps(output_root)
+    found = [path for place in ("*", "*/*", "*/*/*") for path in Path(output_root).glob(f"{place}/{SWEEP}")]
     if not found:
         raise ConfigError(f"dir=latest: no sweep under {output_root}; make one with -m, or name it: dir=DIR")
     return max(found, key=lambda path: (path.stat().st_mtime, str(path))).parent
@@ -97,5 +91,19 @@ def _next(folder: SweepFolder, board: Leaderboard) -> str:
     if "ablation" in board.manifest.swept and not board.same:  # its settings are compared, not chosen from
         return command_for("evaluate", config, {"run": str(folder.path)})
     if board.manifest.stage == "pretrain":
-        return command_for("finetune", config, {"init.weights": runs[0]} if len(runs) == 1 else None)
+        return _from_parents(folder, board, config, runs)
     return command_for("evaluate", config, {"run": runs[0] if len(runs) == 1 else runs})
+
+
+def _from_parents(folder: SweepFolder, board: Leaderboard, config: Config, runs: list[str]) -> str:
+    """The command that fine-tunes from the weights of all `runs`; `config` is that of the first."""
+    if len(runs) == 1:
+        return command_for("finetune", config, {"init.weights": runs[0]})
+    swept, usual = board.manifest.swept, load("finetune")
+    if not set(swept) <= set(REPLICATES):
+        parents = ",".join(override("init.weights", run).partition("=")[2] for run in runs)
+        return f"{command_for('finetune', config)} -m {shlex.quote(f'init.weights={parents}')}"
+    # Each job starts from that of its own seed and fold.
+    rest = config.model_copy(update={key: getattr(usual, key) for key in swept})
+    command = command_for("finetune", rest, {"init.weights": folder.path})
+    return " ".join([command, "-m", *(shlex.quote(f"{key}={','.join(values)}") for key, values in swept.items())])

@@ -12,8 +12,7 @@ from finflow.errors import DataError
 from finflow.evaluation.result import Floats
 
 UNITS = ("shares", "weight")
-MOST = 1e15
-"""Largest number of shares or amount of money; a larger one is a typing error."""
+MOST = 1e15  # shares, or an amount of money; a larger one is a typing error
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,9 @@ def read_holdings(path: Path, assets: Sequence[str], prices: Floats) -> Holdings
             raise DataError(f"{path}:{line}:ticker: {row[0]!r} is no name of the run; delete the row")
         if name in amounts:
             raise DataError(f"{path}:{line}:ticker: {name} stands twice; keep one row")
-        amounts[name] = _amount(f"{path}:{line}:{unit}", row[1])
+        amounts[name] = number(f"{path}:{line}:{unit}", row[1], remedy="correct it")
+        if not 0 <= amounts[name] <= MOST:
+            raise DataError(f"{path}:{line}:{unit}: {row[1]!r} is no number from 0 to {MOST:g}; correct it")
     held = np.array([amounts.get(name, 0.0) for name in assets])
     if unit == "weight":
         if abs(held.sum() - 1.0) > 1e-3:
@@ -98,13 +99,6 @@ def read_holdings(path: Path, assets: Sequence[str], prices: Floats) -> Holdings
     if worth.sum() <= 0:
         raise DataError(f"{path}: nothing is held; give shares, or a row {CASH} with its amount")
     return Holdings(worth / worth.sum(), float(worth.sum()))
-
-
-def _amount(where: str, cell: str) -> float:
-    value = number(where, cell, remedy="correct it")
-    if not 0 <= value <= MOST:
-        raise DataError(f"{where}: {cell!r} is no number from 0 to {MOST:g}; correct it")
-    return value
 
 
 def ticket(

@@ -27,14 +27,7 @@ LAUNCH = "torchrun --standalone --nproc_per_node=2 experiments/{}.py hardware=mu
 def joined(config: Config, folder: Path | None) -> Generator[Path | None]:
     """Join the other processes; yields the folder to write to, or None for the configured one.
 
-    Parameters
-    ----------
-    folder : of a run that is resumed, else None.
-
-    Raises
-    ------
-    ConfigError
-        If the configuration and the way that the process was started do not agree.
+    `folder` is that of a run that is resumed.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     _check(config, count)

@@ -72,13 +72,7 @@ ESTIMATE = {
 
 
 def work(config: Config) -> Work:
-    """The work of a run, from its budgets; for one market regime, and for a user's file, from the data as well.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If the data cannot be read.
-    """
+    """The work of a run, from its budgets; for one market regime, and for a user's file, from the data as well."""
     budget, algo = config.budget, config.algo
     path = _path(algo, algo.actors)
     crossfit = budget.crossfit_updates * _path(algo, BLOCKS) if _crossfits(config) else 0

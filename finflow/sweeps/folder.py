@@ -34,7 +34,7 @@ import yaml
 
 from finflow.artifacts.runs import CHECKPOINTS, SUMMARY, SWEEP, override, under
 from finflow.config.compose import PRESETS, compose_stage, group_choices, parse_override, plain
-from finflow.errors import ConfigError, DivergedError, FinFlowError, StorageError
+from finflow.errors import ConfigError, DivergedError, FinFlowError
 from finflow.io.files import atomic_json, atomic_write, file_lock, flatten, read_json, storage_errors
 from finflow.schema import READS, Config, role_of
 from finflow.schema.fields import Role
@@ -45,16 +45,10 @@ _ASIDE = {Role.OUTPUT, Role.SAVING, Role.COMMAND}
 
 
 def preset_of(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """The preset that changes the defaults of a stage to `config`.
+    """The preset that changes the defaults of a stage to `config`: {"groups": {name: option}, "values": nested values}.
 
-    Parameters
-    ----------
-    overrides : that made `config`; the options of groups are taken from them, and their keys come first, so that
-        what follows from these by interpolation is not written out.
-
-    Returns
-    -------
-    {"groups": {group: option}, "values": nested values}
+    The options of groups are taken from the `overrides` that made `config`, and their keys come first, so that what
+    follows from these by interpolation is not written out.
     """
     stage = config.stage
     typed = {o.key_or_group: str(o.value()) for o in map(parse_override, overrides)}
@@ -90,13 +84,7 @@ def write_preset(path: Path, preset: Mapping[str, Any], comment: Sequence[str]) 
 
 
 def expanded(overrides: Sequence[str]) -> list[str]:
-    """A command line with `experiment=PATH.yaml` replaced by what stands in the file; what is typed wins over it.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or no preset.
-    """
+    """A command line with `experiment=PATH.yaml` replaced by what stands in the file; what is typed wins over it."""
     found: list[str] = []
     own: list[str] = []
     for text in overrides:
@@ -126,19 +114,13 @@ def _read(text: str, path: Path) -> list[str]:
     return [*groups, *(override(key, value) for key, value in flatten(content).items())]
 
 
-MANIFEST = SWEEP
-ELSEWHERE = "sweeps.txt"
-"""Under `output_root`: folders of sweeps that were begun elsewhere, one per line."""
 State = Literal["waiting", "running", "finished", "failed", "diverged", "killed", "interrupted"]
 
 
 @dataclass(frozen=True)
 class Pin:
-    """Values fixed for a job when its sweep begins.
+    """Values fixed for a job when its sweep begins: `overrides` are added to its command line.
 
-    Attributes
-    ----------
-    overrides : key -> value, added to its command line.
     parent, seed : hash and seed of the pretrained weights that it starts from; None where it starts from none.
     data : fingerprint of the market that it is made on, as far as it is known beforehand.
     """
@@ -151,16 +133,10 @@ class Pin:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of a sweep.
+    """Contents of a sweep; `id`, `swept` and `jobs` are those of its plan.
 
-    Attributes
-    ----------
-    stage, id : of the sweep; `id` is that of its command line.
-    command : `key=value` as typed, the launcher's left out.
-    threads : for the numerical libraries of one job.
-    swept : key -> its values, as typed.
+    command : `key=value` as typed, the launcher's left out; threads : for the numerical libraries of one job.
     settings : configuration of the first job, to notice when presets or defaults have changed since.
-    jobs : all of them.
     pins : by job, for the whole sweep.
     """
 
@@ -205,38 +181,23 @@ class SweepFolder:
     @property
     def exists(self) -> bool:
         """Whether a sweep was begun here."""
-        return (self.path / MANIFEST).exists()
-
-    def require(self) -> None:
-        """Raise a `ConfigError` where no sweep was begun here."""
-        if not self.exists:
-            raise ConfigError(f"{self.path}: no sweep's folder (it has no {MANIFEST}); name one made with -m")
+        return (self.path / SWEEP).exists()
 
     def begin(self, manifest: Manifest) -> None:
         """Write the manifest."""
-        atomic_json(self.path / MANIFEST, asdict(manifest))
+        atomic_json(self.path / SWEEP, asdict(manifest))
 
     def manifest(self) -> Manifest:
-        """Read the manifest.
-
-        Raises
-        ------
-        ConfigError
-            If this is no sweep's folder.
-        StorageError
-            If the manifest is damaged.
-        """
-        self.require()
-        found = read_json(self.path / MANIFEST)
-        try:
-            jobs = tuple(Job(j["name"], j["values"], tuple(j["overrides"])) for j in found["jobs"])
-            return Manifest(
-                found["stage"], found["id"], tuple(found["command"]), found["threads"],
-                {key: tuple(values) for key, values in found["swept"].items()}, found["settings"], jobs,
-                {name: Pin(**pin) for name, pin in found["pins"].items()},
-            )  # fmt: skip
-        except (AttributeError, KeyError, TypeError) as error:
-            raise StorageError(f"{self.path / MANIFEST}: damaged ({error}); restore it from a copy") from error
+        """Read the manifest; `ConfigError` where this is no sweep's folder."""
+        if not self.exists:
+            raise ConfigError(f"{self.path}: no sweep's folder (it has no {SWEEP}); name one made with -m")
+        found = read_json(self.path / SWEEP)
+        return Manifest(
+            found["stage"], found["id"], tuple(found["command"]), found["threads"],
+            {key: tuple(values) for key, values in found["swept"].items()}, found["settings"],
+            tuple(Job(job["name"], job["values"], tuple(job["overrides"])) for job in found["jobs"]),
+            {name: Pin(**pin) for name, pin in found["pins"].items()},
+        )  # fmt: skip
 
     def record(self, job: str, status: Status) -> None:
         """Write a job's status."""
@@ -248,11 +209,7 @@ class SweepFolder:
         path = self.path / "status" / f"{job}.json"
         if not path.exists():
             return Status("finished" if done else "waiting")
-        try:
-            status = Status(**read_json(path))
-        except TypeError as error:
-            remedy = "remove it: the run folder says whether the job is finished"
-            raise StorageError(f"{path}: damaged ({error}); {remedy}") from error
+        status = Status(**read_json(path))
         if status.state == "running":
             with self.lock(job) as free:
                 if free is None:
@@ -272,22 +229,6 @@ class SweepFolder:
             yield descriptor if held else None
 
 
-def known_sweeps(output_root: str | Path) -> list[Path]:
-    """Manifests of the sweeps under `output_root`, and of those elsewhere that `remember` noted and that are there."""
-    root = Path(output_root)
-    noted = root / ELSEWHERE
-    elsewhere = noted.read_text().splitlines() if noted.exists() else []
-    return [*root.glob(f"*/*/sweep-*/{MANIFEST}"), *(p for p in (Path(x) / MANIFEST for x in elsewhere) if p.exists())]
-
-
-def remember(output_root: str | Path, folder: Path) -> None:
-    """Note a sweep that was begun in a folder of its own, so that `latest` finds it."""
-    if folder / MANIFEST not in known_sweeps(output_root):
-        path = Path(output_root) / ELSEWHERE
-        before = path.read_text() if path.exists() else ""
-        atomic_write(path, f"{before}{folder.resolve()}\n".encode())
-
-
 PARENT = "FINFLOW_SWEEP_PARENT"
 """Environment variable with the id of the process that waits for a job."""
 PATIENCE = 30.0
@@ -296,7 +237,6 @@ LOCKED = 2.0
 """Seconds to wait for a job's lock, which a status check holds for an instant."""
 CUT_OFF = ("running", "interrupted", "killed")
 """States that a job resumes from; a job that is `running` without holding its lock was on a machine that was lost."""
-_TAIL = 65_536
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -307,19 +247,10 @@ class JobError(FinFlowError):
 
 
 def run_job(path: Path, name: str, program: Sequence[str]) -> None:
-    """Run the job `name` of the sweep in `path`, unless it is finished.
+    """Run the job `name` of the sweep in `path`, unless it is finished; a `JobError` has the reason of its status.
 
     One that was interrupted or killed goes on from its newest checkpoint, which gives the same bits as an attempt
-    without a break; one that failed or diverged begins anew.
-
-    Parameters
-    ----------
-    program : starts the entry point, for example `[python, experiments/finetune.py]`.
-
-    Raises
-    ------
-    JobError
-        With the reason, which is also written to its status.
+    without a break; one that failed or diverged begins anew. `program` starts the entry point, as `program_of` gives.
     """
     folder = SweepFolder(path)
     with folder.lock(name, patience=LOCKED) as held:
@@ -358,7 +289,8 @@ def _attempt(folder: SweepFolder, name: str, program: Sequence[str], held: int) 
         peak = _wait(child)
     finally:
         code = int(child.returncode)
-        state, reason = outcome(code, (folder.run_dir(name) / SUMMARY).exists(), tail(folder.log(name)))
+        printed = folder.log(name).read_text(errors="replace")
+        state, reason = outcome(code, (folder.run_dir(name) / SUMMARY).exists(), printed)
         seconds = round(time.monotonic() - begun, 2)
         status = Status(state, reason, code, seconds, peak, started, socket.gethostname(), child.pid)
         folder.record(name, status)
@@ -366,7 +298,7 @@ def _attempt(folder: SweepFolder, name: str, program: Sequence[str], held: int) 
 
 
 def outcome(code: int, done: bool, printed: str) -> tuple[State, str]:
-    """State and reason of a job from its exit code (minus a signal's number), and the last that it printed."""
+    """State and reason of a job from its exit code (minus a signal's number), and what it printed."""
     if code == 0 and done:
         return "finished", ""
     if code < 0:
@@ -380,14 +312,6 @@ def outcome(code: int, done: bool, printed: str) -> tuple[State, str]:
     said = [line.removeprefix("error: ") for line in printed.splitlines() if line.startswith("error: ")]
     reason = said[-1] if said else f"ended with exit code {code} and without a word"
     return ("diverged" if code == DivergedError.exit_code else "failed"), reason
-
-
-def tail(path: Path) -> str:
-    """The end of a text file; nothing where there is none."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(path.stat().st_size - _TAIL, 0))
-        return file.read().decode(errors="replace")
-    return ""
 
 
 def follow_parent() -> None:

@@ -28,11 +28,7 @@ from finflow.sweeps.table import Returns, Row, Setting, read_rows, scored, setti
 class Effect:
     """One parameter.
 
-    Attributes
-    ----------
-    key, values : as typed.
-    scores : for each value those of its finished jobs.
-    means : for each value, over everything else; nan without a finished job.
+    scores : for each value those of its finished jobs; means : for each value, nan without a finished job.
     share : of the variance, that the values' means explain; nan where all scores are equal.
     chance : what scores without any effect would give it on average, (values - 1) / (jobs - 1).
     """
@@ -64,13 +60,10 @@ def effects_of(rows: Sequence[Row], swept: Mapping[str, Sequence[str]], objectiv
     jobs = scored(rows, objective)
     found: list[Effect] = []
     for key, values in swept.items():
-        if len(values) < 2:
-            continue
-        scores = tuple(np.array([score for row, score in jobs if row.values[key] == value]) for value in values)
-        used = sum(len(part) > 0 for part in scores)
-        means = np.array([part.mean() if len(part) else np.nan for part in scores])
-        chance = (used - 1) / (len(jobs) - 1) if len(jobs) > 1 else np.nan
-        found.append(Effect(key, tuple(values), scores, means, _share(scores), chance))
+        if len(values) > 1:
+            scores = _cells(jobs, {key: values})
+            chance = _chance(sum(len(part) > 0 for part in scores) - 1, len(jobs))
+            found.append(Effect(key, tuple(values), tuple(scores), _means(scores), _share(scores), chance))
     return tuple(sorted(found, key=lambda effect: -np.nan_to_num(effect.share, nan=-1.0)))
 
 
@@ -79,19 +72,31 @@ def pairs_of(rows: Sequence[Row], effects: Sequence[Effect], objective: str) -> 
     jobs = scored(rows, objective)
     found: list[Pair] = []
     for first, second in itertools.combinations(effects, 2):
-        cells = [
-            np.array([score for row, score in jobs if row.values[first.key] == a and row.values[second.key] == b])
-            for a in first.values
-            for b in second.values
-        ]
-        means = np.array([cell.mean() if len(cell) else np.nan for cell in cells])
-        used = sum(len(cell) > 0 for cell in cells)
-        beyond = used - 1 - sum(int(np.isfinite(effect.means).sum()) - 1 for effect in (first, second))
-        chance = beyond / (len(jobs) - 1) if len(jobs) > 1 else np.nan
+        cells = _cells(jobs, {first.key: first.values, second.key: second.values})
+        alone = sum(int(np.isfinite(effect.means).sum()) - 1 for effect in (first, second))
+        chance = _chance(sum(len(cell) > 0 for cell in cells) - 1 - alone, len(jobs))
         share = _share(cells) - first.share - second.share
-        shape = len(first.values), len(second.values)
-        found.append(Pair((first.key, second.key), (first.values, second.values), means.reshape(shape), share, chance))
+        means = _means(cells).reshape(len(first.values), len(second.values))
+        found.append(Pair((first.key, second.key), (first.values, second.values), means, share, chance))
     return tuple(found)
+
+
+def _cells(jobs: Sequence[tuple[Row, float]], swept: Mapping[str, Sequence[str]]) -> list[Floats]:
+    """Scores of the jobs of each combination of values, the last key turning fastest."""
+    return [
+        np.array(
+            [score for row, score in jobs if all(row.values[key] == at for key, at in zip(swept, cell, strict=True))]
+        )
+        for cell in itertools.product(*swept.values())
+    ]
+
+
+def _means(cells: Sequence[Floats]) -> Floats:
+    return np.array([cell.mean() if len(cell) else np.nan for cell in cells])
+
+
+def _chance(free: int, jobs: int) -> float:
+    return free / (jobs - 1) if jobs > 1 else np.nan
 
 
 def _share(groups: Sequence[Floats]) -> float:
@@ -108,8 +113,6 @@ def _share(groups: Sequence[Floats]) -> float:
 class Luck:
     """Statistics of the selection of the first of several settings.
 
-    Attributes
-    ----------
     deflated : with every job of the sweep as a trial, those that crashed included.
     overfitting : probability that the best setting of half of the days is below the median in the other half.
     compared : settings that differ and whose active returns cover the same days as the best one's.
@@ -200,8 +203,6 @@ CROSSED = 4
 class Leaderboard:
     """The current results of a sweep.
 
-    Attributes
-    ----------
     objective : name of the figure that settings are sorted by.
     rows : one per job, in their own order; settings : the best first.
     effects, pairs : of the swept parameters on the objective.
@@ -267,15 +268,7 @@ class Leaderboard:
 
 
 def leaderboard_of(folder: SweepFolder, objective: str | None) -> Leaderboard:
-    """Read the folder; `objective` is sharpe, active_ir, or None for what the jobs selected their checkpoint by.
-
-    Raises
-    ------
-    ConfigError
-        If it is no sweep's folder, or its jobs do not compare.
-    StorageError
-        If a file in it is damaged.
-    """
+    """Read the folder; `objective` is sharpe, active_ir, or None for what the jobs selected their checkpoint by."""
     manifest = folder.manifest()
     figure = OBJECTIVES[objective or manifest.settings["evaluation"]["objective"]]
     rows = read_rows(folder, manifest)

@@ -37,12 +37,8 @@ class Job:
 class Plan:
     """A sweep before it runs.
 
-    Attributes
-    ----------
-    id : hash of the sorted command line.
-    fixed : `key=value` of what all jobs share.
-    swept : key -> its values, as typed, keys sorted.
-    jobs : every combination, the last key turning fastest.
+    id : hash of the sorted command line; fixed : `key=value` of what all jobs share.
+    swept : key -> its values, as typed, keys sorted; jobs : every combination, the last key turning fastest.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """The jobs of a sweep as rows: values, outcome, validation figures. Safe to read at any time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from finflow.evaluation.files import read_validation
 from finflow.evaluation.metrics import OBJECTIVES
 from finflow.evaluation.result import Floats
 from finflow.io.files import atomic_csv, read_json
-from finflow.sweeps.folder import Manifest, State, SweepFolder
+from finflow.sweeps.folder import Manifest, Pin, State, SweepFolder
 
 FIGURES = (
     *OBJECTIVES.values(), "validation_cvar95", "validation_turnover", "validation_effective_assets",
     "selected_episode", "dip",
 )  # fmt: skip
-REMEDY = "remove the job's folder and run the sweep's command again"
+REMEDY = "figures do not compare: remove the job's folder and run the sweep's command again"
 REPLICATES = ("fold", "seed")
-"""Keys that repeat a setting, such as the seed."""
+"""Keys that repeat a setting."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,26 @@ def read_rows(folder: SweepFolder, manifest: Manifest) -> tuple[Row, ...]:
     StorageError
         If a file of a job is damaged.
     """
-    facts = {job.name: _facts(folder, job.name) for job in manifest.jobs}
-    _refuse_mixed(folder, manifest, {name: fact for name, fact in facts.items() if fact is not None})
     rows: list[Row] = []
+    settled: dict[tuple[str, ...], tuple[str, str]] = {}
     for job in manifest.jobs:
-        status = folder.status(job.name)
-        finished = status.state == "finished"
-        path = folder.run_dir(job.name)
-        figures = _figures(path / SUMMARY) if finished else {}
-        returns = Returns(*read_validation(path / VALIDATION), year=_year(facts[job.name])) if finished else None
-        code = _code(facts[job.name] or {})
-        rows.append(Row(job.name, job.values, status.state, status.reason, figures, returns, status.seconds, code))
+        status, path = folder.status(job.name), folder.run_dir(job.name)
+        row = Row(job.name, job.values, status.state, status.reason, {}, None, status.seconds)
+        if status.state == "finished":
+            facts, pin = read_json(path / RUN), manifest.pins.get(job.name, Pin({}))
+            data, parent = str(facts["data_fingerprint"]), (facts.get("parent") or {}).get("sha256")
+            market = tuple(value for key, value in job.values.items() if under(key, ("env",)))
+            settled.setdefault(market, (data, job.name))
+            other, first = settled[market] if pin.data is None else (pin.data, "the sweep's start")
+            if data != other:
+                raise ConfigError(f"{path}: made on data {data}, {first} on {other}; {REMEDY}")
+            if pin.parent not in (None, parent):
+                settled_on = f"the sweep's start settled on {str(pin.parent)[:12]}"
+                raise ConfigError(f"{path}: made from weights {str(parent)[:12]}, {settled_on}; {REMEDY}")
+            year = int((facts.get(CALENDAR) or {}).get("rows_a_year", TRADING_YEAR))
+            returns = Returns(*read_validation(path / VALIDATION), year=year)
+            row = replace(row, figures=_figures(path / SUMMARY), returns=returns, code=_code(facts))
+        rows.append(row)
     return tuple(rows)
 
 
@@ -130,15 +139,6 @@ def write_table(path: Path, settings: Sequence[Setting], ranks: Sequence[int | N
     atomic_csv(path, lines)
 
 
-def _facts(folder: SweepFolder, job: str) -> dict[str, Any] | None:
-    path = folder.run_dir(job)
-    return read_json(path / RUN) if (path / SUMMARY).exists() else None
-
-
-def _year(fact: Mapping[str, Any] | None) -> int:
-    return int(((fact or {}).get(CALENDAR) or {}).get("rows_a_year", TRADING_YEAR))
-
-
 def _code(fact: Mapping[str, Any]) -> str:
     git = fact.get("git") or {}
     return f"{git['commit'][:12]}{'+' if git.get('dirty') else ''}" if "commit" in git else ""
@@ -148,27 +148,3 @@ def _figures(path: Path) -> dict[str, float | None]:
     summary = read_json(path)
     kept = {**summary.get("metrics", {}), **summary.get("selected", {}), **summary}
     return {name: None if kept.get(name) is None else float(kept[name]) for name in FIGURES}
-
-
-def _refuse_mixed(folder: SweepFolder, manifest: Manifest, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse jobs that are not of one kind: their figures would not compare."""
-    settled: dict[tuple[str, ...], tuple[str, str]] = {}
-    for job in manifest.jobs:
-        if job.name not in facts:
-            continue
-        fact, pin = facts[job.name], manifest.pins.get(job.name)
-        data, parent = str(fact["data_fingerprint"]), (fact.get("parent") or {}).get("sha256")
-        market = tuple(value for key, value in job.values.items() if under(key, ("env",)))
-        other, first = settled.setdefault(market, (data, job.name))
-        if pin is not None and pin.data is not None and pin.data != data:
-            other, first = pin.data, "the sweep's start"
-        if data != other:
-            _refuse(folder, job.name, f"on data {data}, {first} on {other}")
-        if pin is not None and pin.parent is not None and pin.parent != parent:
-            _refuse(
-                folder, job.name, f"from weights {str(parent)[:12]}, the sweep's start settled on {pin.parent[:12]}"
-            )
-
-
-def _refuse(folder: SweepFolder, job: str, what: str) -> None:
-    raise ConfigError(f"{folder.run_dir(job)}: made {what}; figures do not compare: {REMEDY}")

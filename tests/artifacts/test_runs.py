@@ -8,14 +8,13 @@ import pytest
 from finflow.artifacts.runs import (
     HEAD,
     JUDGED,
-    judged_folder,
     named_runs,
     newest_run,
     noted_heads,
     opened_by,
     resolve_run,
 )
-from finflow.config.compose import load, to_yaml
+from finflow.config.compose import load
 from finflow.errors import ConfigError
 from finflow.io.files import atomic_json
 
@@ -81,15 +80,6 @@ def test_resolve(root: Path) -> None:
         resolve_run(root, str(root / "finetune/a/2024-09-09-s0"))
     with pytest.raises(ConfigError, match="no such folder"):
         resolve_run(root, str(root / "nowhere"))
-
-
-def test_what_judges_a_run_is_named_as_the_run_is(root: Path) -> None:
-    run = root / "finetune/b/2024-01-01-s0"
-    (run / "config.yaml").write_text(to_yaml(load("finetune", ["name=mine", "seed=4"])))
-    for named in (str(run), [str(run), "another"]):
-        folder = judged_folder(root, "evaluate", named)
-        assert folder.parent == root / "evaluate" / "mine"
-        assert folder.name.endswith("-s4")
 
 
 def test_heads_that_evaluations_noted(tmp_path: Path) -> None:

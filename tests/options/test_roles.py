@@ -21,7 +21,7 @@ from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, ma
 from finflow.schema.sections import IQLConfig, TD3BCConfig
 from finflow.stages.explaining import provenance_of
 from finflow.stages.parents import pin
-from finflow.stages.run import resumed_folder, start_of
+from finflow.stages.run import placed, resumed_folder, start_of
 from finflow.stages.run_groups import Group, kind_of
 from finflow.sweeps.folder import preset_of
 from finflow.sweeps.plan import plan_of
@@ -99,8 +99,14 @@ def test_a_run_is_resumed_with_another_machine_and_other_checkpoints_alone(key: 
     if key in ("checkpoint.spare", "hardware.cores"):
         assert resumed_folder(changed(key, *more), None) == folder
     else:
-        with pytest.raises(ConfigError, match=rf"no unfinished run of these settings; .* has {key}=0.0 \(here 0.5\)"):
+        with pytest.raises(ConfigError, match="no unfinished run of these settings"):
             resumed_folder(changed(key, *more), None)
+        named = (more[0], f"resume='{folder}'")
+        with (
+            pytest.raises(ConfigError, match=rf"{folder} has {key}=0.0 \(here 0.5\)"),
+            placed(changed(key, *named), None),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("key", ["env.halts", "budget.rounds", "env.fee", "reward.lambda_calm", "hardware.cores"])

@@ -265,7 +265,7 @@ FILES: dict[str, Case] = {
         "equal",
     ),
     "resume: none": (lambda b: b.synthetic("finetune", resume="no/run"), "resume=no/run: no run folder", "name one"),
-    "resume: true, nothing there": (lambda b: b.of("finetune", resume=True), "no unfinished run under", "leave out"),
+    "resume: true, nothing there": (lambda b: b.of("finetune", resume=True), "no unfinished run of", "leave out"),
     "resume: another stage's run": (
         lambda b: b.synthetic("finetune", resume=str(b.tiny.root / "pretrain" / "whole" / "run")),
         "is a run of pretrain",

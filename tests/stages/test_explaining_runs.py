@@ -217,12 +217,12 @@ def test_days_of_other_windows_need_no_evaluation(root: Path, run: Path, judged:
 @pytest.mark.parametrize(
     ("asked", "fragment"),
     [
-        ("date=2006-01-07", "no trading day of the prices; the nearest is 2006-01-06 or 2006-01-09"),
-        ("date=1990-01-01", "no trading day of the prices; the nearest is 2000-01-03"),
+        ("date=2006-01-07", "date=2006-01-07: no trading day of the prices; name another, or [first,last]"),
+        ("date=1990-01-01", "date=1990-01-01: no trading day of the prices"),
         ("date=2000-02-01", "not inside one window's decisions; those of this run are train"),
         ("date=[2004-06-01,2007-01-01]", "not inside one window's decisions"),
-        ("date=[2006-01-07,2006-01-08]", "no trading day in it"),
-        ("date=[2006-02-01,2006-01-01]", "no trading day in it"),
+        ("date=[2006-01-07,2006-01-08]", "date=[2006-01-07,2006-01-08]: no trading day of the prices"),
+        ("date=[2006-02-01,2006-01-01]", "date=[2006-02-01,2006-01-01]: no trading day of the prices"),
     ],
 )
 def test_days_that_cannot_be_explained(
@@ -254,7 +254,7 @@ def test_an_evaluation_that_was_edited_is_refused(root: Path, run: Path, judged:
 
 
 def test_days_without_a_decision(root: Path, run: Path, judged: EvaluateResult) -> None:
-    """With rarer decisions only theirs have cards, and the nearest are named for another day."""
+    """With rarer decisions only theirs have cards."""
     config = finflow.load("explain", [f"output_root={root}", f"run={run}"])
     trained = load_trained(config, str(run))
     track = window_track(Group((trained,)), "test")
@@ -265,7 +265,6 @@ def test_days_without_a_decision(root: Path, run: Path, judged: EvaluateResult) 
     explainer.scene = replace(explainer.scene, decided=rare)
     first = int(explainer.scene.rows[0])
     assert sorted(chosen_places(config.model_copy(update={"top": 5}), explainer, first, first + 60)) == [20, 40]
-    dates = trained.prepared.market.dates[explainer.scene.rows]
-    asked = config.model_copy(update={"date": str(dates[25])})
-    with pytest.raises(ConfigError, match=f"no decision is taken there; the nearest are those of {dates[20]} and "):
+    asked = config.model_copy(update={"date": str(track.dates[24])})
+    with pytest.raises(ConfigError, match=f"date={track.dates[24]}: no decision is taken there; name another day"):
         chosen_places(asked, explainer, first + 25, first + 25)

@@ -139,7 +139,7 @@ def test_runs_that_are_no_one_strategy_are_not_traded(root: Path, seeds: list[Pa
     other = train(root, "algo.risk_weight=0.25")
     before = sorted(root.glob("*/*/*"))
     for stage, do in (("decide", finflow.decide), ("explain", finflow.explain)):
-        with pytest.raises(ConfigError, match=r"run: these differ by algo\.risk_weight: no one strategy; name one"):
+        with pytest.raises(ConfigError, match=r"run: these differ by algo\.risk_weight: no one strategy; name one run"):
             do(finflow.load(stage, [f"output_root={root}", f"run=[{seeds[0]},{other}]"]))
     assert sorted(root.glob("*/*/*")) == before
 

@@ -15,13 +15,15 @@ DATES = np.datetime64("2015-01-01") + np.arange(DAYS)
 Score = Callable[[Mapping[str, str]], float]
 
 
-def made_sweep(path: Path, overrides: Sequence[str], pins: Mapping[str, Pin] | None = None) -> SweepFolder:
+def made_sweep(
+    path: Path, overrides: Sequence[str], pins: Mapping[str, Pin] | None = None, stage: str = "finetune"
+) -> SweepFolder:
     """A sweep that has begun: its manifest alone."""
-    plan = plan_of("finetune", overrides)
+    plan = plan_of(stage, overrides)
     folder = SweepFolder(path)
-    settings = load("finetune", ["evaluation.objective=sharpe", *plan.jobs[0].overrides]).model_dump()
+    settings = load(stage, ["evaluation.objective=sharpe", *plan.jobs[0].overrides]).model_dump()
     command = (*plan.fixed, *(f"{key}={','.join(values)}" for key, values in plan.swept.items()))
-    folder.begin(Manifest("finetune", plan.id, command, 1, plan.swept, settings, plan.jobs, pins or {}))
+    folder.begin(Manifest(stage, plan.id, command, 1, plan.swept, settings, plan.jobs, pins or {}))
     return folder
 
 
@@ -44,7 +46,7 @@ def finish(
     lead = active + 0.002 * rng.standard_normal(DAYS)
     rows = [f"{d},{b + a!r},{b!r}" for d, b, a in zip(DATES, benchmark.tolist(), lead.tolist(), strict=True)]
     (place / "validation.csv").write_text("\n".join(["date,policy,benchmark", *rows]) + "\n")
-    (place / "config.yaml").write_text(json.dumps(load("finetune", job.overrides).model_dump()))
+    (place / "config.yaml").write_text(json.dumps(load(folder.manifest().stage, job.overrides).model_dump()))
     facts = {"data_fingerprint": data, "parent": {"sha256": parent}, "git": {"commit": code, "dirty": dirty}}
     (place / "run.json").write_text(json.dumps(facts))
     figures = {

@@ -63,8 +63,8 @@ def test_what_shapes_the_parent_is_swept_in_pretraining_first(key: str, root: Pa
         pin("finetune", plan)
     said, command = str(caught.value).rsplit(": ", 1)
     assert f"{key} is the parent's, so pretrain sweeps it first" in said
-    assert command.startswith("python experiments/pretrain.py -m ")
-    assert command.endswith(f" {key}=8,16")
+    assert command.startswith("python experiments/pretrain.py ")
+    assert command.endswith(f" -m {key}=8,16")
     assert "algo.lr" not in command
     assert "budget.episodes" not in command
 

@@ -10,7 +10,6 @@ import pytest
 import finflow
 from finflow.cli.main import launch
 from finflow.config.compose import group_choices, load
-from finflow.errors import ConfigError
 from finflow.stages.sweep import SweepResult, collect_sweep
 from finflow.sweeps.folder import SweepFolder
 
@@ -129,13 +128,6 @@ def test_the_whole_preset_is_planned(
     assert float(time) > 0
     assert float(size) > 0
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("stage", "preset"), [("finetune", "tune_iql"), ("pretrain", "tune_bcell")])
-def test_a_preset_of_the_other_stage_is_sent_there(stage: str, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=rf"unknown key; .*; it is a sweep of {JOBS[preset][0]}: python experiments/"):
-        launch(stage, [f"experiment={preset}", "sweep.dry_run=true"])
-    assert capsys.readouterr().out == ""
 
 
 def test_every_preset_is_among_these() -> None:

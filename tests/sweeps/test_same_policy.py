@@ -17,7 +17,7 @@ from finflow.report.tables import signed
 from finflow.seeding import numpy_stream
 from finflow.stages.sweep import collect_sweep, sweep_folder
 from finflow.sweeps.cost import time_left
-from finflow.sweeps.folder import Status, SweepFolder, remember
+from finflow.sweeps.folder import Status, SweepFolder
 from finflow.sweeps.leaderboard import track_of
 
 from .made import finish, made_sweep
@@ -139,16 +139,14 @@ def test_an_ablation_is_evaluated_whole(folder: SweepFolder) -> None:
     assert result.next_command.endswith(f"evaluate.py run={folder.path}")
 
 
-def test_the_newest_sweep_is_found_wherever_it_was_begun(tmp_path: Path) -> None:
+def test_the_newest_sweep_is_found_wherever_it_lies_under_the_outputs(tmp_path: Path) -> None:
     root = tmp_path / "out"
     own = made_sweep(root / "finetune" / "x" / "sweep-1", LINE).path
-    away = made_sweep(tmp_path / "my sweep", LINE).path
     os.utime(own / "sweep.json", (1e9, 1e9))
-    for path in (own, away, away):
-        remember(root, path)
-    assert (root / "sweeps.txt").read_text() == f"{away}\n"
-    assert sweep_folder(root, "latest") == away
-    shutil.rmtree(away)
+    for away in (root / "my sweep", root / "plan" / "2018-volatile"):
+        made_sweep(away, LINE)
+        assert sweep_folder(root, "latest") == away
+        shutil.rmtree(away)
     assert sweep_folder(root, "latest") == own
 
 

@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from finflow.errors import ConfigError, StorageError
 from finflow.stages.sweep import collect_sweep
 from finflow.sweeps.folder import Pin, SweepFolder
 from finflow.sweeps.leaderboard import leaderboard_of
+from finflow.sweeps.plan import plan_of
 from finflow.sweeps.table import read_rows
 
 from .made import fail, finish, made_sweep
@@ -89,6 +91,28 @@ def test_without_a_finished_job_there_is_a_table_but_no_best_one(tmp_path: Path)
     assert result.next_command == "python experiments/finetune.py -m algo.cql.alpha=1,5,10 seed=0,1"
 
 
+@pytest.mark.parametrize(
+    ("swept", "following", "jobs"),
+    [
+        (["seed=0,1"], "init.weights={folder} -m seed=0,1", 2),
+        (["fold=2008,2018", "seed=3,4"], "init.weights={folder} -m fold=2008,2018 seed=3,4", 4),
+        (["algo.beta=1,3", "seed=0,1"], "-m init.weights={best}", 2),
+        (["algo.beta=1,3"], "init.weights={best}", 1),
+    ],
+)
+def test_fine_tuning_follows_from_every_pretraining(
+    swept: list[str], following: str, jobs: int, tmp_path: Path
+) -> None:
+    folder = made_sweep(tmp_path / "s", swept, stage="pretrain")
+    for job in folder.manifest().jobs:
+        finish(folder, job, float(job.values.get("algo.beta", 1)))
+    result = collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
+    best = ",".join(str(folder.run_dir(row.job)) for row in result.leaderboard.settings[0].rows)
+    command = f"python experiments/finetune.py {following.format(folder=folder.path, best=best)}"
+    assert result.next_command == command
+    assert len(plan_of("finetune", [word for word in shlex.split(command)[2:] if word != "-m"]).jobs) == jobs
+
+
 def test_names_and_reasons_are_text_on_the_page(tmp_path: Path) -> None:
     """A swept value, and what a job printed last, in the table, the figures and their data."""
     hostile = "<img src=x onerror=alert(1)>"
@@ -151,12 +175,8 @@ DAMAGE: dict[str, tuple[str, bytes]] = {
     "a cut row of returns": ("JOB/validation.csv", b"date,policy,benchmark\n2015-01-05,0.1\n"),
     "returns that are no text": ("JOB/validation.csv", b"\xff\xfe"),
     "a blank line": ("JOB/validation.csv", b"date,policy,benchmark\n\n"),
-    "an empty status": ("status/JOB.json", b"{}"),
-    "an unknown key of a status": ("status/JOB.json", b'{"state": "finished", "mood": 1}'),
-    "a manifest of lists": (
-        "sweep.json",
-        b'{"jobs": [], "stage": "finetune", "id": "", "command": [], "threads": 1, "swept": []}',
-    ),
+    "a cut status": ("status/JOB.json", b"{"),
+    "a cut manifest": ("sweep.json", b'{"jobs": ['),
 }
 
 
