@@ -6,6 +6,7 @@ reads any more. A message is one line that names the file, key or value, and the
 """
 
 import signal
+from collections.abc import Sequence
 
 
 class FinFlowError(Exception):
@@ -62,3 +63,8 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, number: signal.Signals) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+def some(names: Sequence[object]) -> str:
+    """The first three of some names, for a line that has no room for more."""
+    return ", ".join(str(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

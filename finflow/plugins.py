@@ -44,13 +44,7 @@ class Plugin:
     conf: Path | None = None
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    plugin: Plugin
-    module: ModuleType
-
-
-_LOADED: dict[str, _Loaded] = {}
+_LOADED: dict[str, tuple[Plugin, ModuleType]] = {}
 _FOLDERS: list[Path] = []
 
 
@@ -65,36 +59,27 @@ def search(folders: Sequence[Path]) -> None:
 def load_plugins(names: Sequence[str]) -> None:
     """Import plugins; one that is loaded stays as it is.
 
-    Raises
-    ------
-    ConfigError
-        If one cannot be found or imported, is none, or has a name that another one has.
+    A ConfigError where one cannot be found or imported, is none, or has a name that another one has.
     """
     for name in names:
         if name not in _LOADED:
-            found = _found(name)
+            plugin, module = _found(name)
             for kind in KINDS:
-                for other, loaded in _LOADED.items():
-                    both = getattr(found.plugin, kind).keys() & getattr(loaded.plugin, kind).keys()
-                    if both and found.plugin is not loaded.plugin:
+                for other, (loaded, _) in _LOADED.items():
+                    both = getattr(plugin, kind).keys() & getattr(loaded, kind).keys()
+                    if both and plugin is not loaded:
                         raise ConfigError(f"plugins=[{name}]: {min(both)} is of {other} too; give one another name")
-            _LOADED[name] = found
+            _LOADED[name] = plugin, module
 
 
 def added(kind: Kind, names: Collection[str] | None = None) -> dict[str, Any]:
     """What plugins add of a kind, by name: those of `names`, or all that are loaded."""
-    chosen = (loaded.plugin for name, loaded in _LOADED.items() if names is None or name in names)
+    chosen = (plugin for name, (plugin, _) in _LOADED.items() if names is None or name in names)
     return {name: one for plugin in chosen for name, one in getattr(plugin, kind).items()}
 
 
 def chosen(key: str, name: str, own: Mapping[str, Any], kind: Kind) -> Any:
-    """What the value `name` of `key` stands for, among FinFlow's own and what plugins add.
-
-    Raises
-    ------
-    ConfigError
-        If there is none; names those there are.
-    """
+    """What the value `name` of `key` stands for, among FinFlow's own and what plugins add, or a ConfigError."""
     known = {**own, **added(kind)}
     if name not in known:
         raise ConfigError(unknown(key, name, known))
@@ -109,31 +94,28 @@ def unknown(key: str, name: str, known: Collection[str]) -> str:
 
 def conf_of(names: Sequence[str]) -> list[Path]:
     """Folders of options that loaded plugins bring."""
-    return [conf for name in names if (conf := _LOADED[name].plugin.conf) is not None]
+    return [conf for name in names if (conf := _LOADED[name][0].conf) is not None]
 
 
 def code_of(names: Sequence[str]) -> dict[str, str]:
     """SHA-256 of the Python files of each loaded plugin, its whole package where it is in one."""
     found: dict[str, str] = {}
     for name in names:
-        module = _LOADED[name].module
+        module = _LOADED[name][1]
         top = sys.modules[module.__name__.partition(".")[0]]
         folders = [Path(path) for path in getattr(top, "__path__", [])]
         files = [file for folder in folders for file in sorted(folder.rglob("*.py"))] or [Path(str(module.__file__))]
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.read_bytes())
-        found[name] = digest.hexdigest()
+        found[name] = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return found
 
 
 def folders_used() -> list[Path]:
     """Added folders that a loaded plugin was found in, which the next command has to name too."""
-    files = [Path(str(loaded.module.__file__)) for loaded in _LOADED.values()]
+    files = [Path(str(module.__file__)) for _, module in _LOADED.values()]
     return [folder for folder in _FOLDERS if any(file.is_relative_to(folder) for file in files)]
 
 
-def _found(name: str) -> _Loaded:
+def _found(name: str) -> tuple[Plugin, ModuleType]:
     installed = {point.name: point.value for point in entry_points(group=GROUP)}
     if name not in installed:
         _refuse_others(name, installed)
@@ -147,7 +129,7 @@ def _found(name: str) -> _Loaded:
     plugin = getattr(module, attribute or "plugin", None)
     if not isinstance(plugin, Plugin):
         raise ConfigError(f"plugins=[{name}]: {path} has no `plugin`; write plugin = finflow.plugins.Plugin(...) in it")
-    return _Loaded(plugin, module)
+    return plugin, module
 
 
 def _refuse_others(name: str, installed: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 """The baseline portfolios, each a function of data known at the close of t; and those that share risk out.
 
-Classical online portfolio selection comes from the library universal-portfolios (extra `olps`).
+These make weights of a covariance [B, d, d] and a mask [B, d] as the optimisers of `priors` do. Classical online
+portfolio selection comes from the library universal-portfolios (extra `olps`).
 """
 
 import importlib
@@ -9,21 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from finflow.allocators.priors import (
-    equal_weights,
-    inverse_volatility,
-    maximum_diversification,
-    minimum_variance,
-    momentum_top,
-    normalise,
-    rolling_covariance,
-    rolling_volatility,
-    standardise,
-)
+from finflow.allocators import priors
+from finflow.allocators.priors import Floats, Mask, Rows
 from finflow.data.market import TRADABLE, Market
 from finflow.errors import ConfigError
 from finflow.schema import OnlineSelection
@@ -34,22 +25,13 @@ DECREMENT = 1e-6
 """Newton decrement before the last step; after it the error is of the order of its square."""
 
 
-def equal_risk_contribution(covariance: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weights whose names all contribute the same to volatility (Maillard, Roncalli & Teiletche 2010).
+def equal_risk_contribution(covariance: Floats, mask: Mask) -> Floats:
+    """Weights [B, d] whose names all contribute the same to volatility (Maillard, Roncalli & Teiletche 2010).
 
     The ray of `min 1/2 y'Cy - sum ln y_i` (Spinu 2013), a self-concordant function: Newton's method with the step
     1 / (1 + decrement) converges from anywhere, and quadratically once the decrement is small.
-
-    Parameters
-    ----------
-    covariance : [B, d, d].
-    mask : [B, d].
-
-    Returns
-    -------
-    [B, d] weights, zero outside the mask, summing to 1 (0 without names).
     """
-    sigma, correlation = standardise(covariance, mask)
+    sigma, correlation = priors.standardise(covariance, mask)
     d = mask.shape[1]
     # Start on the ray of inverse volatility, at the point where the optimality condition holds on average.
     start = np.sqrt(d / correlation.sum(axis=(1, 2)))
@@ -66,27 +48,18 @@ def equal_risk_contribution(covariance: NDArray[np.float64], mask: NDArray[np.bo
         y[open_rows] = point - length[:, None] * step
         open_rows = open_rows[decrement > DECREMENT]
         if not len(open_rows):
-            return normalise(np.where(mask, y / sigma, 0.0))
+            return priors.normalise(np.where(mask, y / sigma, 0.0))
     raise AssertionError("a damped Newton method converges on a self-concordant function")
 
 
-def hierarchical_risk_parity(covariance: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weights by recursive bisection of a cluster tree (Lopez de Prado 2016).
+def hierarchical_risk_parity(covariance: Floats, mask: Mask) -> Floats:
+    """Weights [B, d] by recursive bisection of a cluster tree (Lopez de Prado 2016).
 
     skfolio's definition: angular distance sqrt((1 - correlation) / 2), Ward linkage with optimal leaf order, halves
     of inverse-variance portfolios weighted by the other half's variance. Each row builds its tree: for monthly use.
-
-    Parameters
-    ----------
-    covariance : [B, d, d].
-    mask : [B, d].
-
-    Returns
-    -------
-    [B, d] weights, zero outside the mask, summing to 1 (0 without names).
     """
     weights = np.zeros(mask.shape)
-    _, correlation = standardise(covariance, mask)
+    _, correlation = priors.standardise(covariance, mask)
     for row, held in enumerate(mask):
         names = np.flatnonzero(held)
         block = np.ix_(names, names)
@@ -94,7 +67,7 @@ def hierarchical_risk_parity(covariance: NDArray[np.float64], mask: NDArray[np.b
     return weights
 
 
-def _leaf_order(correlation: NDArray[np.float64]) -> NDArray[np.intp]:
+def _leaf_order(correlation: Floats) -> Rows:
     """Names [m] in the order of the leaves of their cluster tree."""
     if len(correlation) < 2:
         return np.arange(len(correlation))
@@ -103,7 +76,7 @@ def _leaf_order(correlation: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.asarray(leaves_list(tree), dtype=np.intp)
 
 
-def _bisect(covariance: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
+def _bisect(covariance: Floats, order: Rows) -> Floats:
     """Weights [m] by halving the ordered names until each stands alone."""
     weights = np.ones(len(order))
     groups = [order]
@@ -119,7 +92,7 @@ def _bisect(covariance: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray
     return weights
 
 
-def _cluster_variance(covariance: NDArray[np.float64], names: NDArray[np.intp]) -> float:
+def _cluster_variance(covariance: Floats, names: Rows) -> float:
     """Variance of the inverse-variance portfolio of `names`."""
     block = covariance[np.ix_(names, names)]
     inverse = 1 / np.diagonal(block)
@@ -129,9 +102,9 @@ def _cluster_variance(covariance: NDArray[np.float64], names: NDArray[np.intp]) 
 
 EQUAL, HOLD, INVERSE, MOMENTUM = "1/N", "buy and hold", "inverse volatility", "momentum 12-1 top 5"
 
-_OF_COVARIANCE: dict[str, Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]] = {
-    "minimum variance": minimum_variance,
-    "maximum diversification": maximum_diversification,
+_OF_COVARIANCE: dict[str, Callable[[Floats, Mask], Floats]] = {
+    "minimum variance": priors.minimum_variance,
+    "maximum diversification": priors.maximum_diversification,
     "equal risk contribution": equal_risk_contribution,
     "HRP": hierarchical_risk_parity,
 }
@@ -139,7 +112,7 @@ _OF_COVARIANCE: dict[str, Callable[[NDArray[np.float64], NDArray[np.bool_]], NDA
 BASELINES = (EQUAL, HOLD, INVERSE, *_OF_COVARIANCE, MOMENTUM)
 
 
-def baseline_targets(market: Market, rows: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:
+def baseline_targets(market: Market, rows: Rows) -> dict[str, Floats]:
     """Target weights of every baseline at the decision rows.
 
     1/N and buy and hold take the names tradable at t; the others those of them with a whole year behind them
@@ -157,19 +130,19 @@ def baseline_targets(market: Market, rows: NDArray[np.intp]) -> dict[str, NDArra
     Buy and hold is 1/N on the first of `rows` and NaN on all later ones: it is bought once and drifts.
     """
     rows = np.asarray(rows, dtype=np.intp)
-    covariance, mask = rolling_covariance(market, rows)
-    equal = equal_weights(market.status[rows, :-1] == TRADABLE)[:, :-1]
+    covariance, mask = priors.rolling_covariance(market, rows)
+    equal = priors.equal_weights(market.status[rows, :-1] == TRADABLE)[:, :-1]
     risky = {name: allocate(covariance, mask) for name, allocate in _OF_COVARIANCE.items()}
     risky |= {
         EQUAL: equal,
         HOLD: equal[:1],
-        INVERSE: inverse_volatility(rolling_volatility(market, rows), mask),
-        MOMENTUM: momentum_top(market, rows),
+        INVERSE: priors.inverse_volatility(priors.rolling_volatility(market, rows), mask),
+        MOMENTUM: priors.momentum_top(market, rows),
     }
     return {name: _spread(risky[name], rows, market) for name in BASELINES}
 
 
-def _spread(weights: NDArray[np.float64], rows: NDArray[np.intp], market: Market) -> NDArray[np.float64]:
+def _spread(weights: Floats, rows: Rows, market: Market) -> Floats:
     """Risky weights [B, d] of the first B rows on the calendar [T, n], the rest of each 1 in cash."""
     targets = np.full((len(market.dates), market.n), np.nan)
     filled = rows[: len(weights)]
@@ -179,40 +152,23 @@ def _spread(weights: NDArray[np.float64], rows: NDArray[np.intp], market: Market
 
 
 _CLASS: dict[OnlineSelection, str] = {
-    "eg": "EG",
-    "ons": "ONS",
-    "anticor": "Anticor",
-    "pamr": "PAMR",
-    "cwmr": "CWMR",
-    "olmar": "OLMAR",
-    "rmr": "RMR",
-}
+    "eg": "EG", "ons": "ONS", "anticor": "Anticor", "pamr": "PAMR", "cwmr": "CWMR", "olmar": "OLMAR", "rmr": "RMR",
+}  # fmt: skip
 """The library's class of each algorithm. UCRP is 1/N daily; what decides in hindsight (BCRP) is no baseline."""
 
 
 def require_online_selection(names: Sequence[OnlineSelection]) -> None:
-    """Refuse baselines whose library is missing.
-
-    Raises
-    ------
-    ConfigError
-        If `names` is not empty and universal-portfolios cannot be imported.
-    """
+    """Refuse baselines, by a ConfigError, whose library universal-portfolios is missing."""
     if names:
         _library(names[0])
 
 
-def online_selection_targets(market: Market, name: OnlineSelection) -> NDArray[np.float64]:
+def online_selection_targets(market: Market, name: OnlineSelection) -> Floats:
     """Target weights [T, n] of one algorithm with the library's parameters, cash last.
 
     Row t follows from prices up to the close of t. The algorithm starts with the market's first day. A day without a
     price is a day without a return to it; what it gives to names that cannot be traded at t goes to the others in
-    proportion, and to cash where there is none.
-
-    Raises
-    ------
-    ConfigError
-        If universal-portfolios cannot be imported.
+    proportion, and to cash where there is none. Raises as `require_online_selection`.
     """
     levels = np.cumprod(1.0 + np.nan_to_num(market.returns[:, :-1]), axis=0)
     # The library's row t is what is held over day t; one day more gives what the last close decides.

@@ -1,8 +1,7 @@
 """The experts' five prior portfolios, what they read at the close of t, and the long-only optimisers.
 
-There is one prior per expert and day, precomputed for a market. They read returns and volatilities, covariance
-(Ledoit-Wolf) and cross-sectional momentum, 12-1 months (Jegadeesh & Titman 1993), plain and with a trend filter (Faber
-2007).
+They read returns and volatilities, covariance (Ledoit-Wolf) and cross-sectional momentum, 12-1 months (Jegadeesh &
+Titman 1993), plain and with a trend filter (Faber 2007).
 
 The optimisers turn a covariance into portfolios, one per row of a batch: [B, d, d] and a mask [B, d] to weights
 [B, d], non-negative, zero outside the mask, with sum 1 (a row without names is all zero: the rest is cash). They work
@@ -23,8 +22,12 @@ from finflow.data.series import equal_weight
 from finflow.errors import DataError
 from finflow.io.weights import cached_arrays
 
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.intp]
 
-def priced_returns(market: Market) -> NDArray[np.bool_]:
+
+def priced_returns(market: Market) -> Mask:
     """[T, d] bool: the return of day t lies between two prices."""
     priced = np.isfinite(market.close)
     both = np.zeros_like(priced)
@@ -32,14 +35,11 @@ def priced_returns(market: Market) -> NDArray[np.bool_]:
     return both
 
 
-def ewma_volatility(market: Market, decay: float) -> NDArray[np.float64]:
+def ewma_volatility(market: Market, decay: float) -> Floats:
     """Exponentially weighted daily volatility, sqrt of v[t] = decay v[t-1] + (1 - decay) r[t]^2 (RiskMetrics 1996).
 
-    Days without a return, and those on which a frozen price stood still, leave it as it was.
-
-    Returns
-    -------
-    [T, d] float64, NaN before a name's first return.
+    Days without a return, and those on which a frozen price stood still, leave it as it was: [T, d], NaN before a
+    name's first return.
     """
     risky = market.close.shape[1]
     returns = market.returns[:, :risky]
@@ -53,32 +53,32 @@ def ewma_volatility(market: Market, decay: float) -> NDArray[np.float64]:
     return np.sqrt(variance)
 
 
-def equal_weight_returns(market: Market) -> NDArray[np.float64]:
+def equal_weight_returns(market: Market) -> Floats:
     """[T] return from t-1 to t of 1/N over the names tradable at t-1, rebalanced daily, gross; 0 without names."""
     held = market.status[:, :-1] == TRADABLE
     return equal_weight(market.returns[:, :-1], held, np.zeros(len(held)))
 
 
-def equal_weights(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+def equal_weights(chosen: Mask) -> Floats:
     """1/N of the chosen names, all cash where there is none, [..., d] -> [..., n]."""
     count = chosen.sum(axis=-1, keepdims=True)
     return np.concatenate([chosen / np.maximum(count, 1), count == 0], axis=-1)
 
 
-def rolling_drawdown(returns: NDArray[np.float64], days: int) -> NDArray[np.float64]:
+def rolling_drawdown(returns: Floats, days: int) -> Floats:
     """[T] fraction lost since the highest of the last `days` + 1 closes, compounding `returns`; >= 0."""
     log_nav = np.cumsum(np.log1p(np.maximum(returns, -1 + 1e-12)))  # finite after a total loss, too
     windows = np.lib.stride_tricks.sliding_window_view(np.concatenate([np.full(days, -np.inf), log_nav]), days + 1)
     return -np.expm1(log_nav - windows.max(axis=1))
 
 
-def rolling_mean(values: NDArray[np.float64], counted: NDArray[np.bool_], days: int) -> NDArray[np.float64]:
+def rolling_mean(values: Floats, counted: Mask, days: int) -> Floats:
     """[T, d] mean of the `values` that are counted among the last `days`; NaN where none is."""
     total, count = rolling_sum(np.where(counted, values, 0.0), days), rolling_sum(counted, days)
     return np.divide(total, count, out=np.full(values.shape, np.nan), where=count > 0)
 
 
-def rolling_sum(values: NDArray[np.float64] | NDArray[np.bool_], days: int) -> NDArray[np.float64]:
+def rolling_sum(values: Floats | Mask, days: int) -> Floats:
     """[T, d] sum over the last `days` rows, over fewer at the start."""
     total = np.cumsum(values, axis=0, dtype=np.float64)
     lagged = np.zeros_like(total)
@@ -93,25 +93,16 @@ CHUNK_BYTES = 64_000_000
 """Working memory of one chunk of windows; larger chunks leave the cache and are slower."""
 
 
-def usable_names(market: Market, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Names with enough history to estimate a covariance at the close of each row.
+def usable_names(market: Market, rows: Rows) -> Mask:
+    """[B, d] names with enough history to estimate a covariance at the close of each of the `rows` [B].
 
     A name is usable if it may be traded at t, has a price on the last `year_of(market)` + 1 days (so that every
     return of the window is one) and moved on at least half of them: a price that mostly stands still has no
     measurable risk, and minimum variance would put everything into it.
-
-    Parameters
-    ----------
-    rows : [B] row indices.
-
-    Returns
-    -------
-    [B, d] bool, known at the close of `rows`.
     """
     d, lookback = market.close.shape[1], year_of(market)
-    priced = np.isfinite(market.close)
-    moved = np.zeros_like(priced)
-    moved[1:] = priced[1:] & priced[:-1] & (market.close[1:] != market.close[:-1])
+    priced, moved = np.isfinite(market.close), priced_returns(market)
+    moved[1:] &= market.close[1:] != market.close[:-1]
     counts = np.zeros((2, len(priced) + 1, d), dtype=np.int64)
     np.cumsum(priced, axis=0, out=counts[0, 1:])
     np.cumsum(moved, axis=0, out=counts[1, 1:])
@@ -122,19 +113,11 @@ def usable_names(market: Market, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     return (market.status[rows, :d] == TRADABLE) & complete & moving & enough[:, None]
 
 
-def ledoit_wolf(returns: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Covariance shrunk to a multiple of the identity by the optimal weight of Ledoit & Wolf (2004).
+def ledoit_wolf(returns: Floats, mask: Mask) -> Floats:
+    """Covariance [B, d, d] shrunk to a multiple of the identity by the optimal weight of Ledoit & Wolf (2004).
 
-    Equal to `sklearn.covariance.LedoitWolf(assume_centered=False)` on the names in the mask.
-
-    Parameters
-    ----------
-    returns : [B, L, d] daily returns; any finite value where masked.
-    mask : [B, d] names that take part.
-
-    Returns
-    -------
-    [B, d, d] covariance (ddof 0) per day; rows and columns outside the mask are those of the identity.
+    Equal to `sklearn.covariance.LedoitWolf(assume_centered=False)` on the names in the mask [B, d], per day (ddof 0);
+    rows and columns outside it are those of the identity, and `returns` [B, L, d] any finite values.
     """
     length = returns.shape[1]
     centred = np.where(mask[:, None, :], returns - returns.mean(axis=1, keepdims=True), 0.0)
@@ -158,17 +141,10 @@ def year_of(market: Market) -> int:
     return market.calendar.rows(LOOKBACK)
 
 
-def rolling_covariance(market: Market, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Ledoit-Wolf covariance of the year of returns that ends at each row.
+def rolling_covariance(market: Market, rows: Rows) -> tuple[Floats, Mask]:
+    """Ledoit-Wolf covariance [B, d, d] of the year of daily returns that ends at each row, and `usable_names` [B, d].
 
-    Parameters
-    ----------
-    rows : [B] row indices; the result holds d * d numbers for each, so pass long ranges in chunks.
-
-    Returns
-    -------
-    covariance : [B, d, d] of daily returns, identity outside the mask.
-    mask : [B, d] bool, the names of `usable_names`.
+    It is the identity outside those names; d * d numbers a row, so pass long ranges in chunks.
     """
     d, lookback = market.close.shape[1], year_of(market)
     mask = usable_names(market, rows)
@@ -178,13 +154,8 @@ def rolling_covariance(market: Market, rows: NDArray[np.intp]) -> tuple[NDArray[
     return covariance, mask
 
 
-def rolling_volatility(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Sample standard deviation (ddof 1) of the year of returns that ends at each row.
-
-    Returns
-    -------
-    [B, d] float64; means something only for the names of `usable_names`.
-    """
+def rolling_volatility(market: Market, rows: Rows) -> Floats:
+    """[B, d] sample standard deviation (ddof 1) of the year of returns that ends at each row, for `usable_names`."""
     lookback = year_of(market)
     volatility = np.empty((len(rows), market.close.shape[1]))
     for part in chunks(len(rows), 8 * lookback * volatility.shape[1]):
@@ -192,7 +163,7 @@ def rolling_volatility(market: Market, rows: NDArray[np.intp]) -> NDArray[np.flo
     return volatility
 
 
-def _windows(market: Market, rows: NDArray[np.intp], lookback: int) -> NDArray[np.float64]:
+def _windows(market: Market, rows: Rows, lookback: int) -> Floats:
     """Returns [B, L, d] of the days ending at each row; whatever is there where no whole window is."""
     days = np.maximum(rows[:, None] + np.arange(1 - lookback, 1), 0)
     return market.returns[days, : market.close.shape[1]]
@@ -214,13 +185,8 @@ TREND_DAYS = 200
 """Trading days of the moving average that separates a rising price from a falling one."""
 
 
-def momentum_scores(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return from close t-252 to close t-21.
-
-    Returns
-    -------
-    [B, d], NaN where the name is not usable at t (see `usable_names`).
-    """
+def momentum_scores(market: Market, rows: Rows) -> Floats:
+    """[B, d] return from close t-252 to close t-21, NaN where the name is not usable at t (see `usable_names`)."""
     year, skip = year_of(market), market.calendar.rows(SKIP)
     mask = usable_names(market, rows)
     enough = rows >= year
@@ -228,25 +194,16 @@ def momentum_scores(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float6
     return np.divide(recent, old, out=np.full(mask.shape, np.nan), where=mask) - 1
 
 
-def momentum_top(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The five names of highest 12-1 momentum, equally weighted.
-
-    Returns
-    -------
-    [B, d] weights summing to 1, over fewer names where fewer are usable; all zero where none is.
-    """
+def momentum_top(market: Market, rows: Rows) -> Floats:
+    """[B, d] the five names of highest 12-1 momentum, or as many as are usable, equally weighted."""
     chosen = _top(momentum_scores(market, rows))
     return chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1)
 
 
-def momentum_trend(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The same five, but only those that rise: positive momentum and a price above its 200-day mean.
+def momentum_trend(market: Market, rows: Rows) -> Floats:
+    """[B, d] the same five, but only those that rise: positive momentum and a price above its 200-day mean.
 
     A name that fails leaves its share to cash, so exposure falls as trends break, to none in a falling market.
-
-    Returns
-    -------
-    [B, d] weights summing to at most 1.
     """
     scores = momentum_scores(market, rows)
     chosen = _top(scores)
@@ -260,22 +217,18 @@ def momentum_trend(market: Market, rows: NDArray[np.intp]) -> NDArray[np.float64
     return (chosen & rising) / np.maximum(chosen.sum(axis=1, keepdims=True), 1)
 
 
-def _top(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _top(scores: Floats) -> Mask:
     """The `TOP` highest finite scores of each row, ties to the earlier name."""
     order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable")
     return (rank < TOP) & np.isfinite(scores)
 
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
 TOLERANCE = 1e-11
 """Violation of a sign, relative to the largest entry, that counts as rounding."""
 
 FULL_EXCHANGES = 3
 """Exchanges of all infeasible names without progress before falling back to one at a time."""
-
 
 FEW = 64
 """Names up to which a whole system is solved at once, not that of the names held alone."""
@@ -297,10 +250,6 @@ def nonnegative_qp(a: Floats, b: Floats, mask: Mask, plane: Floats | None = None
     b : [B, d].
     mask : [B, d] names that may be held; at least one in each row if there is a plane.
     plane : [B, d] positive, or None.
-
-    Returns
-    -------
-    [B, d] float64.
     """
     d = b.shape[1]
     y = np.zeros_like(b)
@@ -335,9 +284,7 @@ def _likely(a: Floats, b: Floats, mask: Mask) -> Mask:
     return mask & (gain >= -np.partition(-gain, b.shape[1] // 8, axis=1)[:, b.shape[1] // 8, None])
 
 
-def _guess(
-    a: Floats, rows: NDArray[np.intp], b: Floats, mask: Mask, support: Mask, plane: Floats | None
-) -> tuple[Floats, Mask]:
+def _guess(a: Floats, rows: Rows, b: Floats, mask: Mask, support: Mask, plane: Floats | None) -> tuple[Floats, Mask]:
     """Solution [B, d] if `support` is the right one, and the names [B, d] that show it is not.
 
     Only the rows of `a` [., d, d] are read that belong to some name of a support.
@@ -403,18 +350,8 @@ def maximum_diversification(covariance: Floats, mask: Mask) -> Floats:
 def kelly(mean: Floats, covariance: Floats, mask: Mask) -> Floats:
     """Growth-optimal weights `max m'w - 1/2 w'Sw`, w >= 0, sum w <= 1; what is left of 1 is cash.
 
-    Second-order expansion of E ln(1 + w'r) (Kelly 1956; Thorp 2006), all returns in excess of cash. A fraction f of
-    Kelly is the same problem with the mean times f.
-
-    Parameters
-    ----------
-    mean : [B, d] expected excess return, in the covariance's unit of time.
-    covariance : [B, d, d].
-    mask : [B, d].
-
-    Returns
-    -------
-    [B, d] weights summing to at most 1.
+    Second-order expansion of E ln(1 + w'r) (Kelly 1956; Thorp 2006), `mean` [B, d] in excess of cash, in the
+    covariance's unit of time. A fraction f of Kelly is the same problem with the mean times f.
     """
     sigma, correlation = standardise(covariance, mask)
     sharpe = np.where(mask, mean, 0.0) / sigma
@@ -429,10 +366,7 @@ def kelly(mean: Floats, covariance: Floats, mask: Mask) -> Floats:
 def standardise(covariance: Floats, mask: Mask) -> tuple[Floats, Floats]:
     """Volatilities [B, d] and correlations [B, d, d], 1 and identity outside the mask.
 
-    Raises
-    ------
-    DataError
-        If a name in the mask has no positive, finite variance.
+    A DataError where a name in the mask has no positive, finite variance.
     """
     variance = np.diagonal(covariance, axis1=1, axis2=2)
     bad = mask & ~((variance > 0) & np.isfinite(variance))
@@ -458,7 +392,7 @@ MEAN_DAYS = 756
 with the length of time, and the year that momentum looks at would make it a second momentum."""
 
 
-def shrunk_means(market: Market) -> Callable[[NDArray[np.intp], Floats, NDArray[np.bool_]], Floats]:
+def shrunk_means(market: Market) -> Callable[[Rows, Floats, Mask], Floats]:
     """Daily expected returns in excess of cash, by Bayes-Stein shrinkage (Jorion 1986) to their common mean.
 
     mean_i = level + (1 - w) (m_i - mean m), w = (N + 2) / (N + 2 + L q), with m the sample means over L days of N
@@ -478,7 +412,7 @@ def shrunk_means(market: Market) -> Callable[[NDArray[np.intp], Floats, NDArray[
     days = np.maximum(np.cumsum(counted.any(axis=1)), 1)
     level = np.cumsum(np.where(counted.any(axis=1), equal_weight_returns(market) - cash, 0.0)) / days
 
-    def at(rows: NDArray[np.intp], covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
+    def at(rows: Rows, covariance: Floats, mask: Mask) -> Floats:
         names = mask.sum(axis=1)
         own = np.where(mask, sample[rows], 0.0)
         centre = own.sum(axis=1) / np.maximum(names, 1)
@@ -520,8 +454,7 @@ DEEPEST_DRAWDOWN = 0.40
 KELLY_FRACTION = 0.5
 """Half of Kelly: three quarters of the growth at a quarter of the variance, and a margin for errors of the mean."""
 
-Rows = NDArray[np.intp]
-Allocator = Callable[[Rows, Floats, NDArray[np.bool_]], Floats]
+Allocator = Callable[[Rows, Floats, Mask], Floats]
 
 
 def prior_portfolios(market: Market, cache_dir: Path | None = None) -> Floats:
@@ -530,13 +463,11 @@ def prior_portfolios(market: Market, cache_dir: Path | None = None) -> Floats:
     e is 1/N of the names tradable at t, all cash where there is none. A benchmark of the user's own is known by its
     returns alone; e stays 1/N beside it.
 
-    Covariances, volatilities and momentum look back over the year ending at t, on names that are tradable at t and
-    have its whole window (`usable_names`); all others get 0. With no such name a prior is all in cash, as every
-    prior is over the first 252 days.
+    Covariances, volatilities and momentum look back over the year ending at t, on `usable_names`; all others get 0.
+    With no such name a prior is all in cash, as every prior is over the first 252 days.
 
     Parameters
     ----------
-    market : Market
     cache_dir : folder of cached arrays, or None to compute.
 
     Returns
@@ -568,29 +499,17 @@ def _allocators(market: Market) -> dict[str, Allocator]:
     share = invested_share(market)
     mean = shrunk_means(market)
 
-    def volatility(rows: Rows, covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
+    def volatility(rows: Rows, covariance: Floats, mask: Mask) -> Floats:
         recent = np.where(mask, sigma[rows], 1.0)
         risk = recent[:, :, None] * standardise(covariance, mask)[1] * recent[:, None, :]
         return scale_to(TARGET_VOLATILITY / np.sqrt(year), inverse_volatility(recent, mask), risk)
 
-    def correlation(_rows: Rows, covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
-        return maximum_diversification(covariance, mask)
-
-    def momentum(rows: Rows, _covariance: Floats, _mask: NDArray[np.bool_]) -> Floats:
-        return momentum_trend(market, rows)
-
-    def defensive(rows: Rows, covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
-        return share[rows, None] * minimum_variance(covariance, mask)
-
-    def growth(rows: Rows, covariance: Floats, mask: NDArray[np.bool_]) -> Floats:
-        return kelly(KELLY_FRACTION * mean(rows, covariance, mask), covariance, mask)
-
     return {
         "volatility": volatility,
-        "correlation": correlation,
-        "momentum": momentum,
-        "defensive": defensive,
-        "growth": growth,
+        "correlation": lambda _rows, covariance, mask: maximum_diversification(covariance, mask),
+        "momentum": lambda rows, _covariance, _mask: momentum_trend(market, rows),
+        "defensive": lambda rows, covariance, mask: share[rows, None] * minimum_variance(covariance, mask),
+        "growth": lambda rows, covariance, mask: kelly(KELLY_FRACTION * mean(rows, covariance, mask), covariance, mask),
     }
 
 

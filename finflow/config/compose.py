@@ -1,9 +1,8 @@
 """Composing a stage's configuration from `conf/` and a command line, parsing it, and a run's `config.yaml`.
 
-The words of a command line are read in Hydra's grammar, with the groups and options of `conf/` that they may name.
-`parse` turns a composed config into the frozen objects of `schema` and refuses whatever the schema does not know.
-A refusal is one line that names the key, the value and the choices. Nothing after it sees OmegaConf. A `config.yaml`
-of the version before is brought up to date when it is read.
+The words of a command line are read in Hydra's grammar. `parse` turns a composed config into the frozen objects of
+`schema` and refuses whatever the schema does not know, in one line that names the key, the value and the choices;
+nothing after it sees OmegaConf. A `config.yaml` of the version before is brought up to date when it is read.
 """
 
 import contextlib
@@ -40,13 +39,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = {"experiment": STAGES, "ablation": ("fi
 
 
 def parse_override(text: str) -> Override:
-    """Read one `key=value` of a command line in Hydra's grammar.
-
-    Raises
-    ------
-    ConfigError
-        If it is not in that grammar.
-    """
+    """Read one `key=value` of a command line in Hydra's grammar; a ConfigError where it is not in it."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -87,10 +80,7 @@ def current_names(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 def sweep_values(stage: str, text: str, folders: Sequence[Path] | None = None) -> tuple[str, ...] | None:
     """Values, as typed, that `key=a,b,c`, a range or a `glob(*)` of a group asks for; None where it is one value.
 
-    Raises
-    ------
-    ConfigError
-        If they have no end, or a glob fits nothing.
+    A ConfigError where they have no end, or a glob fits nothing.
     """
     override = parse_override(text)
     if not override.is_sweep_override():
@@ -109,13 +99,7 @@ def sweep_values(stage: str, text: str, folders: Sequence[Path] | None = None) -
 
 
 def conf_dirs(overrides: Sequence[str]) -> list[Path]:
-    """Folders of configurations: FinFlow's own, and those that `hydra.searchpath` adds.
-
-    Raises
-    ------
-    ConfigError
-        If one of them does not exist.
-    """
+    """Folders of configurations: FinFlow's own, and those that `hydra.searchpath` adds, which have to exist."""
     added = [parse_override(text).value() for text in overrides if text.startswith("hydra.searchpath=")]
     paths = [str(path) for one in added for path in (one if isinstance(one, list) else [one])]
     folders = [Path(path.removeprefix("file://")) for path in paths if not path.startswith("pkg://")]
@@ -123,12 +107,6 @@ def conf_dirs(overrides: Sequence[str]) -> list[Path]:
         if not folder.is_dir():
             raise ConfigError(f"hydra.searchpath: {folder}: no such folder; name one with groups such as env/")
     return [CONF_DIR, *folders]
-
-
-def config_name_of(overrides: Sequence[str]) -> str | None:
-    """Name of the configuration that `--config-name` asks for in the stage's place."""
-    named = [text.partition("=")[2] for text in overrides if text.startswith("hydra.job.config_name=")]
-    return named[-1].strip("\"'") if named else None
 
 
 def plugins_of(overrides: Sequence[str]) -> list[str]:
@@ -187,13 +165,7 @@ _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\b")
 
 
 def refuse_unread(stage: str, overrides: Sequence[str]) -> None:
-    """Refuse a typed key that `stage` does not know or would ignore: an option that does nothing misleads.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key and its choices, or the stages that read it.
-    """
+    """Refuse a typed key that `stage` does not know or would ignore: an option that does nothing misleads."""
     presets: list[str] = []
     folders = conf_dirs(overrides)
     for text in overrides:
@@ -376,21 +348,18 @@ def load(stage: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def with_plugins(overrides: Sequence[str]) -> list[str]:
-    """Load the plugins that a command line or its preset names; their options are among its own from here on.
-
-    Raises
-    ------
-    ConfigError
-        If one cannot be loaded.
-    """
+    """Load the plugins that a command line or its preset names; their options are among its own from here on."""
     folders = conf_dirs(overrides)[1:]
     search(folders)
     names = plugins_of(overrides)
     load_plugins(names)
     more = [folder for folder in conf_of(names) if folder not in folders]
-    if not more:
-        return list(overrides)
-    quoted = ",".join(f'"{folder.absolute()}"' for folder in [*folders, *more])
+    return _searching([*folders, *more], overrides) if more else list(overrides)
+
+
+def _searching(folders: Sequence[Path], overrides: Sequence[str]) -> list[str]:
+    """Overrides under which Hydra searches these folders, beside its own, and no others."""
+    quoted = ",".join(f'"{folder.absolute()}"' for folder in folders)
     return [f"hydra.searchpath=[{quoted}]", *(text for text in overrides if not text.startswith("hydra.searchpath="))]
 
 
@@ -436,31 +405,22 @@ def _refuse_undone(cfg: DictConfig, folders: Sequence[Path]) -> None:
 def primary(stage: str, overrides: Sequence[str]) -> tuple[Path, str, list[str]]:
     """Folder and name of the configuration that a command line begins with, and the overrides for it.
 
-    Raises
-    ------
-    ConfigError
-        If `hydra.job.config_name`, which `--config-name` stands for, names none.
+    It is the stage's, or that of `hydra.job.config_name`, which `--config-name` stands for.
     """
-    name = config_name_of(overrides) or stage
+    typed = [text.partition("=")[2] for text in overrides if text.startswith("hydra.job.config_name=")]
+    name = typed[-1].strip("\"'") if typed else stage
     folders = conf_dirs(overrides)
     found = next((folder for folder in folders if (folder / f"{name}.yaml").is_file()), None)
     if found is None:
         raise ConfigError(f"--config-name={name}: no such configuration; name a file of --config-dir, or leave it out")
     if found == CONF_DIR:
         return found, name, list(overrides)
-    others = [str(folder.absolute()) for folder in folders if folder != found]  # Hydra looks for it in no other folder
-    path = "hydra.searchpath=[" + ",".join(f'"{other}"' for other in others) + "]"
-    return found.absolute(), name, [path, *(text for text in overrides if not text.startswith("hydra.searchpath="))]
+    others = [folder for folder in folders if folder != found]  # Hydra looks for it in no other folder
+    return found.absolute(), name, _searching(others, overrides)
 
 
 def parse(cfg: DictConfig) -> Config:
-    """Turn a composed config into frozen objects.
-
-    Raises
-    ------
-    ConfigError
-        One line for the first unknown key, missing key, wrong type or value out of range.
-    """
+    """Turn a composed config into frozen objects; a ConfigError names the first key that is wrong or missing."""
     values = plain(cfg)
     stage, algo = str(values.get("stage")), values.get("algo")
     name = str(algo.get("name") if isinstance(algo, dict) else algo)
@@ -471,42 +431,32 @@ def parse(cfg: DictConfig) -> Config:
         raise ConfigError(unknown("algo.name", name, known))
     if stage in ALGORITHMS and name not in algorithms_of(stage):
         raise ConfigError(f"algo={name}: not an algorithm of {stage}; choose one of {', '.join(algorithms_of(stage))}")
+    return _validated(stage, values)
+
+
+def named(config: Config, name: str) -> Config:
+    """The same configuration under another name; a ConfigError where it cannot be the name of a folder."""
+    return _validated(config.stage, {**config.model_dump(), "name": name})
+
+
+def _validated(stage: str, values: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(validation_message(stage, error, values)) from error
 
 
-def named(config: Config, name: str) -> Config:
-    """The same configuration under another name.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be the name of a folder.
-    """
-    values = {**config.model_dump(), "name": name}
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(validation_message(config.stage, error, values)) from error
-
-
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Nested values of a composed config, interpolations resolved, Hydra's own left out.
 
-    Raises
-    ------
-    ConfigError
-        If one is missing or cannot be resolved.
+    A ConfigError where one is missing or cannot be resolved.
     """
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(resolve_message(error)) from error
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    return {str(key): value for key, value in cast("dict[Any, Any]", values).items()}
 
 
 def unresolved(cfg: Any) -> dict[str, Any]:
@@ -535,13 +485,7 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(path: Path) -> Config:
-    """Read a run folder's `config.yaml`.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is not a FinFlow configuration.
-    """
+    """Read a run folder's `config.yaml`; a ConfigError where it is missing or no FinFlow configuration."""
     cfg = _read(path)
     try:
         return parse(_completed(cfg))
@@ -551,9 +495,7 @@ def from_yaml(path: Path) -> Config:
 
 def _completed(cfg: DictConfig) -> DictConfig:
     """With today's values of the keys that it lacks and its own stage does not read, which later versions added."""
-    plain = OmegaConf.to_container(cfg, resolve=False)
-    stage = plain.get("stage") if isinstance(plain, dict) else None
-    missing = [key for key in Config.model_fields if key not in cfg]
+    stage, missing = unresolved(cfg).get("stage"), [key for key in Config.model_fields if key not in cfg]
     if stage not in STAGES or not missing:
         return cfg
     read = {key.split(".")[0] for key in READS[stage]}
@@ -562,13 +504,7 @@ def _completed(cfg: DictConfig) -> DictConfig:
 
 
 def plain_yaml(path: Path) -> dict[str, Any]:
-    """Content of a run folder's `config.yaml` as it stands, nothing looked up.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is not a FinFlow configuration.
-    """
+    """Content of a run folder's `config.yaml` as it stands, nothing looked up; raises as `from_yaml`."""
     return unresolved(_read(path))
 
 

@@ -17,38 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from finflow.data import features, series
 from finflow.data.csv_source import load_csv
-from finflow.data.features import (
-    CRISIS,
-    FEATURES,
-    MARKET_FEATURES,
-    SIGNAL_PREFIX,
-    VOLATILE,
-    Array,
-    History,
-    Signals,
-    asset_features,
-    feature_names,
-    features_of_plugins,
-    label_regimes,
-    market_feature_names,
-    market_features,
-    rolling_mean,
-)
-from finflow.data.market import CASH, TRADABLE, TRADING_YEAR, Calendar, Market, calendar_of, check_day, decision_days
+from finflow.data.market import CASH, TRADABLE, TRADING_YEAR, Calendar, Floats, Market, calendar_of, decision_days
 from finflow.data.prices import Prices, Trading, price_warnings, simple_returns, trading
-from finflow.data.series import (
-    BENCHMARK,
-    CASH_YIELD,
-    EQUAL_WEIGHT,
-    add_signals,
-    cash_returns,
-    cash_warnings,
-    equal_weight,
-    own_benchmark,
-    read_series,
-    series_files,
-)
 from finflow.data.snapshot import frozen
 from finflow.data.yahoo import load_yahoo
 from finflow.errors import ConfigError
@@ -70,14 +42,8 @@ IDIOSYNCRATIC_SCALE = (1.0, 1.6)
 """Multiplies each name's own volatility in calm and turbulent days."""
 
 
-def load_synthetic(env: Env) -> Prices:
-    """Prices of the market that `env.synthetic` describes."""
-    assert env.synthetic is not None, "the schema asks for it"
-    return make_prices(env.synthetic, env.regimes)
-
-
-def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
-    """Draw a market of `spec.days` business days and `spec.assets` names; the same arguments give the same bits.
+def load_synthetic(env: Env, _: Path | None = None) -> Prices:
+    """Draw the market that `env.synthetic`, here `spec`, describes; the same settings give the same bits.
 
     Log return of name i on day t: beta_i f_t + sigma_i,t e_i,t, where f and sigma switch with a two-state Markov
     chain. With `spec.ic` > 0 a standard AR(1) signal s of persistence `spec.persistence`, known at the close of t, is
@@ -89,15 +55,13 @@ def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
     that returns are uncorrelated with g of their own day and of all later days, as when prices fall because expected
     returns rise.
 
-    Parameters
-    ----------
-    rules : `env.regimes`, by which the market of `spec.signal: regime` labels its days.
-
     Raises
     ------
     ConfigError
         If the information coefficient leaves no room for noise.
     """
+    assert env.synthetic is not None, "the schema asks for it"
+    spec = env.synthetic
     days, names = spec.days, spec.assets
     turbulent = _chain(spec)
     state = turbulent.astype(np.int64)
@@ -107,18 +71,18 @@ def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
     volatility = rng.uniform(0.008, 0.016, names) * np.take(IDIOSYNCRATIC_SCALE, state)[:, None]
     noise = rng.standard_normal((days, names))
 
-    def closes(own: NDArray[np.float64]) -> NDArray[np.float64]:
+    def closes(own: Floats) -> Floats:
         log_returns = beta * factor[:, None] + volatility * own - 0.5 * volatility**2
         log_returns[0] = 0.0
         return 100.0 * np.exp(np.cumsum(log_returns, axis=0))
 
-    signals: dict[str, NDArray[np.float64]] = {}
+    signals: dict[str, Floats] = {}
     if spec.ic > 0:
         signal = signals[PLANTED] = _autoregression(spec)
         side = np.ones(days)
         close = closes(_own_returns(spec, signal, side, noise))
         while spec.signal == "regime":  # each pass fixes at least one more day; a few passes fix all
-            before, side = side, _side(_labels(close, rules))
+            before, side = side, _side(_labels(close, env.regimes))
             if np.array_equal(side, before):
                 break
             close = closes(_own_returns(spec, signal, side, noise))
@@ -129,7 +93,7 @@ def make_prices(spec: Synthetic, rules: Regimes) -> Prices:
     return Prices(dates, tickers, close, signals=signals)
 
 
-def expected(kind: str, signal: NDArray[np.float64], regime: NDArray[np.int8]) -> NDArray[np.float64]:
+def expected(kind: str, signal: Floats, regime: NDArray[np.int8]) -> Floats:
     """g, the expectation at the close of t of the next day's own returns, over ic, [T, d]: an oracle's scores.
 
     Parameters
@@ -142,26 +106,24 @@ def expected(kind: str, signal: NDArray[np.float64], regime: NDArray[np.int8]) -
     return _expected(kind, signal, _side(regime))
 
 
-def _expected(kind: str, signal: NDArray[np.float64], side: NDArray[np.float64]) -> NDArray[np.float64]:
+def _expected(kind: str, signal: Floats, side: Floats) -> Floats:
     if kind == "nonlinear":
         return (signal**2 - 1.0) / math.sqrt(2.0)
     return side[:, None] * signal if kind == "regime" else signal
 
 
-def _side(regime: NDArray[np.int8]) -> NDArray[np.float64]:
-    return np.where((regime == VOLATILE) | (regime == CRISIS), 1.0, -1.0)
+def _side(regime: NDArray[np.int8]) -> Floats:
+    return np.where((regime == features.VOLATILE) | (regime == features.CRISIS), 1.0, -1.0)
 
 
-def _labels(close: NDArray[np.float64], rules: Regimes) -> NDArray[np.int8]:
+def _labels(close: Floats, rules: Regimes) -> NDArray[np.int8]:
     """[T] the labels that `data/build.py` will give to a market of these closes."""
-    index = equal_weight(simple_returns(close, 0.0), np.ones(close.shape, dtype=np.bool_), np.zeros(len(close)))
+    index = series.equal_weight(simple_returns(close, 0.0), np.ones(close.shape, dtype=np.bool_), np.zeros(len(close)))
     index[0] = np.nan
-    return label_regimes(index, rules)[0]
+    return features.label_regimes(index, rules)[0]
 
 
-def _own_returns(
-    spec: Synthetic, signal: NDArray[np.float64], side: NDArray[np.float64], noise: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _own_returns(spec: Synthetic, signal: Floats, side: Floats, noise: Floats) -> Floats:
     """[T, d] own returns e, standardised; `side` [T] is the signal's sign by regime."""
     own, mean = noise.copy(), _expected(spec.signal, signal, side)[:-1]
     if spec.signal == "linear":
@@ -196,7 +158,7 @@ def _chain(spec: Synthetic) -> NDArray[np.bool_]:
     return turbulent
 
 
-def _autoregression(spec: Synthetic) -> NDArray[np.float64]:
+def _autoregression(spec: Synthetic) -> Floats:
     """[T, d] stationary AR(1) of unit variance."""
     noise = numpy_stream(spec.seed, "synthetic/signal").standard_normal((spec.days, spec.assets))
     noise[1:] *= math.sqrt(1 - spec.persistence**2)
@@ -205,7 +167,7 @@ def _autoregression(spec: Synthetic) -> NDArray[np.float64]:
     return noise
 
 
-def load_sp500(env: Env) -> Prices:
+def load_sp500(env: Env, _: Path | None = None) -> Prices:
     """Adjusted closes of 20 stocks of the S&P 500, 1990-01-02 to 2022-12-28, bundled with skfolio.
 
     The names are survivors chosen with hindsight, and prices before 1995 are rounded to $.001.
@@ -220,12 +182,7 @@ def load_sp500(env: Env) -> Prices:
 Source = Callable[[Env, Path | None], Prices]
 """Settings, and the folder where a download may be kept (None: nowhere) -> prices, all names and days there are."""
 
-SOURCES: dict[str, Source] = {
-    "sp500": lambda env, _: load_sp500(env),
-    "yahoo": load_yahoo,
-    "csv": lambda env, _: load_csv(env),
-    "synthetic": lambda env, _: load_synthetic(env),
-}
+SOURCES: dict[str, Source] = {"sp500": load_sp500, "yahoo": load_yahoo, "csv": load_csv, "synthetic": load_synthetic}
 
 
 def load_prices(env: Env, cache_dir: Path | None = None) -> Prices:
@@ -259,17 +216,12 @@ def _load(env: Env, cache_dir: Path | None) -> Prices:
             raise ConfigError(f"env.tickers: {unknown[0]} is not in the prices; choose among {known}")
         prices = prices.of(env.tickers)
     if env.end is not None:
-        prices = prices.until(_last_row(prices, env.end))
+        if prices.dates[0] > np.datetime64(env.end, "D"):
+            raise ConfigError(f"env.end={env.end}: the prices begin on {prices.dates[0]}; set it later")
+        prices = prices.on(prices.dates <= np.datetime64(env.end, "D"))
     if env.signals is not None:
-        prices = add_signals(prices, env)
-    return replace(prices, files=read_series(env))
-
-
-def _last_row(prices: Prices, end: str) -> int:
-    rows = int(np.searchsorted(prices.dates, np.datetime64(check_day("env.end", end), "D"), side="right"))
-    if rows == 0:
-        raise ConfigError(f"env.end={end}: the prices begin on {prices.dates[0]}; set it later")
-    return rows
+        prices = series.add_signals(prices, env)
+    return replace(prices, files=series.read_series(env))
 
 
 FEATURE_VERSION = 1
@@ -277,16 +229,11 @@ FEATURE_VERSION = 1
 
 
 def build_market(env: Env, cache_dir: Path | None = None) -> Market:
-    """The market that `env` describes.
+    """The market that `env` describes; raises as `load_prices`.
 
     Parameters
     ----------
-    cache_dir : folder where downloads, features and labels are kept between runs; None computes them anew.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If a setting or the data cannot be used.
+    cache_dir : folder where downloads and features are kept between runs; None computes them anew.
     """
     return market_of(load_prices(env, cache_dir), env, cache_dir)
 
@@ -295,22 +242,24 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
     """The market of `prices` under the rules of `env`."""
     calendar = calendar_of(prices.dates, env.periods_per_year)
     state = trading(prices.close, env.stale_run, calendar.rows(env.min_history))
-    files = prices.files or read_series(env)
-    cash = cash_returns(env.cash_yield, prices.dates, files.get(CASH_YIELD), calendar)
+    files = prices.files or series.read_series(env)
+    cash = series.cash_returns(env.cash_yield, prices.dates, files.get(series.CASH_YIELD), calendar)
     risky = simple_returns(prices.close, env.delist_return)
-    if env.benchmark == EQUAL_WEIGHT:
-        benchmark = equal_weight(risky, state.status == TRADABLE, cash)
+    if env.benchmark == series.EQUAL_WEIGHT:
+        benchmark = series.equal_weight(risky, state.status == TRADABLE, cash)
     else:
-        benchmark = own_benchmark(Path(env.benchmark), prices.dates, files.get(BENCHMARK))
-    index = _index(risky, state)
-    history = _history(prices, state, index, calendar)
-    others = features_of_plugins(history, env.features)
+        benchmark = series.own_benchmark(Path(env.benchmark), prices.dates, files.get(series.BENCHMARK))
+    history = _history(prices, state, risky, calendar)
+    others = features.features_of_plugins(history, env.features)
     fingerprint = _fingerprint(prices, env, files, calendar, others)
-    regime, regime_warnings = label_regimes(index, env.regimes, calendar)
+    regime, regime_warnings = features.label_regimes(history.index, env.regimes, calendar)
     arrays = cached_arrays(
         cache_dir,
         f"features-{fingerprint}-{_code_hash()}",
-        lambda: _features(history, {**others, **prices.signals}, regime),
+        lambda: {
+            "features": features.asset_features(history, {**others, **prices.signals}),
+            "market_features": features.market_features(history, regime),
+        },
     )
     always = np.full((len(prices.dates), 1), TRADABLE, dtype=np.int8)
     return Market(
@@ -320,19 +269,19 @@ def market_of(prices: Prices, env: Env, cache_dir: Path | None = None) -> Market
         returns=np.concatenate([risky, cash[:, None]], axis=1),
         status=np.concatenate([state.status, always], axis=1),
         features=arrays["features"],
-        feature_names=feature_names(prices.signals, others),
+        feature_names=features.feature_names(prices.signals, others),
         market_features=arrays["market_features"],
-        market_feature_names=market_feature_names(),
+        market_feature_names=features.market_feature_names(),
         regime=regime,
         decision=decision_days(prices.dates, env.rebalance, calendar),
         benchmark=benchmark,
-        index=index,
+        index=history.index,
         fingerprint=fingerprint,
         warnings=(
             *prices.warnings,
             *price_warnings(prices, env, calendar),
             *regime_warnings,
-            *cash_warnings(cash, calendar),
+            *series.cash_warnings(cash, calendar),
         ),
         calendar=calendar,
         rebalance=env.rebalance,
@@ -346,61 +295,46 @@ def prefix_fingerprint(source: Market | Prices, until: date) -> str:
     return _hash(tickers, {"dates": source.dates[:rows].astype(np.int64), "close": source.close[:rows]})
 
 
-def _index(risky: NDArray[np.float64], state: Trading) -> NDArray[np.float64]:
-    """See `Market.index`."""
-    held = state.live & ~state.stale
-    index = equal_weight(risky, held, np.zeros(len(risky)))
-    begun = np.maximum.accumulate(held.any(axis=1))
-    index[0] = np.nan
-    index[1:][~begun[:-1]] = np.nan
-    return index
-
-
-def _history(prices: Prices, state: Trading, index: NDArray[np.float64], calendar: Calendar) -> History:
+def _history(prices: Prices, state: Trading, risky: Floats, calendar: Calendar) -> features.History:
+    """What features may look at; its index is `Market.index`."""
     known = state.live.copy()
     known[:-1] |= state.live[1:] & state.present[:-1]  # the close before a first move is genuine too
-    return History(
-        close=np.where(known, prices.close, np.nan),
-        live=state.live,
-        eligible=state.live & ~state.stale,
-        index=index,
-        volume=prices.volume,
-        calendar=calendar,
-    )
-
-
-def _features(history: History, given: Signals, regime: NDArray[np.int8]) -> Arrays:
-    return {"features": asset_features(history, given), "market_features": market_features(history, regime)}
+    eligible = state.live & ~state.stale
+    index = series.equal_weight(risky, eligible, np.zeros(len(risky)))
+    index[0] = np.nan
+    index[1:][~np.maximum.accumulate(eligible.any(axis=1))[:-1]] = np.nan
+    close = np.where(known, prices.close, np.nan)
+    return features.History(close, state.live, eligible, index, prices.volume, calendar)
 
 
 def _fingerprint(
-    prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar, others: Mapping[str, Array]
+    prices: Prices, env: Env, files: Mapping[str, bytes], calendar: Calendar, others: Mapping[str, features.Array]
 ) -> str:
     """Hash of everything that shapes the arrays of a market; features of plugins count by their values."""
     market = part_of(env.model_dump(), {Role.MARKET}, "env")
     benchmark, cash_yield = market.pop("benchmark"), market.pop("cash_yield")  # their files are among the arrays
     del market["features"]
-    rules = [rule for rule in market.values() if not isinstance(rule, dict)] + [benchmark == EQUAL_WEIGHT]
+    rules = [rule for rule in market.values() if not isinstance(rule, dict)] + [benchmark == series.EQUAL_WEIGHT]
     rules += [rule for section in market.values() if isinstance(section, dict) for rule in section.values()]
     if not isinstance(cash_yield, str):
         rules.append(cash_yield)
     if calendar.year != TRADING_YEAR:  # business days keep the hash of earlier versions
         rules.append(f"{calendar.year} rows a year")
-    shape = [FEATURE_VERSION, *FEATURES, *MARKET_FEATURES, *rules]
+    shape = [FEATURE_VERSION, *features.FEATURES, *features.MARKET_FEATURES, *rules]
     arrays: Arrays = {"dates": prices.dates.astype(np.int64), "close": prices.close}
     if prices.volume is not None:
         arrays["volume"] = prices.volume
-    arrays |= {f"{SIGNAL_PREFIX}{name}": values for name, values in prices.signals.items()}
+    arrays |= {f"{features.SIGNAL_PREFIX}{name}": values for name, values in prices.signals.items()}
     arrays |= {f"feature:{name}": values for name, values in others.items()}
-    for number, key in enumerate(series_files(env)):
+    for number, key in enumerate(series.series_files(env)):
         arrays[f"file:{number}"] = np.frombuffer(files[key], dtype=np.uint8)
     return _hash((*prices.tickers, json.dumps(shape)), arrays)
 
 
 def _code_hash() -> str:
     """Hash of the code that computes cached arrays, so that an edited feature is never read from an old file."""
-    functions = (*FEATURES.values(), *MARKET_FEATURES.values(), label_regimes, trading, equal_weight, rolling_mean)
-    files = {getattr(sys.modules[f.__module__], "__file__", None) for f in (*functions, market_of)}
+    functions = (*features.FEATURES.values(), *features.MARKET_FEATURES.values(), features.label_regimes, trading)
+    files = {getattr(sys.modules[f.__module__], "__file__", None) for f in (*functions, series.equal_weight, market_of)}
     digest = hashlib.sha256(f"numpy {np.__version__} pandas {pd.__version__}".encode())
     for file in sorted(f for f in files if f is not None):
         digest.update(Path(file).read_bytes())

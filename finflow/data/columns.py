@@ -3,12 +3,13 @@
 Fields of one ticker are not a portfolio: open, high, low and close as names are refused.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finflow.data.csv_table import read_header
-from finflow.errors import DataError
+from finflow.data.csv_table import NUMBER, read_header
+from finflow.errors import DataError, some
 
 CLOSE, ADJUSTED, VOLUME = "close", "adjclose", "volume"
 FIELDS = {
@@ -23,7 +24,6 @@ _CLOSES = {**{name: field for name, field in FIELDS.items() if field in (CLOSE, 
 _NAMES = {"tic", "ticker", "symbol", "tickersymbol", "asset", "instrument", "ric", "permno", "isin", "secid", "code",
           "stock", "name"}  # fmt: skip
 _DATES = {"date", "day", "datadate", "tradedate", "tradingdate", "datetime", "timestamp", "time"}
-_SHOWN = 3
 
 
 class OneTicker(DataError):
@@ -34,10 +34,9 @@ class OneTicker(DataError):
 class Columns:
     """Columns to read of a table with one row per day: by ticker, the positions of its close and volume.
 
-    date : name of the first column. header : of all columns. rows : that the header takes.
+    header : of all columns, the dates' first. rows : that it takes. layout : in words.
     """
 
-    date: str
     header: tuple[str, ...]
     close: Mapping[str, int]
     volume: Mapping[str, int]
@@ -58,13 +57,13 @@ def columns_of(path: Path, head: list[tuple[int, list[str]]]) -> Columns:
     if len(second) == len(first) > 1:
         below = [spelling(name) for name in second[1:]]
         for fields, names in ((rest, second[1:]), (below, first[1:])):
-            if all(name in FIELDS for name in fields) and all(names) and not any(map(_is_number, names)):
+            if all(name in FIELDS for name in fields) and all(names) and not any(map(NUMBER.fullmatch, names)):
                 blank = len(head) > 2 and not any(head[2][1][1:])
                 return _of_fields(path, fields, names, 3 if blank else 2)
     header = read_header(path, first)
     _refuse_fields(path, header)
     places = {name: place for place, name in enumerate(header[1:], 1)}
-    return Columns(header[0], header, places, {}, 1, "a column a ticker")
+    return Columns(header, places, {}, 1, "a column a ticker")
 
 
 def _of_fields(path: Path, fields: list[str], names: list[str], rows: int) -> Columns:
@@ -84,18 +83,10 @@ def _of_fields(path: Path, fields: list[str], names: list[str], rows: int) -> Co
     if missing:
         raise DataError(f"{path}:1:{missing[0]}: no close of it; add the column, or remove its others")
     said = "adjusted closes" if places.get(ADJUSTED) else "closes"
-    volume = {name: place for name, place in places.get(VOLUME, {}).items() if name in close}
+    volume = places.get(VOLUME, {})
     header = ("Date", *(f"{name} {field}" for name, field in zip(names, fields, strict=True)))
     layout = f"two header rows, {said}{' and volumes' if volume else ''} taken"
-    return Columns("Date", header, close, volume, rows, layout)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return Columns(header, close, volume, rows, layout)
 
 
 def _refuse_fields(path: Path, header: tuple[str, ...]) -> None:
@@ -105,22 +96,21 @@ def _refuse_fields(path: Path, header: tuple[str, ...]) -> None:
     if len(bare) >= 2:
         others = [name for name in names if name not in bare]
         raise OneTicker(
-            f"{path}:1:{bare[0]}: {_some(bare)} are fields of one ticker, no tickers; give a portfolio of several: a "
+            f"{path}:1:{bare[0]}: {some(bare)} are fields of one ticker, no tickers; give a portfolio of several: a "
             "column of closes a ticker, or a folder with a file like this of each"
-            + (f" (where these are tickers beside {_some(others)}, rename them: {bare[0]}1)" if others else "")
+            + (f" (where these are tickers beside {some(others)}, rename them: {bare[0]}1)" if others else "")
         )
     mixed = [name for name in names if _field_of(name) is not None]
     if len({_field_of(name) for name in mixed}) >= 2:
         raise DataError(
-            f"{path}:1:{mixed[0]}: {_some(mixed)} mix tickers with fields of theirs; keep one column of closes a "
+            f"{path}:1:{mixed[0]}: {some(mixed)} mix tickers with fields of theirs; keep one column of closes a "
             "ticker, named by the ticker alone, or write the fields above the tickers, in two header rows"
         )
 
 
 def _field_of(name: str) -> str | None:
     """Field that a name begins or ends with, as in AAPL_Close, Close AAPL, AAPL.Adj Close."""
-    words = name.casefold().replace("'", " ").replace("(", " ").replace(")", " ").replace(",", " ")
-    parts = words.replace("_", " ").replace(".", " ").replace("-", " ").replace(":", " ").split()
+    parts = re.findall(r"[^\s'(),_.:-]+", name.casefold())
     if len(parts) < 2:
         return None
     for piece in (parts[-1], "".join(parts[-2:]), parts[0], "".join(parts[:2])):
@@ -147,7 +137,3 @@ def long_columns(path: Path, first: list[str]) -> dict[str, int] | None:
             both = " and ".join(first[place] for place in places)
             raise DataError(f"{path}:1:{first[places[1]]}: {both} may both be the {what}; keep one, remove the other")
     return {what: places[0] for what, places in found.items() if places}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

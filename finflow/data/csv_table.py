@@ -1,7 +1,6 @@
 """A strict reader for a user's tables of dates and numbers: every cell is a number, blank, or an error that names it.
 
-From bytes to rows (encoding, separators, header), from rows to cells, from cells to a table; what is wrong is named by
-line and column.
+From bytes to rows, from rows to cells, from cells to a table; what is wrong is named by line and column.
 """
 
 import contextlib
@@ -45,13 +44,7 @@ def read_as(key: str) -> Generator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a user's file.
-
-    Raises
-    ------
-    DataError
-        If it is missing, a directory, or not to be read.
-    """
+    """Content of a user's file; a DataError where it is missing, a directory, or not to be read."""
     if path.is_dir():
         raise DataError(f"{path}: a directory, not a file; name a CSV file")
     try:
@@ -62,23 +55,13 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
-def unpacked(path: Path, raw: bytes) -> bytes:
-    """Content of a file that may be gzipped.
-
-    Raises
-    ------
-    DataError
-        If it is damaged.
-    """
-    if not raw.startswith(b"\x1f\x8b"):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}:1:1: a damaged .gz file ({error}); fetch it again, or unpack it") from None
-
-
-def _decoded(path: Path, raw: bytes) -> str:
+def _text(path: Path, raw: bytes) -> str:
+    """Text of a file that may be gzipped."""
+    if raw.startswith(b"\x1f\x8b"):
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}:1:1: a damaged .gz file ({error}); fetch it again, or unpack it") from None
     if not raw.strip():
         raise DataError(f"{path}:1:1: the file is empty; write a header and rows below it")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -103,12 +86,9 @@ def _place(raw: bytes, at: int) -> str:
 def text_rows(path: Path, raw: bytes | None = None, form: Format = PLAIN) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of each row of a CSV, its header too; blank lines are allowed at the end of the file only.
 
-    Raises
-    ------
-    DataError
-        One line `file:row:column: what is wrong; what to do`, when the row is reached.
+    A DataError, `file:row:column: what is wrong; what to do`, comes when the row is reached.
     """
-    text = _decoded(path, unpacked(path, read_bytes(path) if raw is None else raw))
+    text = _text(path, read_bytes(path) if raw is None else raw)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_SEPARATORS[form.separator], strict=True)
     blank = start = end = 0
     try:
@@ -125,13 +105,7 @@ def text_rows(path: Path, raw: bytes | None = None, form: Format = PLAIN) -> Ite
 
 
 def read_header(path: Path, cells: list[str]) -> tuple[str, ...]:
-    """Names of the columns of a first row.
-
-    Raises
-    ------
-    DataError
-        If it is no header.
-    """
+    """Names of the columns of a first row; a DataError where it is no header."""
     names = [c.strip() for c in cells]
     if len(names) == 1:
         separator = next((s for s in (";", "\t", "|") if s in names[0]), None)
@@ -150,13 +124,7 @@ def read_header(path: Path, cells: list[str]) -> tuple[str, ...]:
 
 
 def check_width(path: Path, line: int, header: tuple[str, ...], cells: list[str]) -> None:
-    """Refuse a row with more or fewer cells than the header.
-
-    Raises
-    ------
-    DataError
-        Naming the first column that lacks one, or is too many.
-    """
+    """Refuse a row with more or fewer cells than the header; the DataError names the first of those columns."""
     if len(cells) != len(header):
         where = header[len(cells)] if len(cells) < len(header) else str(len(header) + 1)
         raise DataError(
@@ -166,7 +134,7 @@ def check_width(path: Path, line: int, header: tuple[str, ...], cells: list[str]
 
 
 _DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d")
-_MIDNIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})[T ]00:00(:00(\.0+)?)?(Z|[+-]\d{2}:?\d{2})?")
+_MIDNIGHT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]00:00(:00(\.0+)?)?(Z|[+-]\d{2}:?\d{2})?")
 _PLAIN_ROW = re.compile(r"[0-9.,+-]*")
 """Plain numbers without exponent, name, underscore or foreign digits, which float() reads as they are written."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
@@ -183,65 +151,43 @@ OR_BLANK = "write a number, or leave the cell blank (and add env.calendar=common
 
 
 class DayReader:
-    """Dates of one column, written in one way; a time of day passes where it is midnight in every row.
-
-    Attributes
-    ----------
-    timed : whether a time of day stands in each cell; None before the first.
-    """
+    """Dates of one column, written in one way; a time of day passes where it is midnight in every row."""
 
     def __init__(self, path: Path, column: str, layout: str) -> None:
         self.timed: bool | None = None
+        """Whether a time of day stands in each cell; None before the first."""
         self._path, self._column, self._layout = path, column, layout
         self._last = date.today()
         self._read: dict[str, date] = {}
-        self._offsets = set[str]()
 
     def __call__(self, line: int, cell: str) -> date:
-        """The day of a cell on `line`.
-
-        Raises
-        ------
-        DataError
-            If it is none, has a time of day, or is in the future.
-        """
+        """The day of a cell on `line`; a DataError where it is none, has a time of day, or is in the future."""
         text = cell.strip()
-        if text in self._read:
-            return self._read[text]
-        where = f"{self._path}:{line}:{self._column}"
-        day = self._parsed(where, text)
-        if day > self._last:
-            raise DataError(f"{where}: date {day} is in the future; remove the row or correct the date")
-        self._read[text] = day
-        return day
+        if text not in self._read:
+            where = f"{self._path}:{line}:{self._column}"
+            day = self._parsed(where, text)
+            if day > self._last:
+                raise DataError(f"{where}: date {day} is in the future; remove the row or correct the date")
+            self._read[text] = day
+        return self._read[text]
 
     def _parsed(self, where: str, text: str) -> date:
-        if _DAY_AND_TIME.match(text):
-            return self._midnight(where, text)
+        timed, midnight = _DAY_AND_TIME.match(text) is not None, _MIDNIGHT.fullmatch(text)
+        if timed and midnight is None and self.timed is None:
+            raise intraday(where, text)
+        if timed and (midnight is None or self.timed is False):
+            raise DataError(f"{where}: {text!r} has a time of day or a time zone; write the date alone, as YYYY-MM-DD")
         try:
-            if self.timed:
+            if self.timed and not timed:
                 raise ValueError
-            self.timed = False
-            if self._layout != PLAIN.date:
+            self.timed = timed
+            if self._layout != PLAIN.date and not timed:
                 return datetime.strptime(text, _DATES[self._layout]).date()
-            if not DAY.fullmatch(text):
+            if not timed and not DAY.fullmatch(text):
                 raise ValueError
-            return date.fromisoformat(text)
+            return date.fromisoformat(text[:10])
         except ValueError:
             raise FormatError(f"{where}: {text!r} is not a date; write it as {self._layout}") from None
-
-    def _midnight(self, where: str, text: str) -> date:
-        found = _MIDNIGHT.fullmatch(text)
-        if found is None and self.timed is None:
-            raise intraday(where, text)
-        if found is None or self.timed is False:
-            raise DataError(f"{where}: {text!r} has a time of day or a time zone; write the date alone, as YYYY-MM-DD")
-        self.timed = True
-        self._offsets.add(found[4] or "")
-        if len(self._offsets) > 2:  # summer and winter
-            named = ", ".join(sorted(self._offsets)[:3])
-            raise DataError(f"{where}: {text!r} has another time zone ({named}); write the date alone, as YYYY-MM-DD")
-        return date.fromisoformat(found[1])
 
 
 def intraday(where: str, text: object) -> DataError:
@@ -268,13 +214,7 @@ def numbers(
 
 
 def number(where: str, cell: str, form: Format = PLAIN, remedy: str = OR_BLANK) -> float:
-    """Value of a cell, NaN where it is blank; `remedy` is said of one that is no number.
-
-    Raises
-    ------
-    DataError
-        If it is no number.
-    """
+    """Value of a cell, NaN where it is blank; a DataError, which ends in `remedy`, where it is no number."""
     if not cell:
         return math.nan
     plain = _plain(cell, form)
@@ -326,6 +266,12 @@ class CsvTable:
         line = self.lines[row] if self.lines.ndim == 1 else self.lines[row, column]
         return DataError(f"{self.path}:{line or self.dates[row]}:{self.header[column + 1]}: {problem}")
 
+    def refuse(self, wrong: NDArray[np.bool_], name: str, problem: str) -> None:
+        """Raise the error of the first cell that is `wrong` [T, C]: `name`, its value and `problem`."""
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise self.error(row, column, f"{name} {self.values[row, column]:g} {problem}")
+
     def of(self, columns: list[int], names: tuple[str, ...]) -> "CsvTable":
         """Some of the columns, under other names."""
         lines = self.lines if self.lines.ndim == 1 else self.lines[:, columns]
@@ -341,10 +287,7 @@ def read_table(path: Path, raw: bytes | None = None, missing: str = "", remedy: 
     missing : a cell that counts as blank.
     remedy : what to do about a cell that is no number.
 
-    Raises
-    ------
-    DataError
-        One line `file:row:column: what is wrong; what to do` for the first problem in the file.
+    A DataError, `file:row:column: what is wrong; what to do`, names the first problem in the file.
     """
     records = text_rows(path, raw)
     _, first = next(records, (1, [""]))

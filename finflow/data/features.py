@@ -6,8 +6,7 @@ NaN means not available and becomes 0. Windows are trading days, which the calen
 seven-day weeks has 365 rows). Chart indicators (five closes, RSI 14, MACD 12-26-9, 20-close bands) count closes
 instead, as charts do. Nothing is clipped: each window contains the current day, which bounds every ratio.
 
-A regime is the volatility of 1/N relative to its past, or a crisis by drawdown, without smoothing. The scaling is
-fitted on train rows alone and stored with the weights.
+A regime is the volatility of 1/N relative to its past, or a crisis by drawdown, without smoothing.
 """
 
 import math
@@ -126,9 +125,6 @@ def finite(values: Array) -> NDArray[np.float32]:
     return np.where(np.isfinite(values), values, 0.0).astype(np.float32)
 
 
-Signals = Mapping[str, Array]
-
-
 Feature = Callable[[History], Array]
 
 FEATURES: dict[str, Feature] = {}
@@ -160,7 +156,7 @@ def feature_names(signals: Iterable[str], others: Iterable[str] = ()) -> tuple[s
     return (*FEATURES, *others, *(f"{SIGNAL_PREFIX}{name}" for name in signals))
 
 
-def asset_features(history: History, given: Signals) -> NDArray[np.float32]:
+def asset_features(history: History, given: Mapping[str, Array]) -> NDArray[np.float32]:
     """`FEATURES`, then what is given, features of plugins and signals, [T, d, F] float32, 0 where not available."""
     features = np.zeros((*history.close.shape, len(FEATURES) + len(given)), dtype=np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -173,13 +169,7 @@ def asset_features(history: History, given: Signals) -> NDArray[np.float32]:
 
 
 def features_of_plugins(history: History, names: Sequence[str]) -> dict[str, Array]:
-    """The features of plugins that `env.features` names, each [T, d].
-
-    Raises
-    ------
-    ConfigError
-        If there is none of a name, FinFlow has one, or what a plugin gives has another shape.
-    """
+    """The features of plugins that `env.features` names, each [T, d]; a ConfigError where one cannot be used."""
     found: dict[str, Array] = {}
     for name in names:
         if name in FEATURES or name.startswith(SIGNAL_PREFIX):
@@ -307,7 +297,7 @@ MIN_DAYS, SHORT_DAYS = 756, 252
 STABLE, NORMAL, VOLATILE, CRISIS = (REGIMES.index(name) for name in ("stable", "normal", "volatile", "crisis"))
 
 
-def drawdown(index: NDArray[np.float64]) -> NDArray[np.float64]:
+def drawdown(index: Array) -> Array:
     """Fraction lost since the running peak, [T], of an index with simple returns `index`; NaN counts as 0."""
     with np.errstate(divide="ignore"):  # a return of -1 is a wealth of 0
         log_wealth = np.cumsum(np.log1p(np.nan_to_num(index)))
@@ -322,19 +312,20 @@ class Gauges(NamedTuple):
     below which it ends.
     """
 
-    volatility: NDArray[np.float64]
-    stable: NDArray[np.float64]
-    enter_volatile: NDArray[np.float64]
-    leave_volatile: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    enter_crisis: NDArray[np.float64]
-    leave_crisis: NDArray[np.float64]
+    volatility: Array
+    stable: Array
+    enter_volatile: Array
+    leave_volatile: Array
+    loss: Array
+    enter_crisis: Array
+    leave_crisis: Array
 
 
-def regime_gauges(index: NDArray[np.float64], rules: Regimes, calendar: Calendar = BUSINESS) -> Gauges:
+def regime_gauges(index: Array, rules: Regimes, calendar: Calendar = BUSINESS) -> Gauges:
     """Gauges of [T] simple returns of 1/N, NaN before its first."""
     volatility = pd.Series(index).rolling(calendar.rows(VOLATILITY_DAYS, SPREAD)).std()
-    past = volatility.expanding(_least_rows(volatility.to_numpy(), calendar))
+    enough = np.isfinite(volatility.to_numpy()).sum() >= calendar.rows(MIN_DAYS)
+    past = volatility.expanding(calendar.rows(MIN_DAYS if enough else SHORT_DAYS))
     return Gauges(
         volatility.to_numpy(),
         past.quantile(rules.stable).to_numpy(),
@@ -346,13 +337,8 @@ def regime_gauges(index: NDArray[np.float64], rules: Regimes, calendar: Calendar
     )
 
 
-def _least_rows(volatility: NDArray[np.float64], calendar: Calendar) -> int:
-    enough = calendar.rows(MIN_DAYS)
-    return enough if np.isfinite(volatility).sum() >= enough else calendar.rows(SHORT_DAYS)
-
-
 def label_regimes(
-    index: NDArray[np.float64], rules: Regimes, calendar: Calendar = BUSINESS
+    index: Array, rules: Regimes, calendar: Calendar = BUSINESS
 ) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Label each day from prices up to its close.
 
@@ -368,27 +354,20 @@ def label_regimes(
         the data, never at its values.
     """
     gauges = regime_gauges(index, rules, calendar)
-    labels = _with_hysteresis(gauges)
-    observed = int(np.isfinite(gauges.volatility).sum())
-    enough, unit = calendar.rows(MIN_DAYS), calendar.unit
-    if observed >= enough:
-        return labels, ()
-    short = calendar.rows(SHORT_DAYS)
-    return labels, (f"regimes: {observed} {unit}s of volatility, under {enough}; labels begin after {short}",)
-
-
-def _with_hysteresis(gauges: Gauges) -> NDArray[np.int8]:
     volatility, loss = gauges.volatility, gauges.loss
-    labels = np.full(len(volatility), NO_LABEL, dtype=np.int8)
+    labels = np.full(len(index), NO_LABEL, dtype=np.int8)
     volatile = crisis = False
-    for t in range(len(volatility)):
+    for t in range(len(index)):
         crisis = loss[t] >= gauges.leave_crisis[t] if crisis else loss[t] > gauges.enter_crisis[t]
         if np.isnan(gauges.stable[t]) or np.isnan(volatility[t]):
             continue
         volatile = volatility[t] >= (gauges.leave_volatile[t] if volatile else gauges.enter_volatile[t])
         calm = STABLE if volatility[t] <= gauges.stable[t] else NORMAL
         labels[t] = CRISIS if crisis else VOLATILE if volatile else calm
-    return labels
+    observed, enough, short = int(np.isfinite(volatility).sum()), calendar.rows(MIN_DAYS), calendar.rows(SHORT_DAYS)
+    if observed >= enough:
+        return labels, ()
+    return labels, (f"regimes: {observed} {calendar.unit}s of volatility, under {enough}; labels begin after {short}",)
 
 
 def stretches(regime: NDArray[np.int8], rows: Iterable[int], label: str) -> list[tuple[int, int]]:
@@ -399,14 +378,7 @@ def stretches(regime: NDArray[np.int8], rows: Iterable[int], label: str) -> list
     regime : [T] labels of a market; days before the first label count as `normal`.
     rows : increasing rows to look at, such as a window's decisions.
     label : a name of `REGIMES`, or `all`.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such label.
     """
-    if label != "all" and label not in REGIMES:
-        raise ConfigError(f"market_regime={label!r}: no such regime; choose one of all, {', '.join(REGIMES)}")
     chosen = np.fromiter(rows, dtype=np.int64)
     if label != "all":
         named = np.where(regime == NO_LABEL, NORMAL, regime)
@@ -491,12 +463,8 @@ def _index_volatility(history: History, days: int) -> Array:
 
 
 MARKET_FEATURES: dict[str, MarketFeature] = {
-    "index_volatility": index_volatility,
-    "index_volatility_ratio": index_volatility_ratio,
-    "mean_correlation": mean_correlation,
-    "index_drawdown": index_drawdown,
-    "breadth": breadth,
-    "turbulence": turbulence,
+    function.__name__: function
+    for function in (index_volatility, index_volatility_ratio, mean_correlation, index_drawdown, breadth, turbulence)
 }
 
 
@@ -515,10 +483,10 @@ class FeatureScaling:
     market_mean, market_std : [M] float64; 0 and 1 for one-hots.
     """
 
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    market_mean: NDArray[np.float64]
-    market_std: NDArray[np.float64]
+    mean: Array
+    std: Array
+    market_mean: Array
+    market_std: Array
 
     @classmethod
     def fit(cls, market: Market, fold: Fold) -> "FeatureScaling":
@@ -550,27 +518,20 @@ class FeatureScaling:
         features[market.status[:, :-1] == ABSENT] = 0.0
         return features, _standardised(market.market_features, self.market_mean, self.market_std)
 
-    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+    def to_arrays(self) -> dict[str, Array]:
         """Plain arrays by name, for the file of the weights."""
-        return {
-            "mean": self.mean,
-            "std": self.std,
-            "market_mean": self.market_mean,
-            "market_std": self.market_std,
-        }
+        return dict(vars(self))
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> "FeatureScaling":
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "FeatureScaling":
         """Inverse of `to_arrays`."""
         return cls(arrays["mean"], arrays["std"], arrays["market_mean"], arrays["market_std"])
 
 
-def _train_moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _train_moments(values: NDArray[np.float32]) -> tuple[Array, Array]:
     wide = values.astype(np.float64)
     return wide.mean(axis=0), np.maximum(wide.std(axis=0), MIN_STD)
 
 
-def _standardised(
-    values: NDArray[np.float32], mean: NDArray[np.float64], std: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _standardised(values: NDArray[np.float32], mean: Array, std: Array) -> NDArray[np.float32]:
     return np.clip((values - mean.astype(np.float32)) / std.astype(np.float32), -CLIP, CLIP)

@@ -2,17 +2,14 @@
 
 The calendar is inferred from the dates: rows per year and open days of the week. Windows, here and in `conf/`, are
 lengths of time in trading days, of which `TRADING_YEAR` make a year. A calendar turns them into rows: a year is 252
-rows of business days, 365 of seven-day weeks, 52 of weeks and 12 of months. `decision_days` are the days at whose
-close a portfolio may be changed.
+rows of business days, 365 of seven-day weeks, 52 of weeks and 12 of months.
 
 Folds are anchored: train on all history, validate on the years before the test window, test on what follows. A window
 lists return rows. `PURGE` days are removed from the end of train and of validation, so that no label shares a return
 with the next window.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -20,6 +17,9 @@ from numpy.typing import NDArray
 
 from finflow.errors import ConfigError, DataError
 from finflow.schema.sections import Env
+
+Floats = NDArray[np.float64]
+Dates = NDArray[np.datetime64]
 
 TRADING_YEAR = 252
 """Trading days of a year: the unit of every window."""
@@ -116,7 +116,7 @@ def unit_of(year: int) -> str:
     return {52: "week", 12: "month"}.get(year, "day")
 
 
-def calendar_of(dates: NDArray[np.datetime64], periods_per_year: int | str = "auto") -> Calendar:
+def calendar_of(dates: Dates, periods_per_year: int | str = "auto") -> Calendar:
     """Infer the calendar from increasing `dates` [T] alone, never from prices.
 
     Parameters
@@ -154,23 +154,6 @@ def calendar_of(dates: NDArray[np.datetime64], periods_per_year: int | str = "au
     return Calendar("daily", nominal if believed else round(counted), week)
 
 
-def check_day(key: str, value: str) -> date:
-    """Parse a YYYY-MM-DD value of `key`.
-
-    Raises
-    ------
-    ConfigError
-        If it is no calendar day.
-    """
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ConfigError(f"{key}={value!r}: not a calendar day; write it as YYYY-MM-DD") from None
-
-
-Dates = NDArray[np.datetime64]
-
-
 def decision_days(dates: Dates, rebalance: str, calendar: Calendar = BUSINESS) -> NDArray[np.bool_]:
     """[T] true on every row, or on the calendar's last session of each of its weeks or of each month.
 
@@ -180,25 +163,15 @@ def decision_days(dates: Dates, rebalance: str, calendar: Calendar = BUSINESS) -
     it. After the last row the open days of the week are assumed, so that only a holiday right after the last row can
     change the decision of that row once longer data arrive.
     """
-    period = PERIODS[rebalance]
-    following = np.append(dates[1:], calendar.following(dates[-1]))
-    return period(dates, calendar) != period(following, calendar)
 
+    def period(days: Dates) -> NDArray[np.int64]:
+        """Number of the month, week or day that each day lies in."""
+        if rebalance == "monthly":
+            return days.astype("datetime64[M]").astype(np.int64)
+        number = days.astype(np.int64)
+        return number if rebalance == "daily" else (number + 3 - calendar.first_day) // 7  # day 0 was a Thursday
 
-def _days(dates: Dates, _: Calendar) -> NDArray[np.int64]:
-    return dates.astype(np.int64)
-
-
-def _weeks(dates: Dates, calendar: Calendar) -> NDArray[np.int64]:
-    return (dates.astype(np.int64) + 3 - calendar.first_day) // 7  # day 0, 1970-01-01, was a Thursday
-
-
-def _months(dates: Dates, _: Calendar) -> NDArray[np.int64]:
-    return dates.astype("datetime64[M]").astype(np.int64)
-
-
-Period = Callable[[Dates, Calendar], NDArray[np.int64]]
-PERIODS: dict[str, Period] = {"daily": _days, "weekly": _weeks, "monthly": _months}
+    return period(dates) != period(np.append(dates[1:], calendar.following(dates[-1])))
 
 
 CASH = "CASH"
@@ -241,10 +214,10 @@ class Market:
     rebalance : "daily", "weekly" or "monthly": what `decision` follows (`env.rebalance`).
     """
 
-    dates: NDArray[np.datetime64]
+    dates: Dates
     assets: tuple[str, ...]
-    close: NDArray[np.float64]
-    returns: NDArray[np.float64]
+    close: Floats
+    returns: Floats
     status: NDArray[np.int8]
     features: NDArray[np.float32]
     feature_names: tuple[str, ...]
@@ -252,8 +225,8 @@ class Market:
     market_feature_names: tuple[str, ...]
     regime: NDArray[np.int8]
     decision: NDArray[np.bool_]
-    benchmark: NDArray[np.float64]
-    index: NDArray[np.float64]
+    benchmark: Floats
+    index: Floats
     fingerprint: str
     warnings: tuple[str, ...]
     calendar: Calendar = BUSINESS
@@ -339,12 +312,11 @@ def make_fold(market: Market, env: Env, name: str) -> Fold:
     if name not in choices:
         raise ConfigError(f"fold={name!r}: no such fold for env={env.source}; choose one of {', '.join(choices)}")
     starts = _first_decisions(market, env)
-    build = _calendar_fold if env.source == "sp500" else _proportional_fold
     label = tuple(SP500_FOLDS)[-1] if env.source == "sp500" and name == "auto" else name
-    fold = build(market, starts[0], label)
+    fold = _cut(market, starts[0], label)
     least_train, least_other = _least(market.calendar)
     if _length(fold.train) < least_train:
-        fold = build(market, starts[1], label)
+        fold = _cut(market, starts[1], label)
     unit = market.calendar.unit
     for part, window, least in (
         ("train", fold.train, least_train),
@@ -366,7 +338,7 @@ def _least(calendar: Calendar) -> tuple[int, int]:
 
 
 def _length(window: Window) -> int:
-    """Days of a window that may have turned out empty, or begin after its own end."""
+    """Rows of a window, which may begin after its own end."""
     return max(window.stop - window.start, 0)
 
 
@@ -389,13 +361,7 @@ def fold_dates(market: Market, fold: Fold) -> FoldDates:
 
 
 def fold_from_dates(market: Market, dates: FoldDates) -> Fold:
-    """The fold that `dates` describe, on data that may have grown since.
-
-    Raises
-    ------
-    DataError
-        If a day is not in the market.
-    """
+    """The fold that `dates` describe, on data that may have grown since; a DataError where it lacks one of them."""
 
     def window(days: Days) -> Window:
         rows = [int(np.searchsorted(market.dates, np.datetime64(day, "D"))) for day in days]
@@ -410,9 +376,7 @@ def fold_from_dates(market: Market, dates: FoldDates) -> Fold:
 def _first_decisions(market: Market, env: Env) -> tuple[int, int]:
     """First decision row with a regime label, and first without waiting for one."""
     tradable = (market.status[:, :-1] == TRADABLE).sum(axis=1) >= MIN_NAMES
-    begin = 0
-    if env.start is not None:
-        begin = int(np.searchsorted(market.dates, np.datetime64(check_day("env.start", env.start), "D")))
+    begin = 0 if env.start is None else int(np.searchsorted(market.dates, np.datetime64(env.start, "D")))
     complete = np.flatnonzero(tradable[begin:])
     labelled = np.flatnonzero(tradable[begin:] & (market.regime[begin:] != NO_LABEL))
     if not len(complete):
@@ -426,26 +390,20 @@ def _first_decisions(market: Market, env: Env) -> tuple[int, int]:
     return (begin + int(labelled[0]) if len(labelled) else first, first)
 
 
-def _calendar_fold(market: Market, first_decision: int, name: str) -> Fold:
-    first_year, last_year = SP500_FOLDS[name]
-    years = market.dates.astype("datetime64[Y]").astype(np.int64) + 1970
-    test = (int(np.searchsorted(years, first_year)), int(np.searchsorted(years, last_year, side="right")))
-    validation = int(np.searchsorted(years, first_year - VALIDATION_YEARS))
-    return _purged(market, name, first_decision + 1, validation, *test)
-
-
-def _proportional_fold(market: Market, first_decision: int, name: str) -> Fold:
-    rows = len(market.dates)
-    train, validation, _ = _split(rows - first_decision - 1)
-    start = first_decision + 1
-    return _purged(market, name, start, start + train, start + train + validation, rows)
+def _cut(market: Market, first_decision: int, name: str) -> Fold:
+    """The fold of a test window by its years, or else in proportion to what there is."""
+    start, rows, purge = first_decision + 1, len(market.dates), market.calendar.rows(PURGE)
+    if name in SP500_FOLDS:
+        first, last = SP500_FOLDS[name]
+        years = market.dates.astype("datetime64[Y]").astype(np.int64) + 1970
+        validation, test, stop = (int(i) for i in np.searchsorted(years, [first - VALIDATION_YEARS, first, last + 1]))
+    else:
+        train, other, _ = _split(rows - start)
+        validation, test, stop = start + train, start + train + other, rows
+    return Fold(name, Window(start, validation - purge), Window(validation, test - purge), Window(test, stop))
 
 
 def _split(rows: int) -> tuple[int, int, int]:
+    """Rows of train, validation and test."""
     test, validation = round(TEST_FRACTION * rows), round(VALIDATION_FRACTION * rows)
     return rows - test - validation, validation, test
-
-
-def _purged(market: Market, name: str, train: int, validation: int, test: int, stop: int) -> Fold:
-    purge = market.calendar.rows(PURGE)
-    return Fold(name, Window(train, validation - purge), Window(validation, test - purge), Window(test, stop))

@@ -8,6 +8,7 @@ taken at different hours: when the later close is known, the earlier market has 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finflow.data.market import ABSENT, BUSINESS, FROZEN, LONG_GAP, NOMINAL, TRADABLE, Calendar, Market, Window
+from finflow.data import market as markets
+from finflow.data.market import ABSENT, BUSINESS, FROZEN, TRADABLE, Calendar, Dates, Floats, Market, Window
+from finflow.errors import some
 from finflow.schema.sections import Env
 
 
@@ -36,11 +39,11 @@ class Prices:
     layout : how they were laid out, in words; empty where a source has but one way.
     """
 
-    dates: NDArray[np.datetime64]
+    dates: Dates
     tickers: tuple[str, ...]
-    close: NDArray[np.float64]
-    volume: NDArray[np.float64] | None = None
-    signals: Mapping[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
+    close: Floats
+    volume: Floats | None = None
+    signals: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     warnings: tuple[str, ...] = ()
     layout: str = ""
@@ -54,18 +57,6 @@ class Prices:
         """The days marked in `days` [T]."""
         return replace(self._each(lambda values: values[days]), dates=self.dates[days])
 
-    def with_volume(self, volume: NDArray[np.float64]) -> "Prices":
-        """The same with volumes [T, d]."""
-        return replace(self, volume=volume)
-
-    def warned(self, line: str) -> "Prices":
-        """The same with one more warning."""
-        return replace(self, warnings=(*self.warnings, line))
-
-    def until(self, rows: int) -> "Prices":
-        """The first `rows` days."""
-        return replace(self._each(lambda values: values[:rows]), dates=self.dates[:rows])
-
     def _each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Prices":
         return replace(
             self,
@@ -73,6 +64,13 @@ class Prices:
             volume=None if self.volume is None else change(self.volume),
             signals={name: change(values) for name, values in self.signals.items()},
         )
+
+
+def gaps(close: Floats) -> NDArray[np.bool_]:
+    """[T, d] blanks between a name's first price and its last."""
+    present = np.isfinite(close)
+    begun, unended = np.maximum.accumulate(present), np.maximum.accumulate(present[::-1])[::-1]
+    return ~present & begun & unended
 
 
 class Trading(NamedTuple):
@@ -90,7 +88,7 @@ class Trading(NamedTuple):
     status: NDArray[np.int8]
 
 
-def equal_run(close: NDArray[np.float64]) -> NDArray[np.int64]:
+def equal_run(close: Floats) -> NDArray[np.int64]:
     """Length of the run of equal closes that ends at each close, [T, d]; 0 where there is no price."""
     rows = np.arange(len(close))[:, None]
     fresh = np.ones(close.shape, dtype=np.bool_)
@@ -99,7 +97,7 @@ def equal_run(close: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.where(np.isfinite(close), rows - begun + 1, 0)
 
 
-def trading(close: NDArray[np.float64], stale_run: int, min_history: int) -> Trading:
+def trading(close: Floats, stale_run: int, min_history: int) -> Trading:
     """Judge every cell of `close` [T, d] by its own column up to its own row.
 
     A name is TRADABLE when its run of equal closes is under `stale_run` and it has `min_history` priced days since
@@ -116,7 +114,7 @@ def trading(close: NDArray[np.float64], stale_run: int, min_history: int) -> Tra
     return Trading(present, live, stale, status.astype(np.int8))
 
 
-def simple_returns(close: NDArray[np.float64], delist_return: float) -> NDArray[np.float64]:
+def simple_returns(close: Floats, delist_return: float) -> Floats:
     """Return from close t-1 to close t, [T, d]; row 0 is 0.
 
     0 where either price is missing, but `delist_return` on the first day without a price after one with: known on
@@ -135,14 +133,15 @@ VETTED = ("sp500",)
 """Sources whose oddities docs/data.md lists."""
 NAMED = 8
 """With this many names of one finding, one line sums them up."""
-_SHOWN = 3
 REPEATED = 0.05
 """A name that repeats its close on this share of the days on which others move looks filled."""
 _MOVING = 0.5
 """Share of the names that must move on a day for it to count."""
 _LEVEL = 0.5
 """Values this close to 1 that hardly resemble those of the row before look like 1 + return, not prices."""
-RATIOS = tuple(sorted({r for a, b in ((1, 2), (1, 3), (2, 3), (3, 4), (1, 5), (1, 10)) for r in (a / b, b / a)}))
+_SPLITS = ((2, 1), (3, 1), (3, 2), (4, 3), (5, 1), (10, 1), (1, 2), (1, 3), (2, 3), (3, 4), (1, 5), (1, 10))
+RATIOS = {old / new: f"{new}:{old}" for new, old in _SPLITS}
+"""What a price is multiplied by -> new shares for old ones: one that halves is of 2:1."""
 AROUND = 63
 """Rows on either side from which a name's usual move is measured."""
 LEAST = 21
@@ -157,37 +156,49 @@ AFTER = 5
 _MAD = 1.4826
 """Standard deviations of a normal distribution in its median absolute deviation."""
 
-Finding = tuple[str, str]
-"""(kind, what is said of the name)"""
-
 
 def price_warnings(prices: Prices, env: Env, calendar: Calendar = BUSINESS) -> tuple[str, ...]:
     """Findings about `prices` from `env.start` on, none of them an error, in the order of the tickers."""
     if env.source in VETTED:
         return ()
     begin = 0 if env.start is None else int(np.searchsorted(prices.dates, np.datetime64(env.start, "D")))
+    found = list(_findings(prices, env, begin))
+    counts, said = Counter(kind for _, kind, _ in found), Counter[str]()
     lines: list[str] = []
     summed: dict[str, list[str]] = {}
-    shares = _repeated(prices.close[begin:])
-    found = [(t, list(_of_name(prices, env, c, begin, float(shares[c])))) for c, t in enumerate(prices.tickers)]
-    found = _with_jumps(prices, env, begin, found)
-    counts: dict[str, int] = {}
-    for _, findings in found:
-        for kind, _ in findings:
-            counts[kind] = counts.get(kind, 0) + 1
-    said: dict[str, int] = {}
-    for ticker, findings in found:
-        for kind, text in findings:
-            said[kind] = said.get(kind, 0) + 1
-            if counts[kind] <= NAMED or said[kind] <= _SHOWN:
-                lines.append(f"{ticker}: {text}")
-            else:
-                summed.setdefault(kind, []).append(ticker)
-    lines += [f"{len(names)} other names ({_some(names)}): {kind} too" for kind, names in summed.items()]
+    for ticker, kind, text in found:
+        said[kind] += 1
+        if counts[kind] <= NAMED or said[kind] <= 3:
+            lines.append(f"{ticker}: {text}")
+        else:
+            summed.setdefault(kind, []).append(ticker)
+    lines += [f"{len(names)} other names ({some(names)}): {kind} too" for kind, names in summed.items()]
     return (*lines, *_of_all(prices, calendar, begin))
 
 
-def _of_name(prices: Prices, env: Env, column: int, begin: int, share: float) -> Iterator[Finding]:
+def _findings(prices: Prices, env: Env, begin: int) -> Iterator[tuple[str, str, str]]:
+    """(name, kind, what is said of it) of each finding, name by name."""
+    shares, ratios = _repeated(prices.close[begin:]), split_ratios(prices.close)
+    threshold = -math.log1p(-env.split_jump) if env.split_jump < 1 else math.inf  # .5: a fall by half, or a doubling
+    with np.errstate(invalid="ignore"):
+        jumps = np.abs(np.diff(np.log(prices.close), axis=0, prepend=np.nan)) > threshold
+    for column, ticker in enumerate(prices.tickers):
+        for kind, text in _of_name(prices, env, column, begin, float(shares[column])):
+            yield ticker, kind, text
+        rows = begin + np.flatnonzero((jumps | np.isfinite(ratios))[begin:, column])
+        if len(rows):
+            row = int(rows[0])
+            change = prices.close[row, column] / prices.close[row - 1, column] - 1
+            like = f" of {RATIOS[ratios[row, column]]}" if ratios[row, column] in RATIOS else ""
+            rest = f", the first of {len(rows)} such moves" if len(rows) > 1 else ""
+            text = (
+                f"price moves by {100 * change:+.0f} % on {prices.dates[row]}, like an unadjusted split{like}{rest}; "
+                "check that prices are adjusted (kept as it is)"
+            )
+            yield ticker, "moves like unadjusted splits", text
+
+
+def _of_name(prices: Prices, env: Env, column: int, begin: int, share: float) -> Iterator[tuple[str, str]]:
     """Listing, end and stale stretches of one name, whose close is that of the row before on a `share` of days."""
     close, dates = prices.close[:, column], prices.dates
     days = np.flatnonzero(np.isfinite(close))
@@ -208,8 +219,9 @@ def _of_name(prices: Prices, env: Env, column: int, begin: int, share: float) ->
             "no price to the end",
             f"last price on {dates[last]}, blank to the end; treated as delisted at a return of {env.delist_return:g}",
         )
-    stretches = _stale_stretches(equal_run(prices.close[:, [column]])[:, 0], env.stale_run)
-    stretches = [stretch for stretch in stretches if stretch[1] >= begin]
+    run = equal_run(prices.close[:, [column]])[:, 0]
+    ends = np.flatnonzero((run >= env.stale_run) & (np.append(run[1:], 0) <= run))
+    stretches = [(int(end - run[end] + 1), int(end)) for end in ends if end >= begin]
     if stretches:
         yield "stretches of equal closes", _stale_text(prices, stretches, env.stale_run)
     if share > REPEATED and not stretches:
@@ -220,44 +232,11 @@ def _of_name(prices: Prices, env: Env, column: int, begin: int, share: float) ->
         )
 
 
-def _with_jumps(
-    prices: Prices, env: Env, begin: int, found: list[tuple[str, list[Finding]]]
-) -> list[tuple[str, list[Finding]]]:
-    jumps, ratios = _jumps(prices.close, env.split_jump), split_ratios(prices.close)
-    for column, (_, findings) in enumerate(found):
-        rows = np.flatnonzero(jumps[:, column] | np.isfinite(ratios[:, column]))
-        rows = rows[rows >= begin]
-        if not len(rows):
-            continue
-        row, more = int(rows[0]), len(rows) - 1
-        change = prices.close[row, column] / prices.close[row - 1, column] - 1
-        ratio = ratios[row, column]
-        like = "" if math.isnan(ratio) else f" of {_as_split(ratio)}"
-        rest = "" if not more else f", the first of {len(rows)} such moves"
-        findings.append(
-            (
-                "moves like unadjusted splits",
-                f"price moves by {100 * change:+.0f} % on {prices.dates[row]}, like an unadjusted split{like}{rest}; "
-                "check that prices are adjusted (kept as it is)",
-            )
-        )
-    return found
-
-
-def _as_split(ratio: float) -> str:
-    """New shares for old ones: a price that halves is one of 2:1."""
-    for old in range(1, 11):
-        new = old / ratio
-        if abs(new - round(new)) < 1e-9:
-            return f"{round(new)}:{old}"
-    return f"1:{ratio:g}"
-
-
 def _of_all(prices: Prices, calendar: Calendar, begin: int) -> Iterator[str]:
     """Gaps of the dates, rows a year that were counted, and values that are no prices."""
     dates, close = prices.dates[begin:], prices.close[begin:]
     gaps = np.diff(dates).astype(np.int64)
-    usual = {"daily": LONG_GAP, "weekly": 7 + LONG_GAP, "monthly": 31 + LONG_GAP}[calendar.kind]
+    usual = {"daily": markets.LONG_GAP, "weekly": 7 + markets.LONG_GAP, "monthly": 31 + markets.LONG_GAP}[calendar.kind]
     long = np.flatnonzero(gaps > usual)
     if len(long):
         widest = int(long[np.argmax(gaps[long])])
@@ -265,7 +244,7 @@ def _of_all(prices: Prices, calendar: Calendar, begin: int) -> Iterator[str]:
             f"dates: {len(long)} gap{'' if len(long) == 1 else 's'} of more than {usual} days, the widest from "
             f"{dates[widest]} to {dates[widest + 1]}; the return over it counts as one {calendar.unit}'s"
         )
-    if calendar.year not in NOMINAL:
+    if calendar.year not in markets.NOMINAL:
         yield (
             f"dates: {calendar.year} rows a year, by which figures are annualised; env.periods_per_year=252 takes "
             "another number"
@@ -281,28 +260,13 @@ def _of_all(prices: Prices, calendar: Calendar, begin: int) -> Iterator[str]:
             )
 
 
-def _repeated(close: NDArray[np.float64]) -> NDArray[np.float64]:
+def _repeated(close: Floats) -> Floats:
     """[d] share of the days on which most other names move that a name's close is that of the row before."""
     both = np.isfinite(close[1:]) & np.isfinite(close[:-1])
     moved = both & (close[1:] != close[:-1])
     count, known = (cells.sum(axis=1, keepdims=True) - cells for cells in (moved, both))
     moving = both & (known > 1) & (count >= _MOVING * known)
     return (moving & ~moved).sum(axis=0) / np.maximum(moving.sum(axis=0), 1)
-
-
-def _jumps(close: NDArray[np.float64], split_jump: float) -> NDArray[np.bool_]:
-    """[T, d] moves with |log return| above -ln(1 - split_jump): .5 finds a fall by half and a doubling alike."""
-    threshold = -math.log1p(-split_jump) if split_jump < 1 else math.inf
-    found = np.zeros(close.shape, dtype=np.bool_)
-    with np.errstate(invalid="ignore"):
-        found[1:] = np.abs(np.diff(np.log(close), axis=0)) > threshold
-    return found
-
-
-def _stale_stretches(run: NDArray[np.int64], stale_run: int) -> list[tuple[int, int]]:
-    """(first row, last row) of each run of `stale_run` or more equal closes of one name."""
-    ends = np.flatnonzero((run >= stale_run) & (np.append(run[1:], 0) <= run))
-    return [(int(end - run[end] + 1), int(end)) for end in ends]
 
 
 def _stale_text(prices: Prices, stretches: list[tuple[int, int]], stale_run: int) -> str:
@@ -317,11 +281,7 @@ def _stale_text(prices: Prices, stretches: list[tuple[int, int]], stale_run: int
     )
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def split_ratios(close: NDArray[np.float64]) -> NDArray[np.float64]:
+def split_ratios(close: Floats) -> Floats:
     """[T, d] ratio of the split that a move from t-1 to t looks like, NaN where it looks like none.
 
     A split changes a price by its ratio and the day's own return: the days around it are calm, and the other names do
@@ -337,16 +297,16 @@ def split_ratios(close: NDArray[np.float64]) -> NDArray[np.float64]:
     size = np.abs(moves)
     usual = _MAD * pd.DataFrame(size).rolling(2 * AROUND + 1, center=True, min_periods=LEAST).median().to_numpy()
     score = np.divide(size, usual, out=np.full(size.shape, np.nan), where=usual > 0)
-    logs = np.log(RATIOS)
+    ratios = np.array(sorted(RATIOS))
     for row, column in np.argwhere(score > FAR):
-        distance = np.abs(logs - moves[row, column])
+        distance = np.abs(np.log(ratios) - moves[row, column])
         nearest = int(np.argmin(distance))
         later = score[row + 1 : row + 1 + AFTER, column]
         others = np.delete(score[row], column)
         calm = not len(later) or float(np.nanmean(later)) < CALM
         alone = not np.isfinite(others).any() or float(np.nanmedian(others)) < CALM
         if distance[nearest] <= NEAR * usual[row, column] and calm and alone:
-            found[row, column] = RATIOS[nearest]
+            found[row, column] = ratios[nearest]
     return found
 
 
@@ -359,44 +319,33 @@ GONE = 1 / 3
 LEAST_NAMES, LEAST_ROWS = 4, 60
 
 
-@dataclass(frozen=True)
-class Faded:
-    """A feature whose rank correlation with the next row's return is `first`, and `second` with that after it."""
-
-    feature: str
-    first: float
-    second: float
-
-    def line(self) -> str:
-        """The warning."""
-        return (
-            f"closes may not be simultaneous: {self.feature} ranks the next return with a correlation of "
-            f"{self.first:+.3f} and the one after with {self.second:+.3f}; no one can trade that, use closes of one "
-            "hour, or rows of weeks"
-        )
-
-
-def faded_signal(market: Market, window: Window) -> Faded | None:
-    """The feature whose correlation with returns fades most suspiciously within two rows of `window`; None if none."""
+def faded_warnings(market: Market, window: Window) -> tuple[str, ...]:
+    """A warning of the feature whose correlation with returns fades most suspiciously within two rows of `window`."""
     rows = np.asarray(window.decisions, dtype=np.int64)
     rows = rows[rows + 2 < window.stop]
     if len(rows) < LEAST_ROWS:
-        return None
+        return ()
     returns = market.returns[:, :-1]
     usable = (market.status[rows][:, :-1] == TRADABLE) & np.isfinite(market.close[rows + 2])
-    worst: Faded | None = None
+    found: list[tuple[str, float, float]] = []
     for number, name in enumerate(market.feature_names):
         values = np.where(usable, market.features[rows, :, number], np.nan)
         first, error = _mean_correlation(values, np.where(usable, returns[rows + 1], np.nan))
         if abs(first) < STRONG or abs(first) < SURE * error:
             continue
         second, _ = _mean_correlation(values, np.where(usable, returns[rows + 2], np.nan))
-        if np.sign(first) * second <= GONE * abs(first) and (worst is None or abs(first) > abs(worst.first)):
-            worst = Faded(name, first, second)
-    return worst
+        if np.sign(first) * second <= GONE * abs(first):
+            found.append((name, first, second))
+    if not found:
+        return ()
+    name, first, second = max(found, key=lambda each: abs(each[1]))
+    return (
+        f"closes may not be simultaneous: {name} ranks the next return with a correlation of {first:+.3f} and the one "
+        f"after with {second:+.3f}; no one can trade that, use closes of one hour, or rows of weeks",
+    )
 
 
-def _mean_correlation(values: NDArray[np.float64], returns: NDArray[np.float64]) -> tuple[float, float]:
+def _mean_correlation(values: Floats, returns: Floats) -> tuple[float, float]:
     """Mean over rows of the rank correlation across names [R, d], and its standard error; 0, inf without any."""
     ranks = [pd.DataFrame(cells).rank(axis=1).to_numpy() for cells in (values, returns)]
     ranks = [cells - np.nanmean(cells, axis=1, keepdims=True) for cells in ranks if np.isfinite(cells).any()]

@@ -1,7 +1,6 @@
 """A user's tables beside the prices: benchmark and cash, signals, and sectors of names.
 
-A portfolio is measured against 1/N or a benchmark, and earns cash when idle. A signal is one CSV laid out like prices;
-each value is used `env.signals_lag` days later.
+A portfolio is measured against 1/N or a benchmark, and earns cash when idle.
 """
 
 import re
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from finflow.data.csv_source import HIGHEST, check_range
 from finflow.data.csv_table import CsvTable, read_as, read_bytes, read_table, text_rows
-from finflow.data.market import BUSINESS, CASH, Calendar
+from finflow.data.features import MIN_STD, lagged
+from finflow.data.market import BUSINESS, CASH, Calendar, Dates, Floats
 from finflow.data.prices import Prices
-from finflow.errors import ConfigError, DataError
+from finflow.errors import ConfigError, DataError, some
 from finflow.schema.sections import Env
 
 EQUAL_WEIGHT = "equal_weight"
@@ -26,9 +26,7 @@ HIGH_YIELD = 0.08
 BENCHMARK, CASH_YIELD = "env.benchmark", "env.cash_yield"
 
 
-def equal_weight(
-    returns: NDArray[np.float64], held: NDArray[np.bool_], idle: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def equal_weight(returns: Floats, held: NDArray[np.bool_], idle: Floats) -> Floats:
     """Gross return of 1/N over the names held at the previous close, [T]; row 0 is 0.
 
     Parameters
@@ -44,44 +42,32 @@ def equal_weight(
     return series
 
 
-def own_benchmark(path: Path, dates: NDArray[np.datetime64], raw: bytes | None = None) -> NDArray[np.float64]:
+def own_benchmark(path: Path, dates: Dates, raw: bytes | None = None) -> Floats:
     """Returns [T] on the market's `dates` of a CSV `date,level`, read before where `raw` is given; row 0 is 0.
 
-    Raises
-    ------
-    DataError
-        If a level is missing, not positive or absurd, or a date of the market is not in the file; it names the
-        key `env.benchmark`.
+    A DataError where a level is missing, not positive or absurd, or a date of the market is not in the file.
     """
     with read_as(BENCHMARK):
-        return _benchmark_returns(_series(path, "level", raw), dates)
-
-
-def _benchmark_returns(table: CsvTable, dates: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    levels = table.values[:, 0]
-    wrong = np.flatnonzero(levels <= 0)
-    if len(wrong):
-        raise table.error(int(wrong[0]), 0, f"level {levels[wrong[0]]:g} is not positive; correct it")
-    check_range(table, "level")
-    at = np.minimum(np.searchsorted(table.dates, dates), len(table.dates) - 1)
-    missing = np.flatnonzero(table.dates[at] != dates)
-    if len(missing):
-        line = table.lines[at[missing[0]]]
-        raise DataError(
-            f"{table.path}:{line}:{table.header[1]}: no level for {dates[missing[0]]}, a day of the market "
-            f"({len(missing)} missing); add a row per trading day"
-        )
+        table = _series(path, "level", raw)
+        table.refuse(table.values <= 0, "level", "is not positive; correct it")
+        check_range(table, "level")
+        at = np.minimum(np.searchsorted(table.dates, dates), len(table.dates) - 1)
+        missing = np.flatnonzero(table.dates[at] != dates)
+        if len(missing):
+            line = table.lines[at[missing[0]]]
+            raise DataError(
+                f"{path}:{line}:{table.header[1]}: no level for {dates[missing[0]]}, a day of the market "
+                f"({len(missing)} missing); add a row per trading day"
+            )
+    levels = table.values[at, 0]
     series = np.zeros(len(dates))
-    series[1:] = levels[at[1:]] / levels[at[:-1]] - 1
+    series[1:] = levels[1:] / levels[:-1] - 1
     return series
 
 
 def cash_returns(
-    cash_yield: float | str,
-    dates: NDArray[np.datetime64],
-    raw: bytes | None = None,
-    calendar: Calendar = BUSINESS,
-) -> NDArray[np.float64]:
+    cash_yield: float | str, dates: Dates, raw: bytes | None = None, calendar: Calendar = BUSINESS
+) -> Floats:
     """Yield of cash from t-1 to t, [T]; row 0 is 0.
 
     A yearly rate y earns (1 + y)^(1/252) - 1 a row where 252 rows are a year. From a CSV `date,rate` the row t-1 to
@@ -93,17 +79,32 @@ def cash_returns(
         If the rate is no yearly fraction, or none was published by the first day; it names the key
         `env.cash_yield`.
     """
-    if not isinstance(cash_yield, str):
-        if not -1 < cash_yield < 1:
-            raise ConfigError(f"env.cash_yield={cash_yield:g}: not a yearly fraction; write 5 % as 0.05")
-        series = np.zeros(len(dates))
-        series[1:] = (1 + cash_yield) ** (1 / calendar.year) - 1
-        return series
-    with read_as(CASH_YIELD):
-        return _published_returns(_known(_series(Path(cash_yield), "rate", raw, FRED_MISSING)), dates, calendar.year)
+    if isinstance(cash_yield, str):
+        with read_as(CASH_YIELD):
+            yearly = _published(_series(Path(cash_yield), "rate", raw, FRED_MISSING), dates)[:-1]
+    elif -1 < cash_yield < 1:
+        yearly = cash_yield
+    else:
+        raise ConfigError(f"env.cash_yield={cash_yield:g}: not a yearly fraction; write 5 % as 0.05")
+    series = np.zeros(len(dates))
+    series[1:] = (1 + yearly) ** (1 / calendar.year) - 1
+    return series
 
 
-def cash_warnings(cash: NDArray[np.float64], calendar: Calendar) -> tuple[str, ...]:
+def _published(table: CsvTable, dates: Dates) -> Floats:
+    """[T] yearly rate last published on or before each day."""
+    table.refuse(np.abs(table.values) >= 1, "rate", "is not a yearly fraction; write 5 % as 0.05")
+    known = np.flatnonzero(np.isfinite(table.values[:, 0]))
+    if not len(known):
+        raise table.error(0, 0, "no rate in the whole file; supply them")
+    at = np.searchsorted(table.dates[known], dates, side="right") - 1
+    if at[0] < 0:
+        first = int(known[0])
+        raise table.error(first, 0, f"no rate on or before {dates[0]}, the market's first day; add an earlier row")
+    return table.values[known[at], 0]
+
+
+def cash_warnings(cash: Floats, calendar: Calendar) -> tuple[str, ...]:
     """A warning where cash earns more than `HIGH_YIELD` a year on average, as when percents are read as fractions."""
     if len(cash) < 2 or (cash <= -1).any():
         return ()
@@ -116,27 +117,6 @@ def cash_warnings(cash: NDArray[np.float64], calendar: Calendar) -> tuple[str, .
     )
 
 
-def _known(table: CsvTable) -> CsvTable:
-    """The rows with a rate."""
-    known = np.isfinite(table.values[:, 0])
-    if not known.any():
-        raise table.error(0, 0, "no rate in the whole file; supply them")
-    return replace(table, lines=table.lines[known], dates=table.dates[known], values=table.values[known])
-
-
-def _published_returns(table: CsvTable, dates: NDArray[np.datetime64], year: int) -> NDArray[np.float64]:
-    rates = table.values[:, 0]
-    wrong = np.flatnonzero((rates <= -1) | (rates >= 1))
-    if len(wrong):
-        raise table.error(int(wrong[0]), 0, f"rate {rates[wrong[0]]:g} is not a yearly fraction; write 5 % as 0.05")
-    at = np.searchsorted(table.dates, dates, side="right") - 1
-    if at[0] < 0:
-        raise table.error(0, 0, f"no rate on or before {dates[0]}, the market's first day; add an earlier row")
-    series = np.zeros(len(dates))
-    series[1:] = (1 + rates[at[:-1]]) ** (1 / year) - 1
-    return series
-
-
 def series_files(env: Env) -> dict[str, Path]:
     """Files beside the prices that shape a market, by key; their content is part of its fingerprint."""
     benchmark = env.benchmark if env.benchmark != EQUAL_WEIGHT else None
@@ -145,13 +125,7 @@ def series_files(env: Env) -> dict[str, Path]:
 
 
 def read_series(env: Env) -> Mapping[str, bytes]:
-    """Contents of `series_files`.
-
-    Raises
-    ------
-    DataError
-        If one cannot be read; it names the key.
-    """
+    """Contents of `series_files`; a DataError, which names the key, where one cannot be read."""
     found: dict[str, bytes] = {}
     for key, path in series_files(env).items():
         with read_as(key):
@@ -171,12 +145,9 @@ def _series(path: Path, name: str, raw: bytes | None, missing: str = "") -> CsvT
 
 
 KEY = "env.signals"
-SMALLEST_SPREAD = 1e-3
-"""Features of a smaller spread are not scaled up (see `features.MIN_STD`)."""
 OFF_CENTRE = 1.0
 """If 0 lies this many standard deviations from the mean, a missing value, which counts as 0, misleads."""
 _NAME = re.compile(r"\w[\w.+-]*")
-_SHOWN = 3
 
 
 def add_signals(prices: Prices, env: Env) -> Prices:
@@ -199,19 +170,13 @@ def add_signals(prices: Prices, env: Env) -> Prices:
         with read_as(KEY):
             table = read_table(path)
             values, notes = _aligned(table, prices)
-        signals[name] = _lagged(values, env.signals_lag)
+        signals[name] = lagged(values, env.signals_lag)
         warnings += [f"signal {name}: {note}" for note in notes]
     return replace(prices, signals=signals, warnings=tuple(warnings))
 
 
 def signal_files(path: Path) -> dict[str, Path]:
-    """Files by the names of their signals, in the order of the names.
-
-    Raises
-    ------
-    DataError
-        If a folder holds none, or a file has a name that no signal can have.
-    """
+    """Files by the names of their signals, in their order; a DataError where there is none, or of such a name."""
     paths = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not paths:
         raise DataError(f"{KEY}={path}: no .csv in this folder; put a CSV a signal there")
@@ -221,18 +186,18 @@ def signal_files(path: Path) -> dict[str, Path]:
     return {file.stem: file for file in paths}
 
 
-def _aligned(table: CsvTable, prices: Prices) -> tuple[NDArray[np.float64], list[str]]:
+def _aligned(table: CsvTable, prices: Prices) -> tuple[Floats, list[str]]:
     """Values [T, d] on the days and names of the prices, NaN where there is none, and what a user should know."""
     names, notes = table.header[1:], list[str]()
     here = [name for name in prices.tickers if name in names]
     if not here:
-        raise DataError(f"{table.path}:1:{names[0]}: no column is one of the prices' names, {_some(prices.tickers)}")
+        raise DataError(f"{table.path}:1:{names[0]}: no column is one of the prices' names, {some(prices.tickers)}")
     unknown = [name for name in names if name not in prices.tickers]
     if unknown:
-        notes.append(f"{len(unknown)} columns are not among the prices ({_some(unknown)}); not used")
+        notes.append(f"{len(unknown)} columns are not among the prices ({some(unknown)}); not used")
     without = [name for name in prices.tickers if name not in names]
     if without:
-        notes.append(f"{len(without)} names have no column ({_some(without)}); missing, which counts as 0")
+        notes.append(f"{len(without)} names have no column ({some(without)}); missing, which counts as 0")
     rows, used = _rows(table, prices, notes)
     values = np.full(prices.close.shape, np.nan)
     columns, theirs = (np.array([found.index(name) for name in here]) for found in (prices.tickers, names))
@@ -261,11 +226,8 @@ def _rows(table: CsvTable, prices: Prices, notes: list[str]) -> tuple[NDArray[np
     return rows, used
 
 
-def _check_values(table: CsvTable, values: NDArray[np.float64]) -> None:
-    wrong = np.argwhere(np.abs(table.values) > HIGHEST)
-    if len(wrong):
-        row, column = (int(i) for i in wrong[0])
-        raise table.error(row, column, f"{table.values[row, column]:g} is beyond {HIGHEST:g}; scale the signal down")
+def _check_values(table: CsvTable, values: Floats) -> None:
+    table.refuse(np.abs(table.values) > HIGHEST, "value", f"is beyond {HIGHEST:g}; scale the signal down")
     known = values[np.isfinite(values)]
     where = f"{table.path}:{table.lines[0]}:{table.header[1]}"
     if not len(known):
@@ -274,11 +236,11 @@ def _check_values(table: CsvTable, values: NDArray[np.float64]) -> None:
         raise DataError(f"{where}: {known[0]:g} in every cell, a constant says nothing; remove the file")
 
 
-def _scale_notes(cells: NDArray[np.float64]) -> list[str]:
+def _scale_notes(cells: Floats) -> list[str]:
     known = cells[np.isfinite(cells)]
     spread, mean = float(known.std()), float(known.mean())
     notes: list[str] = []
-    if spread < SMALLEST_SPREAD:
+    if spread < MIN_STD:
         notes.append(f"a spread of {spread:.2g} is too small to be scaled up; multiply the file to one of about 1")
     elif len(known) < len(cells) and abs(mean) > OFF_CENTRE * spread:
         notes.append(
@@ -288,27 +250,13 @@ def _scale_notes(cells: NDArray[np.float64]) -> list[str]:
     return notes
 
 
-def _lagged(values: NDArray[np.float64], days: int) -> NDArray[np.float64]:
-    """Values of `days` rows ago."""
-    result = np.full(values.shape, np.nan)
-    result[days:] = values[: len(values) - days] if days < len(values) else result[days:]
-    return result
-
-
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
 SECTORS_HEADER = ["ticker", "sector"]
 
 
 def read_sectors(path: Path, tickers: Sequence[str]) -> tuple[str, ...]:
     """Sector of each of `tickers`, in their order; the file may hold others too.
 
-    Raises
-    ------
-    DataError
-        One line `file:row:column: what is wrong; what to do`, also where one of `tickers` has no sector.
+    A DataError, `file:row:column: what is wrong; what to do`, also where one of `tickers` has no sector.
     """
     found: dict[str, str] = {}
     for line, cells in text_rows(path):

@@ -58,13 +58,7 @@ def frozen(env: Env, read: Callable[[], Prices]) -> Prices:
 
 
 def freeze(path: Path, prices: Prices, env: Env) -> str:
-    """Write `prices`, and the settings of `env` that they depend on, at once; returns the hash.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
+    """Write `prices`, and the settings of `env` that they depend on, at once; returns the hash. Raises as `frozen`."""
     arrays: Arrays = {"dates": prices.dates.astype(np.int64), "close": prices.close}
     if prices.volume is not None:
         arrays["volume"] = prices.volume

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from finflow.allocators.baselines import HOLD
-from finflow.data.prices import faded_signal
+from finflow.data.prices import faded_warnings
 from finflow.evaluation.backtest import (
     BENCHMARK,
     MONTHLY,
@@ -78,8 +78,7 @@ def evaluate_policy(
     scrutiny = scrutinise(task, candidate, bootstrap, tracks, verdict.opponent, linear.facts())
     flags = red_flags(track, metrics[POLICY], opponents, baselines[HOLD])
     flags += lag_flags(metrics[POLICY], scrutiny.lagged)
-    faded = faded_signal(market, fold.train)
-    flags += [] if faded is None else [faded.line()]
+    flags += faded_warnings(market, fold.train)
     return Evaluation(
         verdict=verdict,
         scaled_verdict=_scaled_verdict(task, candidate, track, opponents, bootstrap),

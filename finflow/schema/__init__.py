@@ -8,44 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from finflow.errors import ConfigError
 from finflow.plugins import Kind, added, unknown
-from finflow.schema.fields import (
-    Added,
-    Count,
-    Day,
-    Marks,
-    NotWith,
-    Positive,
-    ReadBy,
-    Role,
-    Schema,
-    Text,
-    keys_where,
-    marks_below,
-    marks_of,
-    number_as_text,
-)
-from finflow.schema.sections import (
-    FOLLOWING,
-    OWN_SOURCES,
-    Algorithm,
-    AnyAlgorithm,
-    Budget,
-    Checkpoint,
-    DirectConfig,
-    Env,
-    Evaluation,
-    Hardware,
-    Init,
-    MarketRegime,
-    MonitorConfig,
-    Offline,
-    OfflineCritic,
-    OnlineAlgorithm,
-    Reward,
-    Sweep,
-    Tracking,
-    ValueGradients,
-)
+from finflow.schema import fields, sections
+from finflow.schema.fields import Added, Count, Day, NotWith, Positive, ReadBy, Role, Schema, Text
 
 Stage = Literal[
     "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "export", "sweep", "dashboard"
@@ -84,7 +48,7 @@ class Config(Schema):
     """Modules, or installed plugins, that add algorithms, networks, features, sources or trackers."""
     name: Annotated[
         str,
-        BeforeValidator(number_as_text),
+        BeforeValidator(fields.number_as_text),
         Field(pattern=r"^\w[\w.+-]*$", max_length=80),
         Role.NAME,
         ReadBy("pretrain", "finetune", "collect", "judge"),
@@ -96,7 +60,7 @@ class Config(Schema):
     """Which test window; auto is the last there is, and the embedded prices know 2000, 2008, 2013 and 2018."""
     output_root: Annotated[Text, Role.OUTPUT, _EVERY_STAGE]
     """Folder that everything is written under."""
-    run: Annotated[Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy(*FOLLOWING)]
+    run: Annotated[Text | Annotated[list[Text], Field(min_length=1)], Role.REQUEST, ReadBy(*sections.FOLLOWING)]
     """Run to judge: latest, a run folder, several as [DIR,DIR], or a sweep's folder for all of its jobs."""
     audit: Annotated[bool, Role.REQUEST, ReadBy("evaluate")]
     """Look for leaks in data, features and fold; the test window stays shut."""
@@ -132,21 +96,21 @@ class Config(Schema):
     """Sweep to read: latest, or its folder."""
     confidence: Annotated[Literal["none", "validation", "crossfit"], Role.METHOD, _TRAINING]
     """Evidence that decides how much of a policy's tilt is deployed; none: all of it."""
-    budget: Annotated[Budget, Role.STUDY, _TRAINING]
-    reward: Annotated[Reward, Role.METHOD, _TRAINING]
-    init: Annotated[Init, Role.INIT, _TRAINING]
-    offline: Annotated[Offline, Role.STUDY, _TRAINING]
-    checkpoint: Annotated[Checkpoint, Role.SAVING, _TRAINING]
+    budget: Annotated[sections.Budget, Role.STUDY, _TRAINING]
+    reward: Annotated[sections.Reward, Role.METHOD, _TRAINING]
+    init: Annotated[sections.Init, Role.INIT, _TRAINING]
+    offline: Annotated[sections.Offline, Role.STUDY, _TRAINING]
+    checkpoint: Annotated[sections.Checkpoint, Role.SAVING, _TRAINING]
     resume: Annotated[Literal[True] | str | None, BeforeValidator(_resume), Role.COMMAND, _TRAINING]
     """Go on with an interrupted run: true for the newest of the same settings, a run folder, or one checkpoint."""
-    evaluation: Annotated[Evaluation, Role.METHOD, _TRAINING, NotWith("audit")]
-    sweep: Annotated[Sweep, Role.COMMAND, _TRAINING]
-    market_regime: Annotated[MarketRegime, Role.METHOD, _TRAINING]
-    env: Annotated[Env, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "judge")]
-    hardware: Annotated[Hardware, Role.HOST, _TRAINING]
-    tracking: Annotated[Tracking, Role.TRACKING, ReadBy("pretrain", "finetune", "dashboard")]
-    monitor: Annotated[MonitorConfig, Role.METHOD, _TRAINING]
-    algo: Annotated[AnyAlgorithm, Role.METHOD, _TRAINING]
+    evaluation: Annotated[sections.Evaluation, Role.METHOD, _TRAINING, NotWith("audit")]
+    sweep: Annotated[sections.Sweep, Role.COMMAND, _TRAINING]
+    market_regime: Annotated[sections.MarketRegime, Role.METHOD, _TRAINING]
+    env: Annotated[sections.Env, Role.DATA, ReadBy("pretrain", "finetune", "collect", "look", "judge")]
+    hardware: Annotated[sections.Hardware, Role.HOST, _TRAINING]
+    tracking: Annotated[sections.Tracking, Role.TRACKING, ReadBy("pretrain", "finetune", "dashboard")]
+    monitor: Annotated[sections.MonitorConfig, Role.METHOD, _TRAINING]
+    algo: Annotated[sections.AnyAlgorithm, Role.METHOD, _TRAINING]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -154,7 +118,7 @@ class Config(Schema):
         named: tuple[tuple[str, list[str], tuple[str, ...], Kind], ...] = (
             ("algo.name", [self.algo.name], _OWN_ALGORITHMS, "algorithms"),
             ("algo.network.kind", [self.algo.network.kind], ("portfolio", "mlp"), "networks"),
-            ("env.source", [self.env.source], OWN_SOURCES, "sources"),
+            ("env.source", [self.env.source], sections.OWN_SOURCES, "sources"),
             ("env.features", self.env.features, (), "features"),
             ("tracking.sinks", self.tracking.sinks, (), "trackers"),
         )
@@ -173,12 +137,12 @@ class Config(Schema):
 
         A target that is cut off whole is none.
         """
-        if isinstance(self.algo, ValueGradients) and self.algo.horizon > self.env.episode_days:
+        if isinstance(self.algo, sections.ValueGradients) and self.algo.horizon > self.env.episode_days:
             raise ConfigError(
                 f"algo.horizon={self.algo.horizon}: longer than an episode; at most env.episode_days="
                 f"{self.env.episode_days}"
             )
-        if isinstance(self.algo, OnlineAlgorithm):
+        if isinstance(self.algo, sections.OnlineAlgorithm):
             least = max(self.algo.batch_size, 2 * self.env.num_envs)
             if self.algo.buffer_size < least:
                 raise ConfigError(
@@ -194,15 +158,15 @@ class Config(Schema):
 
 
 _PHASES: Mapping[str, tuple[type[Schema], ...]] = {
-    "pretrain": (OfflineCritic, DirectConfig),
-    "finetune": (OnlineAlgorithm,),
+    "pretrain": (sections.OfflineCritic, sections.DirectConfig),
+    "finetune": (sections.OnlineAlgorithm,),
 }
 """What the settings of a stage's algorithms derive from."""
 
 
 def _named(*phase: type[Schema]) -> tuple[str, ...]:
     """Names of the algorithms whose settings derive from `phase`, in the order of the union."""
-    members = (cls for cls in get_args(get_args(Algorithm)[0]) if issubclass(cls, phase))
+    members = (cls for cls in get_args(get_args(sections.Algorithm)[0]) if issubclass(cls, phase))
     return tuple(name for cls in members for name in get_args(cls.model_fields["name"].annotation))
 
 
@@ -212,13 +176,7 @@ _OWN_ALGORITHMS = tuple(name for names in ALGORITHMS.values() for name in names)
 
 
 def algorithms_of(stage: str) -> tuple[str, ...]:
-    """Algorithms of a training stage, those of loaded plugins too.
-
-    Raises
-    ------
-    ConfigError
-        If the settings of a plugin's are no algorithm's.
-    """
+    """Algorithms of a training stage, those of loaded plugins too; a ConfigError where one's settings are not."""
     theirs: dict[str, type[Schema]] = {name: cls for name, (cls, _) in added("algorithms").items()}
     for name, cls in theirs.items():
         if not issubclass(cls, tuple(base for phase in _PHASES.values() for base in phase)):
@@ -227,16 +185,16 @@ def algorithms_of(stage: str) -> tuple[str, ...]:
     return (*ALGORITHMS[stage], *(name for name, cls in theirs.items() if issubclass(cls, _PHASES[stage])))
 
 
-MARKS: Marks = marks_of(Config)
+MARKS: fields.Marks = fields.marks_of(Config)
 """What each key and section is to a run, and who reads it."""
 
 READS: Mapping[str, tuple[str, ...]] = {
-    stage: keys_where(MARKS, lambda mark, stage=stage: stage in mark.read_by) for stage in STAGES
+    stage: fields.keys_where(MARKS, lambda mark, stage=stage: stage in mark.read_by) for stage in STAGES
 }
 """What each stage reads: a key typed on the command line outside these is refused (presets are exempt)."""
 
 IDLE: Mapping[str, tuple[str, ...]] = {
-    switch: keys_where(MARKS, lambda mark, switch=switch: mark.not_with == switch)
+    switch: fields.keys_where(MARKS, lambda mark, switch=switch: mark.not_with == switch)
     for switch in {mark.not_with for mark in MARKS.values() if mark.not_with is not None}
 }
 """A switch -> what its stage reads only where it is off: typed beside it, these keys are refused."""
@@ -275,6 +233,6 @@ def role_of(key: str) -> Role | None:
 
 
 @cache
-def _marks(algorithm: type[Schema]) -> Marks:
+def _marks(algorithm: type[Schema]) -> fields.Marks:
     """Marks of the settings of a plugin's algorithm."""
-    return marks_below(algorithm, "algo.", MARKS["algo"])
+    return fields.marks_of(algorithm, "algo.", MARKS["algo"])

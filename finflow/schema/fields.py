@@ -1,14 +1,13 @@
 """What every section is built of: its base, the kinds of values, and the marks that say what a key is to a run.
 
-What each key is, and which stages read it, is said once, beside the key, in its annotation:
-`Annotated[Count, Role.STUDY, ReadBy("pretrain")]`; a key without a mark has that of its section. What is resumed,
-matched, averaged, printed, hashed or refused follows from these marks.
+A key's marks stand in its annotation, `Annotated[Count, Role.STUDY, ReadBy("pretrain")]`; a key without one has that of
+its section. What is resumed, matched, averaged, printed, hashed or refused follows from these marks.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from enum import Enum, auto
 from types import UnionType
@@ -124,40 +123,40 @@ class ReadBy:
     """Stages that read a key: typed for another stage it is refused."""
 
     def __init__(self, *stages: str) -> None:
-        self.stages = stages
+        self.read_by = stages
 
 
 @dataclass(frozen=True)
 class NotWith:
     """A switch that makes a key of no use: typed beside `switch=true` it is refused."""
 
-    switch: str
+    not_with: str
 
 
 @dataclass(frozen=True)
 class Grows:
-    """A resumed run of `stage` may be given more of the key."""
+    """A resumed run of this stage may be given more of the key."""
 
-    stage: str
+    grows: str
 
 
 @dataclass(frozen=True)
 class Was:
     """The key's name in the version before, which is still accepted."""
 
-    name: str
+    was: str
 
 
 @dataclass(frozen=True)
 class Added:
-    """The version before did not know the key; its runs, which had `value` in effect, can still be read."""
+    """The version before did not know the key; its runs, which had this in effect, can still be read."""
 
-    value: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mark:
-    """All that is said of a key, or of a section for the keys in it."""
+    """All that is said of a key, or of a section for the keys in it, each by the name that its mark has."""
 
     role: Role
     read_by: tuple[str, ...]
@@ -171,52 +170,35 @@ Marks = Mapping[str, Mark]
 """By the dotted key, each section before the keys in it."""
 
 
-def marks_of(root: type[Schema]) -> dict[str, Mark]:
-    """Marks of all keys and sections below `root`.
+def marks_of(cls: type[Schema], prefix: str = "", above: Mark | None = None) -> dict[str, Mark]:
+    """Marks of all keys and sections below `cls`, by `prefix` and name; of `above` where a key has none of its own.
 
-    Raises
-    ------
-    TypeError
-        If a key has no role or no reader, or two algorithms mark one key differently.
+    A TypeError where a key has no role or no reader, or two algorithms mark one key differently.
     """
     found: dict[str, Mark] = {}
-    _walk(root, "", None, found)
-    return found
-
-
-def marks_below(cls: type[Schema], prefix: str, above: Mark) -> dict[str, Mark]:
-    """Marks of all keys of a section, by `prefix` and name."""
-    found: dict[str, Mark] = {}
-    _walk(cls, prefix, above, found)
-    return found
-
-
-def _walk(cls: type[Schema], prefix: str, above: Mark | None, found: dict[str, Mark]) -> None:
     for name, info in cls.model_fields.items():
         key = f"{prefix}{name}"
-        mark = _mark(key, above, info.metadata)
-        if found.setdefault(key, mark) != mark:
-            raise TypeError(f"{key}: {cls.__name__} marks it otherwise than another algorithm does")
+        mark = found[key] = _mark(key, above, info.metadata)
         for section in schemas_in(info.annotation):
-            _walk(section, f"{key}.", mark, found)
+            for inside, its in marks_of(section, f"{key}.", mark).items():
+                if found.setdefault(inside, its) != its:
+                    raise TypeError(f"{inside}: {section.__name__} marks it otherwise than another algorithm does")
+    return found
 
 
 def _mark(key: str, above: Mark | None, metadata: list[Any]) -> Mark:
-    role = next((one for one in metadata if isinstance(one, Role)), above.role if above else None)
-    read_by = next((one.stages for one in metadata if isinstance(one, ReadBy)), above.read_by if above else None)
-    if role is None or read_by is None:
-        raise TypeError(f"{key}: has no {'role' if role is None else 'reader'}; write it into its annotation")
-    mark = Mark(role, read_by, above.not_with if above else None)
+    said: dict[str, Any] = {}
+    if above is not None:
+        said = {"role": above.role, "read_by": above.read_by, "not_with": above.not_with}
     for one in metadata:
-        if isinstance(one, NotWith):
-            mark = replace(mark, not_with=one.switch)
-        if isinstance(one, Grows):
-            mark = replace(mark, grows=one.stage)
-        if isinstance(one, Was):
-            mark = replace(mark, was=one.name)
-        if isinstance(one, Added):
-            mark = replace(mark, added=one.value)
-    return mark
+        if isinstance(one, Role):
+            said["role"] = one
+        elif isinstance(one, ReadBy | NotWith | Grows | Was | Added):
+            said |= vars(one)
+    for name, what in (("role", "role"), ("read_by", "reader")):
+        if name not in said:
+            raise TypeError(f"{key}: has no {what}; write it into its annotation")
+    return Mark(**said)
 
 
 def keys_where(marks: Marks, wanted: Callable[[Mark], bool]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from finflow.artifacts.provenance import Stopwatch, finish_run, made_folder
 from finflow.artifacts.runs import check_arguments, command_for
 from finflow.data.build import PLANTED, load_prices
-from finflow.data.prices import faded_signal
+from finflow.data.prices import faded_warnings
 from finflow.errors import ConfigError
 from finflow.evaluation.audit.findings import Check, Findings
 from finflow.evaluation.audit.leakage import compare_artefacts, compare_foresight, perturb_file, perturb_signals
@@ -52,16 +52,16 @@ def audit(config: Config, run_dir: Path | None = None) -> AuditResult:
     rows = spread_rows(len(prepared.market.dates), DATES, rng)
     with stopwatch.phase("audit"):
         checks = _checks(trained, rows)
-    faded = faded_signal(prepared.market, prepared.fold.train)
-    if faded is not None:
-        warn(faded.line())
+    flags = faded_warnings(prepared.market, prepared.fold.train)
+    for flag in flags:
+        warn(flag)
     content = {
         "passed": not any(check.differences for check in checks),
         "run": str(trained.folder),
         "data_fingerprint": prepared.market.fingerprint,
         "fold": prepared.fold.name,
         "dates": [str(day) for day in prepared.market.dates[rows]],
-        "flags": [] if faded is None else [faded.line()],
+        "flags": flags,
         "checks": [asdict(check) for check in checks],
     }
     atomic_json(folder / AUDIT, content)

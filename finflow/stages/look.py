@@ -9,7 +9,7 @@ import pandas as pd
 from finflow.artifacts.runs import check_arguments
 from finflow.data.build import load_prices, market_of
 from finflow.data.market import TRADABLE, Fold, Market, Window, fold_dates, make_fold
-from finflow.data.prices import Prices, faded_signal
+from finflow.data.prices import Prices, faded_warnings
 from finflow.schema import Config
 from finflow.stages.shown import Shown, table_of
 
@@ -50,7 +50,6 @@ def look(config: Config) -> LookResult:
     prices = load_prices(env, cache)
     market = market_of(prices, env)
     fold = make_fold(market, env, config.fold)
-    faded = faded_signal(market, fold.train)
     lines = (
         f"Prices: {env.source}{'' if env.path is None else f', {env.path}'}{prices.layout and f': {prices.layout}'}",
         f"Names: {len(prices.tickers)}, {_some(prices.tickers)}",
@@ -62,7 +61,7 @@ def look(config: Config) -> LookResult:
         *_listings(prices, market),
         *_windows(market, fold),
     )
-    return LookResult(lines, (*market.warnings, *(() if faded is None else (faded.line(),))))
+    return LookResult(lines, (*market.warnings, *faded_warnings(market, fold.train)))
 
 
 def _listings(prices: Prices, market: Market) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 import finflow
 from finflow.allocators import priors as prior_room
-from finflow.data import build
+from finflow.data import build, features
 from finflow.data.build import load_prices
 from finflow.data.features import FEATURES, FeatureScaling, label_regimes
 from finflow.data.market import Calendar, Market
@@ -85,7 +85,7 @@ def smoothed_regime(patch: pytest.MonkeyPatch) -> None:
     def smoothed(index: np.ndarray, rules: Regimes, calendar: Calendar) -> tuple[np.ndarray, tuple[str, ...]]:
         return label_regimes(np.append(index[10:], np.zeros(10)), rules, calendar)
 
-    patch.setattr(build, "label_regimes", smoothed)
+    patch.setattr(features, "label_regimes", smoothed)
 
 
 def later_covariance(patch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,6 @@ def test_a_loader_that_standardises_by_the_whole_file_is_named(
 
     config = config_with(own_csv, tmp_path, noise(own_csv))
     monkeypatch.setattr(series, "add_signals", scaled)
-    monkeypatch.setattr("finflow.data.build.add_signals", scaled)
     found = found_in(config)[SIGNALS]
     assert "signal value of T0 on 2015-01-06 changes when the rows of signals after" in found[0]
 

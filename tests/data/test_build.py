@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finflow.data import build
+from finflow.data import features
 from finflow.data.build import market_of, prefix_fingerprint
 from finflow.data.market import Market
 from finflow.data.prices import Prices
@@ -83,7 +83,7 @@ def test_market_comes_from_the_cache_and_is_the_same(
 ) -> None:
     market_of(listing_prices, small_env, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    monkeypatch.setattr(build, "asset_features", lambda *_: pytest.fail("computed although it was cached"))
+    monkeypatch.setattr(features, "asset_features", lambda *_: pytest.fail("computed although it was cached"))
     again = market_of(listing_prices, small_env, tmp_path)
     assert again.features.tobytes() == listing.features.tobytes()
     assert again.market_features.tobytes() == listing.market_features.tobytes()

@@ -1,12 +1,14 @@
 """Closes taken at other hours are told from prices alone; honest signals and ordinary prices are not."""
 
+import re
+
 import numpy as np
 import pytest
 
 from finflow.config.compose import load
 from finflow.data.build import build_market, market_of
 from finflow.data.market import Market, make_fold
-from finflow.data.prices import Prices, faded_signal, split_ratios
+from finflow.data.prices import Prices, faded_warnings, split_ratios
 from finflow.schema.sections import Env
 
 DAYS, NAMES = 1400, 12
@@ -30,20 +32,20 @@ def env() -> Env:
 
 def test_late_closes_are_flagged_and_simultaneous_ones_are_not(env: Env) -> None:
     market = market_of(world(late=True), env)
-    found = faded_signal(market, make_fold(market, env, "auto").train)
-    assert found is not None
-    assert abs(found.first) > 0.05
-    assert abs(found.second) < abs(found.first) / 3
-    assert found.line().startswith("closes may not be simultaneous: ")
+    (found,) = faded_warnings(market, make_fold(market, env, "auto").train)
+    first, second = (float(text) for text in re.findall(r"[+-]\d\.\d{3}", found))
+    assert abs(first) > 0.05
+    assert abs(second) < abs(first) / 3
+    assert found.startswith("closes may not be simultaneous: ")
     market = market_of(world(late=False), env)
-    assert faded_signal(market, make_fold(market, env, "auto").train) is None
+    assert faded_warnings(market, make_fold(market, env, "auto").train) == ()
 
 
 def test_the_embedded_prices_and_planted_alpha_are_not_flagged(sp500: Market, sp500_env: Env) -> None:
-    assert faded_signal(sp500, make_fold(sp500, sp500_env, "auto").train) is None
+    assert faded_warnings(sp500, make_fold(sp500, sp500_env, "auto").train) == ()
     planted = load("pretrain", ["env=synthetic", "env.synthetic.days=2600", "env.synthetic.ic=0.2"]).env
     market = build_market(planted)
-    assert faded_signal(market, make_fold(market, planted, "auto").train) is None
+    assert faded_warnings(market, make_fold(market, planted, "auto").train) == ()
 
 
 def test_the_test_window_is_not_looked_at(env: Env) -> None:
@@ -53,7 +55,7 @@ def test_the_test_window_is_not_looked_at(env: Env) -> None:
     noise = prices.close.copy()
     noise[fold.train.stop :] = 100.0 + np.random.default_rng(1).random(noise[fold.train.stop :].shape)
     other = market_of(Prices(prices.dates, prices.tickers, noise), env)
-    assert faded_signal(other, fold.train) == faded_signal(market, fold.train)
+    assert faded_warnings(other, fold.train) == faded_warnings(market, fold.train)
 
 
 def test_hit_rate_and_false_alarms_of_splits_are_those_of_the_docs(sp500_prices: Prices) -> None:

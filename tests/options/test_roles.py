@@ -16,8 +16,8 @@ from finflow.config.compose import CONF_DIR, load, to_yaml
 from finflow.data.build import build_market
 from finflow.errors import ConfigError, ParentError, StorageError
 from finflow.io.weights import sha256_of
-from finflow.schema import MARKS, READS, STAGES, Config, keys_where
-from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, marks_of
+from finflow.schema import MARKS, READS, STAGES, Config
+from finflow.schema.fields import Count, Discount, NonNegative, ReadBy, Role, keys_where, marks_of
 from finflow.schema.sections import IQLConfig, TD3BCConfig
 from finflow.stages.explaining import provenance_of
 from finflow.stages.parents import pin
