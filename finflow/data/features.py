@@ -116,7 +116,7 @@ def volatility(log_return: Array, days: int) -> Array:
 def lagged(values: Array, days: int) -> Array:
     """Values of `days` rows ago, NaN where there are none."""
     result = np.full(values.shape, np.nan)
-    result[days:] = values[:-days] if days < len(values) else result[days:]
+    result[days:] = values[: max(len(values) - days, 0)]
     return result
 
 

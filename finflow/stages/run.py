@@ -33,7 +33,7 @@ from finflow.artifacts.provenance import (
 from finflow.artifacts.runs import VALIDATION, WEIGHTS, run_files, state_of, stored_config, under
 from finflow.config.compose import from_yaml, run_folder
 from finflow.data.market import TRADING_YEAR
-from finflow.data.prices import faded_signal
+from finflow.data.prices import faded_warnings
 from finflow.envs.collect import Rows, training_paths
 from finflow.errors import ConfigError, DataError, Interrupted, StorageError
 from finflow.evaluation.backtest import Task, equal_weight_plan, equal_weight_track, lagged
@@ -428,7 +428,7 @@ class Run:
                 return None
             # Compared with e at the policy's own rate: trading 1/N more slowly than daily is a gain that no tilt earns.
             # A signal that fades within two closes is no one's to trade at the first: closes may be of other hours.
-            late = faded_signal(self.prepared.market, self.prepared.fold.train) is not None
+            late = bool(faded_warnings(self.prepared.market, self.prepared.fold.train))
             tilted = validator.track(late=late) if late else track
             networks.actor.confidence = 0.0
             held = validator.track(late=late)

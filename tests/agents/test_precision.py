@@ -146,7 +146,7 @@ def test_scaled_gradients_give_the_step_of_plain_ones_and_an_overflow_is_left_ou
 ) -> None:
     """The scaler works on the CPU too; products in float16 do not, so that here only the scale differs."""
     plain, scaled = make_iql(0), make_iql(0)
-    assert plain.descent.state_dict() == {}
+    assert plain.descent.state_dict() == {"scaler": {}}
     scaled.networks.computing = Computing(half=torch.float16)  # of the container alone: its parts stay fp32
     scaled.descent = Descent(scaled.networks)
     for _ in range(3):

@@ -122,7 +122,7 @@ MALFORMED = {
     "all blank": (csv(BLANK), ":2:AA: no value on any day"),
     "no name in common": (csv(GRID, "X,Y,Z"), ":1:X: no column is one of the prices' names, AA, BB, CC"),
     "no day in common": (csv(GRID, first="2010-01-01"), ":2:date: 2010-01-01 to 2010-01-12 share no day"),
-    "huge": (csv(np.where(GRID > 1.25, 1e30, GRID)), ":9:CC: 1e+30 is beyond 1e+09; scale the signal down"),
+    "huge": (csv(np.where(GRID > 1.25, 1e30, GRID)), ":9:CC: value 1e+30 is beyond 1e+09; scale the signal down"),
     "text": (csv(GRID).replace("-1.0", "high"), ":2:AA: 'high' is not a number"),
     "NaN in words": (csv(GRID).replace("-1.0", "nan"), ":2:AA: 'nan' is not a number"),
     "no date": (csv(GRID).replace("2020-01-02", "02/01/2020"), ":3:date: '02/01/2020' is not a date"),
