@@ -35,7 +35,7 @@ if config.seed == 5 and not healed: os.kill(os.getpid(), signal.SIGKILL)
 
 def table(place: Path, folder: Path) -> tuple[list[dict[str, str]], str]:
     """What `experiments/sweep.py` makes of a folder: its rows, seconds left out, and what it prints."""
-    done = call(place, ROOT / "experiments" / "sweep.py", f"dir={folder}")
+    done = call(place, ROOT / "experiments" / "sweep.py", f"dir={folder.relative_to(place)}")
     assert done.returncode == 0, done.stderr
     with (folder / "sweep.csv").open(newline="") as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)], done.stdout
