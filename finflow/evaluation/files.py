@@ -86,20 +86,11 @@ def trades(track: Track, market: Market, window: Window) -> list[tuple[str, str,
     decisions = np.asarray(window.decisions)
     rows: list[tuple[str, str, float, float, float, float, str]] = []
     for at, asset in np.argwhere(np.abs(change) >= SMALLEST_TRADE).tolist():
-        trade = float(change[at, asset])
+        before, after, trade = (float(part[at, asset]) for part in (track.drifted, track.weights, change))
         rate = float(track.cost[at] / track.turnover[at]) if track.turnover[at] > 0 else 0.0
-        ended = market.status[decisions[at], asset] == ABSENT
-        rows.append(
-            (
-                str(market.dates[decisions[at]]),
-                market.assets[asset],
-                float(track.drifted[at, asset]),
-                float(track.weights[at, asset]),
-                trade,
-                rate * abs(trade),
-                CLOSED if ended else TRADE,
-            )
-        )
+        reason = CLOSED if market.status[decisions[at], asset] == ABSENT else TRADE
+        day = str(market.dates[decisions[at]])
+        rows.append((day, market.assets[asset], before, after, trade, rate * abs(trade), reason))
     return rows
 
 

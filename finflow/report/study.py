@@ -153,12 +153,10 @@ def _mark(
     above: bool = True,
 ) -> None:
     """One value in a row of its own, written beside it, with its interval where there is one."""
-    whisker: dict[str, object] | None = None
-    if ends is not None:
-        whisker = {
-            "type": "data", "symmetric": False, "array": [ends[1] - value], "arrayminus": [value - ends[0]],
-            "width": 7, "thickness": 2.5, "color": colour,
-        }  # fmt: skip
+    whisker = ends and {
+        "type": "data", "symmetric": False, "array": [ends[1] - value], "arrayminus": [value - ends[0]],
+        "width": 7, "thickness": 2.5, "color": colour,
+    }  # fmt: skip
     figure.add_scatter(
         x=numbers([value], 4), y=[height], mode="markers+text", text=[number(value, 2).text], error_x=whisker,
         textposition="top center" if above else "bottom center",
@@ -215,13 +213,8 @@ def settings_table(study: Study, evaluation: Evaluation) -> Table:
     measures = [BY_FIELD[field] for field in SETTING_FIGURES]
     against = [member.setting.against for member in study.members if member.setting and member.setting.against]
     reach, reference = common_reach(against), study.members[0].label
-    rows = [
-        Row(
-            (*_setting_cells(member, reach), *(measure.cell(member.metrics) for measure in measures)),
-            "" if at else "policy",
-        )
-        for at, member in enumerate(study.members)
-    ]
+    cells = [(*_setting_cells(m, reach), *(measure.cell(m.metrics) for measure in measures)) for m in study.members]
+    rows = [Row(own, "" if at else "policy") for at, own in enumerate(cells)]
     columns = (
         Column("Setting", "seeds averaged", numeric=False),
         Column("Seeds"),

@@ -99,9 +99,8 @@ def first_differences(before: Watched, after: NDArray[Any], rows: int) -> dict[i
         return {}
     unequal = _bits(ours) != _bits(theirs)
     if before.subjects:
-        unequal = np.moveaxis(unequal, before.axis, -1).reshape(rows, -1, len(before.subjects)).any(axis=1)
-    else:
-        unequal = unequal.reshape(rows, -1).any(axis=1, keepdims=True)
+        unequal = np.moveaxis(unequal, before.axis, -1)
+    unequal = unequal.reshape(rows, -1, len(before.subjects) or 1).any(axis=1)
     return {int(column): int(unequal[:, column].argmax()) for column in np.flatnonzero(unequal.any(axis=0))}
 
 
