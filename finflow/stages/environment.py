@@ -30,11 +30,11 @@ def make_env(config: Config, part: Part = "train") -> PortfolioEnv:
 
 def make_vector_env(config: Config, num_envs: int | None = None, part: Part = "train") -> PortfolioVectorEnv:
     """`num_envs` portfolios side by side, `env.num_envs` by default; otherwise as `make_env`."""
+    asked = cast("object", num_envs)
+    if asked is not None and (not isinstance(asked, int) or asked < 1):  # before anything is prepared and cached
+        raise ConfigError(f"num_envs={asked}: at least one portfolio is needed; leave it out for env.num_envs")
     source = _source(config, part)
-    count = cast("object", config.env.num_envs if num_envs is None else num_envs)
-    if not isinstance(count, int) or count < 1:
-        raise ConfigError(f"num_envs={count}: at least one portfolio is needed; leave it out for env.num_envs")
-    return PortfolioVectorEnv(source, count)
+    return PortfolioVectorEnv(source, config.env.num_envs if num_envs is None else num_envs)
 
 
 def _source(config: object, part: Part) -> EpisodeSource:
