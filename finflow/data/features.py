@@ -377,8 +377,10 @@ def stretches(regime: NDArray[np.int8], rows: Iterable[int], label: str) -> list
     ----------
     regime : [T] labels of a market; days before the first label count as `normal`.
     rows : increasing rows to look at, such as a window's decisions.
-    label : a name of `REGIMES`, or `all`.
+    label : a name of `REGIMES`, or `all`; a ConfigError where it is another.
     """
+    if label != "all" and label not in REGIMES:
+        raise ConfigError(f"market_regime={label!r}: no such regime; choose one of all, {', '.join(REGIMES)}")
     chosen = np.fromiter(rows, dtype=np.int64)
     if label != "all":
         named = np.where(regime == NO_LABEL, NORMAL, regime)
