@@ -281,13 +281,13 @@ class CsvTable:
 def read_table(path: Path, raw: bytes | None = None, missing: str = "", remedy: str = OR_BLANK) -> CsvTable:
     """Read a CSV with a header, dates (YYYY-MM-DD) in its first column and numbers in the others.
 
+    A DataError, `file:row:column: what is wrong; what to do`, names the first problem in the file.
+
     Parameters
     ----------
     raw : content of the file, where it was read before.
     missing : a cell that counts as blank.
     remedy : what to do about a cell that is no number.
-
-    A DataError, `file:row:column: what is wrong; what to do`, names the first problem in the file.
     """
     records = text_rows(path, raw)
     _, first = next(records, (1, [""]))

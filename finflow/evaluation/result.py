@@ -21,6 +21,8 @@ VerdictOutcome = Literal["BEATS", "WORSE THAN", "INDISTINGUISHABLE FROM"]
 class Track:
     """One strategy over one window, as the ledger booked it.
 
+    Of a strategy whose returns are given, weights have no columns, and turnover and cost are nan.
+
     Attributes
     ----------
     dates : [R] datetime64[D], dates of the returns.
@@ -29,8 +31,6 @@ class Track:
     turnover, cost, gross, net : [R] two-way traded notional, its cost, return before and after cost.
     closures : positions closed because their price had ended.
     year : rows a year, of the market's calendar.
-
-    Of a strategy whose returns are given, weights have no columns, and turnover and cost are nan.
     """
 
     name: str

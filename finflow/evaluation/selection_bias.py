@@ -40,14 +40,14 @@ def backtest_overfitting(active: Floats, blocks: int = 16) -> float:
 def split_logits(active: Floats, blocks: int = 16) -> Floats:
     """[C] ln(w / (1 - w)) of the relative rank w = rank / (M + 1), 1 the worst, in the other half of a split's best.
 
+    Raises ValueError if `blocks` is odd or below 2.
+
     Parameters
     ----------
     active : [R, M] daily net returns minus the benchmark's, of the trials of a search over the same days. Trials
         that equal the benchmark have nothing to rank and are left out. The oldest R mod `blocks` days are dropped,
         so that the halves are equally long.
     blocks : contiguous stretches that the days are cut into, even; every half of them is one split.
-
-    Raises ValueError if `blocks` is odd or below 2.
     """
     if blocks < 2 or blocks % 2:
         raise ValueError(f"blocks={blocks}: the days are split into halves; give an even number of at least 2")
@@ -123,13 +123,13 @@ def deflated_sharpe(active: Floats, chosen: int, trials: int, year: int = TRADIN
     Trials that equal the benchmark have no ratio: they count in `trials` alone. With several trials but fewer than two
     ratios their spread, and so the deflated figures, are nan.
 
+    Raises ValueError if `trials` is below M.
+
     Parameters
     ----------
     active : [R, M] daily net returns minus the benchmark's of the trials that finished, over the same days.
     chosen : column of the trial that the search picked.
     trials : trials started, at least M.
-
-    Raises ValueError if `trials` is below M.
     """
     days, finished = active.shape
     if trials < finished:

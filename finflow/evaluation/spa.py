@@ -37,6 +37,9 @@ def superior_predictive_ability(
 
     The gain of a day is the difference of `sharpe_contributions`, since mean returns favour whoever takes more risk.
 
+    Strategies that are the benchmark itself, or have no Sharpe ratio, are left out; with none left all three are 1. A
+    p-value is (1 + exceedances) / (samples + 1).
+
     Parameters
     ----------
     strategies : [R, M] daily net returns.
@@ -44,9 +47,6 @@ def superior_predictive_ability(
     samples : samples of the stationary bootstrap.
     block_days : its mean block; at most a fifth of R is used, as in `sharpe_difference`.
     rng : the named stream of the draw.
-
-    Strategies that are the benchmark itself, or have no Sharpe ratio, are left out; with none left all three are 1. A
-    p-value is (1 + exceedances) / (samples + 1).
     """
     days = len(benchmark)
     block = max(1, min(block_days, days // 5))

@@ -25,13 +25,13 @@ def _log(output_root: Path) -> HashChain:
 def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, when: str) -> Opening:
     """Append one opening of a test window, before its returns are looked at.
 
+    Raises AuditError, StorageError as `HashChain.append`.
+
     Parameters
     ----------
     output_root : folder of the log, made if missing.
     fingerprint, fold : of the data and the split; openings are counted by both.
     run, when : which run's policy was judged, and the time as text.
-
-    Raises AuditError, StorageError as `HashChain.append`.
     """
     log = _log(output_root)
     entries, head = log.append({"fingerprint": fingerprint, "fold": fold, "run": run, "when": when})
@@ -41,11 +41,11 @@ def record_opening(output_root: Path, fingerprint: str, fold: str, run: str, whe
 def verify_openings(output_root: Path, noted: Mapping[str, str] | None = None) -> int:
     """Check the chain and return how many openings it holds; a missing log holds none.
 
+    Raises AuditError, StorageError as `HashChain.entries`.
+
     Parameters
     ----------
     noted : head hashes that runs noted down, by run; the chain must still contain each.
-
-    Raises AuditError, StorageError as `HashChain.entries`.
     """
     return len(_log(output_root).entries(noted))
 

@@ -131,12 +131,12 @@ def make_scene(
 ) -> DecisionTrace:
     """Take every decision of `track` again.
 
+    Raises StorageError if the track is not this policy's in this window.
+
     Parameters
     ----------
     check : whether the track must be this policy's own; an average of several runs is nobody's.
     known : row after the last whose return is known; by default the end of the window.
-
-    Raises StorageError if the track is not this policy's in this window.
     """
     market, rows = subject.market, np.asarray(window.decisions, dtype=np.int64)
     if not np.array_equal(track.dates, market.dates[rows + 1]):

@@ -37,12 +37,12 @@ class SweepHead:
 def write_sweep_page(path: Path, board: Leaderboard, folder: str, rerun: str, next_command: str) -> None:
     """Write the page of a sweep to `path`, whole or not at all.
 
+    Raises StorageError if the file cannot be written.
+
     Parameters
     ----------
     folder : of the sweep, to be shown.
     rerun : command that runs the best setting again; empty while there is none.
-
-    Raises StorageError if the file cannot be written.
     """
     parallel, importance = (None, None) if board.same else (parallel_chart(board), importance_chart(board))
     effects, pairs = ([], []) if board.same else (effect_charts(board), pair_charts(board))

@@ -45,12 +45,12 @@ def train_offline(
 ) -> dict[str, float | None]:
     """Train `agent` from `state` to the end of `plan`; returns the last epoch's row.
 
+    For a `DivergedError` see `Monitor`.
+
     Parameters
     ----------
     draw : the next batch of transitions; None for a learner that has no critic.
     walkers : along whose paths the policy learns; None for one that learns from transitions alone.
-
-    For a `DivergedError` see `Monitor`.
     """
     monitor = session.monitor
     with progress(plan.updates, "pretraining", state.updates) as advance:
