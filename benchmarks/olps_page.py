@@ -67,8 +67,10 @@ def draw_differences(rows: Rows, path: Path) -> Path:
     figure, axes = plt.subplots(2, -(-len(sets) // 2), figsize=(12, 6), squeeze=False, layout="constrained")
     for axis, name in zip(axes.flat, sets, strict=False):
         mine = [row for row in tested if row["set"] == name][::-1]
-        middle, low, high = np.array([row["difference"] for row in mine], dtype=np.float64).T
-        axis.errorbar(middle, range(len(mine)), xerr=[middle - low, high - middle], fmt="o", ms=4, capsize=2)
+        for place, row in enumerate(mine):
+            middle, low, high = row["difference"]
+            colour = "C1" if row["algorithm"].startswith("FinFlow") else "C0"
+            axis.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", ms=4, capsize=2, color=colour)
         axis.axvline(0, color="grey", lw=0.8)
         axis.set_yticks(range(len(mine)), [row["algorithm"] for row in mine], fontsize=8)
         axis.set(title=name, xlabel="Sharpe ratio less that of 1/N")
