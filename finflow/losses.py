@@ -177,7 +177,14 @@ def effective_sample_share(weight: Tensor) -> Tensor:
 
 
 def weighted_cross_entropy(weight: Tensor, data: Tensor, mean: Tensor) -> Tensor:
-    """E[omega CE(w_data, w_bar)], [B] and [B, n] twice -> scalar; its minimiser is the weighted mean portfolio."""
+    """E[omega CE(w_data, w_bar)], a scalar; its minimiser is the weighted mean portfolio.
+
+    Parameters
+    ----------
+    weight : [B] advantage weights, no gradient.
+    data : [B, n] executed weights of the data.
+    mean : [B, n] policy mean w_bar.
+    """
     return -(weight * (data * torch.log(mean.clamp_min(1e-8))).sum(-1)).mean()
 
 
