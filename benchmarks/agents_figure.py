@@ -52,7 +52,8 @@ def draw(found: dict[str, Curve], path: Path) -> Path:
         axis.axhline(height, color="grey", lw=0.8)
         axis.annotate(label, (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey")
     axis.set(xscale="log", ylim=(None, 1.1), xlabel="CPU-seconds", ylabel="share of the oracle's net active IR")
-    axis.set_xticks([12.5, 25, 50, 100, 200], ["12.5", "25", "50", "100", "200"])
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xticks([12.5 * 2**doubling for doubling in range(8)])
     axis.minorticks_off()
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
@@ -61,8 +62,8 @@ def draw(found: dict[str, Curve], path: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--agents", type=Path, default=KEPT / "agents.jsonl")
-    parser.add_argument("--learning", type=Path, default=KEPT / "learning.jsonl")
+    parser.add_argument("--agents", type=Path, default=KEPT / "agents_long.jsonl")
+    parser.add_argument("--learning", type=Path, default=KEPT / "agents_finflow.jsonl", help="made on the same machine")
     parser.add_argument("--market", default="linear")
     parser.add_argument("--ic", type=float, default=0.1)
     parser.add_argument("--out", type=Path, default=Path("docs/images/agents.svg"))

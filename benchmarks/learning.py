@@ -146,18 +146,18 @@ class Case:
 def validations() -> Iterator[list[NDArray[np.float64]]]:
     """Daily net returns of every validation that ends within, in order."""
     nets: list[NDArray[np.float64]] = []
-    original = Validator.track
+    original = Validator.__call__
 
-    def spy(self: Validator) -> Track:
-        track = original(self)
-        nets.append(track.net)
-        return track
+    def spy(self: Validator) -> dict[str, float | None]:
+        score = original(self)
+        nets.append(self.latest.net)
+        return score
 
-    Validator.track = spy
+    Validator.__call__ = spy
     try:
         yield nets
     finally:
-        Validator.track = original
+        Validator.__call__ = original
 
 
 def gains_over_first(nets: list[NDArray[np.float64]]) -> list[float]:
@@ -307,7 +307,7 @@ def row_of(case: Case, learner: str, oracle: float | None, out: Path, changes: l
         metrics = [json.loads(text) for text in (folder / METRICS).read_text().splitlines()]
         facts |= {
             "validation": result.figures.get("validation_active_information_ratio"),
-            "gains": gains_over_first(nets[:-2]) if learner == "bcell" else None,  # the last two: weights kept
+            "gains": gains_over_first(nets) if learner == "bcell" else None,
             "selected": getattr(result, "selected_episode", None),
             "updates": max(int(each["updates"]) for each in metrics if each.get("updates") is not None),
             "kappa": (trained.summary.get("confidence") or {}).get("kappa"),

@@ -45,6 +45,6 @@ def _gains(market: list[str], tune: list[str], root: Path) -> NDArray[np.float64
     finflow.pretrain(finflow.load("pretrain", [*market, f"output_root={root}"]))
     with validations() as nets:
         finflow.finetune(finflow.load("finetune", [*market, *tune, f"output_root={root}"]))
-    gains = np.array(gains_over_first(nets[:-2]))  # the last two are of the weights kept, with and without their tilt
+    gains = np.array(gains_over_first(nets))
     print(gains)
     return gains
