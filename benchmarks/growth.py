@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.contenders import CQL_DRAWS, phase1, phase2
+from benchmarks.contenders import BY_CRITIC, CQL_DRAWS, PAPER, phase1, phase2
 from benchmarks.growth_figure import draw
 from benchmarks.parts import features_and_priors, synthetic
 from benchmarks.worker import ONE_THREAD, peak_mib
@@ -117,9 +117,15 @@ SETTINGS: dict[str, tuple[tuple[int, ...], Callable[[int], Cost]]] = {
     "years, features and priors of 20 names": ((10, 20, 40), lambda n: _prepared(20, n)),
     "actors in one pass, IQL update": ((1, 2, 4, 8), lambda n: _updates(phase1, f"algo.actors={n}")),
     "walkers of each actor, IQL update": ((32, 256, 1024, 4096), lambda n: _updates(phase1, f"algo.walkers={n}")),
-    "batch, IQL update": ((64, 256, 1024, 4096), lambda n: _updates(phase1, f"algo.batch_size={n}")),
-    "quantiles, IQL update": ((8, 32, 128), lambda n: _updates(phase1, atoms=n)),
-    "CQL draws of each kind, B-Cell update": ((5, 10, 30), lambda n: _updates(phase2, CQL_DRAWS.format(n))),
+    "batch, IQL update by transitions": (
+        (64, 256, 1024, 4096),
+        lambda n: _updates(phase1, *PAPER, f"algo.batch_size={n}"),
+    ),
+    "quantiles, IQL update by transitions": ((8, 32, 128), lambda n: _updates(phase1, *PAPER, atoms=n)),
+    "CQL draws, B-Cell update by transitions": (
+        (5, 10, 30),
+        lambda n: _updates(phase2, *BY_CRITIC, CQL_DRAWS.format(n)),
+    ),
     "transitions held, one batch": ((100_000, 1_000_000, 10_000_000), _replay),
     "seeds side by side, B-Cell update": ((1, 2), _beside),
     "sweep jobs side by side, one job": ((1, 2), _jobs),
