@@ -162,20 +162,26 @@ def judged_row(window: str, name: str, seed: int, seconds: float, out: Path) -> 
 
 
 def planted_table(rows: list[dict[str, Any]]) -> str:
-    """Interquartile means over seeds with their 95 % intervals, as Markdown; the time is that to half of the oracle."""
-    lines = ["| market | IC | agent | seeds | share of the oracle's | worst | TE a year | turnover a year | steps | "
-             "CPU-seconds to half |", "|" + " --- |" * 10]  # fmt: skip
+    """Interquartile means over seeds with their 95 % intervals, as Markdown; the time is that to half of the oracle.
+
+    Where the oracle earns nothing there is no share of it, and the net active information ratio says what was lost.
+    """
+    lines = ["| market | IC | agent | seeds | share of the oracle's | worst | net active IR | TE a year | "
+             "turnover a year | steps | CPU-seconds to half |", "|" + " --- |" * 11]  # fmt: skip
     for at, mine in grouped(rows, "market", "ic", "agent").items():
-        shares = np.array([row["share"] for row in mine], dtype=np.float64)
-        said = summarise_seeds(shares, samples=2000, rng=numpy_stream(0, "/".join(map(str, at))))
-        half = [next((m["seconds"] for m in row["marks"] if m["share"] > HALF), None) for row in mine]
-        reached = sorted(each for each in half if each is not None)
-        soon = f"{np.mean(reached):.0f} ({len(reached)} of {len(mine)})" if reached else "none"
-        means = {key: float(np.mean([row[key] for row in mine])) for key in ("te", "turnover", "steps", "seconds")}
+        shares = np.array([row["share"] for row in mine], dtype=np.float64)  # None is NaN
+        middle, worst, soon = "-", "-", "-"
+        means = {key: float(np.mean([row[key] for row in mine])) for key in ("policy", "te", "turnover", "steps")}
+        if np.isfinite(shares).all():
+            said = summarise_seeds(shares, samples=2000, rng=numpy_stream(0, "/".join(map(str, at))))
+            middle, worst = f"{said.middle:.2f} [{said.low:.2f}, {said.high:.2f}]", f"{shares.min():.2f}"
+            half = [next((m["seconds"] for m in row["marks"] if m["share"] > HALF), None) for row in mine]
+            reached = sorted(each for each in half if each is not None)
+            soon = f"{np.mean(reached):.0f} ({len(reached)} of {len(mine)})" if reached else "none"
+            soon += f", of {np.mean([row['seconds'] for row in mine]):.0f}"
         lines.append(
-            f"| {at[0]} | {at[1]:g} | {at[2]} | {len(mine)} | {said.middle:.2f} [{said.low:.2f}, {said.high:.2f}] | "
-            f"{shares.min():.2f} | {means['te']:.1%} | {means['turnover']:.0f} | {means['steps']:,.0f} | "
-            f"{soon}, of {means['seconds']:.0f} |"
+            f"| {at[0]} | {at[1]:g} | {at[2]} | {len(mine)} | {middle} | {worst} | {means['policy']:.2f} | "
+            f"{means['te']:.1%} | {means['turnover']:.0f} | {means['steps']:,.0f} | {soon} |"
         )
     return "\n".join(lines)
 
