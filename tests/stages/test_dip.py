@@ -1,5 +1,6 @@
 """Phase 2 keeps what phase 1 has learnt: validation after the hand-over, day by day against the hand-over's own."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 import finflow
 from benchmarks.learning import gains_over_first, validations
+from finflow.tracking.sink import METRICS
 
 MARKET = [
     "env=synthetic", "env.synthetic.assets=10", "env.synthetic.days=3500", "env.synthetic.ic=0.1",
@@ -22,6 +24,22 @@ TUNE = [
     "algo.prior_kl_coef=[0.3,0.0]", "algo.gate.lr_ratio=1.0", "algo.gate.load_balance_coef=[0.0,0.0]",
 ]  # fmt: skip
 EMBEDDED = ["experiment=demo", "tracking=none"]
+TINY = [
+    "env=synthetic", "env.synthetic.assets=3", "env.synthetic.days=2000", "env.episode_days=21", "env.num_envs=4",
+    "algo.network.hidden_dim=8", "algo.network.embed_dim=8", "algo.batch_size=16", "tracking=none", "init.weights=null",
+    "budget.collect_episodes=6", "budget.episodes=4", "budget.warmup_episodes=0", "budget.critic_warmup_updates=1",
+    "evaluation.every_episodes=2", "confidence=validation",
+]  # fmt: skip
+
+
+def test_each_validation_is_counted_once_and_what_confidence_measures_is_not(tmp_path: Path) -> None:
+    with validations() as nets:
+        run = finflow.finetune(finflow.load("finetune", [*TINY, f"output_root={tmp_path}"])).run_dir
+    rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    sharpes = [row["validation_sharpe"] for row in rows if row.get("validation_sharpe") is not None]
+    assert len(sharpes) == 2
+    _, *found = [net.mean() / net.std(ddof=1) * np.sqrt(252) for net in nets]  # the first is the hand-over's
+    assert found == pytest.approx(sharpes, abs=1e-9)
 
 
 @pytest.mark.slow
