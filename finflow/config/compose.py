@@ -30,7 +30,7 @@ from yaml import YAMLError
 from finflow.errors import ConfigError
 from finflow.io.files import flatten
 from finflow.plugins import added, conf_of, load_plugins, search, unknown
-from finflow.schema import ADDED, ALGORITHMS, IDLE, READS, RENAMED, STAGES, Config, algorithms_of
+from finflow.schema import ADDED, ALGORITHMS, IDLE, MARKS, READS, RENAMED, STAGES, Config, algorithms_of
 from finflow.schema.fields import Schema, schemas_in
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
@@ -380,10 +380,22 @@ def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool
     if cfg.get("stage") != stage:
         raise ConfigError(f"--config-name={name}: a configuration of {cfg.get('stage')}; name one of {stage}")
     _refuse_undone(cfg, conf_dirs(overrides))
+    _refuse_unused(cfg, overrides)
     if not with_hydra:
         with open_dict(cfg):
             del cfg["hydra"]
     return cfg
+
+
+def _refuse_unused(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse a typed key that the value of another key of its section makes of no use."""
+    for text in overrides:
+        key = parse_override(text).key_or_group
+        needed = MARKS[key].only_with if key in MARKS else None
+        if needed is not None:
+            section, (name, _, value) = key.rpartition(".")[0], needed.partition("=")
+            if OmegaConf.select(cfg, f"{section}.{name}") != value:
+                raise ConfigError(f"{text}: read with {section}.{needed} alone; add that, or leave it out")
 
 
 def _refuse_undone(cfg: DictConfig, folders: Sequence[Path]) -> None:

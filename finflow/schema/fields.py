@@ -134,6 +134,13 @@ class NotWith:
 
 
 @dataclass(frozen=True)
+class OnlyWith:
+    """`key=value` of the same section, without which a key is of no use: typed beside another value it is refused."""
+
+    only_with: str
+
+
+@dataclass(frozen=True)
 class Grows:
     """A resumed run of this stage may be given more of the key."""
 
@@ -161,6 +168,7 @@ class Mark:
     role: Role
     read_by: tuple[str, ...]
     not_with: str | None = None
+    only_with: str | None = None
     grows: str | None = None
     was: str | None = None
     added: tuple[str, ...] | None = None
@@ -193,7 +201,7 @@ def _mark(key: str, above: Mark | None, metadata: list[Any]) -> Mark:
     for one in metadata:
         if isinstance(one, Role):
             said["role"] = one
-        elif isinstance(one, ReadBy | NotWith | Grows | Was | Added):
+        elif isinstance(one, ReadBy | NotWith | OnlyWith | Grows | Was | Added):
             said |= vars(one)
     for name, what in (("role", "role"), ("read_by", "reader")):
         if name not in said:

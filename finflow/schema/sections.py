@@ -25,6 +25,7 @@ from finflow.schema.fields import (
     Fraction,
     Grows,
     NonNegative,
+    OnlyWith,
     Positive,
     ReadBy,
     Role,
@@ -119,12 +120,12 @@ class IQLConfig(OfflineCritic, ValueGradients):
     """Weight of the divergence from the benchmark's portfolio, with `value_gradient` and `q_gradient`."""
     expectile: Discount
     """Of the value regression: .5 is the mean, towards 1 the best action in the data."""
-    beta: NonNegative
-    """How sharply the policy prefers better actions; it multiplies the advantage, as in the paper."""
-    max_weight: Annotated[Positive, Was("weight_cap")]
-    """Largest weight of a transition in the policy's loss."""
-    normalise_advantage: bool
-    """Divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
+    beta: Annotated[NonNegative, OnlyWith("extraction=awr")]
+    """With `awr`, how sharply the policy prefers better actions; it multiplies the advantage, as in the paper."""
+    max_weight: Annotated[Positive, Was("weight_cap"), OnlyWith("extraction=awr")]
+    """With `awr`, the largest weight of a transition in the policy's loss."""
+    normalise_advantage: Annotated[bool, OnlyWith("extraction=awr")]
+    """With `awr`, divide advantages by three of their standard deviations before `beta`; false is the paper's form."""
 
 
 class TD3BCConfig(OfflineCritic):

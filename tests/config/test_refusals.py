@@ -111,6 +111,8 @@ PRETRAIN: list[tuple[list[str], str, str]] = [
     (["hydra.foo=1"], "hydra.foo=1", "no such key of Hydra"),
     (["hydra.job.chdir=true"], "hydra.job.chdir=true", "hydra.run.dir"),
     (["hydra/launcher=nope"], "hydra/launcher=nope", "choose one of basic"),
+    (["algo.beta=3"], "algo.beta=3", "read with algo.extraction=awr alone; add that, or leave it out"),
+    (["algo.extraction=q_gradient", "algo.max_weight=3"], "algo.max_weight=3", "algo.extraction=awr alone"),
 ]
 OTHERS: list[tuple[str, list[str], str, str]] = [
     ("finetune", ["algo=iql"], "algo=iql", "choose one of bcell"),

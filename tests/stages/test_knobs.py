@@ -26,13 +26,13 @@ NETWORK = [
     "hidden_dim=9", "embed_dim=6", "n_quantiles=16", "dropout=0.1", "state_noise=0.01", "kind=mlp", "layer_norm=false",
 ]  # fmt: skip
 BOTH = [
-    "actor_lr=1e-4", "critic_lr=1e-4", "tau=0.01", "gamma=0.9", "batch_size=20", "expectile=0.8", "grad_clip=0.01",
+    "actor_lr=1e-4", "critic_lr=1e-4", "tau=0.01", "gamma=0.9", "batch_size=20", "grad_clip=0.01",
     "relabel_fraction=0.9",
 ]  # fmt: skip
 KNOBS = {
     "pretrain": [
         *(f"network.{change}" for change in NETWORK), *BOTH, "lr=1e-4", "horizon=8", "walkers=4", "actors=2",
-        "prior_kl_coef=1", "extraction=awr", "extraction=q_gradient",
+        "expectile=0.8", "prior_kl_coef=1", "extraction=awr", "extraction=q_gradient",
     ],
     "finetune": [
         *BOTH, "network.dropout=0.1", "network.state_noise=0.01", "buffer_size=24", "alpha_init=0.5",

@@ -18,7 +18,7 @@ from .test_jobs import table
 from .tiny import SMALL
 
 PRETRAIN = ROOT / "experiments" / "pretrain.py"
-LINE = [*SMALL, "budget.epochs=6", "checkpoint.interval=1", "-m", "seed=0,1", "algo.beta=1,3"]
+LINE = [*SMALL, "budget.epochs=6", "checkpoint.interval=1", "-m", "seed=0,1", "algo.lr=3e-4,1e-3"]
 KILLS = 8
 
 
