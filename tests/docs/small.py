@@ -64,6 +64,8 @@ def small(words: Sequence[str], data: Sequence[str] = ()) -> list[str]:
     stage = stage_of(words)
     if stage is not None:
         return [*words[:2], *reduced(stage, words[2:], data)] if "--help" not in words else list(words)
+    if list(words[:3]) == ["python", "-m", "finflow"] and len(words) > 3:
+        return [*words[:4], *reduced(words[3], words[4:], data)]
     if words[0] != "make":
         return list(words)
     variables = dict(word.split("=", 1) for word in words if "=" in word)
