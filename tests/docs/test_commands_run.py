@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 
 from finflow.cli.sweep import params_of
+from finflow.config.compose import load
+from finflow.data.build import SOURCES
 from finflow.schema import READS
 from finflow.sweeps.folder import expanded
 from finflow.sweeps.plan import plan_of
@@ -99,7 +101,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Shell:
     held.T00.pct_change().fillna(0).to_csv(place / "returns.csv")
     (place / "signals").mkdir()
     shutil.copy(place / "prices.csv", place / "signals/level.csv")
-    (place / "sectors.csv").write_text("ticker,sector\n" + "".join(f"T0{i},{'AB'[i % 2]}\n" for i in range(6)))
+    names = [*held.columns, *SOURCES["sp500"](load("look", ["env=sp500"]).env, None).tickers]
+    (place / "sectors.csv").write_text("ticker,sector\n" + "".join(f"{n},{'AB'[i % 2]}\n" for i, n in enumerate(names)))
     python_of(place, warm)
     shell = Shell(place, ROOT)
     for line in (
