@@ -29,7 +29,7 @@ JOBS = {
 """Stage and number of jobs of each preset; the demo sweeps nothing of its own accord."""
 SHARED = [*SMALL, "algo.batch_size=16"]
 NARROW = {
-    "tune_iql": ["algo.expectile=0.7", "algo.lr=3e-4", "algo.prior_kl_coef=0.02,0.2"],
+    "tune_iql": ["algo.horizon=16", "algo.lr=3e-4", "algo.prior_kl_coef=0.02,0.2"],
     "tune_bcell": ["algo.alpha_init=0.25,1.0", "algo.cql.alpha=5", "algo.lr=3e-4"],
     "tune_bcell_more": ["algo.gamma=0.97,0.995", "algo.tau=0.01", "algo.horizon=16"],
     "seeds": ["seed=0,1"],
