@@ -42,6 +42,7 @@ LEFT: Mapping[str, str] = {
     "benchmarks.nyse": "an hour: five seeds of both phases, on data that it fetches",
     "baselines=": "wants universal-portfolios, as does olps",
     "judge": "names no file to judge; those that do are run",
+    "STAGE": "stands for any stage",
     "walkforward": "both phases of four folds at full size: an hour; the small one is in tests/entry/test_make.py",
     "setup": "installs from the network; see tests/entry/test_make.py",
     "test": "runs this very test",
