@@ -18,7 +18,7 @@ TINY = [
 STAGE = {
     "pretrain": ["budget.epochs=1", "budget.updates_per_epoch=4"],
     "finetune": [
-        "budget.episodes=4", "budget.warmup_episodes=0", "budget.critic_warmup_updates=1",
+        "budget.episodes=8", "budget.warmup_episodes=0", "budget.critic_warmup_updates=1",
         "evaluation.every_episodes=4", "evaluation.objective=active_ir", "init.weights=null", "algo.cql.n_actions=2",
     ],
 }  # fmt: skip
@@ -38,7 +38,7 @@ KNOBS = {
         *BOTH, "network.dropout=0.1", "network.state_noise=0.01", "buffer_size=24", "alpha_init=0.5",
         "alpha_lr=1e-3", "prior_kl_coef=[2,2]", "risk_weight=0.5", "mixing_ratio=[0.9,0.9]", "bootstrap_fraction=0.9",
         "entropy.target_sigma=[0.2,0.1]", "cql.alpha=10", "cql.n_actions=3", "cql.batch_fraction=1", "cql.anneal=[1,1]",
-        "cql.calibrate=false", "gate.temperature=[2,1]", "gate.load_balance_coef=[1,1]", "gate.expert_dropout=0.4",
+        "gate.temperature=[2,1]", "gate.load_balance_coef=[1,1]", "gate.expert_dropout=0.4",
         "gate.lr_ratio=0.1", "top_quantiles_dropped=2", "horizon=8", "horizon=0", "walkers=4", "actors=2",
     ],
 }  # fmt: skip
@@ -96,6 +96,14 @@ def test_a_knob_changes_the_weights(
     if stage not in untouched:
         untouched[stage] = trained(root, stage)
     assert not same(trained(root, stage, f"algo.{change}"), untouched[stage])
+
+
+@pytest.mark.slow
+def test_calibration_by_the_parents_value_changes_the_weights(root: Path) -> None:
+    trained(root, "pretrain")
+    parent = f"init.weights={max(root.glob('pretrain/*/*-s0'))}"
+    calibrated, free = (trained(root, "finetune", parent, f"algo.cql.calibrate={on}") for on in ("true", "false"))
+    assert not same(calibrated, free)
 
 
 @pytest.mark.slow
