@@ -394,7 +394,7 @@ def _refuse_unused(cfg: DictConfig, overrides: Sequence[str]) -> None:
         needed = MARKS[key].only_with if key in MARKS else None
         if needed is not None:
             section, (name, _, value) = key.rpartition(".")[0], needed.partition("=")
-            if OmegaConf.select(cfg, f"{section}.{name}") != value:
+            if OmegaConf.select(cfg, f"{section}.{name}") not in (value, None):  # None: another algorithm's own key
                 raise ConfigError(f"{text}: read with {section}.{needed} alone; add that, or leave it out")
 
 

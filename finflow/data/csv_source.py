@@ -81,7 +81,7 @@ def _parquet_rows(path: Path, raw: bytes) -> Iterator[tuple[int, list[str]]]:
     """Rows of a Parquet file as a CSV of it would have them, each number with all its digits."""
     try:
         frame = pd.read_parquet(io.BytesIO(raw), engine="pyarrow")
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:  # the last: Parquet that pyarrow lacks
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:  # the last: a kind that pyarrow cannot read
         raise DataError(f"{path}:1:1: not to be read as Parquet ({error}); write it again, or export a CSV") from None
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()

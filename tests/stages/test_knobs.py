@@ -99,11 +99,12 @@ def test_a_knob_changes_the_weights(
 
 
 @pytest.mark.slow
-def test_calibration_by_the_parents_value_changes_the_weights(root: Path) -> None:
+@pytest.mark.parametrize("change", ["cql.calibrate=false", "expectile=0.8"])
+def test_a_knob_of_runs_with_a_parent_changes_the_weights(change: str, root: Path) -> None:
+    """Its V bounds CQL, and is refitted to another reward."""
     trained(root, "pretrain")
-    parent = f"init.weights={max(root.glob('pretrain/*/*-s0'))}"
-    calibrated, free = (trained(root, "finetune", parent, f"algo.cql.calibrate={on}") for on in ("true", "false"))
-    assert not same(calibrated, free)
+    parent = [f"init.weights={max(root.glob('pretrain/*/*-s0'))}", "env.cost_bps=5", "budget.refit_updates=4"]
+    assert not same(trained(root, "finetune", *parent), trained(root, "finetune", *parent, f"algo.{change}"))
 
 
 @pytest.mark.slow
