@@ -74,8 +74,8 @@ def test_what_shapes_the_parent_is_swept_in_pretraining_first(key: str, root: Pa
     [
         (["seed=0,1"], True),
         (["fold=2008,2018", "algo.network.n_quantiles=8,16"], True),
-        (["seed=0,1", "algo.beta=1,3"], False),
-        (["algo.beta=1,3", "init.publish=true"], True),
+        (["seed=0,1", "algo.gamma=0.9,0.95"], False),
+        (["algo.gamma=0.9,0.95", "init.publish=true"], True),
         (["algo.actors=2,4"], True),
     ],
 )

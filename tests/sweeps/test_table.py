@@ -96,8 +96,8 @@ def test_without_a_finished_job_there_is_a_table_but_no_best_one(tmp_path: Path)
     [
         (["seed=0,1"], "init.weights={folder} -m seed=0,1", 2),
         (["fold=2008,2018", "seed=3,4"], "init.weights={folder} -m fold=2008,2018 seed=3,4", 4),
-        (["algo.beta=1,3", "seed=0,1"], "-m init.weights={best}", 2),
-        (["algo.beta=1,3"], "init.weights={best}", 1),
+        (["algo.gamma=0.9,0.95", "seed=0,1"], "-m init.weights={best}", 2),
+        (["algo.gamma=0.9,0.95"], "init.weights={best}", 1),
     ],
 )
 def test_fine_tuning_follows_from_every_pretraining(
@@ -105,7 +105,7 @@ def test_fine_tuning_follows_from_every_pretraining(
 ) -> None:
     folder = made_sweep(tmp_path / "s", swept, stage="pretrain")
     for job in folder.manifest().jobs:
-        finish(folder, job, float(job.values.get("algo.beta", 1)))
+        finish(folder, job, float(job.values.get("algo.gamma", 1)))
     result = collect_sweep(load("sweep", [f"dir='{folder.path}'"]))
     best = ",".join(str(folder.run_dir(row.job)) for row in result.leaderboard.settings[0].rows)
     command = f"python experiments/finetune.py {following.format(folder=folder.path, best=best)}"
