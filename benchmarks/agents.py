@@ -5,9 +5,9 @@
 
 Each is trained on `finflow.make_env` with its published default settings, and with one tuning chosen on seed 0, for a
 number of CPU-seconds. At every doubling of the time its share of the oracle's net active information ratio is measured
-on the fresh paths of `benchmarks.learning`; that time is not counted. Rows that stand in OUT/rows.jsonl are not made
-again. `--judge SET` trains on the days before the test window of a public set, or of a fold of the embedded market, and
-opens that window once for each agent and seed.
+on the fresh paths of `benchmarks.learning`; that time is not counted. Rows of as many seconds that stand in
+OUT/rows.jsonl are not made again. `--judge SET` trains on the days before the test window of a public set, or of a
+fold of the embedded market, and opens that window once for each agent and seed.
 """
 
 import argparse
@@ -228,10 +228,11 @@ def main() -> None:
     for seed, name in product(options.seeds, options.agents):
         for window in options.judge:
             make = partial(judged_row, window, name, seed, options.seconds, options.out)
-            work.append(({"window": window, "agent": name, "seed": seed}, make))
+            work.append(({"window": window, "agent": name, "seed": seed, "asked": options.seconds}, make))
         for market, ic in () if options.judge else product(options.market, options.ic):
             case = Case(market, ic, seed, 1.0)
-            work.append(({"agent": name, **vars(case)}, partial(planted_row, case, name, options.seconds, options.out)))
+            make = partial(planted_row, case, name, options.seconds, options.out)
+            work.append(({"agent": name, **vars(case), "asked": options.seconds}, make))
     for done, (at, make) in enumerate(work, 1):
         if not any(at.items() <= row.items() for row in rows):
             rows.append({**at, **make()})

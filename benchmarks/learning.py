@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import finflow
-from benchmarks.learning_tables import daily_file, gains, speed, table
+from benchmarks.learning_tables import ORACLE, daily_file, gains, paired_t, speed, table
 from benchmarks.null_market import null_prices
 from finflow.agents.learner import GreedyPolicy
 from finflow.allocators.priors import prior_portfolios
@@ -88,7 +88,7 @@ class Learner:
     parent: str | None = None
 
 
-ORACLE, ROWS = "oracle", "rows.jsonl"
+ROWS = "rows.jsonl"
 LEARNERS = {
     "ols": Learner(None),
     "direct": Learner("pretrain", ("algo=direct",)),
@@ -165,8 +165,7 @@ def gains_over_first(nets: list[NDArray[np.float64]]) -> list[float]:
 
     Paired, so that what both tracks share hides no dip; 0 where nothing differs: the policy is still frozen.
     """
-    differences = [net - nets[0] for net in nets[1:]]
-    return [float(each.mean() / (each.std(ddof=1) / np.sqrt(len(each)))) if each.any() else 0.0 for each in differences]
+    return [paired_t(net - nets[0]) for net in nets[1:]]
 
 
 def hold(paths: FreshPaths) -> Strategy:
@@ -331,7 +330,7 @@ def run_case(case: Case, learners: list[str], out: Path, changes: list[str]) -> 
 
     What the stages say goes to a file beside their runs.
     """
-    rows = {row["learner"]: row for row in read_rows(out) if all(row[key] == at for key, at in vars(case).items())}
+    rows = {row["learner"]: row for row in read_rows(out, changes) if vars(case).items() <= row.items()}
     log = out / "runs" / f"{case.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     for learner in (ORACLE, *learners):
@@ -347,12 +346,12 @@ def run_case(case: Case, learners: list[str], out: Path, changes: list[str]) -> 
             print(told, flush=True)
 
 
-def read_rows(out: Path) -> list[dict[str, Any]]:
-    """Rows that were made before."""
+def read_rows(out: Path, changes: list[str]) -> list[dict[str, Any]]:
+    """Rows that were made before, all with these changes: a learner's daily returns have one file a folder."""
     kept = out / ROWS
     rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
-    if any("market" not in row for row in rows):
-        raise SystemExit(f"{kept}: rows of an older benchmark, of other settings; name another --out")
+    if any("market" not in row or row["changes"] != changes for row in rows):
+        raise SystemExit(f"{kept}: rows of other settings; name another --out")
     return rows
 
 
@@ -370,7 +369,7 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", help="overrides of the configuration, for all learners")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    read_rows(options.out)
+    read_rows(options.out, options.changes)
     cases = [
         Case(market, ic, seed, budget)
         for seed, market, budget in product(options.seeds, options.market, sorted(options.budgets))
@@ -386,7 +385,7 @@ def main() -> None:
             error = future.exception()
             failed += [] if error is None else [f"{wait[future].name}: {error!r}"]
             print(f"[{done}/{len(cases)}] {failed[-1] if error else wait[future].name}", flush=True)
-    rows = read_rows(options.out)
+    rows = read_rows(options.out, options.changes)
     parents = {name: each.parent for name, each in LEARNERS.items()}
     print("\n\n".join(part for part in (table(rows), gains(rows, options.out), speed(rows, parents)) if part))
     print("\n".join(["", *(f"FAILED {text}" for text in failed), f"Rows: {options.out / ROWS}"]))

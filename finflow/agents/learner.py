@@ -49,7 +49,7 @@ class GreedyPolicy:
         They are the decision's mean, or its aim where a window is entered from cash. `changed` are settings of the
         actor, see `Actor.forward`.
         """
-        decision = self.decide(rows, drifted, drawdown, **changed)
+        decision = self.decide(rows, drifted, drawdown, width=False, **changed)
         entering = np.array([int(row) in self.entries for row in rows]) & (drifted[:, -1] >= 1.0)
         mean, aim = (part.double().cpu().numpy() for part in (decision.mean, decision.aim))
         return np.where(entering[:, None], aim, mean)
@@ -63,9 +63,11 @@ class GreedyPolicy:
     def decide(self, rows: NDArray[np.int64], drifted: Floats, drawdown: Floats, **changed: Any) -> Decision:
         """The actor's full output in these states, without dropout."""
         training = self.actor.training
-        self.actor.eval()
+        if training:
+            self.actor.eval()
         decision = self.actor(self.world.observe(rows, drifted, drawdown), **changed)
-        self.actor.train(training)
+        if training:
+            self.actor.train()
         return decision
 
 

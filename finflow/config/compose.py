@@ -38,6 +38,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = {"experiment": STAGES, "ablation": ("fi
 """Groups that set keys of other sections, and the stages that they are for."""
 
 
+@functools.lru_cache(maxsize=1000)
 def parse_override(text: str) -> Override:
     """Read one `key=value` of a command line in Hydra's grammar; a ConfigError where it is not in it."""
     try:
@@ -223,6 +224,8 @@ def _refuse_shape(stage: str, text: str, override: Override, folders: Sequence[P
     path = key.split(".")
     if key not in PRESETS and not any(path[-1] in cls.model_fields for cls in _schemas_at(path[:-1])):
         raise ConfigError(f"{text}: {_unknown(stage, key)}")
+    if key == "algo.name" and value in group_choices(stage, folders)["algo"]:
+        raise ConfigError(f"{text}: the option of algo sets it; write algo={value}")
     if key == "stage":
         raise ConfigError(f"{text}: each stage has an entry point of its own; run experiments/{value}.py")
     if _schemas_at(path) and value is not None and not isinstance(value, dict) and not (CONF_DIR / key).is_dir():
@@ -388,14 +391,24 @@ def compose_stage(stage: str, overrides: Sequence[str] = (), *, with_hydra: bool
 
 
 def _refuse_unused(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse a typed key that the value of another key of its section makes of no use."""
+    """Refuse a typed key that another key makes of no use: its section is null, or what it needs is not there."""
     for text in overrides:
         key = parse_override(text).key_or_group
-        needed = MARKS[key].only_with if key in MARKS else None
-        if needed is not None:
-            section, (name, _, value) = key.rpartition(".")[0], needed.partition("=")
-            if OmegaConf.select(cfg, f"{section}.{name}") not in (value, None):  # None: another algorithm's own key
-                raise ConfigError(f"{text}: read with {section}.{needed} alone; add that, or leave it out")
+        section = key.rpartition(".")[0]
+        if section in MARKS and OmegaConf.select(cfg, section, default="") is None:
+            raise ConfigError(f"{text}: {section} is null; leave out one of the two")
+        needed = MARKS[key].only_with if key in MARKS else ()
+        if needed and not any(_holds(cfg, condition) for condition in needed):
+            wanted = " or ".join(one if "=" in one else f"{one}=VALUE" for one in needed)
+            raise ConfigError(f"{text}: read with {wanted} alone; add that, or leave it out")
+
+
+def _holds(cfg: DictConfig, condition: str) -> bool:
+    """Whether `key=value`, or a `key` that is set; true where the algorithm has no such key."""
+    key, _, wanted = condition.partition("=")
+    absent = object()
+    value: object = OmegaConf.select(cfg, key, default=absent)
+    return value is absent or (value == wanted if wanted else bool(value))
 
 
 def _refuse_undone(cfg: DictConfig, folders: Sequence[Path]) -> None:

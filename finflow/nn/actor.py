@@ -154,7 +154,7 @@ class MemberNorm(nn.Module):
 
 def repeated(state: State, actors: int) -> State:
     """The same B states for each of A actors, [A B, ...]."""
-    return State(*(part.repeat(actors, *[1] * (part.dim() - 1)) for part in state))
+    return State(*(torch.cat([part] * actors) for part in state))
 
 
 def dealt(state: State, actors: int) -> State:
@@ -220,6 +220,7 @@ class Actor(Computed, ABC):
         *,
         gate_of: State | None = None,
         untilted: Tensor | None = None,
+        width: bool = True,
     ) -> Decision:
         """Decide in B states, the average of all actors.
 
@@ -229,14 +230,15 @@ class Actor(Computed, ABC):
         keep : [B, K] bool, experts left in (expert dropout); all by default.
         gate_of : states whose gate is taken instead.
         untilted : [B] bool, whether experts stay at their priors.
+        width : see `members`.
         """
         if self.actors == 1:
-            return self.members(state, temperature, keep, gate_of=gate_of, untilted=untilted)
+            return self.members(state, temperature, keep, gate_of=gate_of, untilted=untilted, width=width)
         many = repeated(state, self.actors)
         keep = None if keep is None else keep.repeat(self.actors, 1)
         untilted = None if untilted is None else untilted.repeat(self.actors)
         elsewhere = None if gate_of is None else repeated(gate_of, self.actors)
-        decision = self.members(many, temperature, keep, gate_of=elsewhere, untilted=untilted)
+        decision = self.members(many, temperature, keep, gate_of=elsewhere, untilted=untilted, width=width)
         return averaged(decision, self.actors)
 
     def members(

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from finflow.errors import ConfigError
 from finflow.plugins import Kind, added, unknown
 from finflow.schema import fields, sections
-from finflow.schema.fields import Added, Count, Day, NotWith, Positive, ReadBy, Role, Schema, Text
+from finflow.schema.fields import Added, Count, Day, NotWith, OnlyWith, Positive, ReadBy, Role, Schema, Text
 
 Stage = Literal[
     "pretrain", "finetune", "collect", "evaluate", "judge", "look", "decide", "explain", "export", "sweep", "dashboard"
@@ -78,7 +78,7 @@ class Config(Schema):
     """Money that weights are turned into shares with; without `holdings` it is cash that is invested."""
     min_trade: Annotated[float, Field(ge=0, lt=1), Role.REQUEST, ReadBy("decide")]
     """Smallest trade that is ordered, a fraction of net asset value."""
-    lot: Annotated[Positive, Role.REQUEST, ReadBy("decide")]
+    lot: Annotated[Positive, Role.REQUEST, ReadBy("decide"), OnlyWith("capital", "holdings")]
     """Shares that are traded together; 1: whole shares."""
     date: Annotated[
         Day | Annotated[list[Day], Field(min_length=2, max_length=2)] | None, Role.REQUEST, ReadBy("explain")
@@ -87,7 +87,7 @@ class Config(Schema):
     top: Annotated[Count | None, Role.REQUEST, ReadBy("explain")]
     """As many of the largest trades; null: every day of `date`, or the largest trade."""
     ticker: Annotated[Text | None, Role.REQUEST, ReadBy("explain")]
-    """A name whose holding is explained: why its weight is what it is; without `date` at the newest close."""
+    """A name whose holding is explained: why its weight is what it is; without `date` or `top` at the newest close."""
     episodes: Annotated[Count, Role.REQUEST, ReadBy("collect")]
     """Episodes that are collected."""
     out: Annotated[Text, Role.REQUEST, ReadBy("collect", "export")]

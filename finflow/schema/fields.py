@@ -133,11 +133,11 @@ class NotWith:
     not_with: str
 
 
-@dataclass(frozen=True)
 class OnlyWith:
-    """`key=value` of the same section, without which a key is of no use: typed beside another value it is refused."""
+    """`key=value` beside a key, or `key` that is set (not null or 0): typed without any of these it is refused."""
 
-    only_with: str
+    def __init__(self, *needed: str) -> None:
+        self.only_with = needed
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Mark:
     role: Role
     read_by: tuple[str, ...]
     not_with: str | None = None
-    only_with: str | None = None
+    only_with: tuple[str, ...] = ()
     grows: str | None = None
     was: str | None = None
     added: tuple[str, ...] | None = None
@@ -197,11 +197,13 @@ def marks_of(cls: type[Schema], prefix: str = "", above: Mark | None = None) -> 
 def _mark(key: str, above: Mark | None, metadata: list[Any]) -> Mark:
     said: dict[str, Any] = {}
     if above is not None:
-        said = {"role": above.role, "read_by": above.read_by, "not_with": above.not_with}
+        said = {name: getattr(above, name) for name in ("role", "read_by", "not_with", "only_with")}
     for one in metadata:
         if isinstance(one, Role):
             said["role"] = one
-        elif isinstance(one, ReadBy | NotWith | OnlyWith | Grows | Was | Added):
+        elif isinstance(one, OnlyWith):
+            said["only_with"] = tuple(f"{_section(key)}.{needed}".lstrip(".") for needed in one.only_with)
+        elif isinstance(one, ReadBy | NotWith | Grows | Was | Added):
             said |= vars(one)
     for name, what in (("role", "role"), ("read_by", "reader")):
         if name not in said:

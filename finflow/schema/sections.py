@@ -58,12 +58,17 @@ class Network(Schema):
     """Standard deviation of noise on the scaled features, in training."""
 
 
+_KNOWN_PATHS = OnlyWith("extraction=value_gradient")
+_NOT_AWR = OnlyWith("extraction=value_gradient", "extraction=q_gradient")
+"""Of iql; an algorithm without `extraction` reads such a key always."""
+
+
 class ValueGradients(Schema):
     """How far exact gradients go back along known paths, and how many of them."""
 
-    horizon: Annotated[int, Field(ge=0)]
+    horizon: Annotated[int, Field(ge=0), _KNOWN_PATHS]
     """Days along which the policy's gradient is exact; 0: the critic's gradient alone."""
-    walkers: Count
+    walkers: Annotated[Count, OnlyWith("horizon")]
     """Paths of each actor in an update."""
 
 
@@ -88,9 +93,11 @@ class DirectConfig(OfflineAlgorithm, ValueGradients):
 
     name: Literal["direct"]
     """The algorithm."""
-    horizon: Count
+    gamma: Discount
+    """Discount a day that phase 2 is handed; the policy's own gradient averages rewards without one."""
+    horizon: Annotated[Count, _KNOWN_PATHS]
     """Days along which the policy's gradient is exact."""
-    prior_kl_coef: Annotated[NonNegative, Was("anchor")]
+    prior_kl_coef: Annotated[NonNegative, Was("anchor"), _NOT_AWR]
     """Weight of the divergence from the benchmark's portfolio."""
 
 
@@ -114,9 +121,9 @@ class IQLConfig(OfflineCritic, ValueGradients):
     """The algorithm."""
     extraction: Literal["value_gradient", "q_gradient", "awr"]
     """How the policy is extracted: along known paths with V at their end, up Q's gradient, or as in the paper."""
-    horizon: Count
+    horizon: Annotated[Count, _KNOWN_PATHS]
     """Days along which the policy's gradient is exact, with `value_gradient`."""
-    prior_kl_coef: Annotated[NonNegative, Was("anchor")]
+    prior_kl_coef: Annotated[NonNegative, Was("anchor"), _NOT_AWR]
     """Weight of the divergence from the benchmark's portfolio, with `value_gradient` and `q_gradient`."""
     expectile: Discount
     """Of the value regression: .5 is the mean, towards 1 the best action in the data."""
@@ -211,8 +218,8 @@ class OnlineAlgorithm(ValueGradients):
     """Atoms a critic cut off the top of the target (TQC); null: the target of the lower of both critics, whole."""
     risk_weight: Fraction
     """How much of the critic's mean the policy gives up for its lower tail; 0 is risk-neutral."""
-    risk_level: Annotated[float, Field(gt=0, le=1)]
-    """Fraction of atoms that make up that tail."""
+    risk_level: Annotated[float, Field(gt=0, le=1), OnlyWith("risk_weight")]
+    """Fraction of atoms that make up that tail, where `risk_weight` is above 0."""
     relabel_fraction: Fraction
     """Share of a batch whose action is replaced by another portfolio and booked anew by the ledger."""
     bootstrap_fraction: Fraction
@@ -221,7 +228,7 @@ class OnlineAlgorithm(ValueGradients):
     """Share of a batch from offline data, at the start and at the end of training."""
     buffer_size: Annotated[Count, Was("memory_capacity")]
     """Transitions that the memory of what was lived through holds."""
-    prior_kl_coef: Annotated[Schedule, Was("anchor")]
+    prior_kl_coef: Annotated[Schedule, Was("anchor"), _NOT_AWR]
     """Weight of the divergence from the benchmark's portfolio, at the start and at the end of training."""
     entropy: Entropy
     gate: Gate | None
@@ -368,7 +375,7 @@ class Env(Schema):
     format: Annotated[Format, Role.FILE]
     calendar: Annotated[Literal["all", "common"], Role.FILE]
     """Days that are used: all, each of which needs every live name's price, or those that have it."""
-    lost_rows: Annotated[Fraction, Role.ENVIRONMENT]
+    lost_rows: Annotated[Fraction, Role.ENVIRONMENT, OnlyWith("calendar=common")]
     """Share of the rows that env.calendar=common may leave out."""
     tickers: Annotated[Annotated[list[Text], Field(min_length=2), AfterValidator(_each_once)] | None, Role.DATA]
     """Names to use, in that order; null: all of the source's."""
@@ -380,8 +387,8 @@ class Env(Schema):
     """Your own signals: a CSV laid out as prices are, or a folder of them."""
     features: Annotated[Annotated[list[Text], AfterValidator(_each_once)], Role.MARKET, Added()]
     """Features of plugins, beside FinFlow's own; every expert sees them."""
-    signals_lag: Annotated[int, Field(ge=0), Role.DATA]
-    """Days from a signal's date to the close that may use it; 0: known before that day's close."""
+    signals_lag: Annotated[int, Field(ge=0), Role.DATA, OnlyWith("signals")]
+    """Days from the date of one of `signals` to the close that may use it; 0: known before that day's close."""
     snapshot: Annotated[Text | None, Role.FILE]
     """File that freezes the data: made where it is missing, read where it is there."""
     periods_per_year: Annotated[Literal["auto"] | Annotated[int, Field(ge=12, le=366)], Role.FILE]
@@ -449,7 +456,7 @@ class Act(Schema):
 
     lr_factor: Annotated[float, Field(gt=0, lt=1)]
     """Each lowering multiplies the learning rates by this."""
-    cql_factor: Annotated[float, Field(gt=1)]
+    cql_factor: Annotated[float, Field(gt=1), ReadBy("finetune")]
     """Each raising multiplies the weight of CQL by this."""
     cooldown: Annotated[Count, Was("settle")]
     """Updates that a measure is given to take effect."""
@@ -474,7 +481,7 @@ class MonitorConfig(Schema):
     """Size of the policy's loss."""
     critic_loss: Limit
     """Quantile loss, an atom and critic."""
-    sharpe: float | None
+    sharpe: Annotated[float | None, ReadBy("finetune")]
     """Sharpe ratio of the latest episodes, clearly below this."""
     validation_sharpe: float | None
     """Sharpe ratio on validation days, below this and below 1/N's."""
@@ -490,9 +497,9 @@ class MonitorConfig(Schema):
     """Notional traded a year on validation days."""
     reward_sigmas: Limit
     """Standard deviations of all rewards so far, of one reward."""
-    dip: Limit
+    dip: Annotated[Limit, ReadBy("finetune")]
     """Sharpe ratio on validation days, below what phase 1 handed over."""
-    act: Act
+    act: Annotated[Act, OnlyWith("mode=act")]
 
 
 class Wandb(Schema):
@@ -566,9 +573,9 @@ class MarketRegime(Schema):
 
     name: Literal["all", "stable", "normal", "volatile", "crisis"]
     """Days to fine-tune on, by their label; all: every day."""
-    alpha_init: Positive
+    alpha_init: Annotated[Positive, ReadBy("finetune")]
     """Entropy coefficient at the start, which `algo.alpha_init` takes over."""
-    cql_alpha: NonNegative
+    cql_alpha: Annotated[NonNegative, ReadBy("finetune")]
     """Strength of CQL, which `algo.cql.alpha` takes over."""
     lambda_cvar: NonNegative
     """Weight of tail loss, which `reward.lambda_cvar` takes over."""
@@ -635,7 +642,7 @@ class Evaluation(Schema):
     every_episodes: Annotated[Count, ReadBy("finetune")]
     """Episodes of phase 2 from one validation to the next."""
     objective: Literal["sharpe", "active_ir"]
-    """Figure of validation days that selects the weights: Sharpe ratio, or information ratio of the active return."""
+    """Validation figure that selects phase 2's weights and phase 1's best checkpoint: Sharpe or active IR."""
     bootstrap_samples: Annotated[int, Field(ge=100), ReadBy("evaluate", "judge")]
     """Resamples behind each interval."""
     block_days: Annotated[Count, ReadBy("evaluate", "judge")]

@@ -73,7 +73,7 @@ def explain(config: Config, run_dir: Path | None = None) -> ExplainResult:
 
 def chosen_decisions(config: Config, groups: Sequence[Group]) -> list[tuple[Explainer, int]]:
     """Explainers, and the places in their scenes of the decisions to explain, by date; of `top` by size."""
-    if config.date is not None or config.ticker is not None:
+    if config.date is not None or (config.ticker is not None and config.top is None):
         newest = str(groups[-1].prepared.market.dates[-1])
         group, name, first, last = asked_window(config.date or newest, groups)
         if name == LIVE:

@@ -77,7 +77,7 @@ def load_trained(config: Config, run: str, end: str | None = None) -> Trained:
     for what in ("features", "assets"):
         if getattr(stored.spec, what) != getattr(prepared.spec, what):
             raise DataError(f"run={folder}: trained on other {what} than the data have now; train again")
-    policy = GreedyPolicy(networks.actor, prepared.world, prepared.fold.entries)
+    policy = GreedyPolicy(networks.actor.eval(), prepared.world, prepared.fold.entries)
     if run == "latest" and own.stage == "pretrain":
         warn(f"run=latest: the newest finished run is a pretraining run, {folder}; name a fine-tuned one with run=DIR")
     past = compare_past(record, prepared.market, prepared.cache)

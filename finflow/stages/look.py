@@ -46,12 +46,13 @@ def look(config: Config) -> LookResult:
     env = config.env
     if env.snapshot is not None and not Path(env.snapshot).exists():
         env = env.model_copy(update={"snapshot": None})  # a look makes no file
+    read = env.path if env.snapshot is None else f"frozen in {env.snapshot}"
     cache = Path(config.output_root) / "cache" if env.source == "yahoo" else None  # downloaded once
     prices = load_prices(env, cache)
     market = market_of(prices, env)
     fold = make_fold(market, env, config.fold)
     lines = (
-        f"Prices: {env.source}{'' if env.path is None else f', {env.path}'}{prices.layout and f': {prices.layout}'}",
+        f"Prices: {env.source}{'' if read is None else f', {read}'}{prices.layout and f': {prices.layout}'}",
         f"Names: {len(prices.tickers)}, {_some(prices.tickers)}",
         f"Dates: {market.dates[0]} to {market.dates[-1]}, {len(market.dates):,} rows",
         f"Calendar: {market.calendar.line()}",

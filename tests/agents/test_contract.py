@@ -26,15 +26,15 @@ MakeBatch = Callable[..., Batch]
 
 STAGE = {name: stage for stage, names in ALGORITHMS.items() for name in names}
 WALKS = ["algo.horizon=3", "algo.walkers=8"]
+BY_CRITIC = {"td3bc", "sac", "awr", "q"}
+"""What learns along no paths."""
 EXTRAS = {
     "awr": ["algo.extraction=awr"], "q": ["algo.extraction=q_gradient"], "sac": ["algo.horizon=0"],
     "three": ["algo.actors=3"],
     "cql": [], "cvar": ["algo.risk_weight=0.5"], "tqc": ["algo.top_quantiles_dropped=1"],
     "mlp": ["algo.network.kind=mlp"],
 }  # fmt: skip
-OWN = {
-    "td3bc": ["algo.policy_delay=1"], "bcell": ["algo.cql.n_actions=3", *WALKS], "iql": WALKS, "direct": WALKS,
-}  # fmt: skip
+OWN = {"td3bc": ["algo.policy_delay=1"], "bcell": ["algo.cql.n_actions=3"]}
 AGENTS = [
     *STAGE, "bcell+cql", "bcell+cvar", "bcell+tqc", "iql+mlp", "sac+mlp", "bcell+cql+mlp", "iql+awr", "iql+q",
     "bcell+sac", "bcell+three+mlp", "direct+three",
@@ -49,7 +49,8 @@ def make_agent(
     name, *extras = request.param.split("+")
     changes = [change for extra in extras for change in EXTRAS[extra]]
     small = [word for word in SMALL if name != "direct" or "batch_size" not in word]
-    algo = load(STAGE[name], [f"algo={name}", *small, *OWN.get(name, []), *changes]).algo
+    walks = [] if BY_CRITIC & {name, *extras} else WALKS
+    algo = load(STAGE[name], [f"algo={name}", *small, *OWN.get(name, []), *walks, *changes]).algo
 
     def make(seed: int) -> Agent:
         generator = torch.Generator().manual_seed(seed)

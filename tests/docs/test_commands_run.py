@@ -39,7 +39,6 @@ LEFT: Mapping[str, str] = {
     "pytest": "tests, some of them hours long; their paths are checked in tests/docs/test_commands.py",
     "benchmarks.learning": "hours; its learners are those of tests/agents",
     "benchmarks.agents": "hours; one agent is trained and judged in tests/docs/test_agents.py",
-    "benchmarks.nyse": "an hour: five seeds of both phases, on data that it fetches",
     "baselines=": "wants universal-portfolios, as does olps",
     "judge": "names no file to judge; those that do are run",
     "STAGE": "stands for any stage",

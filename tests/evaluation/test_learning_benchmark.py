@@ -152,7 +152,7 @@ def test_figures_by_hand() -> None:
 def row(learner: str, seed: int, **changes: Any) -> dict[str, Any]:
     usual = {
         "market": "linear", "ic": 0.1, "budget": 1.0, "policy": 2.0, "share": 0.5, "gross": 2.1, "te": 0.02,
-        "turnover": 4.0, "train_seconds": 10.0, "updates": 100,
+        "turnover": 4.0, "train_seconds": 10.0, "updates": 100, "changes": [],
     }  # fmt: skip
     made = {"learner": learner, "seed": seed} | usual | changes
     return {**made, "paths": {"policy": [made["policy"]] * 2, "te": [made["te"]] * 2}}
@@ -164,15 +164,16 @@ def cells(text: str) -> list[list[str]]:
 
 def test_a_table_tells_markets_apart_and_says_the_worst_seed() -> None:
     shares = (0.1, 0.8, 0.8, 0.9)
-    rows = [row("iql", seed, share=share, policy=4 * share) for seed, share in enumerate(shares)]
+    rows = [row("oracle", seed, share=None, gross=3.0) for seed in range(4)]
+    rows += [row("iql", seed, share=share, gross=1.5) for seed, share in enumerate(shares)]
     rows += [row("iql", 0, market="null", ic=0.0, share=None, policy=-0.1, kappa=0.2)]
     rows += [row("iql", 1, market="null", ic=0.0, share=None, policy=-0.1, kappa=0.4)]
-    heads, _, linear, null = cells(table(rows))
+    heads, _, _, linear, null = cells(table(rows))
     found = dict(zip(heads, linear, strict=True))
     assert found["share of the oracle's"].startswith("0.80 [")
     assert found["worst share"] == "0.10"
     assert found["TE a year"] == "2.0%"
-    assert found["active return a year"] == f"{0.02 * 4 * np.mean(shares):.2%}"
+    assert found["gross share"] == "0.50 [0.50, 0.50]"
     assert found["kappa"] == "-"
     found = dict(zip(heads, null, strict=True))
     assert (found["market"], found["share of the oracle's"], found["worst share"]) == ("null", "-", "-")
@@ -181,8 +182,9 @@ def test_a_table_tells_markets_apart_and_says_the_worst_seed() -> None:
 
 def test_a_share_without_a_tracking_error_is_flagged() -> None:
     fine, small = [row("iql", 0), row("iql", 1)], [row("sac", 0), row("sac", 1, te=0.0099)]
+    fine += [row("oracle", seed, share=None) for seed in (0, 1)]
     said = table([*fine, *small])
-    heads, _, first, second = cells(said)
+    heads, _, first, _, second = cells(said)
     share, te = heads.index("share of the oracle's"), heads.index("TE a year")
     assert "†" not in first[share]
     assert second[share].endswith("†")
@@ -230,7 +232,8 @@ def test_how_soon_counts_the_parent_from_nothing() -> None:
     assert (iql[at], bcell[at]) == ("40", "70")
     assert bcell[heads.index("whole")] == "140"
     assert speed([each for each in rows if each["budget"] == 1], {}) == ""
-    assert [each[3] for each in cells(table(rows))[2:]] == ["1", "1"], "a part of the budget is none of the table's"
+    whole = cells(table([*rows, row("oracle", 0, share=None)]))[2:]
+    assert [each[3] for each in whole] == ["1", "1", "1"], "a part of the budget is none of the table's"
 
 
 def test_rows_are_made_once_the_oracles_first(
@@ -252,6 +255,8 @@ def test_rows_are_made_once_the_oracles_first(
     run_case(Case("linear", 0.1, 6, 1.0), [], tmp_path, [])
     assert len(asked) == 4, "of another seed"
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4
+    with pytest.raises(SystemExit, match="rows of other settings; name another --out"):
+        run_case(case, [], tmp_path, ["algo.lr=1e-3"])
     (tmp_path / "rows.jsonl").write_text(json.dumps({"learner": "iql", "ic": 0.1, "seed": 0}) + "\n")
     with pytest.raises(SystemExit, match="name another --out"):
         run_case(case, [], tmp_path, [])

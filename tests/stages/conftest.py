@@ -45,6 +45,7 @@ TINY = [
     "env.num_envs=4",
     "algo.network.hidden_dim=16",
     "algo.network.embed_dim=8",
+    "algo.horizon=4",
 ]
 TUNE = ["budget.episodes=8", "budget.warmup_episodes=1", "budget.critic_warmup_updates=5", "budget.refit_updates=8",
         "evaluation.every_episodes=4", "algo.batch_size=32", "algo.update_interval=1"]  # fmt: skip

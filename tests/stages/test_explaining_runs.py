@@ -91,6 +91,8 @@ def test_cards_are_not_an_opening(
     summary = json.loads((result.run_dir / "summary.json").read_text())
     assert [one["date"] for one in summary["cards"]] == market_days
     assert result.run_dir.parent.parent == root / "explain"
+    of_one = cards(root, run, "top=2", "ticker=SYN02").cards
+    assert [(card.date, card.focus) for card in of_one] == [(day, "SYN02") for day in market_days]
 
 
 def test_a_card_recomputed_has_the_same_bytes(root: Path, run: Path, judged: EvaluateResult) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import finflow
 from finflow.cli.main import launch
+from finflow.data.build import load_prices
 from finflow.errors import ConfigError
 from finflow.stages.look import LookResult
 
@@ -61,6 +62,9 @@ def test_the_command_prints_it_and_writes_nothing(place: Path, capsys: pytest.Ca
         launch("look", ["-m", "env=csv"])
 
 
-def test_a_snapshot_is_not_made(place: Path) -> None:
-    assert seen("env=csv", "env.path=p.csv", "env.snapshot=s.snapshot").lines
+def test_a_snapshot_is_not_made_and_named_where_it_is_read(place: Path) -> None:
+    words = ["env=csv", "env.path=p.csv", "env.snapshot=s.snapshot"]
+    assert seen(*words).lines[0].startswith("Prices: csv, p.csv")
     assert not (place / "s.snapshot").exists()
+    load_prices(finflow.load("pretrain", words).env)
+    assert seen(*words).lines[0] == "Prices: csv, frozen in s.snapshot"

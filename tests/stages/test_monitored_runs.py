@@ -53,14 +53,14 @@ def test_a_healthy_run_is_silent_and_the_same_in_every_mode(root: Path, pretrain
 
 def test_acting_mends_what_a_warning_does_not(tmp_path: Path) -> None:
     """A learning rate a hundred million times too high: warned, the run ends at a NaN; mended, it ends well."""
-    quick = [*QUICK, "monitor.every=1", "monitor.act.cooldown=2", "monitor.act.max_interventions=40"]
-    line = [*MARKET, *quick, f"output_root={tmp_path}", "algo.critic_lr=1e5"]
+    line = [*MARKET, *QUICK[2:], "monitor.every=1", f"output_root={tmp_path}", "algo.critic_lr=1e5"]
+    acting = ["monitor=act", "monitor.act.cooldown=2", "monitor.act.max_interventions=40"]
     with pytest.raises(DivergedError, match="not finite"):
         finflow.pretrain(finflow.load("pretrain", line))
     warned = alerts(newest(tmp_path, "pretrain"))
     assert any("lower algo.lr" in message for message in warned)
     assert not any("measure" in message for message in warned)
-    result = finflow.pretrain(finflow.load("pretrain", [*line, "monitor=act"]))
+    result = finflow.pretrain(finflow.load("pretrain", [*line, *acting]))
     mended = alerts(result.run_dir)
     assert any("learning rate lowered to 0.5" in message for message in mended)
     assert any("back to" in message for message in mended)

@@ -261,7 +261,7 @@ def test_sac_is_trained_from_the_same_parent_or_from_nothing(
     """One expert, no gate, no CQL; its run is judged and explained as any other."""
     for part in ("cache", "pretrain"):
         shutil.copytree(pretrained.run_dir.parents[2] / part, tmp_path / part)
-    overrides = [*MARKET, *TUNE, f"output_root={tmp_path}", "algo=sac", f"init.weights={weights}"]
+    overrides = [*MARKET, *TUNE, f"output_root={tmp_path}", "algo=sac", "algo.horizon=0", f"init.weights={weights}"]
     done = finflow.finetune(finflow.load("finetune", overrides))
     logged = rows(done.metrics_path)
     assert logged[-1]["actor_loss"] is not None
@@ -283,7 +283,8 @@ def test_sac_is_trained_from_the_same_parent_or_from_nothing(
 
 def test_td3bc_hands_over_the_same_set_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     market = [*MARKET, f"output_root={tmp_path}"]
-    done = finflow.pretrain(finflow.load("pretrain", [*market, "algo=td3bc"]))
+    pathless = [word for word in market if not word.startswith("algo.horizon")]
+    done = finflow.pretrain(finflow.load("pretrain", [*pathless, "algo=td3bc"]))
     assert {"v_loss", "q_loss", "policy_loss", "cloning_kl"} <= set(rows(done.metrics_path)[-1])
     seen = handed_over([*market, *TUNE], monkeypatch)
     stored = read_policy(*load_weights(done.weights))

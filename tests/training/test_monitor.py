@@ -25,7 +25,8 @@ from finflow.training.replay_buffer import Batcher, ReplayBuffer
 
 MakeBCell = Callable[..., BCell]
 MakeMonitor = Callable[..., Monitor]
-QUICK = ("monitor.every=2", "monitor.repeat=6", "monitor.act.cooldown=4")
+QUICK = ("monitor.every=2", "monitor.repeat=6")
+ACTING = (*QUICK, "monitor=act", "monitor.act.cooldown=4")
 NOW = OnlineCoefficients(sigma=0.3, anchor=1.0, temperature=1.0, balance=1e-2, cql=1.0)
 REWARD = torch.tensor([0.1, -0.2, 0.3])
 
@@ -138,7 +139,7 @@ def test_acting_lowers_the_learning_rate(
     moved: list[float] = []
     for loss in (0.1, 50.0):
         agent = make_bcell()
-        monitor = make_monitor(agent, *QUICK, "monitor=act")
+        monitor = make_monitor(agent, *ACTING)
         _feed(monitor, 2, critic_loss=loss)
         before = torch.nn.utils.parameters_to_vector(agent.networks.parameters()).detach().clone()
         agent.update(batch, replace(NOW, lr_factor=monitor.measures.lr_factor))
@@ -153,11 +154,11 @@ def test_acting_lowers_the_learning_rate(
 
 
 def test_acting_raises_cql(make_bcell: MakeBCell, make_monitor: MakeMonitor, recorder: Any) -> None:
-    monitor = make_monitor(make_bcell(), *QUICK, "monitor=act")
+    monitor = make_monitor(make_bcell(), *ACTING)
     _feed(monitor, 2, q_mean=500.0)
     assert (monitor.measures.cql_factor, monitor.measures.lr_factor) == (2.0, 1.0)
     assert "CQL raised to 2 times its schedule" in recorder.alerts[-1]
-    without = make_monitor(make_bcell(), *QUICK, "monitor=act", conservative=False)
+    without = make_monitor(make_bcell(), *ACTING, conservative=False)
     _feed(without, 2, q_mean=500.0)
     assert (without.measures.cql_factor, without.measures.lr_factor) == (1.0, 0.5)
     _feed(make_monitor(make_bcell(), *QUICK, conservative=False), 2, q_mean=500.0)
@@ -195,7 +196,7 @@ def test_acting_goes_back_to_the_last_clean_state(
 ) -> None:
     """Twice in a row: what is gone back to must not be what the optimiser has written on since."""
     agent = make_bcell()
-    monitor = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.cooldown=1")
+    monitor = make_monitor(agent, *ACTING, "monitor.act.cooldown=1")
     agent.update(batch, NOW)
     monitor.ended(8)
     monitor.validate(lambda _: {"validation_sharpe": 1.0}, 8)
@@ -215,7 +216,7 @@ def test_acting_goes_back_to_the_last_clean_state(
 def test_a_state_in_trouble_is_not_kept(make_bcell: MakeBCell, make_monitor: MakeMonitor, batch: Batch) -> None:
     agent = make_bcell()
     start = _weights(agent)
-    monitor = make_monitor(agent, *QUICK, "monitor=act")
+    monitor = make_monitor(agent, *ACTING)
     monitor.handed_over({"validation_sharpe": 1.0})
     agent.update(batch, NOW)
     _feed(monitor, 2, critic_loss=50.0)
@@ -237,7 +238,7 @@ def test_an_action_that_is_not_finite_is_a_divergence(make_bcell: MakeBCell, mak
 def test_a_dip_is_undone(make_bcell: MakeBCell, make_monitor: MakeMonitor, batch: Batch, recorder: Any) -> None:
     agent = make_bcell()
     start = _weights(agent)
-    monitor = make_monitor(agent, *QUICK, "monitor=act")
+    monitor = make_monitor(agent, *ACTING)
     monitor.handed_over({"validation_sharpe": 1.0})
     agent.update(batch, NOW)
     score = monitor.validate(lambda _: {"validation_sharpe": 0.5, "validation_active_information_ratio": -1.0}, 8)
@@ -250,7 +251,7 @@ def test_gentle_measures_come_first_and_each_is_given_time(
     make_bcell: MakeBCell, make_monitor: MakeMonitor, recorder: Any
 ) -> None:
     """settle 4 and a look every 2 updates: measures at 2, 6, 10, ...; two gentle ones, then back; five at most."""
-    monitor = make_monitor(make_bcell(), *QUICK, "monitor=act")
+    monitor = make_monitor(make_bcell(), *ACTING)
     with pytest.raises(DivergedError, match=r"^episode 1, update 22: critic_loss 50, .* after 5 measures") as caught:
         _feed(monitor, 100, critic_loss=50.0)
     assert caught.value.exit_code == 5
@@ -263,7 +264,7 @@ def test_gentle_measures_come_first_and_each_is_given_time(
 def test_an_outlier_is_said_and_changes_nothing(
     make_bcell: MakeBCell, make_monitor: MakeMonitor, recorder: Any
 ) -> None:
-    monitor = make_monitor(make_bcell(), *QUICK, "monitor=act")
+    monitor = make_monitor(make_bcell(), *ACTING)
     generator = torch.Generator().manual_seed(0)
     for _ in range(12):
         monitor.add(_metrics(), torch.randn(1000, generator=generator))
@@ -300,7 +301,7 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_happened(
                 monitor.ended(update // 5, -3.0 + 0.1 * (update % 3))
 
     agent = make_bcell()
-    whole = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.max_interventions=50")
+    whole = make_monitor(agent, *ACTING, "monitor.act.max_interventions=50")
     live(whole, range(1, 30))
     state = whole.state_dict()
     good = state["measures"].pop("good")
@@ -313,7 +314,7 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_happened(
     assert any("back to" in line for line in expected)
 
     agent.update(batch, NOW)
-    other = make_monitor(agent, *QUICK, "monitor=act", "monitor.act.max_interventions=50")
+    other = make_monitor(agent, *ACTING, "monitor.act.max_interventions=50")
     other.load_state_dict(state)
     said = len(recorder.alerts)
     live(other, range(30, 120))
@@ -338,7 +339,7 @@ def test_every_key_is_read(make_bcell: MakeBCell, recorder: Any, monkeypatch: py
 
     for cls in (Act, MonitorConfig):
         monkeypatch.setattr(cls, "__getattribute__", note(cls))
-    settings = [*QUICK, "monitor=act"]
+    settings = [*ACTING]
     section = load("finetune", settings).monitor
     read.clear()  # what validation has looked at
     monitor = Monitor(section, make_bcell(), recorder, step_name="episode", names=4, conservative=True)
