@@ -12,7 +12,7 @@ from PIL import Image
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "finflow"  # the same picture, the same file
 Rows = Sequence[dict[str, Any]]
-COLOURS = plt.get_cmap("tab20").colors
+COLOURS = plt.get_cmap("tab10").colors
 
 
 def tables(rows: Rows) -> str:
@@ -51,12 +51,16 @@ def draw_wealth(rows: Rows, path: Path) -> Path:
     figure, axes = plt.subplots(2, -(-len(sets) // 2), figsize=(12, 7), squeeze=False, layout="constrained")
     for axis, name in zip(axes.flat, sets, strict=False):
         for row in (row for row in tested if row["set"] == name):
-            colour = colours[row["algorithm"]]
-            axis.plot(np.cumprod(1 + np.array(row["net"])), color=colour, label=row["algorithm"], lw=1.2)
+            ours = row["algorithm"].startswith("FinFlow")
+            colour = "black" if ours else colours[row["algorithm"]]
+            axis.plot(np.cumprod(1 + np.array(row["net"])), color=colour, label=row["algorithm"], lw=2 if ours else 1.2)
             axis.plot(np.cumprod(1 + np.array(row["gross"])), color=colour, lw=0.8, ls=":")
         axis.set(yscale="log", title=name, xlabel="days")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=len(labels), loc="outside lower center", frameon=False, fontsize=8)
+    shown = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    labels = list(shown)
+    figure.legend(shown.values(), labels, ncols=len(labels), loc="outside lower center", frameon=False, fontsize=8)
     return _save(figure, path)
 
 
@@ -85,5 +89,5 @@ def _save(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=90, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
     if path.suffix == ".png":
-        Image.open(path).quantize(32).save(path, optimize=True)  # a third of the size
+        Image.open(path).quantize(64).save(path, optimize=True)  # a third of the size
     return path

@@ -307,7 +307,7 @@ COMMANDS: dict[str, Command] = {
             "run=DIR": "a fine-tuning run (default: the newest finished one), a sweep's folder, or [DIR,DIR]",
             "holdings=FILE": "a CSV ticker,shares or ticker,weight of what is held, with a row CASH",
             "capital=100000": "money to invest, or what holdings in weights are worth",
-            "min_trade=0.005 lot=100": "smallest trade, a fraction of net asset value; shares traded together",
+            "capital=1e5 lot=100 min_trade=0.005": "shares traded together; smallest trade, a fraction of NAV",
             "env.end=2024-12-30": "last day of the data to use, where the newest row is not complete",
             **_LOOKED_FOR,
         },
