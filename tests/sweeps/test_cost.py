@@ -42,7 +42,7 @@ def test_work_counts_what_is_learnt_from() -> None:
     fitted = work(load("pretrain", [*few, *path, "algo.batch_size=64", "confidence=crossfit"]))
     assert fitted.rows == 7 * 3 * (batch + 2 * 6 * 5) + 10 * 4 * 6 * 5
     assert work(load("pretrain", [*few, *path, "algo=direct"])).rows == 7 * 3 * 2 * 6 * 5
-    assert work(load("pretrain", [*few, *path, "algo.batch_size=64", "algo.extraction=awr"])).rows == 7 * 3 * batch
+    assert work(load("pretrain", [*few, path[0], "algo.batch_size=64", "algo.extraction=awr"])).rows == 7 * 3 * batch
     whole = ["algo.extraction=awr", "budget.epochs=6", "budget.collect_episodes=10", "budget.updates_per_epoch=null"]
     assert work(load("pretrain", whole)) == (6 * 10 * 252 * BATCH_ROW, 0, 2)
     tune = ["budget.episodes=17", "env.num_envs=16", "budget.critic_warmup_updates=100", "algo.batch_size=64",
