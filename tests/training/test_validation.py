@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from finflow.agents.iql import IQL
 from finflow.agents.learner import GreedyPolicy
 from finflow.evaluation.metrics import OBJECTIVES
+from finflow.nn.actor import Decision
 from finflow.stages.prepare import Prepared
 from finflow.stages.run import Selection, Validator, summarise_episode
 
@@ -88,9 +90,9 @@ def test_validation_looks_at_validation_rows_alone(iql: IQL, prepared: Prepared)
     asked: list[NDArray[np.int64]] = []
 
     class Spy(GreedyPolicy):
-        def decide(self, rows: NDArray[np.int64], drifted: object, drawdown: object) -> object:  # type: ignore[override]
+        def decide(self, rows: NDArray[np.int64], *held: Any, **changed: Any) -> Decision:
             asked.append(rows)
-            return super().decide(rows, drifted, drawdown)  # type: ignore[arg-type]
+            return super().decide(rows, *held, **changed)
 
     fold, market = prepared.fold, prepared.market
     policy = Spy(iql.networks.actor, prepared.world)
